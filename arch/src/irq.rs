@@ -35,20 +35,6 @@ pub struct Line {
     pub polarity: Polarity,
 }
 
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let trigger = match self.trigger {
-            Trigger::Edge => "edge",
-            Trigger::Level => "level",
-        };
-        let polarity = match self.polarity {
-            Polarity::ActiveHigh => "high",
-            Polarity::ActiveLow => "low",
-        };
-        write!(f, "interrupt {} ({trigger}, active {polarity})", self.gsi)
-    }
-}
-
 /// A window of 32-bit registers.
 pub trait Registers {
     /// Reads the register at byte `offset`.
@@ -111,15 +97,9 @@ impl<E: fmt::Display> fmt::Display for TakeError<E> {
     }
 }
 
-/// No controller has an input for this line.
+/// No controller has an input for the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoInput(pub Line);
-
-impl fmt::Display for NoInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no interrupt controller has an input for {}", self.0)
-    }
-}
+pub struct NoInput;
 
 /// The reason why a CPU interrupts another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -61,7 +61,7 @@ pub enum ConnectError {
     /// The controllers could not be taken over.
     Take(TakeError<RegisterError>),
     /// No controller has an input for the line.
-    NoInput(NoInput),
+    NoInput(Line),
     /// No slot is left for the line.
     Full(Line),
 }
@@ -70,7 +70,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Take(error) => error.fmt(f),
-            Self::NoInput(error) => error.fmt(f),
+            Self::NoInput(line) => write!(f, "no interrupt controller has an input for {line}"),
             Self::Full(line) => write!(f, "no slot for {line}"),
         }
     }
@@ -196,11 +196,12 @@ pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
         if slot >= Controllers::<Window>::SLOTS {
             return Err(ConnectError::Full(line));
         }
-        interrupts.controllers.connect(slot, input(line)).map_err(ConnectError::NoInput)?;
+        let connected = interrupts.controllers.connect(slot, input(line));
+        connected.map_err(|NoInput| ConnectError::NoInput(line))?;
         interrupts.connected.push((line, target));
         Ok(())
     })
-    .unwrap_or(Err(ConnectError::NoInput(NoInput(input(line)))))
+    .unwrap_or(Err(ConnectError::NoInput(line)))
 }
 
 /// Called by the trap handler, with interrupts off.

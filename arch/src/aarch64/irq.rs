@@ -98,7 +98,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
 
     fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
         let place = self.slots.get_mut(slot).filter(|_| self.distributor.has(line.gsi));
-        *place.ok_or(NoInput(line))? = Some(line.gsi);
+        *place.ok_or(NoInput)? = Some(line.gsi);
         self.distributor.connect(line.gsi, line.trigger);
         Ok(())
     }

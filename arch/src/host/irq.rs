@@ -36,7 +36,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
 
     fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
         let input = line.gsi.checked_sub(self.first).filter(|&input| input < INPUTS);
-        input.ok_or(NoInput(line))?;
+        input.ok_or(NoInput)?;
         own().change(|board| board.connect(slot, line));
         Ok(())
     }

@@ -66,7 +66,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
 
     /// RTAS has enabled the line's source already.
     fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
-        *self.slots.get_mut(slot).ok_or(NoInput(line))? = Some(line.gsi);
+        *self.slots.get_mut(slot).ok_or(NoInput)? = Some(line.gsi);
         Ok(())
     }
 

@@ -114,12 +114,12 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
     }
 
     fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput> {
-        let (apic, input) = self.input(line).ok_or(NoInput(line))?;
+        let (apic, input) = self.input(line).ok_or(NoInput)?;
         let vector = FIRST_DEVICE + (slot % SLOTS) as u8;
         let Line { trigger, polarity, .. } = line;
-        let destination = u8::try_from(self.local.id()).map_err(|_| NoInput(line))?;
+        let destination = u8::try_from(self.local.id()).map_err(|_| NoInput)?;
         let route = Route { vector, destination, trigger, polarity };
-        apic.route(input, route).map_err(|_| NoInput(line))
+        apic.route(input, route).map_err(|_| NoInput)
     }
 
     fn own_hardware(&self) -> u64 {
