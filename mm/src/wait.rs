@@ -1,9 +1,8 @@
-//! How the manager waits: every wait of the crate goes through here, but those for a lock, which are the
-//! [lock's](crate::lock).
+//! The waits of the manager: all go through here, except those for a lock, which are the [lock's](crate::lock).
 //!
 //! Each turn is the machine's ([`Machine::relax`](crate::Machine::relax)), so that a CPU with interrupts off serves the
-//! flush that another waits for. Where a wait has a bound, it fails at that; where it has none, the comment at the call
-//! says what ends it.
+//! flush that another waits for. A wait with a bound ends there, and its operation returns an error; for a wait without
+//! one, the comment at the call says what ends it.
 
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -14,7 +13,7 @@ pub(crate) fn until_found<T>(relax: &impl Fn(), mut find: impl FnMut() -> Option
     find().unwrap_or_else(|| turns_until_found(relax, find))
 }
 
-/// Stays out of the way of who waits for nothing, as most do.
+/// Out of line: most callers find at once what they need.
 #[cold]
 #[inline(never)]
 fn turns_until_found<T>(relax: &impl Fn(), mut find: impl FnMut() -> Option<T>) -> T {
@@ -38,7 +37,7 @@ pub(crate) fn within(turns: u64, relax: &impl Fn(), mut holds: impl FnMut() -> b
     holds() || turns_within(turns, relax, holds)
 }
 
-/// Stays out of the way of who waits for nothing, as most do.
+/// Out of line: most callers find at once what they need.
 #[cold]
 #[inline(never)]
 fn turns_within(turns: u64, relax: &impl Fn(), mut holds: impl FnMut() -> bool) -> bool {

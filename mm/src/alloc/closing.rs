@@ -1,23 +1,23 @@
-//! What caches may not have: a CPU that caches and an operation that empties a range agree on it.
+//! The range that no cache may hold: a CPU that caches pages and an operation that empties a range agree on it.
 //!
 //! ```text
 //!   operation   close        which caches are used? -> lock each, drain it
 //!   CPU         lock its cache, note that it is used; is it closed? -> keep it, or not; unlock
 //! ```
 //!
-//! Who locks a cache after the operation did sees what is closed. Who locked it before has kept what the operation
-//! drains, if the operation sees that the cache is used: it does, or the CPU sees what is closed.
+//! A CPU that locks its cache after the operation did sees the closed range. What a CPU kept that locked its cache before,
+//! the operation drains, if it sees that the cache is used. It does, or the CPU sees the closed range.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, array, constant, fence};
 use core::ops::Range;
 
-/// Which caches are used, and what is closed to all of them.
+/// The caches that are used, and the range that is closed to all of them.
 #[derive(Debug)]
 pub(crate) struct Closing {
     /// One past the last CPU whose cache was ever used.
     used: AtomicUsize,
-    /// First frame and end of what is not cached: it is being emptied, or its descriptors move.
+    /// First frame and end of the closed range: it is being emptied, or its descriptors move.
     closed: [AtomicU64; 2],
 }
 
@@ -36,7 +36,7 @@ impl Closing {
     /// Notes, with the cache of `cpu` locked, that it is used from now on.
     pub(crate) fn note_used(&self, cpu: usize) {
         self.used.fetch_max(cpu + 1, Ordering::Relaxed);
-        // With the one in `close`: either that sees this CPU, or this CPU sees what is closed.
+        // Partner of the fence in `close`: either that sees this CPU, or this CPU sees the closed range.
         fence(Ordering::SeqCst);
     }
 
@@ -49,28 +49,29 @@ impl Closing {
         before
     }
 
-    /// Closes `pfns`, and has every cache drained that is used. `drain` locks it.
+    /// Closes `pfns`, and calls `drain` for every cache that is used; `drain` locks it.
     pub(crate) fn close_and_drain(&self, pfns: PfnRange, drain: impl FnMut(usize)) {
         self.close(pfns);
         self.used().for_each(drain);
     }
 
-    /// Goes back to what was closed `before`. `pass` locks each of the caches and unlocks it: who finds a page open that
-    /// was closed has locked its cache after that, so it sees what the operation did to the page.
+    /// Closes the range that was closed `before`, and opens the rest. `pass` locks each of the caches and unlocks it: a
+    /// CPU that finds a page open that was closed has locked its cache after that, so it sees what the operation did to
+    /// the page.
     pub(crate) fn reopen(&self, before: PfnRange, cpus: Range<usize>, pass: impl FnMut(usize)) {
         cpus.for_each(pass);
         self.close(before);
     }
 
-    /// What is not cached.
+    /// The closed range.
     pub(crate) fn closed(&self) -> PfnRange {
         let [start, end] = &self.closed;
         let [start, end] = [start, end].map(|word| Pfn::new(word.load(Ordering::Relaxed)));
         PfnRange { start, end }
     }
 
-    /// Whether an extent has a page that is not cached. Asked with the cache locked that it would go to: who closed a
-    /// range takes that lock afterwards, so what this CPU did not see yet is drained.
+    /// Whether a page of an extent is closed. Called with the cache locked that the extent would go to: an operation that
+    /// closes a range takes that lock afterwards, and so drains what a CPU cached that did not see the range yet.
     #[inline]
     pub(crate) fn is_closed(&self, pfn: Pfn, order: Order) -> bool {
         // A range that is closed does not end at frame 0.

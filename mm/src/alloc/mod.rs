@@ -9,7 +9,7 @@
 //!   take, below        extents for a request from one zone; those that end by a frame
 //!   zeroed             pages cleared, ahead by CPUs that have nothing else to do
 //!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
-//!   owners             who registers: owners of pages that move, and names
+//!   owners             registered owners of pages that move, and their names
 //!   isolate, evacuate (budget), migrate, moves, divide, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
 //!   tables             such frames allocated and freed, from the reserve or from a zone

@@ -324,7 +324,7 @@ impl Page {
     /// The state word.
     #[inline]
     pub(crate) fn word(&self) -> u64 {
-        // Acquire: partner of the Release in `set_state`; who sees a state sees its payload.
+        // Acquire: partner of the Release in `set_state`; a CPU that sees a state sees its payload.
         self.word.load(Ordering::Acquire)
     }
 

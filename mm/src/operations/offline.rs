@@ -175,7 +175,7 @@ impl<M: Machine> Operations<M> {
     fn stay(&self, id: BlockId, area: &Area, operation: &Operation<'_>) {
         area.end_isolation(&self.allocator, self.allocator.memmap.seen(operation));
         operation.settle();
-        if self.allocator.turn.offlining.is_told() {
+        if self.allocator.turn.offlining.is_notified() {
             self.tell_back(Event::CancelOffline, &change(id, area));
         }
         self.allocator.turn.offlining.end();
@@ -241,11 +241,11 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 }
             }
             let isolated = emptying.phase != Phase::Isolate;
-            if isolated && !operations.allocator.turn.offlining.is_told() {
+            if isolated && !operations.allocator.turn.offlining.is_notified() {
                 let change = change(self.id, &emptying.area);
                 let asked = operations.ask(Event::GoingOffline, Event::CancelOffline, &change);
                 asked.map_err(|veto| OfflineError::Vetoed(self.id, veto))?;
-                operations.allocator.turn.offlining.tell();
+                operations.allocator.turn.offlining.set_notified();
             }
         }
         drop(operation);

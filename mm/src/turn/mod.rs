@@ -26,13 +26,13 @@ pub(crate) struct Offlining {
     /// The number of offlines that have begun, which is also the number of the one under way. Changed by operations.
     count: AtomicU64,
     /// Whether the listeners were notified. Changed by operations.
-    told: AtomicBool,
+    notified: AtomicBool,
 }
 
 impl Offlining {
     pub(crate) const fn none() -> Self {
         let (block, count) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { block, count, told: AtomicBool::new(false) }
+        Self { block, count, notified: AtomicBool::new(false) }
     }
 
     pub(crate) fn get(&self) -> Option<BlockId> {
@@ -42,7 +42,7 @@ impl Offlining {
 
     /// Begins an offline; the caller has the turn. Returns its number.
     pub(crate) fn begin(&self, block: BlockId) -> u64 {
-        self.told.store(false, Ordering::Relaxed);
+        self.notified.store(false, Ordering::Relaxed);
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         self.block.store(block.get() + 1, Ordering::Release);
         number
@@ -54,13 +54,13 @@ impl Offlining {
     }
 
     /// Records that the listeners were notified. For the operation under way.
-    pub(crate) fn tell(&self) {
-        self.told.store(true, Ordering::Relaxed);
+    pub(crate) fn set_notified(&self) {
+        self.notified.store(true, Ordering::Relaxed);
     }
 
     /// Whether the listeners were notified. For the operation under way.
-    pub(crate) fn is_told(&self) -> bool {
-        self.told.load(Ordering::Relaxed)
+    pub(crate) fn is_notified(&self) -> bool {
+        self.notified.load(Ordering::Relaxed)
     }
 
     /// Ends the offline. For the operation under way.

@@ -1,4 +1,4 @@
-//! The allocator's wing, as far as its caches agree with who empties them.
+//! The allocator's wing: only its caches, and what keeps a range out of them.
 
 #[path = "../../src/alloc/class.rs"]
 pub(crate) mod class;

@@ -32,7 +32,7 @@ struct Cache {
     is_used: bool,
 }
 
-// SAFETY: the holder of a cache's lock accesses the pages in it, and its own: none of them is removed meanwhile.
+// SAFETY: the holder of a cache's lock accesses the pages in it, and its own: none of them is removed before it unlocks.
 unsafe impl Keeps for Cache {}
 
 struct Zone {
@@ -83,7 +83,7 @@ impl Pages {
 
     fn hold(&self, pfn: Pfn, held: bool) {
         self.held[pfn.get() as usize].with_mut(|word| {
-            // SAFETY: loom complains unless who held it before has let go.
+            // SAFETY: loom reports an error unless the user before has freed it.
             let before = unsafe { word.replace(held) };
             assert_ne!(before, held, "{pfn} is given out, or freed, twice");
         });
@@ -186,7 +186,7 @@ impl Pages {
         zone.free.extend(isolated);
     }
 
-    /// As a conversion does, which holds look-ups off besides: no cache has anything while descriptors move.
+    /// As a conversion does, which also holds look-ups off: no cache holds a page while descriptors move.
     fn move_descriptors(&self) {
         let before = self.closing.close(PfnRange { start: Pfn::new(0), end: Pfn::new(u64::MAX) });
         (0..CPUS).for_each(|cpu| self.drain(cpu));
@@ -195,14 +195,14 @@ impl Pages {
         self.closing.reopen(before, 0..CPUS, |cpu| drop(self.cache(cpu)));
     }
 
-    /// Each page is in one place.
+    /// Checks that each page is in one place.
     fn check(&self, pfns: &[Pfn]) {
         let mut places = self.cached();
         let zone = self.zone.lock().unwrap();
         places.extend(zone.free.iter().chain(&zone.isolated));
         for &pfn in pfns {
             let is_held = self.held[pfn.get() as usize].with(|word| {
-                // SAFETY: loom complains unless all users have come to an end.
+                // SAFETY: loom reports an error unless all users have ended.
                 unsafe { *word }
             });
             let elsewhere = places.iter().filter(|&&place| place == pfn).count();

@@ -1,4 +1,4 @@
-//! Look-ups beside who shows a section, hides it and moves its descriptors.
+//! Look-ups beside an operation that shows a section, hides it or moves its descriptors.
 
 // UNSAFETY: speaks for the operation of a model.
 #![expect(unsafe_code)]
@@ -23,7 +23,7 @@ fn new(number: u64) -> Pfn {
     Pfn::new(2 * number + 1)
 }
 
-/// What a record says of the group of its section.
+/// The group that a record names.
 fn group_of(record: Pfn) -> Pfn {
     record.add(7)
 }
@@ -119,7 +119,7 @@ fn add_two(memmap: &Memmap<Tiny>) {
     (0..2).for_each(|number| memmap.add(number));
 }
 
-/// A look-up in a section, that waits while its readers are held off.
+/// A look-up in a section. It waits while readers of the section are held off.
 fn look_at(memmap: &Memmap<Tiny>, cpu: usize, number: u64) {
     memmap.look(&memmap.readers.enter(cpu, || number, &relax), number);
 }
@@ -128,7 +128,7 @@ fn look(memmap: &Memmap<Tiny>, cpu: usize) {
     look_at(memmap, cpu, 0);
 }
 
-/// One that does without, then, and may look at all.
+/// A look-up that never waits, and may look at all sections.
 fn try_look(memmap: &Memmap<Tiny>, cpu: usize) {
     if let Some(look_up) = memmap.readers.try_enter(cpu) {
         memmap.look(&look_up, 0);
@@ -157,7 +157,7 @@ fn look_twice(memmap: &Memmap<Tiny>, cpu: usize) {
 }
 
 #[test]
-fn who_finds_a_section_that_is_added_finds_its_record_written() {
+fn a_look_up_that_finds_an_added_section_finds_its_record_written() {
     beside(1, None, |_| (), look_twice, add);
 }
 
@@ -202,7 +202,7 @@ fn two_cpus_look_up_while_descriptors_move() {
 }
 
 #[test]
-fn who_looks_at_one_block_after_the_other_finds_each_where_it_is_while_both_move() {
+fn a_cpu_that_looks_at_one_block_after_the_other_finds_each_where_it_is_while_both_move() {
     beside(1, Some(4), add_two, look_at_both, convert_two);
 }
 
