@@ -7,12 +7,11 @@
 #![expect(unsafe_code)]
 
 use super::Aarch64;
-use crate::common::tlb::few_pages;
 use crate::contract::{CpuTlb, Layout};
 use aarch64_cpu::asm::barrier;
 use core::arch::asm;
 use hotmem_paging::addr::VirtRange;
-use hotmem_paging::{NotFlushed, Tlb};
+use hotmem_paging::{NotFlushed, Tlb, few_pages};
 
 /// Bytes of the smallest page.
 const PAGE: u64 = 1 << Aarch64::PAGE_SHIFT;

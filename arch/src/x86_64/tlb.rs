@@ -3,13 +3,12 @@
 // UNSAFETY: vouches for what the invalidation instructions do.
 #![expect(unsafe_code)]
 
-use crate::common::tlb::few_pages;
 use crate::contract::CpuTlb;
 use ::x86_64::VirtAddr as CpuAddr;
 use ::x86_64::instructions::tlb;
 use core::sync::atomic::{Ordering, compiler_fence};
 use hotmem_paging::addr::VirtRange;
-use hotmem_paging::{NotFlushed, Tlb};
+use hotmem_paging::{NotFlushed, Tlb, few_pages};
 
 /// Bytes one INVLPG is used for.
 const PAGE: u64 = 4096;

@@ -23,6 +23,7 @@
 
 pub mod addr;
 mod entry;
+mod few_pages;
 mod gather;
 pub mod geometry;
 mod map;
@@ -39,10 +40,13 @@ pub mod testing;
 mod tests;
 mod unmap;
 mod visit;
+#[cfg(feature = "x86_64")]
+pub mod x86_64;
 
 pub use addr::{Address, AddressRange, Guest, GuestAddr, GuestRange, Space, Virtual};
 pub use addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
+pub use few_pages::few_pages;
 pub use gather::Gather;
 pub use geometry::{BlockSize, Geometry, GeometryError, Sizes};
 pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};

@@ -12,7 +12,8 @@ use core::fmt;
 ///
 /// [`Tables`](super::Tables) implements it for any [`PteFormat`](super::PteFormat); a kernel with
 /// page tables of its own implements it directly, and checks it on the host with
-/// `hotmem_paging::testing::check_mapper` (feature `testing`).
+/// `hotmem_paging::testing::check_mapper` (feature `testing`). For the page tables of the crate `x86_64` there is one:
+/// `hotmem_paging::x86_64::LockedTables` (feature `x86_64`).
 ///
 /// The caller serialises calls that change the tables, and excludes look-ups while tables are freed (the manager's
 /// operations and looks exclude each other).

@@ -4,6 +4,8 @@
 mod looks;
 mod memory;
 mod operations;
+#[cfg(feature = "x86_64")]
+mod x86_64;
 
 use crate::alloc::Allocator;
 use crate::machine::Machine;

@@ -27,7 +27,7 @@ mod ram;
 mod random;
 mod storm;
 
-pub use check::{MapperRig, check_mapper};
+pub use check::{MapperRig, RecordingTlb, TlbCalls, check_mapper};
 pub use cpu::{MAX_CPUS, become_cpu, cpu, on_cpu};
 pub use fault::FaultPlan;
 pub use formats::{GranulePte, OddPte, ShallowPte, TinyPte};

@@ -7,6 +7,7 @@ use super::super::std::collections::{BTreeMap, BTreeSet};
 use super::super::std::sync::{Mutex, MutexGuard, PoisonError};
 use super::super::std::vec::Vec;
 use super::super::{FaultPlan, std};
+use super::speculation::Hooks;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::{OutOfFrames, TableFrame, TableFrames};
 
@@ -15,8 +16,7 @@ pub(super) struct Frames<'r> {
     /// The allocations that fail.
     pub(super) plan: FaultPlan,
     range: PhysRange,
-    /// Fills a frame with garbage.
-    spoil: &'r dyn Fn(PhysAddr, u64),
+    hooks: &'r dyn Hooks,
     state: Mutex<State>,
 }
 
@@ -32,8 +32,8 @@ struct State {
 }
 
 impl<'r> Frames<'r> {
-    pub(super) fn new(range: PhysRange, spoil: &'r dyn Fn(PhysAddr, u64)) -> Self {
-        Self { plan: FaultPlan::never(), range, spoil, state: Mutex::default() }
+    pub(super) fn new(range: PhysRange, hooks: &'r dyn Hooks) -> Self {
+        Self { plan: FaultPlan::never(), range, hooks, state: Mutex::default() }
     }
 
     /// Frames in use, with their bytes, sorted.
@@ -55,6 +55,7 @@ impl<'r> Frames<'r> {
 impl TableFrames for Frames<'_> {
     fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         let out = OutOfFrames { bytes };
+        self.hooks.taken();
         if !self.plan.allows() {
             return Err(out);
         }
@@ -73,7 +74,7 @@ impl TableFrames for Frames<'_> {
                 frame
             }
         };
-        (self.spoil)(frame, bytes);
+        self.hooks.spoil(frame, bytes);
         state.used.insert(frame, bytes);
         // SAFETY: frames come from RAM that the rig vouches for, each once until it is freed.
         Ok(unsafe { TableFrame::new(frame, bytes) })
@@ -81,6 +82,7 @@ impl TableFrames for Frames<'_> {
 
     fn give_back(&self, frame: TableFrame) {
         let (bytes, frame) = (frame.bytes(), frame.into_raw());
+        self.hooks.freed(frame);
         let mut state = self.state();
         let known = state.used.remove(&frame);
         if std::thread::panicking() {
@@ -88,7 +90,7 @@ impl TableFrames for Frames<'_> {
         }
         assert_eq!(known, Some(bytes), "{frame} freed, but not in use as a table of {bytes} bytes");
         assert!(!state.kept.contains(&frame), "the table at {frame}, which is kept, is freed");
-        (self.spoil)(frame, bytes);
+        self.hooks.spoil(frame, bytes);
         state.free.entry(bytes).or_default().push(frame);
     }
 

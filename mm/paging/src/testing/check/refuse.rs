@@ -15,7 +15,7 @@ impl<R: MapperRig<I>, I: Space> Check<'_, R, I> {
         let nothing = Mapping { len: 0, ..self.wish() };
         assert_eq!(self.map(&nothing), Ok(()), "nothing is mapped");
         let mut gather = self.gather();
-        let unmapped = self.rig.mapper().unmap(AddressRange::default(), &mut gather);
+        let unmapped = self.mapper("unmap").unmap(AddressRange::default(), &mut gather);
         assert_eq!(gather.conclude(unmapped), Ok(()), "nothing is unmapped");
         self.last = "after a map that was refused";
     }

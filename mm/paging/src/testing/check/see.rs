@@ -32,7 +32,7 @@ impl<R: MapperRig<I>, I: Space> Check<'_, R, I> {
 
     pub(super) fn see_leaves(&self, range: AddressRange<I>) {
         let mut found = Vec::new();
-        self.rig.mapper().visit(range, &mut |leaf| found.push(leaf));
+        self.mapper("visit").visit(range, &mut |leaf| found.push(leaf));
         let expected: Vec<_> = self.model.overlapping(range).collect();
         if found == expected {
             return;
@@ -52,7 +52,7 @@ impl<R: MapperRig<I>, I: Space> Check<'_, R, I> {
     fn look_up(&self, at: Address<I>) {
         let byte = AddressRange::new(at, 1).unwrap_or_default();
         let leaf: Option<Translation<I>> = self.model.overlapping(byte).next();
-        let found = self.rig.mapper().translate(at);
+        let found = self.mapper("translate").translate(at);
         assert_eq!(found, leaf, "{}, translate of {at}", self.last);
         let target = leaf.map(|leaf| (leaf.target(at), leaf.attr));
         assert_eq!(self.rig.walk(at), target, "{}, the CPU's walk of {at}", self.last);
@@ -61,7 +61,7 @@ impl<R: MapperRig<I>, I: Space> Check<'_, R, I> {
     /// The tables of the tree.
     pub(super) fn tables(&self) -> Vec<TableAt<I>> {
         let mut tables = Vec::new();
-        self.rig.mapper().visit_tables(&mut |table| tables.push(table));
+        self.mapper("visit_tables").visit_tables(&mut |table| tables.push(table));
         tables
     }
 

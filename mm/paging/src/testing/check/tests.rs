@@ -9,7 +9,7 @@ use super::super::std::string::String;
 use super::super::storm::WalkerRig;
 use super::*;
 use crate::addr::{VirtAddr, VirtRange};
-use crate::{OutOfFrames, TableFrame, TableFrames};
+use crate::{MapError, OutOfFrames, TableFrame, TableFrames, Translation, UnmapError};
 
 type Inner = WalkerRig<TinyPte, Virtual>;
 

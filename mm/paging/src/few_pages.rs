@@ -1,16 +1,13 @@
 //! The choice between dropping translations page by page and dropping all at once.
 
-use hotmem_paging::addr::{VirtAddr, VirtRange};
+use crate::addr::{VirtAddr, VirtRange};
 
 /// With more pages than this it is cheaper to drop everything.
 const MAX_PAGES: u64 = 32;
 
 /// The pages of `page` bytes that `ranges` touch, or `None` if there are so many that dropping everything is
-/// cheaper.
-pub(crate) fn few_pages(
-    ranges: &[VirtRange],
-    page: u64,
-) -> Option<impl Iterator<Item = VirtAddr> + '_> {
+/// cheaper. For implementations of [`Tlb`](crate::Tlb).
+pub fn few_pages(ranges: &[VirtRange], page: u64) -> Option<impl Iterator<Item = VirtAddr> + '_> {
     let split = move |range: &VirtRange| {
         let first = range.start().align_down(page);
         (first, range.end().offset_from(first).div_ceil(page))

@@ -1,0 +1,88 @@
+//! Reading the tree: every leaf, every table.
+
+// UNSAFETY: reads tables by pointers that `TableAccess` vouches for.
+#![expect(unsafe_code)]
+
+use super::access::TableAccess;
+use super::slot::{ENTRIES, LAST, Slot, TABLE_BYTES, span};
+use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::{TableAt, Translation};
+
+use ::x86_64::structures::paging::{PageTable, PageTableIndex, PhysFrame};
+
+/// An item of a visit.
+pub(super) enum Node {
+    Table(TableAt),
+    Leaf(Translation),
+}
+
+/// A table under visit.
+struct Place<'t> {
+    table: &'t PageTable,
+    frame: PhysAddr,
+    level: usize,
+    /// The indices that lead to it, and the first address that it translates, before its sign is repeated.
+    path: [PageTableIndex; LAST],
+    low: u64,
+}
+
+/// Calls `each` with every table and leaf, and visits the tables below those for which it returns `true`.
+pub(super) fn all<T: TableAccess>(tree: &T, root: PhysAddr, each: &mut dyn FnMut(Node) -> bool) {
+    let path = [PageTableIndex::new(0); LAST];
+    let root = Place { table: tree.root(), frame: root, level: 0, path, low: 0 };
+    below(tree, &root, each);
+}
+
+fn below<T: TableAccess>(tree: &T, at: &Place<'_>, each: &mut dyn FnMut(Node) -> bool) {
+    let (level, bytes) = (at.level, span(at.level));
+    let virt = canonical(at.low);
+    let len = ENTRIES as u64 * bytes;
+    let node = TableAt { level, frame: at.frame, bytes: TABLE_BYTES, virt, span: len };
+    if !each(Node::Table(node)) {
+        return;
+    }
+    for number in 0..ENTRIES {
+        let low = at.low + number as u64 * bytes;
+        let index = PageTableIndex::new_truncate(number as u16);
+        if level == 0 && tree.recursive_index() == Some(index) {
+            continue;
+        }
+        match Slot::read(&at.table[index], level) {
+            Slot::Empty | Slot::Other => {}
+            Slot::Leaf(phys, attr) => {
+                each(Node::Leaf(Translation { virt: canonical(low), phys, len: bytes, attr }));
+            }
+            Slot::Table(frame) => {
+                let mut path = at.path;
+                path[level] = index;
+                down(tree, frame, path, low, level + 1, each);
+            }
+        }
+    }
+}
+
+/// Visits the table of `level` in `frame`.
+fn down<T: TableAccess>(
+    tree: &T,
+    frame: PhysFrame,
+    path: [PageTableIndex; LAST],
+    low: u64,
+    level: usize,
+    each: &mut dyn FnMut(Node) -> bool,
+) {
+    let pointer = tree.table(frame, &path[..level]);
+    // SAFETY: the entry leads to a table in that frame, and `tree` is borrowed for as long as this is used.
+    let table = unsafe { pointer.as_ref() };
+    let frame = PhysAddr::new(frame.start_address().as_u64());
+    below(tree, &Place { table, frame, level, path, low }, each);
+}
+
+/// Whether `len` bytes at `virt` overlap `range`.
+pub(super) fn overlaps(virt: VirtAddr, len: u64, range: VirtRange) -> bool {
+    VirtRange::new(virt, len).is_some_and(|span| span.overlaps(range))
+}
+
+/// Repeats bit 47 upwards.
+fn canonical(low: u64) -> VirtAddr {
+    VirtAddr::new(::x86_64::VirtAddr::new_truncate(low).as_u64())
+}
