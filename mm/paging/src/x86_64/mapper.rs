@@ -93,7 +93,7 @@ fn reaches(range: VirtRange) -> bool {
     known(range.start().get()) && known(last) && range.start().get() >> 47 == last >> 47
 }
 
-// SAFETY: the crate's functions write entries that the CPU understands. An entry is cleared before the gather is told
+// SAFETY: the crate's functions write entries that the CPU understands. An entry is cleared before it is given to the gather
 // of it, and look-ups read the entries that the CPU walks.
 unsafe impl<T: TableAccess, B: Tlb, L: lock_api::RawMutex> Mapper for LockedTables<T, B, L> {
     type Tlb = B;

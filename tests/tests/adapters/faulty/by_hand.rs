@@ -184,7 +184,7 @@ impl Faulty {
         if range.is_empty() {
             return Ok(());
         }
-        let one_page = self.fault == Fault::TellsTheGatherOfOnePage;
+        let one_page = self.fault == Fault::GivesTheGatherOnePage;
         gather.cleared(if one_page { resized(range, PAGE) } else { range });
         let stays = gather.keeps_tables() && self.fault != Fault::CleansUpTablesThatStay;
         if stays || self.fault == Fault::LeavesEmptyTables {

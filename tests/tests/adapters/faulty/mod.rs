@@ -39,7 +39,7 @@ enum Fault {
     UnmapsOnePageMore,
     UnmapsWhatIsCut,
     UnmapsForwards,
-    TellsTheGatherOfOnePage,
+    GivesTheGatherOnePage,
     LeavesEmptyTables,
     LosesTables,
     CleansUpTablesThatStay,
@@ -128,7 +128,7 @@ impl Faulty {
             Fault::LeavesEmptyTables
             | Fault::LosesTables
             | Fault::CleansUpTablesThatStay
-            | Fault::TellsTheGatherOfOnePage
+            | Fault::GivesTheGatherOnePage
             | Fault::DetachesATableTwice => return self.unmap_by_hand(range, gather),
             _ => {}
         }
@@ -227,15 +227,15 @@ fn each_fault_of_a_mapper_over_the_crate_is_found_and_named() {
         (Fault::ForgetsNoExecute, shown),
         (Fault::ForgetsUserAbove, "the CPU's walk of"),
         (Fault::DoesNotPublish, "a mapping is not published"),
-        (Fault::UnmapsOnePageMore, "the gather was not told that"),
+        (Fault::UnmapsOnePageMore, "the gather was not given"),
         (Fault::UnmapsWhatIsCut, "a leaf is cut by unmapping"),
         (Fault::UnmapsForwards, "does not begin with the last address"),
-        (Fault::TellsTheGatherOfOnePage, "the gather was not told that"),
+        (Fault::GivesTheGatherOnePage, "the gather was not given"),
         (Fault::LeavesEmptyTables, "after an unmap, an empty table is left"),
-        (Fault::LosesTables, "the gather was not told of the table"),
+        (Fault::LosesTables, "the gather lacks the table"),
         (Fault::CleansUpTablesThatStay, "which is kept, is freed"),
         (Fault::DetachesATableTwice, "freed, but not in use"),
-        (Fault::NeedsMoreTablesThanItSays, "tables_for told of"),
+        (Fault::NeedsMoreTablesThanItSays, "tables_for announced"),
         (Fault::VisitsOnePageMore, shown),
         (Fault::HidesATable, "the tables that are there, and the frames in use"),
     ] {
