@@ -6,7 +6,6 @@
 use crate::addr::{AddressRange, PhysAddr, PhysRange, Space, VirtAddr, Virtual};
 
 use core::fmt;
-use core::num::NonZero;
 use core::ptr::NonNull;
 
 /// The access of the walker, and of the memory manager, to physical memory.
@@ -52,10 +51,7 @@ pub fn pointer_to<T>(at: VirtAddr) -> NonNull<T> {
 #[inline(always)]
 #[must_use]
 pub fn pointer_in<T>(base: VirtAddr, offset: u64) -> NonNull<T> {
-    match NonZero::new(base.get() as usize) {
-        Some(base) => NonNull::with_exposed_provenance(base | offset as usize),
-        None => NonNull::dangling(),
-    }
+    pointer_to(VirtAddr::new(base.get() | offset))
 }
 
 /// The translation caches of every CPU that uses one set of page tables, whose input addresses are of `I`.
