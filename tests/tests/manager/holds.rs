@@ -1,4 +1,5 @@
 //! No lock is held longer on a larger machine: what is done with one held is counted, on machines of several sizes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use hotmem::paging::Mapper;
 use hotmem::testing::{Bench, Hold, Holder, Setup, Tiny, range, take_holds};
