@@ -90,6 +90,8 @@ fn machine(config: &Config, line: &mut Line) {
     }
     // What QEMU's translator does not have, and would otherwise warn of.
     board.push_str(",cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off");
+    // Guests of the kernel.
+    board.push_str(",cap-nested-hv=on");
     line.add("-machine", board);
     line.add("-cpu", config.cpu.as_str());
     line.add("-action", "panic=exit-failure");
@@ -111,7 +113,10 @@ mod tests {
     fn the_default_is_a_power9_under_qemus_own_open_firmware() {
         let line = line(&Config::of(Arch::Ppc64).word("placement=block"));
         assert!(line.contains("-machine pseries,x-vof=on,cap-cfpc=broken,"), "{line}");
-        assert!(line.contains("-cpu power9 -action panic=exit-failure"), "{line}");
+        assert!(
+            line.contains(",cap-nested-hv=on -cpu power9 -action panic=exit-failure"),
+            "{line}"
+        );
         assert!(line.ends_with("-kernel /i/k.elf -append placement=block"), "{line}");
     }
 
