@@ -52,7 +52,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let start = P::Guests::GUEST_RAM;
         let most = P::Guests::GUEST_LIMIT.offset_from(start);
         let least = unit.max(Self::code_bytes() + M::PAGE_BYTES);
-        let fits = bytes >= least && bytes <= most && bytes % unit == 0;
+        let fits = bytes >= least && bytes <= most && bytes.is_multiple_of(unit);
         GuestRange::new(start, bytes).filter(|_| fits).ok_or(VmError::Size { least, most, unit })
     }
 

@@ -16,7 +16,6 @@ use hotmem_paging::addr::GuestAddr;
 /// The operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-
 pub enum Op {
     /// a = immediate
     Set = 1,
