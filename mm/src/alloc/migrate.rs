@@ -39,10 +39,10 @@ pub struct Move {
 
 impl Move {
     /// Fills a batch without an extent.
-    pub(crate) const NONE: Self = {
+    pub(crate) const fn none() -> Self {
         let from = Extent { pfn: Pfn::new(0), order: Order::ZERO, private: 0 };
         Self::new(from, Pfn::new(0), MoverId::FIRST)
-    };
+    }
 
     pub(crate) const fn new(from: Extent, to: Pfn, mover: MoverId) -> Self {
         Self { from, to, mover, refused: Cell::new(false) }

@@ -30,7 +30,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) const fn new() -> Self {
-        Self { moves: [const { Move::NONE }; MOST], len: 0, pages: 0 }
+        Self { moves: [const { Move::none() }; MOST], len: 0, pages: 0 }
     }
 
     /// Whether an extent of the order fits.

@@ -51,7 +51,7 @@ pub fn decode(result: u64, state: &NestedState) -> GuestExit {
         }
         SYSTEM_RESET => GuestExit::Stopped("its CPU was reset", result),
         MACHINE_CHECK => GuestExit::Stopped("its CPU had a machine check", result),
-        FIRST_VECTOR..=LAST_VECTOR => {
+        _ if (FIRST_VECTOR..=LAST_VECTOR).contains(&result) => {
             GuestExit::Stopped("it raised an interrupt that this host does not serve", result)
         }
         _ => GuestExit::Stopped("the hypervisor refused to run it", result),
