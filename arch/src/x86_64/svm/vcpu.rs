@@ -238,3 +238,6 @@ impl fmt::Display for Vcpu {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! A virtual CPU whose exits a test writes, as a CPU would.
+
+// UNSAFETY: gives a virtual CPU memory of the test.
+#![expect(unsafe_code)]
+
+extern crate std;
+
+use super::super::vmcb::Control;
+use super::*;
+use crate::contract::{Access, Vcpu as _};
+use core::ptr::NonNull;
+use hotmem_paging::addr::PhysAddr;
+use std::boxed::Box;
+use std::string::ToString;
+
+#[repr(C, align(4096))]
+struct State([u8; Vcpu::STATE_BYTES as usize]);
+
+const ENTRY: u64 = 0x8000;
+const AT: u64 = 0x12_3000;
+/// An address of the 64-bit code of a guest.
+const HIGH: u64 = 0xffff_ffff_8000_0000;
+
+/// A virtual CPU without extensions, which has entered its guest.
+fn vcpu() -> Vcpu {
+    let memory = Box::leak(Box::new(State([0; _])));
+    let pointer = NonNull::from(memory).cast();
+    // SAFETY: the memory is zeroed, aligned, of that size, and never used or freed by anything else.
+    let state = unsafe { StateMemory::new(PhysAddr::new(AT), pointer) };
+    let arguments = [0x1_0000_000a, 0x2_0000_000b, 0x3_0000_000c, 0x4_0000_000d];
+    let mut vcpu = Vcpu::new(state, GuestAddr::new(ENTRY), arguments);
+    vcpu.abilities = Abilities { asids: 16, next_rip: false, flush_by_asid: false };
+    vcpu
+}
+
+/// Has the guest leave for the reason `code`, and returns what the virtual CPU makes of it.
+fn leave(vcpu: &mut Vcpu, code: u64, info: [u64; 2], event: u64) -> Option<GuestExit> {
+    let control = vcpu.control();
+    (control.exit_code, control.exit_info, control.exit_event) = (code, info, event);
+    vcpu.serve()
+}
+
+impl Vcpu {
+    fn control(&mut self) -> &mut Control {
+        &mut self.vmcb_mut().control
+    }
+
+    /// Long mode, 64-bit code at `rip`.
+    fn in_long_mode(&mut self, rip: u64) {
+        let save = &mut self.vmcb_mut().save;
+        (save.efer, save.cs.attributes, save.rip) = (0x1500, 0xa9b, rip);
+    }
+
+    fn rip(&self) -> u64 {
+        self.vmcb().save.rip
+    }
+}
+
+#[test]
+fn arguments_are_in_two_halves_and_no_port_or_register_is_open() {
+    let vcpu = vcpu();
+    let (r, save) = (&vcpu.registers, &vcpu.vmcb().save);
+    assert_eq!([r.rdi, r.rsi, r.rdx, r.rcx], [0xa, 0xb, 0xc, 0xd]);
+    assert_eq!([save.rax, r.rbx, r.rbp, save.rsp], [1, 2, 3, 4]);
+    assert_eq!(save.rip, ENTRY);
+    let control = &vcpu.vmcb().control;
+    assert_eq!([control.port_map, control.register_map], [AT + 4096; 2]);
+    let map = vcpu.state.pointer().as_ptr().wrapping_add(4096);
+    // SAFETY: the map has three pages behind the control block, in the memory of the test.
+    let map = unsafe { core::slice::from_raw_parts(map, 3 * 4096) };
+    assert!(map.iter().all(|&byte| byte == 0xff));
+}
+
+#[test]
+fn a_call_has_its_arguments_and_continues_behind_it_with_the_reply() {
+    let mut vcpu = vcpu();
+    vcpu.in_long_mode(HIGH);
+    vcpu.vmcb_mut().save.rax = 7;
+    vcpu.registers.r8 = 0xe;
+    vcpu.control().shadow = 1;
+    let call = GuestCall { number: 7, arguments: [0xa, 0xb, 0xc, 0xd, 0xe] };
+    assert_eq!(leave(&mut vcpu, 0x81, [0; 2], 0), Some(GuestExit::Call(call)));
+    assert_eq!((vcpu.rip(), vcpu.control().shadow), (HIGH + 3, 0));
+    vcpu.reply(99);
+    assert_eq!(vcpu.vmcb().save.rax, 99);
+}
+
+#[test]
+fn a_wait_continues_behind_its_instruction_within_the_mode_of_the_code() {
+    let mut vcpu = vcpu();
+    vcpu.vmcb_mut().save.rip = 0xffff_ffff;
+    assert_eq!(leave(&mut vcpu, 0x78, [0; 2], 0), Some(GuestExit::Wait));
+    assert_eq!(vcpu.rip(), 0, "32-bit code wraps");
+    vcpu.in_long_mode(0xffff_ffff);
+    assert_eq!(leave(&mut vcpu, 0x78, [0; 2], 0), Some(GuestExit::Wait));
+    assert_eq!(vcpu.rip(), 0x1_0000_0000);
+    // A CPU that knows the length of the instruction, with its prefixes.
+    vcpu.abilities.next_rip = true;
+    vcpu.control().next_rip = HIGH + 2;
+    assert_eq!(leave(&mut vcpu, 0x78, [0; 2], 0), Some(GuestExit::Wait));
+    assert_eq!(vcpu.rip(), HIGH + 2);
+}
+
+#[test]
+fn a_fault_repeats_its_instruction_and_the_event_that_it_interrupted() {
+    let mut vcpu = vcpu();
+    let fault = GuestExit::Fault { at: GuestAddr::new(0x5008), access: Access::Write };
+    let event = 0x6_8000_0b0e;
+    assert_eq!(leave(&mut vcpu, 0x400, [0x1_0000_0006, 0x5008], event), Some(fault));
+    assert_eq!((vcpu.rip(), vcpu.control().event), (ENTRY, event));
+    // The next exit interrupts nothing: the event is not delivered twice.
+    assert_eq!(leave(&mut vcpu, 0x60, [0; 2], event & !(1 << 31)), Some(GuestExit::Interrupt));
+    assert_eq!(vcpu.control().event, 0);
+}
+
+#[test]
+fn a_call_of_user_code_is_an_invalid_instruction() {
+    let mut vcpu = vcpu();
+    vcpu.vmcb_mut().save.cpl = 3;
+    assert_eq!(leave(&mut vcpu, 0x81, [0; 2], 0), None);
+    assert_eq!((vcpu.rip(), vcpu.control().event), (ENTRY, 0x8000_0306));
+}
+
+#[test]
+fn the_registers_are_listed_after_the_guest_was_stopped() {
+    let mut vcpu = vcpu();
+    vcpu.registers.rcx = 0x1b;
+    let stopped = GuestExit::Stopped("it read a model-specific register", 0x1b);
+    assert_eq!(leave(&mut vcpu, 0x7c, [0; 2], 0), Some(stopped));
+    let text = vcpu.to_string();
+    assert!(text.starts_with("rip 0000000000008000 rflags 00000002"), "{text}");
+    assert!(text.contains("rcx 000000000000001b"), "{text}");
+}
+
+#[test]
+fn a_space_beyond_the_asids_of_the_cpu_is_not_entered() {
+    let mut vcpu = vcpu();
+    // SAFETY: the space is not walked, since it is refused.
+    let space = unsafe { GuestSpace::new(PhysAddr::new(0), 16) };
+    // SAFETY: as above; the CPU is not entered.
+    let exit = unsafe { vcpu.run(&space) };
+    assert_eq!(exit, GuestExit::Stopped("this CPU has fewer ASIDs than guests", 16));
+}
