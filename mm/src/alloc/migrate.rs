@@ -121,7 +121,8 @@ pub trait MovableOps: Sync {
     /// one at any time before, and the block may then be removed.
     fn isolate(&self, moves: &[Move]);
 
-    /// Copies each extent to its target, and uses that from now on. The manager then frees the extent.
+    /// Copies each extent to its target, and uses that from now on. The manager then frees the extent, which the owner
+    /// may clear before, so that its next user does not read what was there.
     ///
     /// Called at once after [`isolate`](Self::isolate) with the extents of that batch that were not refused. One
     /// that is refused here is used again where it is, from this call on.
