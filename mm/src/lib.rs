@@ -100,6 +100,7 @@ pub mod machine;
 mod memmap;
 mod observe;
 mod operations;
+mod simple;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -138,6 +139,7 @@ pub use observe::snapshot::Fact;
 pub use observe::stats::{PageInfo, Stats, ZoneInfo};
 pub use observe::verify::Violation;
 pub use operations::boot::{BootError, BootMemory, EarlyFrames, EarlyTables, RESERVE_SHARE};
+pub use operations::early::EarlyRanges;
 pub use operations::knobs::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};
 pub use operations::later::QueueFull;
 pub use operations::notify::{Change, Event, ListInUse, Listen, Listener, News, Veto};
@@ -148,3 +150,4 @@ pub use operations::{
     AddError, Added, OfflineError, OfflineOp, OnlineError, Progress, RemoveError,
 };
 pub use operations::{ConvertError, OwnMapError, Removed, ScrubError, Scrubbed, Stepped, Walk};
+pub use simple::SimpleMachine;

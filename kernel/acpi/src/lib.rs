@@ -10,7 +10,7 @@
 //! Firmware is not trusted: every table is checked (signature, length, checksum, bounds) before it
 //! is used, and what is wrong with it is an error that names the value. The parsers have no `unsafe`
 //! and no `cfg`: they see memory through [`ReadPhys`](hotmem::paging::ReadPhys) and registers through [`Hardware`], so all of
-//! it runs on the host.
+//! it runs on the host. For a PC there is a `PcHardware` (feature `x86_64`).
 //!
 //! The way from the root pointer to a source for `hotmem_hotplug::Hotplug`; the handler of each line masks it if it is
 //! level-triggered, and raises its bit:
@@ -73,6 +73,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timer;
+#[cfg(feature = "x86_64")]
+mod x86_64;
 
 pub use controller::Controller;
 pub use error::{Signature, TableError};
@@ -87,3 +89,5 @@ pub use spcr::Spcr;
 pub use srat::{Affinity, Srat, node_of};
 pub use table::Table;
 pub use timer::PmTimer;
+#[cfg(feature = "x86_64")]
+pub use x86_64::*;

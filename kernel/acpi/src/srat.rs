@@ -3,6 +3,8 @@
 //! A hot-pluggable entry says where memory *may* appear, not where it is; QEMU writes one entry for
 //! the whole window, with the last node's number. The node of a plugged device is its `_PXM`.
 
+use alloc::vec::Vec;
+
 use hotmem::NodeId;
 use hotmem::addr::{PhysAddr, PhysRange};
 
@@ -59,6 +61,17 @@ impl<'a> Srat<'a> {
             }
         }
         Ok(srat)
+    }
+
+    /// The ranges into which memory may be plugged, for a memory manager's boot: none if there is no SRAT, or it is
+    /// broken, which is logged.
+    pub fn window<P: ReadPhys>(tables: &Tables<'a, P>) -> Vec<PhysRange> {
+        let srat = Self::find(tables).unwrap_or_else(|error| {
+            log::warn!("acpi: {error}; no memory can be plugged that is known at boot");
+            None
+        });
+        let memory = srat.iter().flat_map(Self::memory);
+        memory.filter(|near| near.hot_pluggable).map(|near| near.range).collect()
     }
 
     /// The enabled, non-empty ranges, in the firmware's order.

@@ -27,6 +27,7 @@ mod few_pages;
 mod gather;
 pub mod geometry;
 mod map;
+mod mapped;
 mod mapper;
 mod relocate;
 mod seam;
@@ -49,6 +50,7 @@ pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
 pub use few_pages::few_pages;
 pub use gather::Gather;
 pub use geometry::{BlockSize, Geometry, GeometryError, Sizes};
+pub use mapped::MappedBytes;
 pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
 pub use relocate::RelocateError;
 pub use seam::{

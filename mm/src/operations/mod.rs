@@ -16,6 +16,7 @@
 mod add;
 pub(crate) mod boot;
 mod convert;
+pub(crate) mod early;
 pub(crate) mod knobs;
 pub(crate) mod later;
 pub(crate) mod notify;

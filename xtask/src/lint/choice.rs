@@ -5,7 +5,7 @@ use std::path::Path;
 use super::code::code_only;
 
 /// Folders that may choose between architectures; and the adapters to crates that exist for one of them.
-const FOLDERS: [&str; 3] = ["arch", "boot", "mm/paging/src/x86_64"];
+const FOLDERS: [&str; 4] = ["arch", "boot", "mm/paging/src/x86_64", "kernel/acpi/src/x86_64"];
 /// What such a choice asks for. Written apart, so that this file makes none.
 const ARCH: &str = concat!("target", "_arch");
 

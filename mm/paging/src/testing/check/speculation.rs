@@ -6,7 +6,7 @@
 use super::super::std::cell::RefCell;
 use super::super::std::thread;
 use super::super::std::vec::Vec;
-use super::MapperRig;
+use super::rig::MapperRig;
 use crate::TableAt;
 use crate::addr::{Address, AddressRange, PhysAddr, Space};
 

@@ -1,0 +1,166 @@
+//! Ports, PCI configuration space, and registers in memory.
+
+// UNSAFETY: makes the accesses that byte code asks for.
+#![expect(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use ::x86_64::instructions::port::Port;
+use hotmem::{PhysAddr, PhysRange};
+use hotmem_aml::{HostError, PciAddress, Width};
+
+/// Ports of the kernel: its console on COM1, and the two 8259s.
+const OWN_PORTS: [(u16, u16); 3] = [(0x20, 0x21), (0xa0, 0xa1), (0x3f8, 0x3ff)];
+/// PCI configuration mechanism 1 (PCI Local Bus 3.0, 3.2.2.3.2).
+const PCI_ADDRESS: u16 = 0xcf8;
+const PCI_DATA: u16 = 0xcfc;
+const PCI_ENABLE: u32 = 1 << 31;
+
+/// Finds registers in memory: a pointer to where they are mapped, uncached; `None` if they are not, or are RAM of the
+/// kernel.
+pub type Registers = fn(PhysRange) -> Option<NonNull<u8>>;
+
+/// The port at `address`, if firmware may access it.
+pub(super) fn port(address: u64, width: Width) -> Result<u16, HostError> {
+    let first = u16::try_from(address).map_err(|_| HostError::Unsupported)?;
+    let last = first.checked_add(width.bytes() as u16 - 1).ok_or(HostError::Unsupported)?;
+    if OWN_PORTS.iter().any(|&(low, high)| first <= high && low <= last) {
+        return Err(HostError::Forbidden);
+    }
+    Ok(first)
+}
+
+/// Selects a register of a PCI function; returns the port that accesses it.
+///
+/// # Safety
+///
+/// This CPU may access ports, and no other code selects a register meanwhile.
+pub(super) unsafe fn select(
+    function: PciAddress,
+    offset: u64,
+    width: Width,
+) -> Result<u16, HostError> {
+    let offset = u32::try_from(offset).map_err(|_| HostError::Unsupported)?;
+    if function.segment != 0 || offset > 0xff || !offset.is_multiple_of(width.bytes()) {
+        return Err(HostError::Unsupported);
+    }
+    let device = u32::from(function.device & 31) << 11 | u32::from(function.function & 7) << 8;
+    let address = PCI_ENABLE | u32::from(function.bus) << 16 | device | offset & !3;
+    // SAFETY: the selection changes nothing but what the data port accesses.
+    unsafe { Port::new(PCI_ADDRESS).write(address) };
+    Ok(PCI_DATA + (offset & 3) as u16)
+}
+
+/// Reads a port.
+///
+/// # Safety
+///
+/// This CPU may access ports, and the read has no effect that the kernel does not expect.
+pub(super) unsafe fn input(port: u16, width: Width) -> Result<u64, HostError> {
+    match width {
+        // SAFETY: by the contract.
+        Width::Byte => Ok(unsafe { Port::<u8>::new(port).read() }.into()),
+        // SAFETY: by the contract.
+        Width::Word => Ok(unsafe { Port::<u16>::new(port).read() }.into()),
+        // SAFETY: by the contract.
+        Width::Dword => Ok(unsafe { Port::<u32>::new(port).read() }.into()),
+        Width::Qword => Err(HostError::Unsupported),
+    }
+}
+
+/// Writes a port.
+///
+/// # Safety
+///
+/// As for [`input`].
+pub(super) unsafe fn output(port: u16, width: Width, value: u64) -> Result<(), HostError> {
+    match width {
+        // SAFETY: by the contract.
+        Width::Byte => unsafe { Port::new(port).write(value as u8) },
+        // SAFETY: by the contract.
+        Width::Word => unsafe { Port::new(port).write(value as u16) },
+        // SAFETY: by the contract.
+        Width::Dword => unsafe { Port::new(port).write(value as u32) },
+        Width::Qword => return Err(HostError::Unsupported),
+    }
+    Ok(())
+}
+
+/// The pointer to a register in memory, aligned to its width.
+pub(super) fn register(
+    registers: Option<Registers>,
+    at: u64,
+    width: Width,
+) -> Result<NonNull<u8>, HostError> {
+    let bytes = u64::from(width.bytes());
+    let range = PhysRange::new(PhysAddr::new(at), bytes).filter(|_| at.is_multiple_of(bytes));
+    range.zip(registers).and_then(|(range, find)| find(range)).ok_or(HostError::Unsupported)
+}
+
+/// Loads a register.
+///
+/// # Safety
+///
+/// `register` found it, and the access is one that firmware makes to its devices.
+pub(super) unsafe fn load(register: NonNull<u8>, width: Width) -> u64 {
+    match width {
+        // SAFETY: by the contract.
+        Width::Byte => unsafe { register.read_volatile() }.into(),
+        // SAFETY: by the contract, and it is aligned.
+        Width::Word => unsafe { register.cast::<u16>().read_volatile() }.into(),
+        // SAFETY: as above.
+        Width::Dword => unsafe { register.cast::<u32>().read_volatile() }.into(),
+        // SAFETY: as above.
+        Width::Qword => unsafe { register.cast::<u64>().read_volatile() },
+    }
+}
+
+/// Stores to a register.
+///
+/// # Safety
+///
+/// As for [`load`].
+pub(super) unsafe fn store(register: NonNull<u8>, width: Width, value: u64) {
+    match width {
+        // SAFETY: by the contract.
+        Width::Byte => unsafe { register.write_volatile(value as u8) },
+        // SAFETY: by the contract, and it is aligned.
+        Width::Word => unsafe { register.cast::<u16>().write_volatile(value as u16) },
+        // SAFETY: as above.
+        Width::Dword => unsafe { register.cast::<u32>().write_volatile(value as u32) },
+        // SAFETY: as above.
+        Width::Qword => unsafe { register.cast::<u64>().write_volatile(value) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_the_kernel_are_forbidden_and_others_are_allowed() {
+        assert_eq!(port(0xa00, Width::Dword), Ok(0xa00));
+        assert_eq!(port(0x20, Width::Byte), Err(HostError::Forbidden));
+        assert_eq!(port(0x3f6, Width::Dword), Err(HostError::Forbidden));
+        assert_eq!(port(0xffff, Width::Word), Err(HostError::Unsupported));
+        assert_eq!(port(0x1_0000, Width::Byte), Err(HostError::Unsupported));
+    }
+
+    #[test]
+    fn registers_in_memory_are_aligned_and_where_the_kernel_finds_them() {
+        static WORDS: [u64; 2] = [0x1122_3344_5566_7788, 0];
+        let found: Registers = |range| {
+            let offset = range.start().get().checked_sub(0x1000)? as usize;
+            (offset + range.len() as usize <= 16).then(|| {
+                // SAFETY: in bounds, by the comparison.
+                NonNull::from(&WORDS).cast::<u8>().map_addr(|at| at.saturating_add(offset))
+            })
+        };
+        let word = register(Some(found), 0x1004, Width::Dword).unwrap();
+        // SAFETY: `register` found it.
+        assert_eq!(unsafe { load(word, Width::Dword) }, 0x1122_3344);
+        assert_eq!(register(Some(found), 0x1002, Width::Dword), Err(HostError::Unsupported));
+        assert_eq!(register(Some(found), 0x1010, Width::Byte), Err(HostError::Unsupported));
+        assert_eq!(register(None, 0x1000, Width::Byte), Err(HostError::Unsupported));
+    }
+}
