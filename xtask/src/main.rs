@@ -7,6 +7,7 @@
 //!   setup                                    toolchain and programs, fetched where that is possible
 //!   machine                                  one QEMU: command line, QMP, console, steps
 //!   suite                                    the scenarios that run in QEMU
+//!   foreign                                  a kernel of somebody else's with our libraries, in QEMU
 //! ```
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod arch;
 mod bench;
 mod build;
 mod ci;
+mod foreign;
 mod lint;
 mod machine;
 mod progress;

@@ -1,7 +1,7 @@
 //! Rust source with everything that is not code blanked out, line by line as it was.
 
 /// `text` with each character of a comment, and of what stands between quotes, made a space; lines stay.
-pub(super) fn code_only(text: &str) -> String {
+pub(crate) fn code_only(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {

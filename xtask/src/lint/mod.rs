@@ -10,6 +10,8 @@ mod release;
 mod rules;
 mod sources;
 
+pub(crate) use code::code_only;
+
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -52,6 +54,7 @@ const LIBRARIES: [&str; 8] = [
 pub(crate) fn main(root: &Path) -> Result<ExitCode> {
     let mut results = vec![
         check(cargo(root).args(["fmt", "--all", "--check"]), "format")?,
+        check(&mut foreign_format(root), "format of the foreign kernel")?,
         check(&mut host_clippy(root), "clippy on the host")?,
     ];
     results.push(check(&mut documentation(root), "documentation")?);
@@ -83,6 +86,13 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
+/// The kernel that is not of this workspace.
+fn foreign_format(root: &Path) -> Command {
+    let mut command = cargo(root);
+    command.args(["fmt", "--check", "--manifest-path", "tests/foreign/x86_64/Cargo.toml"]);
+    command
+}
+
 fn host_clippy(root: &Path) -> Command {
     let mut command = cargo(root);
     command.args([
@@ -91,6 +101,9 @@ fn host_clippy(root: &Path) -> Command {
         "--keep-going",
         "--workspace",
         "--all-targets",
+        // Code for one architecture that no package of the workspace uses.
+        "--features",
+        "hotmem-acpi/x86_64",
         "--",
         "-D",
         "warnings",

@@ -16,7 +16,7 @@ use crate::arch::{self, Arch, BuildChoices, MachineChoices};
 use crate::machine::{Config, QemuDir};
 use crate::progress::Progress;
 use crate::suite::{self, Run, Storm};
-use crate::{build, setup, tool};
+use crate::{build, foreign, setup, tool};
 use results::{Counts, Suite};
 
 /// CPUs of the machines in QEMU.
@@ -85,7 +85,9 @@ enum Where {
     Aarch64,
     /// Scenarios in QEMU for Power
     Ppc64,
-    /// The host, and every architecture that has a kernel
+    /// A kernel that is not ours, with our libraries, in QEMU for x86
+    Foreign,
+    /// The host, every architecture that has a kernel, and the foreign kernel
     All,
 }
 
@@ -93,7 +95,7 @@ impl Where {
     /// The architectures whose scenarios run.
     fn archs(self) -> Vec<Arch> {
         match self {
-            Self::Host => Vec::new(),
+            Self::Host | Self::Foreign => Vec::new(),
             Self::X86_64 => vec![Arch::X86_64],
             Self::Aarch64 => vec![Arch::Aarch64],
             Self::Ppc64 => vec![Arch::Ppc64],
@@ -180,6 +182,11 @@ impl Args {
         self.filter.is_some() && self.storm().cycles == cycles
     }
 
+    /// Does the kernel run that is not ours?
+    const fn is_foreign(&self) -> bool {
+        matches!(self.arch, Where::Foreign) || (matches!(self.arch, Where::All) && !self.quick)
+    }
+
     /// Do tests on the host run?
     const fn on_host(&self) -> bool {
         matches!(self.arch, Where::Host | Where::All)
@@ -196,7 +203,10 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     if args.list {
         return list(root, args, &runs);
     }
-    let suites = run_all(root, args, &runs)?;
+    let mut suites = run_all(root, args, &runs)?;
+    if args.is_foreign() {
+        suites.push(foreign::run(root, &args.qemu, args.filter())?);
+    }
     print!("{}", results::table(&suites));
     if let Some(path) = &args.junit {
         tool::write_atomically(path, results::junit(&suites).as_bytes())?;
@@ -244,6 +254,9 @@ fn list(root: &Path, args: &Args, runs: &[Run<'_>]) -> Result<ExitCode> {
     }
     for run in runs {
         run.scenarios().for_each(|(name, _)| println!("{}: {name}", run.name));
+    }
+    if args.is_foreign() {
+        foreign::list(args.filter());
     }
     Ok(ExitCode::SUCCESS)
 }

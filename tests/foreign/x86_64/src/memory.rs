@@ -1,0 +1,52 @@
+// glue: memory
+//! The memory manager of this kernel.
+
+use crate::boot::{BootInfo, MOST};
+use hotmem::paging::x86_64::{LocalTlb, LockedTables};
+use hotmem::{BlockSize, BootError, BootMemory, EarlyRanges, Mm, NodeId, SimpleMachine, SpinLock};
+use hotmem::{PhysAddr, PhysRange, VirtAddr};
+use spin::Once;
+use x86_64::registers::control::Cr3;
+use x86_64::structures::paging::OffsetPageTable;
+
+/// The page tables, with their lock.
+pub type Tables = LockedTables<OffsetPageTable<'static>, LocalTlb, SpinLock>;
+/// The machine.
+pub type Machine = SimpleMachine<Tables>;
+
+/// Memory can be added below this address. The memmap's window follows the linear map's.
+const LIMIT: u64 = 1 << 40;
+/// The unit of online, offline and removal.
+const BLOCK: u64 = 128 << 20;
+
+static MM: Once<Mm<Machine>> = Once::new();
+
+/// Gives all RAM above `first_free` to a memory manager. Memory may be added in `window`.
+///
+/// # Safety
+///
+/// `tables` are those in use, and nothing else changes them from now on. RAM above `first_free` is unused.
+pub unsafe fn init(
+    boot: &BootInfo,
+    tables: OffsetPageTable<'static>,
+    first_free: u64,
+    window: &[PhysRange],
+) -> Result<&'static Mm<Machine>, BootError> {
+    let linear = VirtAddr::new(tables.phys_offset().as_u64());
+    let mut ram = [(PhysRange::default(), NodeId::ZERO); MOST];
+    for (&(at, len), (range, _)) in boot.ram.iter().zip(&mut ram) {
+        *range = PhysRange::new(PhysAddr::new(at), len).unwrap_or_default();
+    }
+    let ram = &ram[..boot.ranges];
+    // SAFETY: this CPU is the only one, and the tables are its own, by the contract.
+    let machine = unsafe {
+        let tables = LockedTables::new(tables, Cr3::read().0, LocalTlb::new());
+        SimpleMachine::new(tables, linear, linear.add(LIMIT), PhysAddr::new(LIMIT))
+    };
+    let mm = MM.call_once(|| Mm::new(machine));
+    let block_size = BlockSize::new::<Machine>(BLOCK).map_err(BootError::Geometry)?;
+    let memory = BootMemory { ram, block_size, window, kernelcore: None };
+    // SAFETY: the RAM is there, and unused above `first_free`, by the contract.
+    unsafe { mm.boot(&memory, &mut EarlyRanges::new(ram, PhysAddr::new(first_free))) }?;
+    Ok(mm)
+}

@@ -1,0 +1,76 @@
+//! Physical memory at an offset that is chosen at each start, and frames for the time before there is a manager.
+
+use crate::boot::BootInfo;
+use core::arch::x86_64::_rdtsc;
+use x86_64::registers::control::Cr3;
+use x86_64::structures::paging::{FrameAllocator, Mapper, OffsetPageTable, Page, PageTable};
+use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame, Size2MiB, Size4KiB};
+use x86_64::{PhysAddr, VirtAddr};
+
+/// Frames behind the kernel, one after the other.
+pub struct BootFrames {
+    next: u64,
+    end: u64,
+}
+
+impl BootFrames {
+    /// The frames of the range of RAM that the kernel is in.
+    pub fn new(boot: &BootInfo) -> Self {
+        let next = BootInfo::kernel_end();
+        let inside = |&&(at, len): &&(u64, u64)| at <= next && next < at + len;
+        let &(at, len) = boot.ram.iter().find(inside).expect("the kernel is in RAM");
+        Self { next, end: at + len }
+    }
+
+    // glue: memory {
+    /// The first frame that was not given yet.
+    #[cfg(feature = "hotmem")]
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+    // glue: }
+}
+
+// SAFETY: each frame is given once.
+unsafe impl FrameAllocator<Size4KiB> for BootFrames {
+    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+        let at = self.next;
+        self.next += 4096;
+        (self.next <= self.end).then(|| PhysFrame::containing_address(PhysAddr::new(at)))
+    }
+}
+
+/// Maps all memory up to the end of RAM at an offset, and returns the tables.
+///
+/// # Safety
+///
+/// To be called once, with the first GiB mapped to itself.
+pub unsafe fn init(boot: &BootInfo, frames: &mut BootFrames) -> OffsetPageTable<'static> {
+    let root = Cr3::read().0.start_address().as_u64() as *mut PageTable;
+    // SAFETY: these are the tables in use, in the first GiB.
+    let mut first = unsafe { OffsetPageTable::new(&mut *root, VirtAddr::zero()) };
+    // SAFETY: a counter.
+    let random = unsafe { _rdtsc() } >> 4;
+    let offset = VirtAddr::new_truncate((256 + random % 128) << 39);
+    let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE;
+    for at in (0..boot.end()).step_by(2 << 20) {
+        let frame = PhysFrame::<Size2MiB>::containing_address(PhysAddr::new(at));
+        let page = Page::containing_address(offset + at);
+        // SAFETY: nothing is mapped there yet, and nothing refers to it.
+        unsafe { first.map_to(page, frame, flags, frames) }.expect("memory for tables").flush();
+    }
+    let root = (offset + root as u64).as_mut_ptr::<PageTable>();
+    // SAFETY: all memory is mapped at the offset.
+    unsafe { OffsetPageTable::new(&mut *root, offset) }
+}
+
+/// Maps memory for the heap.
+pub fn map_heap(tables: &mut OffsetPageTable<'static>, frames: &mut BootFrames, at: u64, len: u64) {
+    for at in (at..at + len).step_by(4096) {
+        let frame = frames.allocate_frame().expect("memory for the heap");
+        let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE;
+        let page = Page::<Size4KiB>::containing_address(VirtAddr::new(at));
+        // SAFETY: the addresses and the frame are used for nothing else.
+        unsafe { tables.map_to(page, frame, flags, frames) }.expect("memory for tables").flush();
+    }
+}
