@@ -8,8 +8,8 @@ use super::super::std::panic::{AssertUnwindSafe, catch_unwind};
 use super::super::std::string::String;
 use super::super::storm::WalkerRig;
 use super::*;
-use crate::addr::{VirtAddr, VirtRange};
-use crate::{MapError, OutOfFrames, TableFrame, TableFrames, Translation, UnmapError};
+use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
+use crate::{Attr, MapError, OutOfFrames, TableFrame, TableFrames, Translation, UnmapError};
 
 type Inner = WalkerRig<TinyPte, Virtual>;
 
