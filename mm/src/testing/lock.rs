@@ -35,13 +35,16 @@ struct Taken {
     since: u64,
 }
 
+/// Places of the manager's code that lock, at most.
+const PLACES: usize = 128;
+
 thread_local! {
     /// The locks that this thread holds, in the order of locking.
     static HELD: RefCell<Vec<Taken>> = const { RefCell::new(Vec::new()) };
     /// Accesses by this thread.
     static ACCESSES: Cell<u64> = const { Cell::new(0) };
-    /// For each place that locks, the longest hold by this thread.
-    static HOLDS: RefCell<Vec<Hold>> = const { RefCell::new(Vec::new()) };
+    /// For each place that locks, the longest hold by this thread. An array: tests count the use of the heap.
+    static HOLDS: RefCell<[Option<Hold>; PLACES]> = const { RefCell::new([None; PLACES]) };
     static WAITS: Cell<Option<&'static dyn Fn()>> = const { Cell::new(None) };
 }
 
@@ -64,7 +67,7 @@ pub fn locks_held() -> usize {
 
 /// The longest hold by this thread since the last call, for each place that locked.
 pub fn take_holds() -> Vec<Hold> {
-    HOLDS.take()
+    HOLDS.replace([None; PLACES]).into_iter().flatten().collect()
 }
 
 /// Counts an access to a descriptor or a frame.
@@ -85,10 +88,13 @@ pub(super) fn wait_for_cpus() {
 
 /// Fails unless this thread may flush `ranges`: it holds no lock that other CPUs wait for, since such a wait may serve no
 /// flushes; and while it holds look-ups off, `ranges` are descriptors, which `is_memmap` decides.
-pub(super) fn check_flush(ranges: &[VirtRange], is_memmap: impl Fn(&VirtRange) -> bool) {
+pub(super) fn check_flush(
+    mut ranges: &mut dyn Iterator<Item = VirtRange>,
+    is_memmap: impl Fn(VirtRange) -> bool,
+) {
     assert_others_take_all_locks("a flush");
     let holds_look_ups_off = locks_held() > 0;
-    let memmap = ranges.iter().all(is_memmap) || super::std::thread::panicking();
+    let memmap = Iterator::all(&mut ranges, is_memmap) || super::std::thread::panicking();
     let what = "a flush of other memory";
     assert!(memmap || !holds_look_ups_off, "{what} with look-ups held off");
 }
@@ -127,9 +133,11 @@ impl Taken {
     /// Notes how long it was held, if that is the longest time at its place.
     fn end(self) {
         let hold = Hold { at: self.at, accesses: ACCESSES.get() - self.since };
-        HOLDS.with_borrow_mut(|holds| match holds.iter_mut().find(|other| other.at == hold.at) {
-            Some(longest) => longest.accesses = longest.accesses.max(hold.accesses),
-            None => holds.push(hold),
+        let is_place = |slot: &&mut Option<Hold>| slot.is_none_or(|other| other.at == hold.at);
+        HOLDS.with_borrow_mut(|holds| {
+            let slot = holds.iter_mut().find(is_place);
+            let longest = slot.expect("no more places than the array has").get_or_insert(hold);
+            longest.accesses = longest.accesses.max(hold.accesses);
         });
     }
 }

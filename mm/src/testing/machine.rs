@@ -251,9 +251,9 @@ impl<S: Shape> Sizes for FakeMachine<S> {
 }
 
 /// Whether `range` lies in the memmap's window.
-fn is_memmap<S: Shape>(range: &VirtRange) -> bool {
+fn is_memmap<S: Shape>(range: VirtRange) -> bool {
     let bytes = S::PHYS_LIMIT.get() / FakeMachine::<S>::PAGE_BYTES * DESCRIPTOR_BYTES;
-    VirtRange::new(S::VMEMMAP_BASE, bytes).is_some_and(|window| window.covers(*range))
+    VirtRange::new(S::VMEMMAP_BASE, bytes).is_some_and(|window| window.covers(range))
 }
 
 const fn last(levels: &[Level]) -> Level {

@@ -50,7 +50,7 @@ pub struct SoftMmu<F: PteFormat> {
 type Hook = OnceLock<Box<dyn Fn() + Send + Sync>>;
 
 /// A function of the machine that checks the ranges of a flush.
-type FlushCheck = OnceLock<Box<dyn Fn(&[VirtRange]) + Send + Sync>>;
+type FlushCheck = OnceLock<Box<dyn Fn(&mut dyn Iterator<Item = VirtRange>) + Send + Sync>>;
 
 /// A map by addresses, which every access of a suite looks up.
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
@@ -184,7 +184,10 @@ impl<F: PteFormat> SoftMmu<F> {
 
     /// Calls `check` at the start of each flush with its ranges, which panics if it may not be made there; only the first
     /// call counts.
-    pub fn before_flush(&self, check: impl Fn(&[VirtRange]) + Send + Sync + 'static) {
+    pub fn before_flush(
+        &self,
+        check: impl Fn(&mut dyn Iterator<Item = VirtRange>) + Send + Sync + 'static,
+    ) {
         self.before_flush.get_or_init(|| Box::new(check));
     }
 

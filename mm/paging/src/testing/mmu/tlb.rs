@@ -41,7 +41,7 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
             let virt = |range: &AddressRange<I>| {
                 VirtRange::new(VirtAddr::new(range.start().get()), range.len())
             };
-            check(&ranges.iter().filter_map(virt).collect::<std::vec::Vec<_>>());
+            check(&mut ranges.iter().filter_map(virt));
         }
         self.on_flush.get().into_iter().for_each(|hook| hook());
         if self.skips_flushes.load(Ordering::SeqCst) {
