@@ -120,7 +120,7 @@ impl Machinery for InstructionClock {
     }
 
     fn vm(&self, command: VmCommand, out: &mut dyn fmt::Write) -> Result<(), String> {
-        guests::run(command, out)
+        guests::command(command, out)
     }
 
     fn verify_guests(&self) -> Result<(), String> {

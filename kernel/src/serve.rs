@@ -3,6 +3,8 @@
 use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
 use crate::cpus::{idle, table};
+#[cfg(feature = "lab")]
+use crate::guests;
 use crate::memory::KernelMachine;
 use crate::{firmware, interrupts};
 use hotmem::Mm;
@@ -17,6 +19,8 @@ pub(crate) type KernelHotplug = Hotplug<'static, firmware::Source, KernelMachine
 pub(crate) struct Server {
     pub(crate) mm: &'static Mm<KernelMachine>,
     pub(crate) hotplug: KernelHotplug,
+    /// Pages that an eject examines or moves before anything else.
+    pub(crate) budget: u64,
     /// Receives console input.
     #[cfg(feature = "lab")]
     pub(crate) prompt: crate::prompt::Prompt,
@@ -26,12 +30,18 @@ pub(crate) struct Server {
     pub(crate) console_line: Option<Line>,
 }
 
-/// Runs the guests of this CPU for a while. Returns whether there are any.
-fn run_guests() -> bool {
+/// Runs the guests of this CPU for a while, and lets those of others run after an event or a step of one. Returns
+/// whether this CPU has guests.
+fn run_guests(event: bool) -> bool {
     #[cfg(feature = "lab")]
-    let ran = crate::guests::slices();
+    let ran = guests::slices();
     #[cfg(not(feature = "lab"))]
     let ran = false;
+    #[cfg(feature = "lab")]
+    if event && !ran {
+        guests::let_others_run();
+    }
+    let _ = event;
     ran
 }
 
@@ -39,6 +49,7 @@ impl Server {
     /// Serves for ever.
     pub(crate) fn run(mut self) -> ! {
         loop {
+            self.set_pace();
             // One event, then the console: neither can starve the other.
             let event = self.hotplug.run_one(&mut Screen);
             if self.hotplug.source().wants_power_off() {
@@ -57,12 +68,21 @@ impl Server {
                 self.quarantine();
             }
             // Guests run between two steps of an event, too.
-            let ran = run_guests();
+            let ran = run_guests(event);
             // One page at a time, so that new input does not wait.
             if idle && !ran && !self.mm.zero_ahead() {
                 self.sleep();
             }
         }
+    }
+
+    /// Has an eject take small steps while guests run.
+    fn set_pace(&mut self) {
+        #[cfg(feature = "lab")]
+        let most = if guests::run() { guests::BUDGET } else { u64::MAX };
+        #[cfg(not(feature = "lab"))]
+        let most = u64::MAX;
+        self.hotplug.set_budget(self.budget.min(most));
     }
 
     /// Takes pages out of use that a handler found to be bad. A busy page is tried again later.

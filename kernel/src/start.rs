@@ -182,6 +182,7 @@ fn serve(
     Server {
         mm,
         hotplug,
+        budget: options.budget,
         #[cfg(feature = "lab")]
         prompt,
         #[cfg(feature = "lab")]

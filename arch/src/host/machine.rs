@@ -159,6 +159,12 @@ impl Machine {
         self.no_guests.get_or_init(|| what);
     }
 
+    /// Makes the CPU keep its cached translations of guests whatever the kernel flushes: an error of the kernel that a
+    /// test must notice.
+    pub fn skip_guest_flushes(&self) {
+        self.memory().skip_guest_flushes();
+    }
+
     /// Attaches the device; only the first call counts.
     pub fn attach<D: Device + 'static>(&self, device: &Arc<Mutex<D>>) {
         let device: Arc<Mutex<dyn Device>> = Arc::<Mutex<D>>::clone(device);

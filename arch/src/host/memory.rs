@@ -67,6 +67,7 @@ pub(super) struct Memory {
     cached: BTreeMap<u64, (PhysAddr, Attr)>,
     /// Tag and page of a guest -> target, as read at the first use after the last flush.
     guests: BTreeMap<(u16, u64), (PhysAddr, Attr)>,
+    keeps_guests: bool,
 }
 
 impl Memory {
@@ -179,8 +180,15 @@ impl Memory {
         allowed.then_some(word.cast())
     }
 
+    pub(super) fn skip_guest_flushes(&mut self) {
+        self.keeps_guests = true;
+    }
+
     /// Drops the translations of `ranges` that are cached for guests of `space`.
     pub(super) fn flush_guest(&mut self, space: &GuestSpace, ranges: &[GuestRange]) {
+        if self.keeps_guests {
+            return;
+        }
         let touched = |page| GuestRange::new(GuestAddr::new(page), PAGE).unwrap_or_default();
         self.guests.retain(|&(tag, page), _| {
             tag != space.tag() || !ranges.iter().any(|range| touched(page).overlaps(*range))

@@ -22,7 +22,10 @@ use hotmem_lab::monitor::{VmCommand, VmName};
 use hotmem_vm::{Name, Platform, Slice, VmId, Vms};
 use spin::Once;
 
-/// How often the timer ends slices, in a second.
+/// Pages that an eject examines or moves before guests run again: a batch.
+pub(crate) const BUDGET: u64 = 64;
+
+/// How often the timer ends slices, in a second; guests of other CPUs run as long between two steps of an eject.
 const SLICES: u64 = 500;
 
 /// This kernel, for its guests.
@@ -64,12 +67,31 @@ fn vms() -> Result<&'static KernelVms, String> {
     VMS.call_once(register).as_ref().ok_or_else(|| "guests cannot own memory".into())
 }
 
+/// The guests, if there ever were any.
+fn known() -> Option<&'static KernelVms> {
+    VMS.get().and_then(Option::as_ref)
+}
+
+/// Whether a guest runs on any CPU.
+pub(crate) fn run() -> bool {
+    known().is_some_and(Vms::runs)
+}
+
+/// Waits for the time of a slice, if a guest runs on another CPU. Without this pause an eject would give it no time
+/// between two moves.
+pub(crate) fn let_others_run() {
+    if !run() {
+        return;
+    }
+    let begun = cpu::timestamp();
+    while cpu::timestamp().wrapping_sub(begun) < cpu::timestamp_hertz() / SLICES {
+        relax();
+    }
+}
+
 /// Runs each guest of this CPU for a slice. Returns whether there is one.
 pub(crate) fn slices() -> bool {
-    let Some(Some(vms)) = VMS.get() else { return false };
-    if !vms.runs_on(cpu::number()) {
-        return false;
-    }
+    let Some(vms) = known().filter(|vms| vms.runs_on(cpu::number())) else { return false };
     let has_timer = tick::is_on();
     if !has_timer {
         interrupts::set_timer(Some(SLICES));
@@ -83,7 +105,7 @@ pub(crate) fn slices() -> bool {
 
 /// Runs a guest on this CPU until it ends or is paused.
 fn run_here(id: VmId) {
-    let Some(Some(vms)) = VMS.get() else { return };
+    let Some(vms) = known() else { return };
     loop {
         match vms.slice(id) {
             Slice::Idle => return,
@@ -107,7 +129,7 @@ fn name(word: VmName) -> Result<Name, String> {
 /// # Errors
 ///
 /// The reason why it is refused.
-pub(crate) fn run(command: VmCommand, out: &mut dyn fmt::Write) -> Result<(), String> {
+pub(crate) fn command(command: VmCommand, out: &mut dyn fmt::Write) -> Result<(), String> {
     let vms = vms()?;
     let find = |word| vms.find(name(word)?).map_err(text);
     match command {
@@ -134,10 +156,7 @@ pub(crate) fn run(command: VmCommand, out: &mut dyn fmt::Write) -> Result<(), St
 ///
 /// The first one that does not hold.
 pub(crate) fn verify() -> Result<(), String> {
-    match VMS.get() {
-        Some(Some(vms)) => vms.verify().map_err(text),
-        _ => Ok(()),
-    }
+    known().map_or(Ok(()), Vms::verify).map_err(text)
 }
 
 fn create(vms: &KernelVms, name: Name, bytes: u64, node: Option<NodeId>) -> Result<(), String> {

@@ -9,6 +9,7 @@ mod alone;
 mod board;
 mod boot;
 mod firmware;
+mod guests;
 mod hotplug;
 mod pc;
 mod traps;

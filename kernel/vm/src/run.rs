@@ -108,6 +108,11 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         if self.wait_for_vcpu(id, cpu) { Ok(()) } else { Err(VmError::Busy(name)) }
     }
 
+    /// Whether a guest runs.
+    pub fn runs(&self) -> bool {
+        VmId::all().any(|id| self.state(id) == State::Runs)
+    }
+
     /// Whether a guest is to run on CPU `cpu`.
     pub fn runs_on(&self, cpu: usize) -> bool {
         VmId::all().any(|id| self.is_on(id, cpu))

@@ -15,14 +15,14 @@ use crate::word::PageWord;
 use alloc::sync::Arc;
 use hotmem::paging::{
     Attr, Gather, Guest, GuestAddr, GuestRange, MapError, Mapper, Mapping, OutOfFrames, TableFrame,
-    TableFrames, Translation,
+    TableFrames,
 };
 use hotmem::{Move, Order, Pfn};
 
 /// The accesses of a guest to its memory.
 const ACCESS: Attr = Attr::WRITE.union(Attr::EXECUTE).union(Attr::USER);
 
-/// The most extents that are moved at once: those of a batch of the manager.
+/// The most ranges that are moved at once: a batch of the manager has as many extents.
 const MOST_MOVING: usize = 64;
 
 /// What a guest finds at an address.
@@ -70,9 +70,9 @@ pub(crate) struct Space<M: Shared, P: Platform> {
     pub(crate) tables: GuestTables<M, P>,
     pub(crate) root: Arc<Root<M>>,
     pub(crate) residence: Arc<Residence>,
-    /// The ranges without a leaf because they are being moved; the first `moves` are in use.
+    /// The ranges without a leaf because they are being moved; the first `runs` are in use.
     moving: [GuestRange; MOST_MOVING],
-    moves: usize,
+    runs: usize,
     /// When the batch under way began.
     begun: u64,
     pub(crate) moved: Moved,
@@ -89,7 +89,7 @@ impl<M: Shared, P: Platform> Space<M, P> {
     ) -> Self {
         let moving = [GuestRange::EMPTY; MOST_MOVING];
         let moved = Moved::default();
-        Self { id, ram, order, tables, root, residence, moving, moves: 0, begun: 0, moved }
+        Self { id, ram, order, tables, root, residence, moving, runs: 0, begun: 0, moved }
     }
 
     /// The address of a page of the guest, by its frame number.
@@ -111,7 +111,7 @@ impl<M: Shared, P: Platform> Space<M, P> {
     ) -> Result<(), MapError<Guest>> {
         let (virt, phys) = (Self::address(frame), M::address(fresh.pfn));
         let len = fresh.order.pages() * M::PAGE_BYTES;
-        self.tables.map(&Mapping { virt, phys, len, attr: ACCESS, max_leaf: u64::MAX }, frames)
+        self.tables.map(&Mapping { virt, phys, len, attr: ACCESS, max_leaf: len }, frames)
     }
 
     /// What the guest finds at `at`.
@@ -125,15 +125,16 @@ impl<M: Shared, P: Platform> Space<M, P> {
 
     /// The ranges that are being moved.
     pub(crate) fn moving(&self) -> &[GuestRange] {
-        self.moving.get(..self.moves).unwrap_or_default()
+        self.moving.get(..self.runs).unwrap_or_default()
     }
 
-    /// The leaf of the extent that begins at `pfn`, if it is the one that `word` names.
-    pub(crate) fn leaf(&self, word: PageWord, pfn: Pfn) -> Option<Translation<Guest>> {
-        let leaf = self.tables.translate(Self::address(word.frame))?;
-        let ours = word.vm == self.id.number()
-            && leaf.target(Self::address(word.frame)) == M::address(pfn);
-        ours.then_some(leaf)
+    /// Whether the guest has the extent of a move where the manager's word says.
+    fn has(&self, one: &Move) -> bool {
+        let (word, from) = (PageWord::decode(one.from().private), one.from());
+        let (at, bytes) = (Self::address(word.frame), from.order.pages() * M::PAGE_BYTES);
+        let leaf = self.tables.translate(at);
+        word.vm == self.id.number()
+            && leaf.is_some_and(|leaf| leaf.len <= bytes && leaf.target(at) == M::address(from.pfn))
     }
 
     /// Clears the leaves of the extents in `moves` that are this guest's, and flushes once. Refuses those that are
@@ -141,57 +142,105 @@ impl<M: Shared, P: Platform> Space<M, P> {
     pub(crate) fn break_batch<'m>(&mut self, moves: impl Iterator<Item = &'m Move> + Clone) {
         self.begun = P::instructions();
         let mut gather = Gather::keeping_tables(self.tables.tlb(), NoFrames);
+        let (mut cleared, mut run) = (Ok(()), GuestRange::EMPTY);
         for one in moves.clone() {
-            let (word, from) = (PageWord::decode(one.from().private), one.from());
-            let range =
-                Self::range(word.frame, from.order).filter(|_| self.leaf(word, from.pfn).is_some());
-            let slot = self.moving.get_mut(self.moves);
-            match (range, slot) {
-                (Some(range), Some(slot)) if self.tables.unmap(range, &mut gather).is_ok() => {
-                    *slot = range;
-                    self.moves += 1;
+            let Some(range) = Self::range_of(one).filter(|_| self.has(one)) else {
+                one.refuse();
+                continue;
+            };
+            match joined(run, range) {
+                Some(both) => run = both,
+                None => {
+                    cleared = cleared.and(self.tables.unmap(run, &mut gather));
+                    note(&mut self.moving, &mut self.runs, run);
+                    run = range;
                 }
-                _ => one.refuse(),
             }
         }
-        if let Err(error) = gather.flush() {
+        cleared = cleared.and(self.tables.unmap(run, &mut gather));
+        note(&mut self.moving, &mut self.runs, run);
+        if let Err(error) = gather.conclude(cleared) {
             log::error!("guest {}: {error}", self.id.number());
-            for one in moves.filter(|one| !one.is_refused()) {
-                self.restore(one, one.from().pfn);
-                one.refuse();
-            }
+            self.take_back(moves);
+            self.runs = 0;
         }
     }
 
-    /// Maps the copies of the extents in `moves`.
-    pub(crate) fn map_batch<'m>(&mut self, moves: impl Iterator<Item = &'m Move>) {
-        for one in moves {
-            if self.restore(one, one.to()) {
-                self.moved.pages += one.from().order.pages();
-            } else {
-                self.restore(one, one.from().pfn);
-                one.refuse();
-            }
+    /// Maps the copies of the extents in `moves`, those of one batch.
+    pub(crate) fn map_batch<'m>(&mut self, moves: impl Iterator<Item = &'m Move> + Clone) {
+        if let Err(error) = self.map_runs(moves.clone()) {
+            log::error!("guest {}: {error}", self.id.number());
+            self.take_back(moves.clone());
         }
+        self.runs = 0;
         let pause = P::instructions().wrapping_sub(self.begun);
         self.moved.longest_pause = self.moved.longest_pause.max(pause);
+        let moved = moves.filter(|one| !one.is_refused()).map(|one| one.from().order.pages());
+        self.moved.pages += moved.sum::<u64>();
     }
 
-    /// Maps the range of an extent that was cleared to the pages from `pfn` on. Returns whether that succeeded.
-    fn restore(&mut self, one: &Move, pfn: Pfn) -> bool {
-        let word = PageWord::decode(one.from().private);
-        let Some(range) = Self::range(word.frame, one.from().order) else { return false };
-        let Some(at) = self.moving().iter().position(|moving| *moving == range) else {
-            return false;
-        };
-        let (virt, phys, len) = (range.start(), M::address(pfn), range.len());
-        let mapping = Mapping { virt, phys, len, attr: ACCESS, max_leaf: u64::MAX };
-        if let Err(error) = self.tables.map(&mapping, &NoFrames) {
-            log::error!("guest {}: {error}", self.id.number());
-            return false;
+    /// Maps the targets, neighbours at once.
+    fn map_runs<'m>(&self, moves: impl Iterator<Item = &'m Move>) -> Result<(), MapError<Guest>> {
+        let mut run: Option<Mapping<Guest>> = None;
+        for one in moves {
+            let Some(next) = Self::mapping(one, one.to()) else { continue };
+            run = match run {
+                Some(run)
+                    if run.virt.add(run.len) == next.virt && run.phys.add(run.len) == next.phys =>
+                {
+                    Some(Mapping { len: run.len + next.len, ..run })
+                }
+                Some(run) => {
+                    self.tables.map(&run, &NoFrames)?;
+                    Some(next)
+                }
+                None => Some(next),
+            };
         }
-        self.moves -= 1;
-        self.moving.swap(at, self.moves);
-        true
+        run.map_or(Ok(()), |run| self.tables.map(&run, &NoFrames))
+    }
+
+    /// Maps the extents that have no leaf where they were, and refuses them.
+    #[cold]
+    fn take_back<'m>(&self, moves: impl Iterator<Item = &'m Move>) {
+        for one in moves {
+            let Some(back) = Self::mapping(one, one.from().pfn) else { continue };
+            if self.tables.translate(back.virt).is_some() {
+                continue;
+            }
+            if let Err(error) = self.tables.map(&back, &NoFrames) {
+                log::error!("guest {}: {error}", self.id.number());
+            }
+            one.refuse();
+        }
+    }
+
+    /// The addresses of the extent of a move.
+    fn range_of(one: &Move) -> Option<GuestRange> {
+        Self::range(PageWord::decode(one.from().private).frame, one.from().order)
+    }
+
+    /// The mapping of an extent to the pages from `pfn` on. Its leaves are not larger than the extent, since a leaf
+    /// is never split.
+    fn mapping(one: &Move, pfn: Pfn) -> Option<Mapping<Guest>> {
+        let range = Self::range_of(one)?;
+        let (virt, phys, len) = (range.start(), M::address(pfn), range.len());
+        Some(Mapping { virt, phys, len, attr: ACCESS, max_leaf: len })
+    }
+}
+
+/// The union of a run and the range behind it.
+fn joined(run: GuestRange, next: GuestRange) -> Option<GuestRange> {
+    if run.is_empty() {
+        return Some(next);
+    }
+    (run.end() == next.start()).then(|| GuestRange::new(run.start(), run.len() + next.len()))?
+}
+
+/// Adds a range to those that are moving.
+fn note(moving: &mut [GuestRange; MOST_MOVING], runs: &mut usize, range: GuestRange) {
+    if let Some(slot) = moving.get_mut(*runs).filter(|_| !range.is_empty()) {
+        *slot = range;
+        *runs += 1;
     }
 }
