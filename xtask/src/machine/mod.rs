@@ -16,6 +16,7 @@ mod exit;
 #[cfg(test)]
 pub(crate) mod fake;
 mod geometry;
+mod guest;
 mod inbox;
 mod installed;
 mod place;
@@ -40,6 +41,7 @@ pub(crate) use cpu::Cpu;
 pub(crate) use dimm::{Dimm, Request};
 pub(crate) use exit::Exit;
 pub(crate) use geometry::{Block, DESCRIPTOR, Geometry};
+pub(crate) use guest::Guest;
 pub(crate) use installed::QemuDir;
 pub(crate) use place::{Asked, Place, Spare, UnplugEnd};
 pub(crate) use step::{Add, Kind, Offline, Online, Placement, Remove, Scrub, Step, Use};

@@ -1,6 +1,7 @@
 //! `cargo xtask qemu`: the tour. A machine boots, gets memory, uses it, gives it back; each step is
 //! explained and measured, and the verdict is the kernel's own.
 
+mod guest;
 mod interactive;
 mod options;
 mod page;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
+use super::guest::GuestSpec;
 use crate::arch::{Arch, BuildChoices, MachineChoices, OptionSize, pick};
 use crate::machine::{Accel, Config, Placement, QemuDir};
 use crate::size::{DimmSpec, GIB, Size};
@@ -82,6 +83,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     pub(crate) touch: Option<Touch>,
 
+    /// Run a guest on the first DIMM and pull that from under it: `payload` or `payload:SIZE`
+    #[arg(long, value_name = "GUEST", conflicts_with = "interactive")]
+    pub(crate) guest: Option<GuestSpec>,
+
     /// Fill each DIMM's memory with this byte before it is plugged
     #[arg(long, value_name = "BYTE", value_parser = byte)]
     pub(crate) fill: Option<u8>,
@@ -152,6 +157,10 @@ impl Args {
     pub(crate) fn config(&self) -> Result<Config> {
         self.check()?;
         let image = self.build.image(self.arch)?;
+        ensure!(
+            self.guest.is_none() || self.dimms.len() > 1,
+            "--guest needs a second --dimm: the guest's memory moves there"
+        );
         ensure!(image.lab, "--no-lab: a tour needs the monitor; `cargo xtask test --no-lab` runs");
         let blocks: Vec<_> =
             (self.arch.about().blocks)(image.page).iter().copied().map(OptionSize).collect();

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::guest::GuestReport;
 use super::page::{Entry, Page};
 use crate::machine::{Config, Cpu, Step};
 
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) reserved_for_hotplug: Option<u64>,
     /// The CPUs that are up, and what they did; empty if the kernel never reported it.
     pub(crate) cpus: Vec<Cpu>,
+    /// The guest, and the pull from under it; null without one.
+    pub(crate) guest: Option<GuestReport>,
     /// What the kernel did, in order, as it reported it.
     pub(crate) steps: Vec<Step>,
     /// The messages about it, for people.
@@ -42,6 +45,7 @@ impl Report {
             verdict: "fail",
             reserved_for_hotplug: None,
             cpus: Vec::new(),
+            guest: None,
             steps: Vec::new(),
             entries: Vec::new(),
             page,
@@ -96,7 +100,7 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
             json,
-            r#"{"arch":"x86_64","machine":"q35","accel":"tcg","page_size":4096,"verdict":"fail","reserved_for_hotplug":null,"cpus":[],"steps":[]}"#
+            r#"{"arch":"x86_64","machine":"q35","accel":"tcg","page_size":4096,"verdict":"fail","reserved_for_hotplug":null,"cpus":[],"guest":null,"steps":[]}"#
         );
     }
 

@@ -20,17 +20,17 @@ use crate::size::{DimmSpec, both, counted, human, signed};
 
 /// A tour in progress.
 pub(crate) struct Tour<'a> {
-    machine: &'a mut Machine,
-    config: &'a Config,
+    pub(super) machine: &'a mut Machine,
+    pub(super) config: &'a Config,
     args: &'a Args,
-    report: &'a mut Report,
+    pub(super) report: &'a mut Report,
     /// The sizes the kernel works with, which may differ from the configured ones.
     geometry: Geometry,
     /// Bytes that the adds so far took from memory elsewhere, and the removes did not give back.
     ///
     /// The invariant holds for all DIMMs together: two of them may share a table, which the first takes and
     /// the last gives back.
-    elsewhere: i64,
+    pub(super) elsewhere: i64,
 }
 
 impl<'a> Tour<'a> {
@@ -54,8 +54,17 @@ impl<'a> Tour<'a> {
             return self.declined(why);
         }
         let mut plugged = Vec::new();
-        for &spec in &self.args.dimms {
+        for (index, &spec) in self.args.dimms.iter().enumerate() {
             plugged.extend(self.plug(spec)?);
+            if let (0, Some(guest), Some(dimm)) = (index, self.args.guest, plugged.first())
+                && let Some(refused) = self.create_guest(guest, dimm)?
+            {
+                return Ok(refused);
+            }
+        }
+        if self.args.guest.is_some() && !plugged.is_empty() {
+            let dimm = plugged.remove(0);
+            self.pull(&dimm)?;
         }
         if !plugged.is_empty() {
             self.use_memory()?;
@@ -67,7 +76,7 @@ impl<'a> Tour<'a> {
     }
 
     /// Waits for the next step, which has to be of the kind `T`, and records it.
-    fn next<T: Kind>(&mut self) -> Result<T> {
+    pub(super) fn next<T: Kind>(&mut self) -> Result<T> {
         let step = self.machine.next_step()?;
         self.report.steps.extend(self.machine.take_scrubs().into_iter().map(Step::Scrub));
         self.report.steps.push(step.clone());
@@ -261,7 +270,7 @@ impl<'a> Tour<'a> {
     }
 
     /// Compares the status that the firmware got for a DIMM with what a step claims, and with what was done.
-    fn compare_status(
+    pub(super) fn compare_status(
         &mut self,
         dimm: &Dimm,
         request: Request,

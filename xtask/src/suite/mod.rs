@@ -10,6 +10,7 @@ mod cpus;
 mod events;
 mod faults;
 mod figures;
+mod guests;
 mod kernel;
 mod lab;
 mod layout;
@@ -90,6 +91,7 @@ const TOPICS: [(&str, &[Scenario]); 15] = [
     ("taken", taken::SCENARIOS),
     ("faults", faults::SCENARIOS),
     ("figures", figures::SCENARIOS),
+    ("guests", guests::SCENARIOS),
     (ALONE, alone::SCENARIOS),
 ];
 

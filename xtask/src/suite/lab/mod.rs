@@ -79,6 +79,11 @@ impl Lab {
         self.usual.image.arch
     }
 
+    /// Whether the processor lets the kernel run guests, where some do not.
+    pub(crate) fn can_virtualize(&self) -> bool {
+        self.usual.level != Some(1) && self.usual.cpu != "cortex-a72"
+    }
+
     /// What runs before the kernel.
     pub(crate) fn firmware(&self) -> Firmware {
         self.usual.image.firmware

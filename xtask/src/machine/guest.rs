@@ -1,0 +1,106 @@
+//! Guests of the kernel, as its monitor shows them.
+
+use std::ops::Range;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::{Dimm, Machine};
+
+/// The pause between two looks at a guest.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Bytes of a guest's memory in a memory block.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) block: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A guest, and what it did.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Guest {
+    pub(crate) name: String,
+    pub(crate) state: String,
+    /// The CPU that runs it.
+    pub(crate) cpu: u32,
+    /// Bytes of its memory.
+    pub(crate) bytes: u64,
+    /// Where its memory is.
+    pub(crate) blocks: Vec<Held>,
+    /// Where its tables are.
+    pub(crate) table_blocks: Vec<Held>,
+    /// Rounds that its payload has finished.
+    pub(crate) rounds: u64,
+    pub(crate) wrong_words: u64,
+    pub(crate) checksum: String,
+    /// The largest gap that it saw between two reads of its counter.
+    pub(crate) longest_gap: u64,
+    /// The longest time in which a batch of its pages had no translation.
+    pub(crate) longest_pause: u64,
+    pub(crate) pages_moved: u64,
+    pub(crate) tables_moved: u64,
+}
+
+impl Guest {
+    /// Bytes of it in these blocks.
+    pub(crate) fn bytes_in(&self, blocks: Range<u64>) -> u64 {
+        let held = self.blocks.iter().filter(|held| blocks.contains(&held.block));
+        held.map(|held| held.bytes).sum()
+    }
+}
+
+impl Machine {
+    /// All guests.
+    ///
+    /// # Errors
+    /// When the reply is missing or cannot be read.
+    pub(crate) fn guests(&mut self) -> Result<Vec<Guest>> {
+        let guests = self.json("vm list --json")?;
+        serde_json::from_value(guests).context("`vm list --json` is not a list of guests")
+    }
+
+    /// The guest of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn guest(&mut self, name: &str) -> Result<Guest> {
+        let mut guests = self.guests()?.into_iter();
+        guests.find(|guest| guest.name == name).with_context(|| format!("there is no guest {name}"))
+    }
+
+    /// Waits until `is_so` holds for a guest that runs or is done.
+    ///
+    /// # Errors
+    /// When the guest stops, or does not get there in time.
+    pub(crate) fn wait_guest(
+        &mut self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&Guest) -> bool,
+    ) -> Result<Guest> {
+        let deadline = self.soon();
+        loop {
+            let guest = self.guest(name)?;
+            if is_so(&guest) {
+                return Ok(guest);
+            }
+            ensure!(guest.state != "stopped", "guest {name} is stopped instead of {what}");
+            if Instant::now() > deadline {
+                bail!("guest {name} is not {what} in time: {guest:?}");
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// The numbers of the blocks of a DIMM.
+    ///
+    /// # Errors
+    /// When the kernel does not tell its block size.
+    pub(crate) fn blocks_of_dimm(&mut self, dimm: &Dimm) -> Result<Range<u64>> {
+        let block = self.geometry()?.block;
+        Ok(dimm.start / block..(dimm.start + dimm.size) / block)
+    }
+}

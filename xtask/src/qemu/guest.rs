@@ -1,0 +1,189 @@
+//! The tour's chapters on a guest: it runs on a DIMM, the DIMM is pulled, and its result is that of a run without
+//! the pull.
+
+use std::str::FromStr;
+
+use anyhow::{Result, bail, ensure};
+use serde::Serialize;
+
+use super::page::Entry;
+use super::tour::Tour;
+use crate::machine::{Dimm, Guest, Kind as _, Offline, Remove, Request, Verdict};
+use crate::size::{MIB, Size, both, human};
+
+/// The name of the guest.
+const NAME: &str = "guest";
+/// Its memory, unless a size is named.
+const USUAL: u64 = 256 * MIB;
+/// Rounds after the DIMM is gone.
+const AFTER: u64 = 3;
+
+/// The guest of a tour: `payload`, or `payload:SIZE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GuestSpec {
+    /// Its memory.
+    pub(crate) size: Size,
+}
+
+impl FromStr for GuestSpec {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once(':') {
+            None if text == "payload" => Ok(Self { size: Size::new(USUAL) }),
+            Some(("payload", size)) => Ok(Self { size: size.parse()? }),
+            _ => bail!("`{text}` is not payload or payload:SIZE"),
+        }
+    }
+}
+
+/// What the tour found about its guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct GuestReport {
+    kind: &'static str,
+    /// Bytes of it on the DIMM before the pull.
+    bytes_on_dimm: u64,
+    rounds_before: u64,
+    /// Rounds between the request and the end of the DIMM.
+    rounds_during: u64,
+    rounds_after: u64,
+    wrong_words: u64,
+    checksum: String,
+    /// The checksum of as many rounds without a pull.
+    checksum_without_pull: String,
+    pages_moved: u64,
+    /// In instructions, or in cycles on a machine that does not count instructions.
+    longest_pause: u64,
+    /// What the guest saw, in ticks of its counter.
+    longest_gap: u64,
+    /// Pages of the DIMM that hold data after the pull; null where that is not looked at.
+    nonzero_pages_left: Option<u64>,
+}
+
+impl Tour<'_> {
+    /// Creates the guest, which has to lie on the only DIMM; `None` if this machine runs no guests, with the reason.
+    pub(super) fn create_guest(&mut self, spec: GuestSpec, dimm: &Dimm) -> Result<Option<Verdict>> {
+        let size = spec.size.bytes();
+        self.report.chapter(format!("Create a guest of {}", human(size)));
+        let reply = self.machine.command(&format!("vm create {NAME} {size} payload"))?;
+        if let Some(why) = reply.error {
+            self.report.tell(Entry::Quote(why.clone()));
+            return Ok(Some(Verdict::Refused(why)));
+        }
+        let guest = self.machine.guest(NAME)?;
+        let blocks = self.machine.blocks_of_dimm(dimm)?;
+        let on = guest.bytes_in(blocks);
+        ensure!(on == size, "{on} bytes of the guest lie on {}, of {size}", dimm.id);
+        self.report.text(
+            "It is a program that writes a word computed from address and round to each word of its memory, reads \
+             all of them back, and reports a checksum. It has no devices, and is never told about memory.",
+        );
+        self.report.fact("its memory lies in", held(&guest));
+        let tables: u64 = guest.table_blocks.iter().map(|held| held.bytes).sum();
+        self.report.fact("its second-stage tables", both(tables));
+        Ok(None)
+    }
+
+    /// Pulls the DIMM from under the guest.
+    pub(super) fn pull(&mut self, dimm: &Dimm) -> Result<()> {
+        self.report.chapter(format!("Pull {} from under the guest", dimm.id));
+        let blocks = self.machine.blocks_of_dimm(dimm)?;
+        self.machine.run(&format!("vm run {NAME}"))?;
+        let before =
+            self.machine.wait_guest(NAME, "in its second round", |guest| guest.rounds > 0)?;
+        let bytes_on_dimm = before.bytes_in(blocks.clone());
+        self.report.fact("rounds before", before.rounds.to_string());
+
+        self.machine.unplug(dimm)?;
+        self.next::<Offline>()?.good()?;
+        let remove = self.next::<Remove>()?.good()?;
+        self.machine.wait_deleted(dimm)?;
+        self.elsewhere = self.elsewhere.saturating_add(remove.system_bytes);
+        let gone = self.machine.guest(NAME)?;
+        self.compare_status(dimm, Request::Ejection, remove.ost, true)?;
+        ensure!(gone.state == "running", "the guest is {} after the pull", gone.state);
+        ensure!(gone.bytes_in(blocks) == 0, "the guest still has memory on {}", dimm.id);
+        let during = gone.rounds - before.rounds;
+        ensure!(
+            during > 0,
+            "the guest finished no round between the request and the end of the DIMM"
+        );
+        self.report.text(
+            "QEMU asked for the DIMM back while the guest computed. The kernel moved the guest's pages and its \
+             tables, a batch at a time, and let it run between two batches.",
+        );
+        self.report.fact("rounds meanwhile", during.to_string());
+        self.report.fact("pages moved", gone.pages_moved.to_string());
+        self.report.fact("tables moved", gone.tables_moved.to_string());
+        self.report.fact("its memory lies in", held(&gone));
+        self.report.checked("the DIMM is gone");
+
+        let last = gone.rounds + AFTER;
+        self.machine.wait_guest(NAME, "far enough", |guest| guest.rounds >= last)?;
+        self.machine.run(&format!("vm pause {NAME}"))?;
+        let end = self.machine.guest(NAME)?;
+        self.machine.run("verify")?;
+        self.report.checked("every invariant holds");
+        ensure!(end.wrong_words == 0, "{} words of the guest are wrong", end.wrong_words);
+        self.report.checked(format!("{} rounds later no word was wrong", end.rounds - gone.rounds));
+        let unit = if self.config.icount.is_some() { "instructions" } else { "cycles" };
+        self.report.fact("longest pause", format!("{} {unit}", end.longest_pause));
+        self.report.fact("longest gap in the guest", format!("{} ticks", end.longest_gap));
+        let undisturbed = self.undisturbed(&end)?;
+        self.report.guest = Some(GuestReport {
+            kind: "payload",
+            bytes_on_dimm,
+            rounds_before: before.rounds,
+            rounds_during: during,
+            rounds_after: end.rounds - gone.rounds,
+            wrong_words: end.wrong_words,
+            checksum: end.checksum.clone(),
+            checksum_without_pull: undisturbed.checksum,
+            pages_moved: end.pages_moved,
+            longest_pause: end.longest_pause,
+            longest_gap: end.longest_gap,
+            nonzero_pages_left: None,
+        });
+        Ok(())
+    }
+
+    /// The same guest again, for as many rounds, without a pull; kills both.
+    fn undisturbed(&mut self, pulled: &Guest) -> Result<Guest> {
+        self.report.chapter("The same guest without the pull");
+        self.machine.run(&format!("vm kill {NAME}"))?;
+        self.machine.run(&format!("vm create {NAME} {} payload", pulled.bytes))?;
+        self.machine.run(&format!("vm run {NAME} {}", pulled.rounds))?;
+        let done = self.machine.wait_guest(NAME, "done", |guest| guest.state == "done")?;
+        self.machine.run(&format!("vm kill {NAME}"))?;
+        self.report.fact("rounds", done.rounds.to_string());
+        self.report.fact("checksum with the pull", pulled.checksum.clone());
+        self.report.fact("checksum without", done.checksum.clone());
+        ensure!(done.pages_moved == 0, "{} pages moved without a pull", done.pages_moved);
+        ensure!(done.rounds == pulled.rounds, "{} rounds of {}", done.rounds, pulled.rounds);
+        ensure!(done.checksum == pulled.checksum, "the checksums differ");
+        self.report.checked("both checksums are the same");
+        Ok(done)
+    }
+}
+
+/// The blocks that hold a guest.
+fn held(guest: &Guest) -> String {
+    let blocks = guest.blocks.iter();
+    let blocks = blocks.map(|held| format!("block {} ({})", held.block, human(held.bytes)));
+    blocks.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_the_payload_with_a_size_or_without() {
+        let size = |text: &str| text.parse::<GuestSpec>().map(|spec| spec.size.bytes());
+        assert_eq!(size("payload").unwrap(), 256 * MIB);
+        assert_eq!(size("payload:600M").unwrap(), 600 * MIB);
+        for wrong in ["", "linux", "payload:", "payload:x", "linux:1G"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}
