@@ -14,8 +14,8 @@
 use core::fmt;
 
 use hotmem::{
-    BlockId, BlockState, Machine, NodeId, OfflineError, PhysRange, Progress, RemoveError, Removed,
-    ScrubError, Stepped, ZoneKind,
+    BlockId, BlockState, Machine, NodeId, Obstacle, OfflineError, Order, PhysRange, Progress,
+    Removability, RemoveError, Removed, ScrubError, Stepped, ZoneKind,
 };
 
 use super::blocks::{parts, plus};
@@ -43,6 +43,8 @@ enum EjectError {
     Unknown,
     /// The firmware has no way to take the device away.
     NoWayOut,
+    /// There is no room elsewhere for the extents of this order.
+    NoRoom(Order),
     /// The operator would not have it.
     Cancelled,
 }
@@ -56,6 +58,9 @@ impl fmt::Display for EjectError {
             Self::Elsewhere(id) => write!(f, "{id} is in use, and was not added for the device"),
             Self::Unknown => f.write_str("nothing is known of its memory"),
             Self::NoWayOut => f.write_str("the firmware has no way to take it away"),
+            Self::NoRoom(order) => {
+                write!(f, "{}", Obstacle::NoRoom { order: *order })
+            }
             Self::Cancelled => f.write_str("the operator cancelled it"),
         }
     }
@@ -68,6 +73,7 @@ impl EjectError {
             Self::Offline(OfflineError::Busy | OfflineError::NoRoom { .. })
             | Self::Remove(RemoveError::Busy | RemoveError::ReadersStay(_))
             | Self::Scrub(ScrubError::Busy)
+            | Self::NoRoom(_)
             | Self::Cancelled => Refusal::Busy,
             Self::Offline(OfflineError::Vetoed(..)) => Refusal::Dependency,
             Self::Unknown | Self::NoWayOut => Refusal::Unknown,
@@ -275,7 +281,17 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         used.next().map_or(Ok(()), |id| Err(EjectError::Elsewhere(id)))?;
         let ranges = self.owners.added(device);
         let mut checks = ranges.as_slice().iter().map(|&range| self.mm.check_remove(range));
-        checks.try_for_each(|check| check).map_err(EjectError::Remove)
+        checks.try_for_each(|check| check).map_err(EjectError::Remove)?;
+        ranges.as_slice().iter().try_for_each(|&range| self.check_room(range))
+    }
+
+    /// Refuses a range with more memory in use than there is room for outside it: its first blocks could go, and
+    /// their pages would have moved in vain.
+    fn check_room(&self, range: PhysRange) -> Result<(), EjectError> {
+        match self.mm.explain_remove(range) {
+            Removability::Blocked(Obstacle::NoRoom { order }) => Err(EjectError::NoRoom(order)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes one range after the other, up to one that stays. The others are noted in `removes`.

@@ -67,7 +67,7 @@ impl Tour<'_> {
         self.report.chapter(format!("Create a guest of {}", human(size)));
         let reply = self.machine.command(&format!("vm create {NAME} {size} payload"))?;
         if let Some(why) = reply.error {
-            self.report.tell(Entry::Quote(why.clone()));
+            self.report.push(Entry::Quote(why.clone()));
             return Ok(Some(Verdict::Refused(why)));
         }
         let guest = self.machine.guest(NAME)?;
