@@ -79,6 +79,15 @@ macro_rules! number {
             pub(crate) fn fetch_and(&self, bits: $word, order: Ordering) -> $word {
                 self.0.fetch_and(bits, order)
             }
+
+            pub(crate) fn fetch_update(
+                &self,
+                set: Ordering,
+                fetch: Ordering,
+                change: impl FnMut($word) -> Option<$word>,
+            ) -> Result<$word, $word> {
+                self.0.fetch_update(set, fetch, change)
+            }
         }
     };
 }
