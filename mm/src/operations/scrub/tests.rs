@@ -13,7 +13,7 @@ fn order(raw: u8) -> Order {
     Order::new(raw).unwrap()
 }
 
-fn dimm<S: Shape>(block: u64) -> PhysRange {
+fn dimm(block: u64) -> PhysRange {
     range(WINDOW, BLOCKS * block)
 }
 
@@ -22,15 +22,15 @@ fn bench<S: Shape>(block: u64, placement: Placement, fill: u8) -> Bench<S> {
     let ram = [(0, 16 * MIB, 0)].into();
     let setup = Setup { ram, block, window: (WINDOW, 64 * MIB), kernelcore: None };
     let bench = Bench::new(&setup);
-    bench.mm.machine().mmu().ram().plug(dimm::<S>(block), Some(fill));
-    bench.add(dimm::<S>(block), placement);
-    bench.online(dimm::<S>(block));
+    bench.mm.machine().mmu().ram().plug(dimm(block), Some(fill));
+    bench.add(dimm(block), placement);
+    bench.online(dimm(block));
     bench
 }
 
 fn scrub<S: Shape>(bench: &Bench<S>, block: u64) -> u64 {
     let mut pages = 0;
-    for id in bench.blocks(dimm::<S>(block)) {
+    for id in bench.blocks(dimm(block)) {
         loop {
             let done = bench.mm.scrub(id, 1).unwrap();
             pages += done.pages;
@@ -45,7 +45,7 @@ fn scrub<S: Shape>(bench: &Bench<S>, block: u64) -> u64 {
 
 /// The addresses of the words of the DIMM that are not `value`.
 fn others<S: Shape>(bench: &Bench<S>, block: u64, value: u64) -> Vec<u64> {
-    let words = (0..dimm::<S>(block).len()).step_by(8);
+    let words = (0..dimm(block).len()).step_by(8);
     let peek = |at: &u64| bench.mm.machine().mmu().peek(PhysAddr::new(WINDOW + at)) != value;
     words.filter(peek).collect()
 }
@@ -67,11 +67,11 @@ fn leaves_nothing<S: Shape>(block: u64, placement: Placement) {
     let holder = Holder::register(&bench);
     use_all(&bench, holder);
     bench.mm.drain_caches();
-    bench.offline(dimm::<S>(block));
+    bench.offline(dimm(block));
     let dirty = others(&bench, block, 0).len();
     assert!(dirty > 500, "{dirty} words");
     assert!(scrub(&bench, block) > 0);
-    bench.remove(dimm::<S>(block));
+    bench.remove(dimm(block));
     let group = if placement == Placement::PerRange { BLOCKS * block } else { block };
     let record = FakeMachine::<S>::RECORD_PAGES * FakeMachine::<S>::PAGE_BYTES;
     let kept = 64 * (1 + group / record);
@@ -99,7 +99,7 @@ fn memory_that_was_never_allocated_is_not_written() {
         let (pfn, _) = holder.at(handle).unwrap();
         holder.release(&bench, handle);
         bench.mm.drain_caches();
-        bench.offline(dimm::<Tiny>(MIB));
+        bench.offline(dimm(MIB));
         let pages = scrub(&bench, MIB);
         // A granule for the page, and those in which the end of a memmap is not the end of a subsection.
         assert!((8..=8 * 5).contains(&pages), "{placement}: {pages} pages");
@@ -124,10 +124,10 @@ fn a_large_extent_that_was_freed_is_cleared_and_so_is_what_an_earlier_online_lef
     bench.mm.free_movable(pfn, &bench.stubborn).unwrap();
     bench.mm.drain_caches();
     for _ in 0..2 {
-        bench.offline(dimm::<Tiny>(MIB));
-        bench.online(dimm::<Tiny>(MIB));
+        bench.offline(dimm(MIB));
+        bench.online(dimm(MIB));
     }
-    bench.offline(dimm::<Tiny>(MIB));
+    bench.offline(dimm(MIB));
     assert_eq!(scrub(&bench, MIB), 256);
     assert!(others(&bench, MIB, 0).is_empty());
     assert_eq!(scrub(&bench, MIB), 0, "it is clean already");
@@ -141,9 +141,9 @@ fn a_block_that_was_scrubbed_comes_online_again_and_is_marked_again() {
         for _ in 0..3 {
             use_all(&bench, holder);
             bench.mm.drain_caches();
-            bench.offline(dimm::<Tiny>(MIB));
+            bench.offline(dimm(MIB));
             assert!(scrub(&bench, MIB) > 200);
-            bench.online(dimm::<Tiny>(MIB));
+            bench.online(dimm(MIB));
             bench.check();
         }
     }
@@ -155,19 +155,19 @@ fn data_stays_out_of_reach_after_the_descriptors_of_blocks_moved() {
     let holder = Holder::register(&bench);
     use_all(&bench, holder);
     bench.mm.drain_caches();
-    bench.mm.convert(dimm::<Tiny>(MIB)).unwrap();
-    bench.offline(dimm::<Tiny>(MIB));
+    bench.mm.convert(dimm(MIB)).unwrap();
+    bench.offline(dimm(MIB));
     scrub(&bench, MIB);
     let left = others(&bench, MIB, 0);
     let kept = |at: &u64| at % MIB < 64 * 2;
     assert!(left.iter().all(kept), "{:#x?}", left.iter().find(|at| !kept(at)));
-    bench.remove(dimm::<Tiny>(MIB));
+    bench.remove(dimm(MIB));
 }
 
 #[test]
 fn only_offline_memory_that_was_added_and_is_sound_is_cleared() {
     let bench = bench::<Tiny>(MIB, Placement::PerBlock, 0);
-    let [first, second, ..] = bench.blocks(dimm::<Tiny>(MIB))[..] else { panic!() };
+    let [first, second, ..] = bench.blocks(dimm(MIB))[..] else { panic!() };
     assert_eq!(bench.mm.scrub(first, 1), Err(ScrubError::NotOffline(first)));
     let boot = BlockId::new(0);
     assert!(matches!(
@@ -193,8 +193,8 @@ fn a_call_clears_up_to_its_budget_and_a_granule_at_least() {
     let holder = Holder::register(&bench);
     use_all(&bench, holder);
     bench.mm.drain_caches();
-    bench.offline(dimm::<Tiny>(MIB));
-    let id = bench.blocks(dimm::<Tiny>(MIB))[0];
+    bench.offline(dimm(MIB));
+    let id = bench.blocks(dimm(MIB))[0];
     assert_eq!(bench.mm.scrub(id, 0), Ok(Scrubbed { pages: 8, more: true }));
     assert_eq!(bench.mm.scrub(id, 17), Ok(Scrubbed { pages: 24, more: true }));
     assert_eq!(bench.mm.scrub(id, u64::MAX), Ok(Scrubbed { pages: 224, more: false }));
@@ -210,11 +210,11 @@ fn what_is_cleared_is_cleaned_out_of_the_data_caches() {
     let holder = Holder::register(&bench);
     use_all(&bench, holder);
     bench.mm.drain_caches();
-    bench.offline(dimm::<Tiny>(MIB));
+    bench.offline(dimm(MIB));
     bench.mm.machine().take_cleaned();
     let pages = scrub(&bench, MIB);
     let cleaned = bench.mm.machine().take_cleaned();
-    let linear = bench.mm.linear_virt(dimm::<Tiny>(MIB));
+    let linear = bench.mm.linear_virt(dimm(MIB));
     let inside = cleaned.iter().filter(|range| linear.contains(range.start()));
     assert_eq!(inside.map(|range| range.len()).sum::<u64>(), pages * 4096);
     assert!(cleaned.len() as u64 > pages / 8);
