@@ -22,17 +22,24 @@ use crate::memmap::seen::Seen;
 use core::mem;
 use core::sync::atomic::Ordering;
 
-impl<M: Machine> Allocator<M> {
+/// Divides extents of an allocator.
+pub(crate) struct Divider<'m, M: Machine>(&'m Allocator<M>);
+
+impl<'m, M: Machine> Divider<'m, M> {
+    pub(crate) const fn of(allocator: &'m Allocator<M>) -> Self {
+        Self(allocator)
+    }
+
     /// See [`Mm::split_movable`](crate::Mm::split_movable).
-    pub(crate) fn split_movable(
+    pub(crate) fn split(
         &self,
         pfn: Pfn,
         mover: &Mover,
         into: Order,
         word: impl Fn(u64) -> u64,
     ) -> Result<(), FreeError> {
-        let mine = self.owners.owner_of(mover);
-        self.with_zone(pfn, |memmap, zone, home| {
+        let mine = self.0.owners.owner_of(mover);
+        self.0.with_zone(pfn, |memmap, zone, home| {
             let (order, owner) = used(home.section(), pfn, |owner| Some(owner) == mine)?;
             if into >= order {
                 return Ok(());

@@ -26,7 +26,7 @@ mod cached;
 pub(crate) mod class;
 mod closing;
 pub(crate) mod compact;
-mod divide;
+pub(crate) mod divide;
 pub(crate) mod drain;
 pub(crate) mod evacuate;
 pub(crate) mod frames;

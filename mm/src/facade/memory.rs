@@ -4,6 +4,7 @@
 #![expect(unsafe_code)]
 
 use crate::alloc::batch::Cached;
+use crate::alloc::divide::Divider;
 use crate::machine::Machine;
 use crate::*;
 
@@ -120,7 +121,7 @@ impl<M: Machine> Mm<M> {
         into: Order,
         word: impl Fn(u64) -> u64,
     ) -> Result<(), FreeError> {
-        self.allocator().split_movable(pfn, mover, into, word)
+        Divider::of(self.allocator()).split(pfn, mover, into, word)
     }
 
     /// Registers `ops` as an owner of movable pages. Returns the handle for its allocations.
