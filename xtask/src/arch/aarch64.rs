@@ -30,6 +30,8 @@ pub(super) const ABOUT: About = About {
         Some(2) => (8, Some("--gic 2")),
         _ => (MOST_CPUS, None),
     },
+    // EL2 with the virtualization host extensions, which Armv8.0 does not have.
+    runs_guests: |config| Some(config.level != Some(1) && config.cpu != "cortex-a72"),
     boots: &[
         Boot { firmware: Firmware::Bare, target: &TARGET, carrier: None, needs: &[], memory: 0 },
         Boot {

@@ -91,6 +91,8 @@ pub(crate) struct About {
     pub(crate) gics: &'static [u8],
     /// CPUs that such a machine can have, and what limits them, if not the kernel.
     pub(crate) cpus: fn(&Config) -> (u32, Option<&'static str>),
+    /// Does the kernel run guests on such a machine? `None` if that depends on the host.
+    pub(crate) runs_guests: fn(&Config) -> Option<bool>,
     /// Ways to boot.
     pub(crate) boots: &'static [Boot],
     /// Sizes of a page, in bytes. An image has one of them.

@@ -23,6 +23,7 @@ pub(super) const ABOUT: About = About {
     levels: &[],
     gics: &[],
     cpus: |_| (MOST_CPUS, None),
+    runs_guests,
     boots: &[Boot {
         firmware: Firmware::Bios,
         target: &TARGET,
@@ -72,6 +73,12 @@ fn read_exit(code: i32) -> Exit {
         33..=233 if code % 2 == 1 => Exit::Left(((code - 33) / 2).unsigned_abs()),
         other => Exit::Code(other),
     }
+}
+
+/// TCG's largest processor has SVM; others may lack it, or nested paging. With KVM the host decides.
+fn runs_guests(config: &Config) -> Option<bool> {
+    let largest = config.cpu.is_empty() || config.cpu.split(',').next() == Some("max");
+    (largest && config.accel == Accel::Tcg).then_some(true)
 }
 
 fn machine(config: &Config, line: &mut Line) {

@@ -4,7 +4,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::lab::{Lab, Taken, exhaust, finish, finish_refused, free, plug};
 use super::{Scenario, scenarios};
-use crate::arch::Arch;
 use crate::machine::{Config, Guest, Machine, Offline, Remove};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -18,11 +17,11 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 
 /// Whether machines like this one run guests.
 fn runs_guests(lab: &Lab) -> bool {
-    lab.arch() == Arch::Aarch64 && lab.can_virtualize()
+    lab.runs_guests() == Some(true)
 }
 
 fn runs_no_guests(lab: &Lab) -> bool {
-    !runs_guests(lab)
+    lab.runs_guests() == Some(false)
 }
 
 /// Memory of the guest that is pulled from under.

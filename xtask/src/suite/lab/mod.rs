@@ -79,9 +79,9 @@ impl Lab {
         self.usual.image.arch
     }
 
-    /// Whether the processor lets the kernel run guests, where some do not.
-    pub(crate) fn can_virtualize(&self) -> bool {
-        self.usual.level != Some(1) && self.usual.cpu != "cortex-a72"
+    /// Whether the kernel runs guests on these machines; `None` if that depends on the host.
+    pub(crate) fn runs_guests(&self) -> Option<bool> {
+        (self.arch().about().runs_guests)(&self.usual)
     }
 
     /// What runs before the kernel.
