@@ -3,7 +3,7 @@
 // UNSAFETY: turns virtualization on.
 #![expect(unsafe_code)]
 
-use super::svm::vcpu::{CPU_STATE_BYTES, HOST_STATE, Vcpu, request_flush};
+use super::svm::vcpu::{Vcpu, request_flush};
 use super::svm::{abilities, ask};
 use super::{X86_64, npt, payload};
 use crate::contract::{GuestSpace, Guests, NoGuests, StateMemory};
@@ -21,18 +21,16 @@ impl Guests for X86_64 {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(0);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 48);
-    const CPU_STATE_BYTES: u64 = CPU_STATE_BYTES;
+    const CPU_STATE_BYTES: u64 = 0;
     const GUEST_FLUSH_REACHES_ALL: bool = false;
 
-    fn enable_guests(state: StateMemory) -> Result<(), NoGuests> {
+    fn enable_guests(_state: StateMemory) -> Result<(), NoGuests> {
         let told = ask::told();
         // SAFETY: a CPU with SVM has the register, and reading it changes nothing.
         let vm_cr = if told.has_svm() { unsafe { Msr::new(VM_CR).read() } } else { 0 };
         abilities::check(&told, vm_cr)?;
         // SAFETY: the CPU has SVM, and firmware has not disabled it; the bit adds instructions and nothing else.
         unsafe { Efer::update(|efer| efer.insert(EferFlags::SECURE_VIRTUAL_MACHINE_ENABLE)) };
-        // SAFETY: the memory has no other use for ever, since `state` ends here and is not freed.
-        unsafe { Msr::new(HOST_STATE).write(state.at().get()) };
         // SAFETY: the kernel uses no floating-point instruction; those that save the registers of guests must not trap.
         unsafe {
             Cr0::update(|cr0| cr0.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED))

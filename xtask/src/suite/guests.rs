@@ -113,8 +113,8 @@ fn payload_with_nowhere_to_go_refuses_a_pull_before_a_page_moves(lab: &Lab) -> R
     lab.with(&config, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run(&format!("vm create g {SIZE}"))?;
-        let taken_pages = exhaust(machine)?;
         machine.run("vm run g")?;
+        let taken_pages = exhaust(machine)?;
         machine.unplug(&taken.dimm)?;
         let refused: Remove = machine.next()?;
         ensure!(refused.error.is_some(), "the DIMM went: {refused:?}");

@@ -17,16 +17,19 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem_paging::addr::GuestAddr;
 
-/// The page where a CPU keeps the host's state during a run; the next one is for the registers of VMSAVE.
-pub(crate) const HOST_STATE: u32 = 0xc001_0117;
-/// Bytes of the first of the two pages.
-const HOST_STATE_BYTES: u64 = 4096;
-/// Bytes of both.
-pub(crate) const CPU_STATE_BYTES: u64 = 2 * HOST_STATE_BYTES;
+/// The register that names the page where VMRUN keeps the host's state, VM_HSAVE_PA.
+const HOST_STATE: u32 = 0xc001_0117;
+/// Bytes of that page, and of the one for the host's registers that VMSAVE stores.
+const HOST_BYTES: u64 = 4096;
 
 /// Bytes of the map of ports. The map of model-specific registers has 8 KiB: the same memory serves, as all bits of both
 /// are set.
 const MAP_BYTES: u64 = 12 << 10;
+
+// The state memory: the control block, the map, and two pages for the host's state, which a CPU uses during a run.
+const MAP: u64 = VMCB_BYTES;
+const HOST: u64 = MAP + MAP_BYTES;
+const HOST_REGISTERS: u64 = HOST + HOST_BYTES;
 
 /// Requests to drop translations, of any guest.
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
@@ -68,15 +71,15 @@ const fn halves(value: u64) -> (u64, u64) {
 }
 
 impl contract::Vcpu for Vcpu {
-    const STATE_BYTES: u64 = VMCB_BYTES + MAP_BYTES;
+    const STATE_BYTES: u64 = HOST_REGISTERS + HOST_BYTES;
 
     fn new(state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self {
         let [(rdi, rax), (rsi, rbx), (rdx, rbp), (rcx, rsp)] = arguments.map(halves);
         let registers = Registers { rdi, rsi, rdx, rcx, rbx, rbp, ..Registers::default() };
-        let map = state.pointer().as_ptr().wrapping_add(VMCB_BYTES as usize);
+        let map = state.pointer().as_ptr().wrapping_add(MAP as usize);
         // SAFETY: the map is in the state memory, which is this value's own, behind the control block.
         unsafe { map.write_bytes(0xff, MAP_BYTES as usize) };
-        let closed = state.at().get() + VMCB_BYTES;
+        let closed = state.at().get() + MAP;
         let mut new = Self {
             state,
             registers,
@@ -140,8 +143,9 @@ impl Vcpu {
         };
         let flush = flush::between(self.last.replace(now), now, self.abilities);
         let at = self.state.at().get();
-        // SAFETY: by the contract of this function SVM is on, and with it the CPU has this register.
-        let host = unsafe { Msr::new(HOST_STATE).read() } + HOST_STATE_BYTES;
+        // SAFETY: by the contract of this function SVM is on, and with it the CPU has this register. It uses the page,
+        // which has no other use, in runs only, and each names its own.
+        unsafe { Msr::new(HOST_STATE).write(at + HOST) };
         // SAFETY: as in `vmcb_mut`; only the fields `registers` and `floating_point` are used beside it.
         let vmcb = unsafe { self.block().as_mut() };
         vmcb.control.asid = now.asid;
@@ -149,8 +153,8 @@ impl Vcpu {
         vmcb.control.flush = flush;
         self.floating_point.load();
         // SAFETY: the block was filled by `new`; SVM is on and interrupts are off by the contract of this function, and
-        // so the space shows memory of the guest; `enable_guests` had the host's page with the other one.
-        unsafe { enter(at, &mut self.registers, host, vmcb) };
+        // so the space shows memory of the guest; the page for the host's registers is this value's own.
+        unsafe { enter(at, &mut self.registers, at + HOST_REGISTERS, vmcb) };
         self.floating_point.store();
     }
 
