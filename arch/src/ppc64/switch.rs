@@ -52,11 +52,11 @@ unsafe extern "C" {
 pub(super) unsafe fn enter(state: &mut State, at: u64) -> u64 {
     let hypervisor = at + core::mem::offset_of!(State, nested.hypervisor) as u64;
     let own = at + core::mem::offset_of!(State, nested.registers) as u64;
-    let state = core::ptr::from_mut(state);
+    let (guest, host) = (&raw mut state.guest, &raw mut state.host);
     // SAFETY: the pointers are to fields of the state. The hypervisor writes to its structures only, by their
     // addresses, and the caller lends all of the state. What the guest can reach is the caller's concern. All of the
     // host's registers are as before.
-    unsafe { hotmem_enter_guest(&raw mut (*state).guest, &raw mut (*state).host, hypervisor, own) }
+    unsafe { hotmem_enter_guest(guest, host, hypervisor, own) }
 }
 
 global_asm!(

@@ -133,8 +133,13 @@ pub(crate) fn command(command: VmCommand, out: &mut dyn fmt::Write) -> Result<()
     let vms = vms()?;
     let find = |word| vms.find(name(word)?).map_err(text);
     match command {
-        VmCommand::List { json: true } => show::json(vms.status(), out).map_err(text),
-        VmCommand::List { json: false } => show::text(vms.status(), out).map_err(text),
+        VmCommand::List { json } => {
+            let mut list = String::new();
+            let show = if json { show::json } else { show::text };
+            show(vms.status(), &mut list).map_err(text)?;
+            // At once: a CPU that stops a guest writes to the log meanwhile.
+            out.write_str(&list).map_err(text)
+        }
         VmCommand::Create { name: word, bytes, node } => create(vms, name(word)?, bytes, node),
         VmCommand::Run { name, rounds, misdeed } => {
             let misdeed = match misdeed {
@@ -145,7 +150,11 @@ pub(crate) fn command(command: VmCommand, out: &mut dyn fmt::Write) -> Result<()
         }
         VmCommand::Pause(name) => vms.pause(find(name)?).map_err(text),
         VmCommand::Kill(name) => vms.kill(find(name)?).map_err(text),
-        VmCommand::Log(name) => writeln!(out, "{}", vms.log(find(name)?)).map_err(text),
+        VmCommand::Log(name) => {
+            let mut log = vms.log(find(name)?);
+            log.push('\n');
+            out.write_str(&log).map_err(text)
+        }
         VmCommand::Verify => verify(),
     }
 }

@@ -35,7 +35,7 @@ impl Residence {
     pub(crate) fn expel<M: Machine, P: Platform>(&self, mm: &Mm<M>) -> Result<(), NotFlushed> {
         // Orders the cleared entries before the look: partner of the exchange in `enter`.
         let seen = self.passes.fetch_add(0, Ordering::SeqCst);
-        if seen % 2 == 0 {
+        if seen.is_multiple_of(2) {
             return Ok(());
         }
         let cpu = self.cpu.load(Ordering::Relaxed);

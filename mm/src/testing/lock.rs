@@ -136,8 +136,11 @@ impl Taken {
         let is_place = |slot: &&mut Option<Hold>| slot.is_none_or(|other| other.at == hold.at);
         HOLDS.with_borrow_mut(|holds| {
             let slot = holds.iter_mut().find(is_place);
-            let longest = slot.expect("no more places than the array has").get_or_insert(hold);
-            longest.accesses = longest.accesses.max(hold.accesses);
+            assert!(slot.is_some(), "the array has room for each place");
+            for longest in slot {
+                let longest = longest.get_or_insert(hold);
+                longest.accesses = longest.accesses.max(hold.accesses);
+            }
         });
     }
 }

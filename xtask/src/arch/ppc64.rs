@@ -22,7 +22,7 @@ pub(super) const ABOUT: About = About {
     levels: &[],
     gics: &[],
     cpus: |_| (MOST_CPUS, None),
-    runs_guests: |_| Some(false),
+    runs_guests: |_| Some(true),
     boots: &[
         Boot { firmware: Firmware::Vof, target: &TARGET, carrier: None, needs: &[], memory: 0 },
         Boot { firmware: Firmware::Slof, target: &TARGET, carrier: None, needs: &[], memory: 0 },

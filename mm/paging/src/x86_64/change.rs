@@ -164,6 +164,11 @@ pub(super) fn prune<T: TableAccess, B: Tlb, S: TableFrames>(
         // `LockedTables::new`. Its entry is cleared, so only walks under way reach it; those end with the flush,
         // before which the gather frees no frame.
         let frame = unsafe { TableFrame::new(physical, TABLE_BYTES) };
+        if tree.recursive_index().is_some() {
+            // The address by which the table itself was reached translates to it no more.
+            let own = VirtAddr::new(stop.tables[level - 1].as_ptr().addr() as u64);
+            gather.cleared(VirtRange::new(own, TABLE_BYTES).unwrap_or_default());
+        }
         gather.detached(frame, near);
     }
 }
