@@ -7,18 +7,18 @@
 
 mod show;
 
-use crate::cpus::work::{self, Job};
+use crate::cpus::work::{self, Job, NotDone};
 use crate::cpus::{caller, table, tick};
+use crate::interrupts;
 use crate::lock::relax;
 use crate::memory::{self, KernelMachine};
-use crate::{interrupts, prompt};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 use hotmem::{NodeId, Order};
 use hotmem_arch::contract::Misdeed;
 use hotmem_arch::current::{Arch, cpu};
-use hotmem_lab::monitor::{VmCommand, VmName};
+use hotmem_lab::monitor::{CpuError, VmCommand, VmName};
 use hotmem_vm::{Name, Platform, Slice, VmId, Vms};
 use spin::Once;
 
@@ -181,16 +181,13 @@ fn misdeed_of(word: VmName) -> Result<Misdeed, String> {
 
 /// Starts a guest on another CPU that has no job, or on this one.
 fn start(vms: &'static KernelVms, id: VmId, rounds: u64, misdeed: Misdeed) -> Result<(), String> {
-    for entry in table::others().filter(|entry| !work::is_given(entry)) {
+    if let Some(entry) = table::others().find(|entry| !work::is_given(entry)) {
         vms.start(id, rounds, misdeed, entry.number()).map_err(text)?;
         let job: Arc<Job> = Arc::new(move || run_here(id));
-        return match work::begin_on(entry, job) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                vms.pause(id).map_err(text)?;
-                Err(text(prompt::not_done(error)))
-            }
-        };
+        return work::begin_on(entry, job).or_else(|NotDone(cpu)| {
+            vms.pause(id).map_err(text)?;
+            Err(text(CpuError::NotDone(cpu)))
+        });
     }
     if interrupts::own_hardware().is_none() {
         return Err("the first CPU has no timer that would end the guest's slices".into());

@@ -2,13 +2,14 @@
 
 use crate::Shared;
 use crate::frames::GuestFrames;
+use crate::id::VmId;
 use crate::name::Name;
 use crate::platform::Platform;
 use crate::residence::Residence;
 use crate::space::Space;
 use crate::status::{Life, State};
 use crate::switch::{Fresh, GuestTables, OwnVcpu, Root};
-use crate::vms::{VmError, VmId, Vms};
+use crate::vms::{VmError, Vms};
 use crate::word::PageWord;
 use alloc::boxed::Box;
 use alloc::sync::Arc;

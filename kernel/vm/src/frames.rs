@@ -5,9 +5,9 @@
 
 use crate::Shared;
 use crate::host::Host;
+use crate::id::VmId;
 use crate::platform::Platform;
 use crate::switch;
-use crate::vms::VmId;
 use crate::word::TableWord;
 use hotmem::paging::{OutOfFrames, PteFormat, RelocateError, TableFrame, TableFrames, TablePlace};
 use hotmem::{Mm, MovableOps, Move, Mover};

@@ -1,11 +1,11 @@
 //! The guests, as the owners of their memory see them.
 
 use crate::Shared;
+use crate::id::{MAX_VMS, VmId};
 use crate::platform::Platform;
 use crate::space::Space;
 use crate::status::Life;
 use crate::switch::OwnVcpu;
-use crate::vms::{MAX_VMS, VmId};
 use alloc::boxed::Box;
 use hotmem::Mm;
 use hotmem::lock::lock_api::Mutex;

@@ -1,10 +1,11 @@
 //! Takes guests apart: all of their memory is free afterwards.
 
 use crate::Shared;
+use crate::id::VmId;
 use crate::platform::Platform;
 use crate::space::Space;
 use crate::status::State;
-use crate::vms::{VmError, VmId, Vms};
+use crate::vms::{VmError, Vms};
 use alloc::vec::Vec;
 use hotmem::Pfn;
 use hotmem::paging::{Gather, GuestAddr, GuestRange, Mapper};

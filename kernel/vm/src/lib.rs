@@ -20,6 +20,7 @@ mod create;
 mod figures;
 mod frames;
 mod host;
+mod id;
 mod kill;
 mod name;
 mod pages;
@@ -34,12 +35,13 @@ mod vms;
 pub mod word;
 
 pub use figures::Figures;
+pub use id::{MAX_VMS, VmId};
 pub use name::Name;
 pub use platform::Platform;
 pub use run::Slice;
 pub use status::{State, VmStatus};
 pub use verify::Violation;
-pub use vms::{MAX_VMS, VmError, VmId, Vms};
+pub use vms::{VmError, Vms};
 
 use hotmem::Machine;
 

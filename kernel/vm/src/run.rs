@@ -2,11 +2,12 @@
 
 use crate::Shared;
 use crate::figures::Report;
+use crate::id::VmId;
 use crate::platform::Platform;
 use crate::space::Found;
 use crate::status::State;
 use crate::switch::{EnabledHere, OwnVcpu};
-use crate::vms::{VmError, VmId, Vms};
+use crate::vms::{VmError, Vms};
 use alloc::string::String;
 use core::fmt::Write;
 use hotmem::paging::GuestAddr;

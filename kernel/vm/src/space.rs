@@ -7,10 +7,10 @@
 //! ```
 
 use crate::Shared;
+use crate::id::VmId;
 use crate::platform::Platform;
 use crate::residence::Residence;
 use crate::switch::{Fresh, GuestTables, Root};
-use crate::vms::VmId;
 use crate::word::PageWord;
 use alloc::sync::Arc;
 use hotmem::paging::{

@@ -8,9 +8,9 @@
 // UNSAFETY: runs guests, and accesses memory by physical address.
 #![expect(unsafe_code)]
 
+use crate::id::VmId;
 use crate::platform::Platform;
 use crate::residence::Residence;
-use crate::vms::VmId;
 use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;

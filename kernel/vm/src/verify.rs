@@ -8,9 +8,10 @@
 
 use crate::Shared;
 use crate::frames;
+use crate::id::VmId;
 use crate::platform::Platform;
 use crate::status::State;
-use crate::vms::{VmId, Vms};
+use crate::vms::Vms;
 use crate::word::PageWord;
 use core::fmt;
 use hotmem::paging::{Guest, Mapper, TableAt, TablePlace};

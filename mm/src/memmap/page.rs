@@ -134,7 +134,7 @@ impl Owner {
     }
 
     #[inline]
-    const fn decode(raw: u64) -> Option<Self> {
+    pub(super) const fn decode(raw: u64) -> Option<Self> {
         if raw < Self::FIXED.len() as u64 {
             return Some(Self::FIXED[raw as usize]);
         }
@@ -207,24 +207,24 @@ pub enum PageState {
 }
 
 // Layout of the state word: kind in bits 0..4, the rest by kind.
-const KIND_BITS: u32 = 4;
-const ORDER_BITS: u32 = 8;
+pub(super) const KIND_BITS: u32 = 4;
+pub(super) const ORDER_BITS: u32 = 8;
 const SECTIONS_BITS: u32 = 24;
 
 const TAIL: u64 = 1;
 const HOLE: u64 = 2;
-const FREE: u64 = 3;
-const USED: u64 = 4;
+pub(super) const FREE: u64 = 3;
+pub(super) const USED: u64 = 4;
 const MEMMAP_HEAD: u64 = 5;
 const MEMMAP_TAIL: u64 = 6;
-const ISOLATED: u64 = 7;
-const CACHED: u64 = 8;
+pub(super) const ISOLATED: u64 = 7;
+pub(super) const CACHED: u64 = 8;
 
 /// Set in the word of a used extent while a CPU accesses it with its zone locked, or clears it before its user gets
 /// it: the extent is then not freed. Not part of a state.
 const HELD_BIT: u64 = 1 << 63;
 
-const fn field(word: u64, shift: u32, bits: u32) -> u64 {
+pub(super) const fn field(word: u64, shift: u32, bits: u32) -> u64 {
     (word >> shift) & ((1 << bits) - 1)
 }
 
@@ -257,31 +257,6 @@ impl PageState {
             Self::decode_used((word & !HELD_BIT) >> KIND_BITS)
         } else {
             Self::decode_unused(word)
-        }
-    }
-
-    /// Whether a state word is that of the head of an extent without a user.
-    #[inline]
-    pub(super) const fn is_free_word(word: u64) -> bool {
-        matches!(field(word, 0, KIND_BITS), FREE | ISOLATED | CACHED)
-    }
-
-    /// The owner in a state word, if it is that of an extent in use: of the bits above, only [`decode`](Self::decode)
-    /// knows what they mean.
-    #[inline]
-    pub(super) const fn owner_in(word: u64) -> Option<Owner> {
-        match field(word, 0, KIND_BITS) {
-            USED => Owner::decode((word >> (KIND_BITS + ORDER_BITS)) as u32 as u64),
-            _ => None,
-        }
-    }
-
-    /// The order in a state word, if it is that of the head of an extent.
-    #[inline]
-    pub(super) const fn order_in(word: u64) -> Option<Order> {
-        match field(word, 0, KIND_BITS) {
-            FREE | ISOLATED | CACHED | USED => Order::new((word >> KIND_BITS) as u8),
-            _ => None,
         }
     }
 
@@ -421,7 +396,7 @@ impl Drop for Held<'_> {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::memmap) fn states() -> impl Iterator<Item = PageState> {
+    pub(crate) fn states() -> impl Iterator<Item = PageState> {
         let orders = (0..Order::COUNT as u8).filter_map(Order::new);
         let sized = orders.flat_map(|order| {
             let movers = (0..MAX_MOVERS).filter_map(MoverId::new).map(Owner::Movable);

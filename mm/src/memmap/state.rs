@@ -1,7 +1,9 @@
 //! The state of a page as its descriptor holds it, for who asks often: it fits a register.
 
 use crate::addr::Order;
-use crate::memmap::page::{Owner, PageState};
+use crate::memmap::page::{
+    CACHED, FREE, ISOLATED, KIND_BITS, ORDER_BITS, Owner, PageState, USED, field,
+};
 use core::fmt;
 use core::num::NonZeroU64;
 
@@ -35,19 +37,31 @@ impl StateWord {
     /// Whether it is the head of an extent without a user.
     #[inline]
     pub const fn is_free(self) -> bool {
-        PageState::is_free_word(self.0.get())
+        matches!(self.kind(), FREE | ISOLATED | CACHED)
     }
 
-    /// The owner, if it is the head of an extent in use.
+    /// The owner, if it is the head of an extent in use. The bits above are not looked at: [`decode`](Self::decode) knows
+    /// what they mean.
     #[inline]
     pub const fn owner(self) -> Option<Owner> {
-        PageState::owner_in(self.0.get())
+        match self.kind() {
+            USED => Owner::decode((self.0.get() >> (KIND_BITS + ORDER_BITS)) as u32 as u64),
+            _ => None,
+        }
     }
 
     /// The size of its extent, if it is the head of one.
     #[inline]
     pub const fn order(self) -> Option<Order> {
-        PageState::order_in(self.0.get())
+        match self.kind() {
+            FREE | ISOLATED | CACHED | USED => Order::new((self.0.get() >> KIND_BITS) as u8),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    const fn kind(self) -> u64 {
+        field(self.0.get(), 0, KIND_BITS)
     }
 }
 

@@ -137,7 +137,7 @@ impl Taken {
         HOLDS.with_borrow_mut(|holds| {
             let slot = holds.iter_mut().find(is_place);
             assert!(slot.is_some(), "the array has room for each place");
-            for longest in slot {
+            if let Some(longest) = slot {
                 let longest = longest.get_or_insert(hold);
                 longest.accesses = longest.accesses.max(hold.accesses);
             }

@@ -1,64 +1,18 @@
 //! The tour's chapters on a guest: it runs on a DIMM, the DIMM is pulled, and its result is that of a run without
 //! the pull.
 
-use std::str::FromStr;
+use anyhow::{Result, ensure};
 
-use anyhow::{Result, bail, ensure};
-use serde::Serialize;
-
+use super::guest_report::{GuestReport, GuestSpec};
 use super::page::Entry;
 use super::tour::Tour;
 use crate::machine::{Dimm, Guest, Kind as _, Offline, Remove, Request, Verdict};
-use crate::size::{MIB, Size, both, human};
+use crate::size::{both, human};
 
 /// The name of the guest.
 const NAME: &str = "guest";
-/// Its memory, unless a size is named.
-const USUAL: u64 = 256 * MIB;
 /// Rounds after the DIMM is gone.
 const AFTER: u64 = 3;
-
-/// The guest of a tour: `payload`, or `payload:SIZE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct GuestSpec {
-    /// Its memory.
-    pub(crate) size: Size,
-}
-
-impl FromStr for GuestSpec {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text.split_once(':') {
-            None if text == "payload" => Ok(Self { size: Size::new(USUAL) }),
-            Some(("payload", size)) => Ok(Self { size: size.parse()? }),
-            _ => bail!("`{text}` is not payload or payload:SIZE"),
-        }
-    }
-}
-
-/// What the tour found about its guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct GuestReport {
-    kind: &'static str,
-    /// Bytes of it on the DIMM before the pull.
-    bytes_on_dimm: u64,
-    rounds_before: u64,
-    /// Rounds between the request and the end of the DIMM.
-    rounds_during: u64,
-    rounds_after: u64,
-    wrong_words: u64,
-    checksum: String,
-    /// The checksum of as many rounds without a pull.
-    checksum_without_pull: String,
-    pages_moved: u64,
-    /// In instructions, or in cycles on a machine that does not count instructions.
-    longest_pause: u64,
-    /// What the guest saw, in ticks of its counter.
-    longest_gap: u64,
-    /// Pages of the DIMM that hold data after the pull; null where that is not looked at.
-    nonzero_pages_left: Option<u64>,
-}
 
 impl Tour<'_> {
     /// Creates the guest, which has to lie on the only DIMM; `None` if this machine runs no guests, with the reason.
@@ -171,19 +125,4 @@ fn held(guest: &Guest) -> String {
     let blocks = guest.blocks.iter();
     let blocks = blocks.map(|held| format!("block {} ({})", held.block, human(held.bytes)));
     blocks.collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guest_is_the_payload_with_a_size_or_without() {
-        let size = |text: &str| text.parse::<GuestSpec>().map(|spec| spec.size.bytes());
-        assert_eq!(size("payload").unwrap(), 256 * MIB);
-        assert_eq!(size("payload:600M").unwrap(), 600 * MIB);
-        for wrong in ["", "linux", "payload:", "payload:x", "linux:1G"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
 }

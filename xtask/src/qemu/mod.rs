@@ -2,6 +2,7 @@
 //! explained and measured, and the verdict is the kernel's own.
 
 mod guest;
+mod guest_report;
 mod interactive;
 mod options;
 mod page;

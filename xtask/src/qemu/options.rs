@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-use super::guest::GuestSpec;
+use super::guest_report::GuestSpec;
 use crate::arch::{Arch, BuildChoices, MachineChoices, OptionSize, pick};
 use crate::machine::{Accel, Config, Placement, QemuDir};
 use crate::size::{DimmSpec, GIB, Size};

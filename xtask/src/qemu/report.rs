@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::guest::GuestReport;
+use super::guest_report::GuestReport;
 use super::page::{Entry, Page};
 use crate::machine::{Config, Cpu, Step};
 

@@ -113,10 +113,7 @@ fn payload_with_nowhere_to_go_refuses_a_pull_before_a_page_moves(lab: &Lab) -> R
     lab.with(&config, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run(&format!("vm create g {SIZE}"))?;
-<<<<<<< HEAD
-=======
         // Before memory is used up: a virtual CPU may need a page.
->>>>>>> b409b7f (xtask: run the scenarios on guests on ppc64)
         machine.run("vm run g")?;
         let taken_pages = exhaust(machine)?;
         machine.unplug(&taken.dimm)?;
