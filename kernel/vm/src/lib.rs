@@ -30,6 +30,8 @@ mod run;
 mod space;
 mod status;
 mod switch;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod vms;
 pub mod word;

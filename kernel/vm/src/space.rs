@@ -123,6 +123,12 @@ impl<M: Shared, P: Platform> Space<M, P> {
         if moving { Found::Moving } else { Found::Nothing }
     }
 
+    /// Marks a range as moving, whatever invariant that breaks.
+    #[cfg(test)]
+    pub(crate) fn mark(&mut self, range: GuestRange) {
+        note(&mut self.moving, &mut self.runs, range);
+    }
+
     /// The ranges that are being moved.
     pub(crate) fn moving(&self) -> &[GuestRange] {
         self.moving.get(..self.runs).unwrap_or_default()

@@ -88,7 +88,7 @@ fn payload_computes_on_a_cpu_of_its_own_while_its_dimm_is_pulled(lab: &Lab) -> R
 
 fn payload_that_is_killed_in_the_middle_of_a_pull_leaves_nothing(lab: &Lab) -> Result<()> {
     let config = Config { cpus: 1, ..lab.room(&["256M", "256M"])? };
-    lab.with(&config.word("budget=1"), |machine| {
+    lab.with(&config.word("budget=8"), |machine| {
         let (first, second) = guest_on(machine, SIZE)?;
         machine.run("vm run g")?;
         machine.unplug(&first.dimm)?;
