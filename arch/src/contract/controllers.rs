@@ -48,11 +48,11 @@ pub trait Controllers<R, Frame>: Sized {
     fn call(&self, hardware: u64, call: Call) -> Result<(), NoCpu>;
 
     /// Starts the CPU with the firmware id `hardware`, which then continues in `launch`; it begins in the landing
-    /// page, if the architecture has [one](Cpus::LANDING_LIMIT).
+    /// page, if the architecture has [one](super::Cpus::LANDING_LIMIT).
     ///
     /// # Safety
     ///
-    /// The launch is for this CPU alone. If there is a landing page, it holds what [`Cpus::fill_landing`] wrote,
+    /// The launch is for this CPU alone. If there is a landing page, it holds what [`Cpus::fill_landing`](super::Cpus::fill_landing) wrote,
     /// executable at that address, until the CPU has left it or was [reset](Self::reset).
     ///
     /// # Errors
