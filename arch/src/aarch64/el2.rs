@@ -193,6 +193,40 @@ fn missing() -> Option<&'static str> {
     }
 }
 
+/// Sets everything that concerns guests except HCR_EL2.
+fn set_traps() {
+    // PS, at most 48 bits: the format has no more.
+    let size = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange).min(5);
+    VTCR_EL2.set(Format::CONTROL | size << 16);
+    MDCR_EL2.set(MDCR_EL2.get() | DEBUG_TRAPS);
+    // SAFETY: these registers concern guests only; the kernel uses no floating point, and its own timer is not
+    // one of a guest's.
+    unsafe {
+        asm!(
+            "msr vpidr_el2, {midr}",
+            "msr vmpidr_el2, {mpidr}",
+            "msr cntvoff_el2, xzr",
+            "msr hstr_el2, xzr",
+            "msr cptr_el2, {features}",
+            "mrs {timers}, cnthctl_el2",
+            "bic {timers}, {timers}, {guest_timers}",
+            "msr cnthctl_el2, {timers}",
+            midr = in(reg) MIDR_EL1.get(),
+            mpidr = in(reg) GUEST_MPIDR,
+            features = in(reg) FEATURE_TRAPS,
+            timers = out(reg) _,
+            guest_timers = in(reg) GUEST_TIMERS,
+            options(nostack, preserves_flags),
+        );
+    }
+    if cpu::has_gic_registers() {
+        // SAFETY: the register concerns guests only.
+        unsafe {
+            asm!("msr S3_4_C12_C11_0, {}", in(reg) GIC_TRAPS, options(nostack, preserves_flags));
+        }
+    }
+}
+
 impl Guests for Aarch64 {
     type GuestFormat = Format;
     type Vcpu = Registers;
@@ -206,36 +240,7 @@ impl Guests for Aarch64 {
         if let Some(what) = missing() {
             return Err(NoGuests(what));
         }
-        // PS, at most 48 bits: the format has no more.
-        let size = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange).min(5);
-        VTCR_EL2.set(Format::CONTROL | size << 16);
-        MDCR_EL2.set(MDCR_EL2.get() | DEBUG_TRAPS);
-        // SAFETY: these registers concern guests only; the kernel uses no floating point, and its own timer is not
-        // one of a guest's.
-        unsafe {
-            asm!(
-                "msr vpidr_el2, {midr}",
-                "msr vmpidr_el2, {mpidr}",
-                "msr cntvoff_el2, xzr",
-                "msr hstr_el2, xzr",
-                "msr cptr_el2, {features}",
-                "mrs {timers}, cnthctl_el2",
-                "bic {timers}, {timers}, {guest_timers}",
-                "msr cnthctl_el2, {timers}",
-                midr = in(reg) MIDR_EL1.get(),
-                mpidr = in(reg) GUEST_MPIDR,
-                features = in(reg) FEATURE_TRAPS,
-                timers = out(reg) _,
-                guest_timers = in(reg) GUEST_TIMERS,
-                options(nostack, preserves_flags),
-            );
-        }
-        if cpu::has_gic_registers() {
-            // SAFETY: the register concerns guests only.
-            unsafe {
-                asm!("msr S3_4_C12_C11_0, {}", in(reg) GIC_TRAPS, options(nostack, preserves_flags));
-            }
-        }
+        set_traps();
         HCR_EL2.set(HCR | TGE);
         barrier::isb(barrier::SY);
         Ok(())

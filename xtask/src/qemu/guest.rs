@@ -72,17 +72,7 @@ impl Tour<'_> {
         self.report.fact("its memory lies in", held(&gone));
         self.report.checked("the DIMM is gone");
 
-        let last = gone.rounds + AFTER;
-        self.machine.wait_guest(NAME, "far enough", |guest| guest.rounds >= last)?;
-        self.machine.run(&format!("vm pause {NAME}"))?;
-        let end = self.machine.guest(NAME)?;
-        self.machine.run("verify")?;
-        self.report.checked("every invariant holds");
-        ensure!(end.wrong_words == 0, "{} words of the guest are wrong", end.wrong_words);
-        self.report.checked(format!("{} rounds later no word was wrong", end.rounds - gone.rounds));
-        let unit = if self.config.icount.is_some() { "instructions" } else { "cycles" };
-        self.report.fact("longest pause", format!("{} {unit}", end.longest_pause));
-        self.report.fact("longest gap in the guest", format!("{} ticks", end.longest_gap));
+        let end = self.after(&gone)?;
         let undisturbed = self.undisturbed(&end)?;
         self.report.guest = Some(GuestReport {
             kind: "payload",
@@ -99,6 +89,22 @@ impl Tour<'_> {
             nonzero_pages_left: None,
         });
         Ok(())
+    }
+
+    /// Lets the guest go on for some rounds after the pull, and pauses it.
+    fn after(&mut self, gone: &Guest) -> Result<Guest> {
+        let last = gone.rounds + AFTER;
+        self.machine.wait_guest(NAME, "far enough", |guest| guest.rounds >= last)?;
+        self.machine.run(&format!("vm pause {NAME}"))?;
+        let end = self.machine.guest(NAME)?;
+        self.machine.run("verify")?;
+        self.report.checked("every invariant holds");
+        ensure!(end.wrong_words == 0, "{} words of the guest are wrong", end.wrong_words);
+        self.report.checked(format!("{} rounds later no word was wrong", end.rounds - gone.rounds));
+        let unit = if self.config.icount.is_some() { "instructions" } else { "cycles" };
+        self.report.fact("longest pause", format!("{} {unit}", end.longest_pause));
+        self.report.fact("longest gap in the guest", format!("{} ticks", end.longest_gap));
+        Ok(end)
     }
 
     /// The same guest again, for as many rounds, without a pull; kills both.

@@ -136,7 +136,7 @@ impl Interpreter {
 
     /// Runs an instruction. The program counter stays at one that faults.
     fn step(&mut self, bus: &mut impl Bus) -> Result<(), GuestExit> {
-        let word = word_at(self.pc, Access::Fetch)?;
+        let word = word_at(self.pc)?;
         let word = bus.load(word, Access::Fetch).ok_or(fault(self.pc, Access::Fetch))?;
         let [op, a, b, c, ..] = word.to_be_bytes();
         let immediate = i64::from(word as u32 as i32) as u64;
@@ -158,12 +158,12 @@ impl Interpreter {
             Op::Larger => self.set(a, left.max(right)),
             Op::Load => {
                 let at = left.wrapping_add(immediate);
-                let value = bus.load(word_at(at, Access::Read)?, Access::Read);
+                let value = bus.load(word_at(at)?, Access::Read);
                 self.set(a, value.ok_or(fault(at, Access::Read))?);
             }
             Op::Store => {
                 let at = left.wrapping_add(immediate);
-                let stored = bus.store(word_at(at, Access::Write)?, self.get(a));
+                let stored = bus.store(word_at(at)?, self.get(a));
                 stored.ok_or(fault(at, Access::Write))?;
             }
             Op::JumpUnlike if self.get(a) != left => next = target,
@@ -198,9 +198,8 @@ fn fault(at: u64, access: Access) -> GuestExit {
 }
 
 /// The word at `at`, which must be aligned.
-fn word_at(at: u64, access: Access) -> Result<GuestAddr, GuestExit> {
+fn word_at(at: u64) -> Result<GuestAddr, GuestExit> {
     let word = GuestAddr::new(at);
     let stopped = GuestExit::Stopped("its access is misaligned", at);
-    let _ = access;
     if word.is_aligned(BYTES) { Ok(word) } else { Err(stopped) }
 }
