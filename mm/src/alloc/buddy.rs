@@ -8,6 +8,7 @@ use crate::alloc::batch::Cached;
 use crate::alloc::lists::free_extent;
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
+use crate::alloc::take::Take;
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
@@ -115,7 +116,7 @@ impl<M: Machine> Allocator<M> {
             Cached::of(self).alloc_refilled(cpu, kind, &request, owner).or_else(|| {
                 let nodes = self.nodes.nearest_first(kind, |to| self.machine().distance(cpu, to));
                 let mut nodes = nodes.filter(|&node| request.takes(node, kind));
-                nodes.find_map(|node| self.alloc_in(node, kind, request, owner))
+                nodes.find_map(|node| Take { allocator: self, node, kind, request, owner }.run())
             })
         })
     }
@@ -139,7 +140,9 @@ impl<M: Machine> Allocator<M> {
         // Another CPU may have taken it in the meantime; then any extent will do.
         sized
             .min_by_key(|&(size, far, ..)| (size, far))
-            .and_then(|(_, _, at, kind)| self.alloc_in(at, kind, request, owner))
+            .and_then(|(_, _, at, kind)| {
+                Take { allocator: self, node: at, kind, request, owner }.run()
+            })
             .map_or_else(|| self.alloc_request(request, owner), Ok)
     }
 

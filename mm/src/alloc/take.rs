@@ -25,64 +25,68 @@ const LARGEST_FILLED: Order = match Order::new(3) {
     None => Order::ZERO,
 };
 
-impl<M: Machine> Allocator<M> {
-    /// Allocates in one zone.
-    pub(super) fn alloc_in(
-        &self,
-        node: NodeId,
-        kind: ZoneKind,
-        request: Request,
-        owner: Owner,
-    ) -> Option<Pfn> {
-        let pfn = self.take_in((node, kind), &request, owner)?;
-        if is_held_first(&request, size_of::<M::Meta>()) {
+/// A request to one zone.
+#[derive(Debug)]
+pub(super) struct Take<'a, M: Machine> {
+    pub(super) allocator: &'a Allocator<M>,
+    pub(super) node: NodeId,
+    pub(super) kind: ZoneKind,
+    pub(super) request: Request,
+    pub(super) owner: Owner,
+}
+
+impl<M: Machine> Take<'_, M> {
+    /// Allocates.
+    pub(super) fn run(&self) -> Option<Pfn> {
+        let pfn = self.take()?;
+        if self.is_held_first() {
             // The extent is held: it is not freed or migrated, so its block stays online.
-            let look_up = self.memmap.read(pfn);
-            let memmap = self.memmap.seen(&look_up);
-            Metas::of(memmap).fill(pfn, covered(&request));
-            // Who asked for zeroes clears it first.
-            if !request.zeroed {
-                memmap.page(pfn).release(request.order, owner);
+            let look_up = self.allocator.memmap.read(pfn);
+            let memmap = self.allocator.memmap.seen(&look_up);
+            Metas::of(memmap).fill(pfn, covered(&self.request));
+            // The zeroes of such a request are written first.
+            if !self.request.zeroed {
+                memmap.page(pfn).release(self.request.order, self.owner);
             }
         }
         Some(pfn)
     }
 
-    /// Takes the extent off the lists of a zone.
-    fn take_in(&self, home: (NodeId, ZoneKind), request: &Request, owner: Owner) -> Option<Pfn> {
-        let mut guard = self.nodes.lock(home.0, home.1);
-        let (zone, memmap) = self.locked(&mut guard);
-        if !request.uses_floor && !zone.keeps_floor(home.1, request.order, owner) {
+    /// Takes the extent off the lists of the zone.
+    fn take(&self) -> Option<Pfn> {
+        let Request { order, align, uses_floor, below, .. } = self.request;
+        let mut guard = self.allocator.nodes.lock(self.node, self.kind);
+        let (zone, memmap) = self.allocator.locked(&mut guard);
+        if !uses_floor && !zone.keeps_floor(self.kind, order, self.owner) {
             return None;
         }
-        let below = request.below.filter(|&below| below < zone.span().end);
+        let below = below.filter(|&below| below < zone.span().end);
         if let Some(below) = below {
             drop(guard);
-            return self.alloc_below(home, request, owner, below);
+            return self.take_below(below);
         }
         // An extent is aligned to its size, and its first part is used.
-        let found = FreeLists::of(memmap).pick(zone, request.align)?;
-        self.take_listed(memmap, zone, home, found, request, owner)
+        let found = FreeLists::of(memmap).pick(zone, align)?;
+        self.take_listed(memmap, zone, found)
     }
 
-    /// Takes a free extent of `size` off its list, for a request that needs its first part.
+    /// Takes a free extent of `size` off its list; its first part is used.
     pub(super) fn take_listed(
         &self,
         memmap: Seen<'_, M>,
         zone: &mut Zone,
-        home: (NodeId, ZoneKind),
         (size, pfn): (Order, Pfn),
-        request: &Request,
-        owner: Owner,
     ) -> Option<Pfn> {
+        let (request, owner) = (&self.request, self.owner);
         let order = request.order;
         let section = memmap.known_section(pfn)?;
         let block = memmap.known_block_record(section.number())?;
         let lists = FreeLists::of(memmap);
         lists.unlink(zone, pfn, size);
         lists.split(zone, section, pfn, size, order);
-        self.begin_use(memmap, pfn, request, HomeTag::new(home.0, home.1).get());
-        let later = is_held_first(request, size_of::<M::Meta>());
+        let tag = HomeTag::new(self.node, self.kind).get();
+        self.allocator.begin_use(memmap, pfn, request, tag);
+        let later = self.is_held_first();
         if !later {
             Metas::of(memmap).fill(pfn, covered(request));
         }
@@ -98,6 +102,15 @@ impl<M: Machine> Allocator<M> {
         Some(pfn)
     }
 
+    /// Whether the extent has more metadata than is written with the zone locked.
+    #[inline]
+    fn is_held_first(&self) -> bool {
+        let Request { meta_of_each, order, .. } = self.request;
+        size_of::<M::Meta>() > 0 && meta_of_each && order > LARGEST_FILLED
+    }
+}
+
+impl<M: Machine> Allocator<M> {
     /// Fills in the head of an extent that will be used, with the zone that `tag` names.
     #[inline]
     pub(super) fn begin_use(&self, memmap: Seen<'_, M>, pfn: Pfn, request: &Request, tag: u64) {
@@ -112,10 +125,4 @@ impl<M: Machine> Allocator<M> {
 #[inline]
 pub(super) fn covered(request: &Request) -> u64 {
     if request.meta_of_each { request.order.pages() } else { 1 }
-}
-
-/// Whether an extent that is taken from a zone has more metadata than is written with the zone locked.
-#[inline]
-fn is_held_first(request: &Request, meta_bytes: usize) -> bool {
-    meta_bytes > 0 && request.meta_of_each && request.order > LARGEST_FILLED
 }

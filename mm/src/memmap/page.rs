@@ -393,10 +393,9 @@ impl Drop for Held<'_> {
 }
 
 #[cfg(all(test, not(loom)))]
-pub(super) mod tests {
-    use super::*;
-
-    pub(crate) fn states() -> impl Iterator<Item = PageState> {
+impl PageState {
+    /// All states, with the ends of their numbers.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
         let orders = (0..Order::COUNT as u8).filter_map(Order::new);
         let sized = orders.flat_map(|order| {
             let movers = (0..MAX_MOVERS).filter_map(MoverId::new).map(Owner::Movable);
@@ -415,10 +414,15 @@ pub(super) mod tests {
             PageState::MemmapTail { head: Pfn::new((1 << 52) - 1) },
         ])
     }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
 
     #[test]
     fn every_state_survives_its_encoding() {
-        for state in states() {
+        for state in PageState::all() {
             assert_eq!(PageState::decode(state.encode()), Some(state));
         }
     }
@@ -426,7 +430,7 @@ pub(super) mod tests {
     #[test]
     fn no_two_states_share_a_word() {
         let mut words: [u64; 4096] = [0; 4096];
-        for (count, state) in states().enumerate() {
+        for (count, state) in PageState::all().enumerate() {
             assert!(!words[..count].contains(&state.encode()));
             words[count] = state.encode();
         }
@@ -464,7 +468,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_word_means_a_state_only_if_that_state_encodes_to_it() {
-        for word in states().map(PageState::encode) {
+        for word in PageState::all().map(PageState::encode) {
             for bit in 0..u64::BITS {
                 let stray = word ^ 1 << bit;
                 if let Some(state) = PageState::decode(stray) {

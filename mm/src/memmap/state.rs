@@ -84,11 +84,10 @@ impl fmt::Debug for StateWord {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::memmap::page::tests::states;
 
     #[test]
     fn a_word_answers_every_question_as_the_state_that_it_is_decoded_to() {
-        for state in states() {
+        for state in PageState::all() {
             let word = StateWord::from(state);
             assert_eq!(word.decode(), Some(state));
             let (order, owner, free) = match state {
