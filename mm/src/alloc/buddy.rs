@@ -6,6 +6,7 @@ use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
 use crate::alloc::lists::free_extent;
+use crate::alloc::metas::{PRIVATE, SINCE};
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
 use crate::alloc::take::Take;
@@ -18,11 +19,6 @@ use crate::memmap::section::{Section, SectionState};
 use crate::memmap::seen::Seen;
 use core::fmt;
 use core::sync::atomic::Ordering;
-
-/// Payload words of a used extent's head: the time of its allocation, and its owner's word. The word before them
-/// belongs to [`metas`](super::metas), those after them to the kernel: see [`crate::memmap::meta`].
-pub(crate) const SINCE: usize = 1;
-pub(crate) const PRIVATE: usize = 2;
 
 /// No zone that the owner may use has a free extent of the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

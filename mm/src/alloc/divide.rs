@@ -11,8 +11,8 @@
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
-use crate::alloc::buddy::{FreeError, PRIVATE, SINCE, used};
-use crate::alloc::metas::Metas;
+use crate::alloc::buddy::{FreeError, used};
+use crate::alloc::metas::{Metas, PRIVATE, SINCE};
 use crate::alloc::owners::Mover;
 use crate::machine::Machine;
 use crate::memmap::meta::Meta;

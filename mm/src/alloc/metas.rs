@@ -14,6 +14,10 @@ use core::sync::atomic::Ordering;
 /// part.
 const COVERED: usize = 0;
 const COVERED_SHIFT: u32 = 32;
+/// Payload words of a used extent's head after that one: the time of its allocation, and its owner's word. Those after
+/// them are the kernel's: see [`crate::memmap::meta`].
+pub(crate) const SINCE: usize = 1;
+pub(crate) const PRIVATE: usize = 2;
 
 /// The kernel's parts of the descriptors of a memmap.
 pub(super) struct Metas<'m, M: Machine>(Seen<'m, M>);

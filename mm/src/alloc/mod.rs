@@ -35,7 +35,7 @@ mod links;
 mod list;
 pub(crate) mod lists;
 pub(crate) mod meta;
-mod metas;
+pub(crate) mod metas;
 pub(crate) mod migrate;
 mod moves;
 pub(crate) mod node;

@@ -350,7 +350,7 @@ mod tests {
         let take = || bench.mm.alloc_movable(Order::ZERO, one.mover(), u64::MAX).unwrap();
         let (from, to) = (take(), take());
         let memmap = bench.mm.allocator().memmap.alone();
-        let since = &memmap.page(from).payload()[crate::alloc::buddy::SINCE];
+        let since = &memmap.page(from).payload()[crate::alloc::metas::SINCE];
         since.store(u64::MAX, core::sync::atomic::Ordering::Relaxed);
         bench.mm.free_movable(to, one.mover()).unwrap();
         bench.mm.allocator().inherit(memmap, from, to, Owner::Movable(one.mover().id()));

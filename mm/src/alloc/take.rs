@@ -7,10 +7,9 @@
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
-use crate::alloc::buddy::{PRIVATE, SINCE};
 use crate::alloc::cache::HomeTag;
 use crate::alloc::lists::{FreeLists, count_free};
-use crate::alloc::metas::Metas;
+use crate::alloc::metas::{Metas, PRIVATE, SINCE};
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
 use crate::alloc::zone::{Zone, ZoneKind};

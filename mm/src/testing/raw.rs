@@ -5,7 +5,8 @@
 
 use super::{FakeMachine, Shape};
 use crate::addr::{Order, Pfn};
-use crate::alloc::buddy::{PRIVATE, is_users};
+use crate::alloc::buddy::is_users;
+use crate::alloc::metas::PRIVATE;
 use crate::machine::Machine;
 use crate::{
     AddError, Added, BootError, BootMemory, EarlyFrames, FreeError, MhpFlags, Mm, NodeId,
