@@ -22,7 +22,7 @@ pub(super) const ABOUT: About = About {
     levels: &[],
     gics: &[],
     cpus: |_| (MOST_CPUS, None),
-    runs_guests: |_| Some(true),
+    runs_guests,
     boots: &[
         Boot { firmware: Firmware::Vof, target: &TARGET, carrier: None, needs: &[], memory: 0 },
         Boot { firmware: Firmware::Slof, target: &TARGET, carrier: None, needs: &[], memory: 0 },
@@ -91,11 +91,17 @@ fn machine(config: &Config, line: &mut Line) {
     }
     // What QEMU's translator does not have, and would otherwise warn of.
     board.push_str(",cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off");
-    // Guests of the kernel.
-    board.push_str(",cap-nested-hv=on");
+    if runs_guests(config) == Some(true) {
+        board.push_str(",cap-nested-hv=on");
+    }
     line.add("-machine", board);
     line.add("-cpu", config.cpu.as_str());
     line.add("-action", "panic=exit-failure");
+}
+
+/// Processors before POWER9 have no nested HV, and QEMU does not start with it.
+fn runs_guests(config: &Config) -> Option<bool> {
+    Some(!config.cpu.to_ascii_lowercase().starts_with("power8"))
 }
 
 #[cfg(test)]
