@@ -92,6 +92,9 @@ pub(crate) struct Args {
     pub(crate) fill: Option<u8>,
 }
 
+/// The size up to which all memory is written and read back; beyond it a sample is.
+const TOUCHED: u64 = 4 * GIB;
+
 /// How much memory to touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Touch {
@@ -185,6 +188,9 @@ impl Args {
         if self.icount {
             config = config.word("icount");
         }
+        if !self.clears() {
+            config = config.word("scrub=off");
+        }
         if self.interactive {
             // Room to play.
             config.slots = 16.max(config.slots);
@@ -201,6 +207,14 @@ impl Args {
     /// Does the kernel leave plugged memory offline until an operator brings it online?
     pub(crate) fn stays_offline(&self) -> bool {
         self.words().filter_map(|word| word.strip_prefix("policy=")).next_back() == Some("offline")
+    }
+
+    /// Whether memory is cleared before it is unplugged. Not beyond the size up to which all of it is touched: QEMU gives
+    /// a DIMM memory of this machine as it is written.
+    pub(crate) fn clears(&self) -> bool {
+        let bytes: u64 = self.dimms.iter().map(|dimm| dimm.size.bytes()).sum();
+        let said = self.words().filter_map(|word| word.strip_prefix("scrub=")).next_back();
+        said.map_or(bytes <= TOUCHED || self.touch == Some(Touch::All), |said| said != "off")
     }
 
     /// Two minutes, and half a minute for each GiB that is allocated and touched; twice that when counting.
@@ -224,6 +238,15 @@ fn byte(text: &str) -> std::result::Result<u8, String> {
 mod tests {
     use super::*;
     use crate::arch::parsed;
+
+    #[test]
+    fn large_dimms_are_cleared_only_if_that_is_asked_for() {
+        assert!(read(&["--dimm", "1G"]).clears());
+        assert!(!read(&["--dimm", "32G"]).clears());
+        assert!(read(&["--dimm", "32G", "--touch", "all"]).clears());
+        assert!(read(&["--dimm", "32G", "--cmdline", "scrub=all"]).clears());
+        assert!(!read(&["--dimm", "1G", "--cmdline", "scrub=off"]).clears());
+    }
 
     fn read(words: &[&str]) -> Args {
         parsed(words).unwrap()

@@ -261,9 +261,14 @@ impl<'a> Tour<'a> {
         self.elsewhere = self.elsewhere.saturating_add(remove.system_bytes);
 
         let departure = self.config.image.arch.about().departure;
+        let cleared = if self.args.clears() {
+            "cleared what had been allocated there"
+        } else {
+            "left it as it was (scrub=off, since QEMU would need as much memory of this machine)"
+        };
         self.report.text(format!(
-            "QEMU asked for the DIMM back. The kernel took every block out of use, cleared what had been \
-             allocated there, removed the memmap and all translations of the range, and {departure}.",
+            "QEMU asked for the DIMM back. The kernel took every block out of use, {cleared}, removed the memmap \
+             and all translations of the range, and {departure}.",
         ));
         self.report.checked("the DIMM is gone");
         Ok(())
