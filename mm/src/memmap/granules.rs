@@ -58,12 +58,15 @@ fn fold_many(parts: u64, index: u64, records: u64) -> u32 {
     if granules == 0 {
         return 1 << (index * GRANULES / records);
     }
-    let (mut bits, mut left) = (parts, 64);
-    while left > granules {
-        bits = halve(bits);
-        left /= 2;
+    // Subsections of a granule, and their bits.
+    let width = 64 / granules;
+    let mask = u64::MAX >> (64 - width);
+    let (mut rest, mut bits) = (parts, 0);
+    for granule in 0..granules {
+        bits |= u32::from(rest & mask != 0) << granule;
+        rest = rest.checked_shr(width as u32).unwrap_or(0);
     }
-    (bits as u32) << (index * granules)
+    bits << (index * granules)
 }
 
 /// A bit for each pair of bits: whether one of them is set.
