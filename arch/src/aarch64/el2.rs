@@ -233,10 +233,9 @@ impl Guests for Aarch64 {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(0x4000_0000);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << GUEST_BITS);
-    const CPU_STATE_BYTES: u64 = 0;
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
-    fn enable_guests(_state: StateMemory) -> Result<(), NoGuests> {
+    fn enable_guests() -> Result<(), NoGuests> {
         if let Some(what) = missing() {
             return Err(NoGuests(what));
         }

@@ -19,23 +19,23 @@
 use hotmem_paging::addr::PhysAddr;
 use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
-const VALID: u64 = 1 << 0;
+pub(super) const VALID: u64 = 1 << 0;
 /// A table, or a leaf of the last level.
-const TYPE: u64 = 1 << 1;
+pub(super) const TYPE: u64 = 1 << 1;
 /// MAIR attribute 1: devices, nGnRnE. Attribute 0 is write-back memory.
 const DEVICE: u64 = 1 << 2;
 /// AP\[1\]: unprivileged code may access.
 const UNPRIVILEGED: u64 = 1 << 6;
 /// AP\[2\]: no code may write.
 const READ_ONLY: u64 = 1 << 7;
-const INNER_SHAREABLE: u64 = 0b11 << 8;
-const ACCESSED: u64 = 1 << 10;
+pub(super) const INNER_SHAREABLE: u64 = 0b11 << 8;
+pub(super) const ACCESSED: u64 = 1 << 10;
 /// Privileged code may not execute.
 const PXN: u64 = 1 << 53;
 /// Unprivileged code may not execute.
 const UXN: u64 = 1 << 54;
 /// Bits 47..12; the address bits below the granule are zero.
-const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+pub(super) const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 /// The format of pages of 2^`SHIFT` bytes: 12, 14 or 16.
 #[derive(Clone, Copy, Debug)]
@@ -80,17 +80,7 @@ unsafe impl<const SHIFT: u32> PteFormat for Stage1<SHIFT> {
 
     #[inline]
     fn decode(word: u64, level: usize) -> Entry {
-        let here = Self::LEVELS[level];
-        let table = word & (VALID | TYPE) == VALID | TYPE && !Self::is_last(level);
-        if table {
-            // A root smaller than a page may point to tables of whole pages only.
-            return Entry::Table(PhysAddr::new(word & ADDRESS));
-        }
-        let wanted = leaf_type(Self::is_last(level));
-        if here.leaf && word & (VALID | TYPE) == wanted {
-            return Entry::Leaf(PhysAddr::new(word & ADDRESS & !(here.span() - 1)), attr(word));
-        }
-        Entry::Absent
+        decode(word, Self::LEVELS[level], Self::is_last(level), attr)
     }
 
     #[inline]
@@ -104,14 +94,27 @@ unsafe impl<const SHIFT: u32> PteFormat for Stage1<SHIFT> {
     }
 }
 
-const fn level(shift: u32, bits: u32, leaf: bool) -> Level {
+pub(super) const fn level(shift: u32, bits: u32, leaf: bool) -> Level {
     Level { shift, bits, leaf }
 }
 
 /// The low two bits of a leaf.
 #[inline]
-const fn leaf_type(last: bool) -> u64 {
+pub(super) const fn leaf_type(last: bool) -> u64 {
     if last { TYPE | VALID } else { VALID }
+}
+
+/// Decodes a word of a level of either stage; `attr` decodes the accesses that a leaf allows.
+#[inline]
+pub(super) fn decode(word: u64, here: Level, last: bool, attr: impl FnOnce(u64) -> Attr) -> Entry {
+    if word & (VALID | TYPE) == VALID | TYPE && !last {
+        // A root smaller than a page may point to tables of whole pages only.
+        return Entry::Table(PhysAddr::new(word & ADDRESS));
+    }
+    if here.leaf && word & (VALID | TYPE) == leaf_type(last) {
+        return Entry::Leaf(PhysAddr::new(word & ADDRESS & !(here.span() - 1)), attr(word));
+    }
+    Entry::Absent
 }
 
 /// The bits of a leaf that encode the accesses it allows.

@@ -16,15 +16,12 @@
 // UNSAFETY: vouches for the bits of the format.
 #![expect(unsafe_code)]
 
-use hotmem_paging::addr::PhysAddr;
+use super::pte::{self, ACCESSED, INNER_SHAREABLE, TYPE, VALID, leaf_type, level};
 use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
 /// Bits of a guest address.
 pub const GUEST_BITS: u32 = 36;
 
-const VALID: u64 = 1 << 0;
-/// A table, or a leaf of the last level.
-const TYPE: u64 = 1 << 1;
 /// MemAttr: normal memory, write-back, as far as the guest's own attributes allow it.
 const WRITE_BACK: u64 = 0b1111 << 2;
 /// MemAttr: device, nGnRE.
@@ -32,14 +29,10 @@ const DEVICE: u64 = 0b0001 << 2;
 const MEMORY_TYPE: u64 = 0b1111 << 2;
 const READABLE: u64 = 1 << 6;
 const WRITABLE: u64 = 1 << 7;
-const INNER_SHAREABLE: u64 = 0b11 << 8;
-const ACCESSED: u64 = 1 << 10;
 /// XN = 0b10: not executable at any exception level.
 const NO_EXECUTE: u64 = 1 << 54;
 /// A bit for software.
 const USER: u64 = 1 << 55;
-/// Bits 47..12; the address bits below the granule are zero.
-const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 /// The format of pages of 2^`SHIFT` bytes: 12, 14 or 16.
 #[derive(Clone, Copy, Debug)]
@@ -94,30 +87,13 @@ unsafe impl<const SHIFT: u32> PteFormat for Stage2<SHIFT> {
 
     #[inline]
     fn decode(word: u64, level: usize) -> Entry {
-        let here = Self::LEVELS[level];
-        if word & (VALID | TYPE) == VALID | TYPE && !Self::is_last(level) {
-            return Entry::Table(PhysAddr::new(word & ADDRESS));
-        }
-        if here.leaf && word & (VALID | TYPE) == leaf_type(Self::is_last(level)) {
-            return Entry::Leaf(PhysAddr::new(word & ADDRESS & !(here.span() - 1)), attr(word));
-        }
-        Entry::Absent
+        pte::decode(word, Self::LEVELS[level], Self::is_last(level), attr)
     }
 
     #[inline]
     fn leaf_test(level: usize) -> LeafTest {
         LeafTest { mask: VALID | TYPE, value: leaf_type(Self::is_last(level)) }
     }
-}
-
-const fn level(shift: u32, bits: u32, leaf: bool) -> Level {
-    Level { shift, bits, leaf }
-}
-
-/// The low two bits of a leaf.
-#[inline]
-const fn leaf_type(last: bool) -> u64 {
-    if last { TYPE | VALID } else { VALID }
 }
 
 /// The bits of a leaf that encode the accesses it allows.

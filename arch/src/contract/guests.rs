@@ -55,7 +55,7 @@ impl GuestSpace {
     }
 }
 
-/// Pages of the kernel that the hardware accesses: the state of a virtual CPU, or of a CPU that runs guests.
+/// Pages of the kernel that the hardware accesses: the state of a virtual CPU.
 #[derive(Debug)]
 pub struct StateMemory {
     at: PhysAddr,
@@ -161,21 +161,17 @@ pub trait Guests {
     /// One past the highest guest address that tables can translate.
     const GUEST_LIMIT: GuestAddr;
 
-    /// Bytes of [`StateMemory`] that a CPU which runs guests needs, a multiple of a page; 0 if none.
-    const CPU_STATE_BYTES: u64;
-
     /// Whether [`drop_guest_translations`](Self::drop_guest_translations) reaches every CPU. If not, it reaches the
     /// CPU that runs it; another CPU drops its cached translations of a space when it leaves a guest and enters one
     /// again.
     const GUEST_FLUSH_REACHES_ALL: bool;
 
-    /// Turns virtualization on, on the CPU that runs this. `state` has
-    /// [`CPU_STATE_BYTES`](Self::CPU_STATE_BYTES), or is dangling if they are 0.
+    /// Turns virtualization on, on the CPU that runs this.
     ///
     /// # Errors
     ///
     /// [`NoGuests`] with what this machine lacks; nothing has changed.
-    fn enable_guests(state: StateMemory) -> Result<(), NoGuests>;
+    fn enable_guests() -> Result<(), NoGuests>;
 
     /// Orders entries of second-stage tables that were stored before any walk that follows, on all CPUs.
     fn publish_guest_entries();

@@ -48,7 +48,7 @@ pub struct NestedCpu {
     decrementer: u64,
 }
 
-// SAFETY: the memory has no other use, so whoever has the value may access it.
+// SAFETY: the memory has no other use, so the holder of the value may access it.
 unsafe impl Send for NestedCpu {}
 
 impl NestedCpu {
@@ -86,7 +86,10 @@ impl Vcpu for NestedCpu {
         }
         let Some(entry) = GUESTS.0.get(usize::from(space.tag())).filter(|_| space.tag() != 0)
         else {
-            return GuestExit::Stopped("there is no partition of its number", space.tag().into());
+            return GuestExit::Stopped(
+                "the hypervisor has no partition with its number",
+                space.tag().into(),
+            );
         };
         let host = timer::deadline();
         let now = Ppc64::timestamp();
@@ -126,15 +129,13 @@ impl Guests for Ppc64 {
 
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << GUEST_BITS);
 
-    const CPU_STATE_BYTES: u64 = 0;
-
     /// A call of one CPU does not reach another that is in a guest: QEMU drops translations when a CPU enters or
     /// leaves one.
     const GUEST_FLUSH_REACHES_ALL: bool = false;
 
     /// The table is the same for all CPUs, and naming it again changes nothing.
-    fn enable_guests(_state: StateMemory) -> Result<(), NoGuests> {
-        // A decrementer that nobody ever set may be below zero without an interrupt, and a run ends before it begins.
+    fn enable_guests() -> Result<(), NoGuests> {
+        // A decrementer that was never set may be below zero without an interrupt, and a run ends before it begins.
         timer::go_on();
         // 2^(12 + 0) bytes.
         let table = rtas::physical(&raw const GUESTS);

@@ -24,7 +24,7 @@ pub(super) const H_TLB_INVALIDATE: u64 = 0xf808;
 pub(super) const H_SUCCESS: i64 = 0;
 /// The call must be repeated.
 pub(super) const H_BUSY: i64 = 1;
-/// There is no such call.
+/// The hypervisor lacks the call.
 pub(super) const H_FUNCTION: i64 = -2;
 
 /// The results of a call: its status, and the first output values.

@@ -6,7 +6,7 @@
 use super::svm::vcpu::{Vcpu, request_flush};
 use super::svm::{abilities, ask};
 use super::{X86_64, npt, payload};
-use crate::contract::{GuestSpace, Guests, NoGuests, StateMemory};
+use crate::contract::{GuestSpace, Guests, NoGuests};
 use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags, Msr};
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -21,10 +21,9 @@ impl Guests for X86_64 {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(0);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 48);
-    const CPU_STATE_BYTES: u64 = 0;
     const GUEST_FLUSH_REACHES_ALL: bool = false;
 
-    fn enable_guests(_state: StateMemory) -> Result<(), NoGuests> {
+    fn enable_guests() -> Result<(), NoGuests> {
         let told = ask::told();
         // SAFETY: a CPU with SVM has the register, and reading it changes nothing.
         let vm_cr = if told.has_svm() { unsafe { Msr::new(VM_CR).read() } } else { 0 };

@@ -14,27 +14,11 @@
 // UNSAFETY: vouches for the bits of the format.
 #![expect(unsafe_code)]
 
-use hotmem_paging::addr::PhysAddr;
+use super::pte::{ACCESSED, DIRTY, X86Pte4};
 use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
-const PRESENT: u64 = 1 << 0;
-const WRITABLE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const WRITE_THROUGH: u64 = 1 << 3;
-const CACHE_DISABLE: u64 = 1 << 4;
-const ACCESSED: u64 = 1 << 5;
-const DIRTY: u64 = 1 << 6;
-const PAGE_SIZE: u64 = 1 << 7;
 /// Ignored by the CPU: [`Attr::USER`].
 const KEPT_USER: u64 = 1 << 9;
-const NO_EXECUTE: u64 = 1 << 63;
-
-/// PCD and PWT select entry 3 of the host's PAT, which is UC after reset (15.25.8).
-const UNCACHED: u64 = CACHE_DISABLE | WRITE_THROUGH;
-/// Bits 51..12 of an entry.
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// The level of 4 KiB leaves, where bit 7 is not PS.
-const LAST: usize = 3;
 
 /// The format of nested paging on a host with four-level tables and EFER.NXE set.
 ///
@@ -46,77 +30,34 @@ pub struct Npt<const TRACKED: bool>;
 
 // SAFETY: the bits are those of nested paging (AMD APM vol. 2 15.25), and the invariants are tested beside it.
 unsafe impl<const TRACKED: bool> PteFormat for Npt<TRACKED> {
-    const LEVELS: &'static [Level] =
-        &[level(39, false), level(30, true), level(21, true), level(12, true)];
+    const LEVELS: &'static [Level] = X86Pte4::LEVELS;
+    const PHYS_LIMIT: u64 = X86Pte4::PHYS_LIMIT;
 
-    const PHYS_LIMIT: u64 = 1 << 52;
-
+    /// The host's entries, as user code may access them. PCD and PWT select an entry of the host's PAT (15.25.8).
     #[inline]
     fn encode(entry: Entry, level: usize) -> u64 {
-        match entry {
-            Entry::Absent => 0,
-            Entry::Table(at) => at.get() | PRESENT | WRITABLE | USER | ACCESSED,
-            Entry::Leaf(at, attr) => {
-                let size = if level < LAST { PAGE_SIZE } else { 0 };
-                let seen = if TRACKED { 0 } else { ACCESSED | DIRTY };
-                at.get() | bits(attr) | size | seen
-            }
-        }
+        let Entry::Leaf(at, attr) = entry else { return X86Pte4::encode(entry, level) };
+        let word = X86Pte4::encode(Entry::Leaf(at, attr | Attr::USER), level);
+        let kept = if attr.contains(Attr::USER) { KEPT_USER } else { 0 };
+        let clear = if TRACKED { ACCESSED | DIRTY } else { 0 };
+        word & !clear | kept
     }
 
     #[inline]
     fn decode(word: u64, level: usize) -> Entry {
-        if word & PRESENT == 0 {
-            return Entry::Absent;
+        match X86Pte4::decode(word, level) {
+            Entry::Leaf(at, mut attr) => {
+                attr.set(Attr::USER, word & KEPT_USER != 0);
+                Entry::Leaf(at, attr)
+            }
+            other => other,
         }
-        let here = Self::LEVELS[level];
-        if level < LAST && !(here.leaf && word & PAGE_SIZE != 0) {
-            return Entry::Table(PhysAddr::new(word & ADDRESS));
-        }
-        // Above the last level the bits below the span hold PAT (bit 12) or must be zero.
-        let address = word & ADDRESS & !(here.span() - 1);
-        Entry::Leaf(PhysAddr::new(address), attr(word))
     }
 
     #[inline]
     fn leaf_test(level: usize) -> LeafTest {
-        let bits = PRESENT | if level < LAST { PAGE_SIZE } else { 0 };
-        LeafTest { mask: bits, value: bits }
+        X86Pte4::leaf_test(level)
     }
-}
-
-const fn level(shift: u32, leaf: bool) -> Level {
-    Level { shift, bits: 9, leaf }
-}
-
-/// The bits of a leaf that encode the accesses it allows.
-#[inline]
-const fn bits(attr: Attr) -> u64 {
-    let mut bits = PRESENT | USER;
-    if attr.contains(Attr::WRITE) {
-        bits |= WRITABLE;
-    }
-    if attr.contains(Attr::USER) {
-        bits |= KEPT_USER;
-    }
-    if attr.contains(Attr::DEVICE) {
-        bits |= UNCACHED;
-    }
-    if !attr.contains(Attr::EXECUTE) {
-        bits |= NO_EXECUTE;
-    }
-    bits
-}
-
-/// The accesses that a leaf allows.
-#[inline]
-fn attr(word: u64) -> Attr {
-    let mut attr = Attr::empty();
-    attr.set(Attr::WRITE, word & WRITABLE != 0);
-    attr.set(Attr::USER, word & KEPT_USER != 0);
-    attr.set(Attr::DEVICE, word & UNCACHED == UNCACHED);
-    attr.set(Attr::EXECUTE, word & NO_EXECUTE == 0);
-    attr
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Memory is cleared before its device goes, so that nobody who gets the device next reads what was in it.
+//! Memory is cleared before its device goes, so that the next user of the device cannot read what was in it.
 //!
 //! Each range has a line of its own, between those of its blocks that went offline and of its removal.
 

@@ -35,7 +35,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         if self.find(name).is_ok() {
             return Err(VmError::Exists(name));
         }
-        self.enabled.enable::<M, P>(self.mm())?.map_err(VmError::NoGuests)?;
+        self.enabled.enable::<M, P>(self.mm()).map_err(VmError::NoGuests)?;
         let ram = Self::ram(bytes, order)?;
         let (pages, free) = (bytes / M::PAGE_BYTES, self.mm().stats().pages.free);
         if pages > free {

@@ -141,11 +141,8 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let Some(slot) = self.slot(id) else { return Slice::Idle };
         let Some(mut vcpu) = slot.vcpu.lock().take() else { return Slice::Idle };
         let slice = match self.enabled.enable::<M, P>(self.mm()) {
-            Ok(Ok(())) => match self.enabled.here(self.mm()) {
-                Some(here) => self.run_some(id, &mut vcpu, &here),
-                None => Slice::Idle,
-            },
-            _ => {
+            Ok(here) => self.run_some(id, &mut vcpu, &here),
+            Err(_) => {
                 self.stop(id, &vcpu, "its CPU cannot run guests", None);
                 Slice::Idle
             }

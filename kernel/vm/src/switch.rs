@@ -67,28 +67,16 @@ impl Enabled {
         1_u64.checked_shl(mm.machine().cpu() as u32).unwrap_or(0)
     }
 
-    /// Whether the CPU that runs this can run guests.
-    pub(crate) fn here<M: Machine>(&self, mm: &Mm<M>) -> Option<EnabledHere> {
-        let known = self.0.load(Ordering::Acquire) & Self::bit(mm) != 0;
-        known.then_some(EnabledHere(PhantomData))
-    }
-
-    /// Turns virtualization on, on the CPU that runs this, for ever.
+    /// Turns virtualization on, on the CPU that runs this, for ever, unless it is on.
     pub(crate) fn enable<M: Machine, P: Platform>(
         &self,
-        mm: &'static Mm<M>,
-    ) -> Result<Result<(), NoGuests>, OutOfMemory> {
-        if self.here(mm).is_some() {
-            return Ok(Ok(()));
-        }
-        let pages = kernel_memory(mm, P::Guests::CPU_STATE_BYTES)?;
-        // SAFETY: if the CPU uses the pages, they are never freed.
-        let enabled = P::Guests::enable_guests(unsafe { state(mm.machine(), pages.as_ref()) });
-        if enabled.is_ok() {
-            let _stay = pages.map(Pages::into_raw);
+        mm: &Mm<M>,
+    ) -> Result<EnabledHere, NoGuests> {
+        if self.0.load(Ordering::Acquire) & Self::bit(mm) == 0 {
+            P::Guests::enable_guests()?;
             self.0.fetch_or(Self::bit(mm), Ordering::Release);
         }
-        Ok(enabled)
+        Ok(EnabledHere(PhantomData))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{Name, Platform, State, VmError, VmId, Vms};
 use hotmem::paging::{Gather, GuestAddr, GuestRange, Mapper, TableFrames, TablePlace};
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use hotmem::{BlockId, Geometry, NodeId, Order, Pfn, Placement, ZoneKind};
-use hotmem_arch::contract::{GuestSpace, Guests, Misdeed, NoGuests, StateMemory};
+use hotmem_arch::contract::{GuestSpace, Guests, Misdeed, NoGuests};
 use hotmem_arch::host::SoftVcpu;
 use hotmem_arch::x86_64::pte::X86Pte4;
 use std::cell::Cell;
@@ -38,10 +38,9 @@ impl Guests for Soft {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(RAM * PAGE);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 36);
-    const CPU_STATE_BYTES: u64 = 0;
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
-    fn enable_guests(_state: StateMemory) -> Result<(), NoGuests> {
+    fn enable_guests() -> Result<(), NoGuests> {
         Ok(())
     }
 

@@ -73,7 +73,7 @@ impl<M: Machine> Mm<M> {
         self.view().page_info(pfn)
     }
 
-    /// The state of `pfn` alone, as in [`page_info`](Self::page_info): for frequent callers, who ask what they need of
+    /// The state of `pfn` alone, as in [`page_info`](Self::page_info): for frequent callers, which decode what they need of
     /// the result.
     pub fn state(&self, pfn: Pfn) -> Option<StateWord> {
         self.view().state(pfn)

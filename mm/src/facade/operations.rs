@@ -150,8 +150,8 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Clears memory of an offline block that was added: all that was allocated since it was added or scrubbed last,
-    /// and what the manager has written about its pages there. Before it is removed, so that nobody who gets the
-    /// memory next reads what was in it.
+    /// and what the manager has written about its pages there. Before it is removed, so that the next user
+    /// of the memory cannot read what was in it.
     ///
     /// Returns after `budget` pages, but clears 1/32 of the block at least; call it until there is no
     /// [more](Scrubbed::more). If the block holds its own memmap, the descriptor of its head and those with the

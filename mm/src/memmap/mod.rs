@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   page       the 64 bytes of a descriptor, encoded and decoded in one place
-//!   state      the same word as a value, for who asks often
+//!   state      the same word as a value, for frequent callers
 //!   meta       the kernel's own part of a descriptor
 //!   section    the sparse section map; a section's word
 //!   record     the data about a section and its block

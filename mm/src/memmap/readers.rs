@@ -3,7 +3,7 @@
 //! Each reader counts itself in one of two sets of per-CPU counters, the one the current epoch names.
 //! Draining flips the epoch and waits until the old set is empty: readers that come later count in the
 //! other set, so they cannot hold it up. A closed [`Gate`] also holds off the readers of one memory block that come
-//! later: nobody may look at the descriptors of that block until the gate is dropped.
+//! later: the descriptors of that block must not be read until the gate is dropped.
 //!
 //! The epoch and whether a gate is closed are one word, the *phase*. A reader loads it, counts itself, and has entered if
 //! it loads the same phase again, and if no gate is closed or the gate is another block's. A reader that waits at a gate

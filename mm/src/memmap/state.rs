@@ -1,4 +1,4 @@
-//! The state of a page as its descriptor holds it, for who asks often: it fits a register.
+//! The state of a page as its descriptor holds it, for frequent callers: it fits a register.
 
 use crate::addr::Order;
 use crate::memmap::page::{
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_answers_every_question_as_the_state_that_it_is_decoded_to() {
+    fn each_part_of_a_word_is_that_of_the_state_that_it_decodes_to() {
         for state in PageState::all() {
             let word = StateWord::from(state);
             assert_eq!(word.decode(), Some(state));

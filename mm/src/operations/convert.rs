@@ -357,7 +357,7 @@ impl<M: Machine> Convert<'_, M> {
             let source = self.memmap.machine().pointer(M::address(from.add(index as u64)));
             let target = self.memmap.machine().pointer(M::address(target));
             // SAFETY: both are whole frames of mapped RAM, apart from each other. The source backs
-            // descriptors that nobody writes: readers of the block are drained and held off, no page of it is in a cache
+            // descriptors that nothing writes: readers of the block are drained and held off, no page of it is in a cache
             // or may enter one, and no list of the zone leads there. The target was claimed, or its block is offline.
             unsafe { target.copy_from_nonoverlapping(source, M::PAGE_BYTES as usize) };
         }

@@ -78,7 +78,7 @@ mod tests {
 
     fn early(ram: &[(u64, u64)], first: u64) -> EarlyRanges {
         let ram: Vec<_> = ram.iter().map(|&(at, len)| (range(at, len), NodeId::ZERO)).collect();
-        // SAFETY: no one uses what it returns.
+        // SAFETY: the caller does not use what it returns.
         unsafe { EarlyRanges::new(&ram, PhysAddr::new(first)) }
     }
 

@@ -1,4 +1,4 @@
-//! Scrub: clears the memory of offline blocks before it leaves, so that nobody reads there what was in it.
+//! Scrub: clears the memory of offline blocks before it leaves, so that its content cannot be read afterwards.
 //!
 //! ```text
 //!   block        [ memmap | . . . . | # # # # | . . . . | ...]    granules in which memory was allocated are cleared,
@@ -6,7 +6,7 @@
 //!                                                                 heads (H) and records (R) of memmaps
 //! ```
 //!
-//! A call clears whole granules, 1/32 of a block each, so that there is no state between two calls: a granule is
+//! A call clears whole granules, 1/32 of a block each, so that nothing is kept between two calls: a granule is
 //! marked until all of it is clear, and again when it is allocated.
 //!
 //! The descriptor of a memmap's head and those with the records of its sections stay as they are, since the block is

@@ -30,7 +30,7 @@ pub(crate) struct Arena {
     layout: Layout,
 }
 
-// SAFETY: it owns the memory; who shares it does so at their own risk, as with a machine's.
+// SAFETY: it owns the memory, and a test that shares it orders its own accesses.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
@@ -70,7 +70,7 @@ impl Arena {
     }
 
     pub(crate) fn spoil(&self, frame: PhysAddr, bytes: u64) {
-        // SAFETY: a frame of a table that no one uses, in bounds of the memory.
+        // SAFETY: the frame of an unused table, in bounds of the memory.
         unsafe { self.at(frame).write_bytes(0xa5, bytes as usize) };
     }
 

@@ -34,7 +34,7 @@ impl Sizes for Host {
     const SECTION_SHIFT: u32 = 24;
 }
 
-// SAFETY: pointers into memory that no one else uses.
+// SAFETY: pointers into memory of no other use.
 unsafe impl PhysMem for Host {
     fn linear_base(&self) -> VirtAddr {
         LINEAR

@@ -65,7 +65,7 @@ impl Machine {
     /// The guest of this name.
     ///
     /// # Errors
-    /// When there is none.
+    /// If no guest has the name.
     pub(crate) fn guest(&mut self, name: &str) -> Result<Guest> {
         let mut guests = self.guests()?.into_iter();
         guests.find(|guest| guest.name == name).with_context(|| format!("there is no guest {name}"))

@@ -66,7 +66,7 @@ impl Tour<'_> {
             "QEMU asked for the DIMM back while the guest computed. The kernel moved the guest's pages and its \
              tables, a batch at a time, and let it run between two batches.",
         );
-        self.report.fact("rounds meanwhile", during.to_string());
+        self.report.fact("rounds during the pull", during.to_string());
         self.report.fact("pages moved", gone.pages_moved.to_string());
         self.report.fact("tables moved", gone.tables_moved.to_string());
         self.report.fact("its memory lies in", held(&gone));

@@ -45,7 +45,7 @@ fn pull_from_under(machine: &mut Machine, taken: &Taken) -> Result<Guest> {
     machine.done::<Remove>()?;
     machine.wait_deleted(&taken.dimm)?;
     let gone = machine.guest("g")?;
-    ensure!(gone.rounds > before.rounds, "no round meanwhile: {before:?} {gone:?}");
+    ensure!(gone.rounds > before.rounds, "no round during the pull: {before:?} {gone:?}");
     let blocks = machine.blocks_of_dimm(&taken.dimm)?;
     ensure!(gone.bytes_in(blocks) == 0, "the guest still lies there: {gone:?}");
     machine.run("verify")?;

@@ -85,10 +85,9 @@ impl Guests for Host {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(1 << 30);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 36);
-    const CPU_STATE_BYTES: u64 = 0;
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
-    fn enable_guests(_state: StateMemory) -> Result<(), NoGuests> {
+    fn enable_guests() -> Result<(), NoGuests> {
         own().enable_guests().map_err(NoGuests)
     }
 

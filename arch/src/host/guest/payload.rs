@@ -89,7 +89,7 @@ const PROGRAM: [u64; 73] = [
     word(3),
     word(4),
     with(Op::Load, A1, AT, 0),
-    // Equal: skip the count. There is no jump on equality: count, and take it back.
+    // Jumps are on inequality only: count the word as wrong, and take that back if it is right.
     with(Op::AddTo, WRONG, WRONG, 1),
     with(Op::JumpUnlike, A1, WORD, 2),
     with(Op::AddTo, WRONG, WRONG, -1),

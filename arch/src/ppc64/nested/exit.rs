@@ -20,7 +20,7 @@ const HYPERVISOR_FACILITY: u64 = 0xf80;
 const FIRST_VECTOR: u64 = 0x100;
 const LAST_VECTOR: u64 = 0x1fff;
 
-/// HDSISR (book III, 6.5.16): there is no entry; the entry does not allow the access; it was a store; the tables are
+/// HDSISR (book III, 6.5.16): the entry is absent; the entry does not allow the access; it was a store; the tables are
 /// not of a supported kind; R or C is clear in the entry.
 const NO_ENTRY: u64 = 1 << 30;
 const PROTECTED: u64 = 1 << 27;

@@ -20,9 +20,9 @@ const DISABLED: u64 = 1 << 4;
 pub(crate) struct Told {
     /// CPUID leaf 1, ECX.
     pub features: u32,
-    /// CPUID leaf 8000_0001h, ECX and EDX; 0 if there is no such leaf.
+    /// CPUID leaf 8000_0001h, ECX and EDX; 0 if the CPU lacks the leaf.
     pub extended: [u32; 2],
-    /// CPUID leaf 8000_000Ah, EBX and EDX; 0 if there is no such leaf.
+    /// CPUID leaf 8000_000Ah, EBX and EDX; 0 if the CPU lacks the leaf.
     pub svm: [u32; 2],
 }
 

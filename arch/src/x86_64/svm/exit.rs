@@ -110,7 +110,7 @@ const fn fault(info: u64, address: u64) -> Cause {
 
 /// The event to inject at the next entry, since the exit interrupted its delivery; 0 for none.
 ///
-/// A software interrupt is none, nor are INT3 and INTO: the exit left the guest at the instruction, which runs again.
+/// Software interrupts, INT3 and INTO are not injected again: the exit left the guest at the instruction, which runs again.
 /// Only the fields that the manual defines are kept.
 pub(crate) const fn interrupted_event(event: u64) -> u64 {
     let kind = event & TYPE;

@@ -43,13 +43,13 @@ mod tests {
         for (abilities, drops) in [(PLAIN, 1), (RICH, 3)] {
             assert_eq!(between(None, FIRST, abilities), drops, "the first entry");
             assert_eq!(between(Some(FIRST), FIRST, abilities), 0);
-            for now in [
+            for entry in [
                 Entry { cpu: 0, ..FIRST },
                 Entry { asid: 1, ..FIRST },
                 Entry { root: 0x2000, ..FIRST },
                 Entry { requests: 4, ..FIRST },
             ] {
-                assert_eq!(between(Some(FIRST), now, abilities), drops, "{now:?}");
+                assert_eq!(between(Some(FIRST), entry, abilities), drops, "{entry:?}");
             }
         }
     }

@@ -76,7 +76,7 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
 
         let offset = VirtAddr::new(tables.phys_offset().as_u64());
         let all = PhysRange::new(PhysAddr::new(0), boot.end()).unwrap_or_default();
-        // SAFETY: all memory up to the end of RAM is mapped there, and no one writes firmware's tables.
+        // SAFETY: all memory up to the end of RAM is mapped there, and nothing writes firmware's tables.
         let firmware = unsafe { MappedBytes::new(offset, all) };
         let rsdp = PhysAddr::new(boot.rsdp.as_u64());
         let firmware = hotmem_acpi::Tables::new(&firmware, rsdp).expect("ACPI tables");
