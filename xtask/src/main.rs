@@ -3,7 +3,7 @@
 //! One file or folder for each command; what several of them share stands beside them:
 //!
 //! ```text
-//!   build  qemu  test  lint  aml  bench  ci  the commands
+//!   build qemu test lint aml bench doctor ci the commands
 //!   setup                                    toolchain and programs, fetched where that is possible
 //!   machine                                  one QEMU: command line, QMP, console, steps
 //!   suite                                    the scenarios that run in QEMU
@@ -16,7 +16,9 @@ mod arch;
 mod bench;
 mod build;
 mod ci;
+mod doctor;
 mod foreign;
+mod layout;
 mod lint;
 mod machine;
 mod progress;
@@ -60,6 +62,10 @@ enum Task {
     Aml(aml::Args),
     /// Count instructions and time on the host
     Bench(bench::Args),
+    /// Say what is there, what is missing, and how to get it
+    ///
+    /// Exit code: 0 if `cargo xtask qemu` and `cargo xtask test` have all that they need, else 1.
+    Doctor(doctor::Args),
     /// Everything a change has to pass: lint, loom's models and the tests
     Ci(ci::Args),
 }
@@ -97,6 +103,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Test(args) => test::main(&root, args),
         Task::Aml(args) => aml::main(args).map(|()| ExitCode::SUCCESS),
         Task::Bench(args) => bench::main(&root, args).map(|()| ExitCode::SUCCESS),
+        Task::Doctor(args) => doctor::main(args),
         Task::Lint => lint::main(&root),
         Task::Ci(args) => ci::main(&root, args),
     }

@@ -13,13 +13,9 @@ pub(super) const ABOUT: About = About {
     name: "aarch64",
     has_kernel: true,
     foreign: &["hotmem_papr"],
-    qemu: Program {
-        name: "qemu-system-aarch64",
-        files: &[],
-        debian: "qemu-system-arm",
-        fedora: "qemu-system-aarch64-core",
-        homebrew: "qemu",
-    },
+    qemu: Program::QEMU_ARM,
+    newer: &[],
+    devices: &["pc-dimm"],
     boards: &["virt"],
     accels: &[Accel::Tcg],
     cpu: Some("neoverse-n1"),
@@ -33,12 +29,20 @@ pub(super) const ABOUT: About = About {
     // EL2 with the virtualization host extensions, which Armv8.0 does not have.
     runs_guests: |config| Some(config.level != Some(1) && config.cpu != "cortex-a72"),
     boots: &[
-        Boot { firmware: Firmware::Bare, target: &TARGET, carrier: None, needs: &[], memory: 0 },
+        Boot {
+            firmware: Firmware::Bare,
+            target: &TARGET,
+            carrier: None,
+            needs: &[],
+            roms: &[],
+            memory: 0,
+        },
         Boot {
             firmware: Firmware::Uefi,
             target: &TARGET,
             carrier: Some(&UEFI_TARGET),
-            needs: &[EDK2],
+            needs: &[Program::EDK2],
+            roms: &[],
             // With 128 MiB it stops at an exception of its own.
             memory: 192 * MIB,
         },
@@ -93,19 +97,6 @@ const UEFI_TARGET: Target = Target {
     system_linker: "lld-link",
 };
 
-/// EDK II's build for this board.
-const EDK2: Program = Program {
-    name: "QEMU_EFI.fd",
-    files: &[
-        "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd",
-        "/usr/share/edk2/aarch64/QEMU_EFI.fd",
-        "/opt/homebrew/share/qemu/edk2-aarch64-code.fd",
-    ],
-    debian: "qemu-efi-aarch64",
-    fedora: "edk2-aarch64",
-    homebrew: "qemu",
-};
-
 /// Semihosting hands the code over as it is. 1 is QEMU's own failure, so the monitor's codes begin at 16.
 fn exit_code(code: u32) -> i32 {
     i32::try_from(code).map_or(i32::MAX, |code| code.saturating_add(16))
@@ -131,7 +122,7 @@ fn machine(config: &Config, line: &mut Line) {
 
 fn start(config: &Config, image: &Path, line: &mut Line) {
     if config.image.firmware == Firmware::Uefi {
-        line.add("-bios", EDK2.find().unwrap_or_else(|| EDK2.name.into()));
+        line.add("-bios", Program::EDK2.find().unwrap_or_else(|| Program::EDK2.name.into()));
         return Line::kernel(config, image, line);
     }
     line.add("-bios", image.with_file_name(NO_FIRMWARE));

@@ -24,6 +24,7 @@ use clap::ValueEnum;
 
 pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, parsed, pick, read};
 pub(crate) use image::{Arch, Firmware, Image};
+pub(crate) use x86_64::X2APIC;
 
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
@@ -40,6 +41,8 @@ pub(crate) struct Boot {
     pub(crate) carrier: Option<&'static Target>,
     /// What has to be installed beside the emulator.
     pub(crate) needs: &'static [Program],
+    /// Files that QEMU loads by name from its own directories.
+    pub(crate) roms: &'static [&'static str],
     /// Bytes of boot memory without which the firmware itself gives up.
     pub(crate) memory: u64,
 }
@@ -55,6 +58,16 @@ pub(crate) struct Target {
     pub(crate) linker: Option<&'static str>,
     /// The linker's name where it is the system's (the package `lld`).
     pub(crate) system_linker: &'static str,
+}
+
+/// Something that QEMU has from a version on, and that is left out or goes wrong before.
+#[derive(Debug)]
+pub(crate) struct Newer {
+    /// The first number of that version.
+    pub(crate) version: u32,
+    pub(crate) what: &'static str,
+    /// What comes of it where it is missing.
+    pub(crate) without: &'static str,
 }
 
 /// Which of the kernel's replies to a hotplug event QEMU reports.
@@ -78,6 +91,10 @@ pub(crate) struct About {
     pub(crate) foreign: &'static [&'static str],
     /// The emulator.
     pub(crate) qemu: Program,
+    /// What older versions of it lack.
+    pub(crate) newer: &'static [Newer],
+    /// The devices that we add, by QEMU's names.
+    pub(crate) devices: &'static [&'static str],
     /// The mainboards, by QEMU's names.
     pub(crate) boards: &'static [&'static str],
     /// What can execute its instructions.

@@ -1,6 +1,6 @@
 //! ppc64: QEMU's `pseries` board, whose hotplug events come from RTAS; there is no ACPI.
 
-use super::{About, Boot, Firmware, MOST_CPUS, Replies, Target};
+use super::{About, Boot, Firmware, MOST_CPUS, Newer, Replies, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{KIB, MIB};
@@ -9,13 +9,9 @@ pub(super) const ABOUT: About = About {
     name: "ppc64",
     has_kernel: true,
     foreign: &["hotmem_acpi", "hotmem_aml"],
-    qemu: Program {
-        name: "qemu-system-ppc64",
-        files: &[],
-        debian: "qemu-system-ppc",
-        fedora: "qemu-system-ppc-core",
-        homebrew: "qemu",
-    },
+    qemu: Program::QEMU_PPC,
+    newer: &[MSGSNDP],
+    devices: &["pc-dimm"],
     boards: &["pseries"],
     accels: &[Accel::Tcg],
     cpu: Some("power9"),
@@ -24,8 +20,22 @@ pub(super) const ABOUT: About = About {
     cpus: |_| (MOST_CPUS, None),
     runs_guests,
     boots: &[
-        Boot { firmware: Firmware::Vof, target: &TARGET, carrier: None, needs: &[], memory: 0 },
-        Boot { firmware: Firmware::Slof, target: &TARGET, carrier: None, needs: &[], memory: 0 },
+        Boot {
+            firmware: Firmware::Vof,
+            target: &TARGET,
+            carrier: None,
+            needs: &[],
+            roms: &["vof.bin"],
+            memory: 0,
+        },
+        Boot {
+            firmware: Firmware::Slof,
+            target: &TARGET,
+            carrier: None,
+            needs: &[],
+            roms: &["slof.bin"],
+            memory: 0,
+        },
     ],
     pages: &[64 * KIB, 4 * KIB],
     blocks: |_| &[LMB],
@@ -52,6 +62,13 @@ pub(super) const ABOUT: About = About {
     machine,
     start: Line::kernel,
     beside: &[],
+};
+
+/// A message from a guest to a thread, its own too.
+const MSGSNDP: Newer = Newer {
+    version: 10,
+    what: "msgsndp in guests",
+    without: "a guest that uses it may end QEMU, as it does 7.2",
 };
 
 /// A logical memory block, the unit that firmware hands over (`ibm,lmb-size`).

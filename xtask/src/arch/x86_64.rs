@@ -1,6 +1,6 @@
 //! x86_64: i440FX or Q35, the image started by QEMU through its PVH entry.
 
-use super::{About, Boot, Firmware, MOST_CPUS, Replies, Target};
+use super::{About, Boot, Firmware, MOST_CPUS, Newer, Replies, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
@@ -9,13 +9,9 @@ pub(super) const ABOUT: About = About {
     name: "x86_64",
     has_kernel: true,
     foreign: &["hotmem_papr", "dtoolkit"],
-    qemu: Program {
-        name: "qemu-system-x86_64",
-        files: &[],
-        debian: "qemu-system-x86",
-        fedora: "qemu-system-x86-core",
-        homebrew: "qemu",
-    },
+    qemu: Program::QEMU_X86,
+    newer: &[X2APIC],
+    devices: &["pc-dimm", "isa-debug-exit"],
     boards: &["q35", "pc"],
     accels: &[Accel::Tcg, Accel::Kvm],
     // Which one depends on the accelerator.
@@ -29,6 +25,8 @@ pub(super) const ABOUT: About = About {
         target: &TARGET,
         carrier: None,
         needs: &[],
+        // SeaBIOS, which the second and third load.
+        roms: &["bios-256k.bin", "pvh.bin", "linuxboot_dma.bin"],
         memory: 0,
     }],
     pages: &[4 * KIB],
@@ -50,6 +48,10 @@ pub(super) const ABOUT: About = About {
     start: Line::kernel,
     beside: &[],
 };
+
+/// The interrupt controller whose registers are MSRs, in QEMU's translator.
+pub(crate) const X2APIC: Newer =
+    Newer { version: 9, what: "x2APIC without KVM", without: "one scenario is left out" };
 
 const TARGET: Target = Target {
     triple: "x86_64-unknown-none",

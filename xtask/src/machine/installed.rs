@@ -38,8 +38,19 @@ impl QemuDir {
 
     /// The first number of the version of the program `name`.
     pub(crate) fn version(&self, name: &str) -> Option<u32> {
-        let text = tool::output_of(self.program(name).ok()?, &["--version"])?;
-        version_in(&text)
+        self.whole_version(name)?.split('.').next()?.parse().ok()
+    }
+
+    /// The version of the program `name`, such as 7.2.22.
+    pub(crate) fn whole_version(&self, name: &str) -> Option<String> {
+        version_in(&self.prints(name, &["--version"])?).map(str::to_owned)
+    }
+
+    /// What the program `name` prints, with the firmware that a machine would get; `None` if it is not there or fails.
+    pub(crate) fn prints(&self, name: &str, words: &[&str]) -> Option<String> {
+        let words = words.iter().map(OsString::from);
+        let words: Vec<_> = self.arguments().into_iter().chain(words).collect();
+        tool::output_of(self.program(name).ok()?, &words)
     }
 
     /// QEMU's arguments that name the directory's own firmware. QEMU looks at its usual places after these.
@@ -57,10 +68,10 @@ impl QemuDir {
     }
 }
 
-/// The first number of a version such as `QEMU emulator version 7.2.22 (Debian ...)`.
-fn version_in(text: &str) -> Option<u32> {
+/// The version in a line such as `QEMU emulator version 7.2.22 (Debian ...)`.
+fn version_in(text: &str) -> Option<&str> {
     let (_, version) = text.split_once("version ")?;
-    version.split('.').next()?.parse().ok()
+    version.split_whitespace().next()
 }
 
 #[cfg(test)]
@@ -70,7 +81,10 @@ mod tests {
 
     #[test]
     fn the_version_is_read_from_what_qemu_prints() {
-        assert_eq!(version_in("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\n"), Some(10));
+        assert_eq!(
+            version_in("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\n"),
+            Some("10.0.2")
+        );
         assert_eq!(version_in("no version"), None);
     }
 

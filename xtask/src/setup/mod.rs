@@ -4,17 +4,23 @@
 //! ```text
 //!   present?             -> use it
 //!   rustup may download? -> rustup target add          (Rust only)
-//!   Debian and root?     -> apt-get update && install
+//!   root, and a system's
+//!   package manager?     -> install with it             (apt-get, dnf, pacman)
 //!   else                 -> print what to run, exit non-zero
 //! ```
 //! Looking for what is installed takes a few milliseconds, so every command simply looks each time.
 
-mod apt;
+mod manager;
+mod packages;
 mod programs;
 mod rust;
 
-pub(crate) use programs::{Program, ensure};
-pub(crate) use rust::{DEBIAN_RUSTC, Toolchain, clippy, debian, debian_cargo, toolchain};
+pub(crate) use packages::{Program, advice};
+pub(crate) use programs::ensure;
+pub(crate) use rust::{
+    DEBIAN_RUSTC, Toolchain, advice as advice_on_target, builder, clippy, debian, debian_cargo,
+    toolchain,
+};
 
 use anyhow::{Result, bail};
 

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
 
-use super::apt;
+use super::manager::Manager;
+use super::packages::{self, Program};
 use crate::arch::Target;
 use crate::progress::Progress;
 use crate::tool;
@@ -100,18 +101,18 @@ pub(crate) fn debian() -> Result<()> {
     if debian_complete() {
         return Ok(());
     }
-    if apt::usable() {
+    if Manager::Apt.usable() {
         return install_debian();
     }
     bail!(
         "Debian's Rust compiler and its sources are missing. Please install them with:\n  {}",
-        apt::by_hand(&DEBIAN_PACKAGES)
+        Manager::Apt.by_hand(&DEBIAN_PACKAGES)
     )
 }
 
 /// Installs Debian's compiler, cargo and their sources.
 fn install_debian() -> Result<()> {
-    apt::install(&DEBIAN_PACKAGES)?;
+    Manager::Apt.install(&DEBIAN_PACKAGES)?;
     ensure!(
         debian_complete(),
         "the packages {} are installed, but their compiler is older than {OLDEST} or lacks its sources",
@@ -187,12 +188,12 @@ pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
     if *toolchain != Toolchain::Debian || Path::new(DEBIAN_CARGO_CLIPPY).exists() {
         return Ok(());
     }
-    if apt::usable() {
-        return apt::install(&[DEBIAN_CLIPPY]);
+    if Manager::Apt.usable() {
+        return Manager::Apt.install(&[DEBIAN_CLIPPY]);
     }
     bail!(
         "clippy for Debian's compiler is missing. Please install it with:\n  {}",
-        apt::by_hand(&[DEBIAN_CLIPPY])
+        Manager::Apt.by_hand(&[DEBIAN_CLIPPY])
     )
 }
 
@@ -233,7 +234,7 @@ fn facts(target: &Target) -> Facts {
         target_std,
         may_download: !forbidden && tool::find("rustup").is_some(),
         debian_complete: debian_complete(),
-        may_install: apt::usable(),
+        may_install: Manager::Apt.usable(),
     }
 }
 
@@ -263,8 +264,8 @@ fn debian_complete() -> bool {
     };
     let sources = Path::new(&root).join("lib/rustlib/src/rust/library/core/Cargo.toml");
     sources.is_file()
-        && apt::is_debian()
-        && tool::find("ld.lld").is_some()
+        && Manager::here() == Some(Manager::Apt)
+        && Program::LLD.present()
         && tool::output_of(DEBIAN_RUSTC, &["--version"]).is_some_and(|line| new_enough(&line))
         && tool::output_of(DEBIAN_CARGO, &["--version"]).is_some_and(|line| new_enough(&line))
 }
@@ -282,6 +283,27 @@ fn minor_version(version: &str) -> Option<u32> {
     (major == "1").then(|| parts.next()?.parse().ok())?
 }
 
+/// Who builds for `target` on this machine as it is now, in words; `None` if that has to be set up first.
+pub(crate) fn builder(target: &Target) -> Option<&'static str> {
+    let linker = || has_rust_lld() || tool::find(target.system_linker).is_some();
+    match ways(facts(target)).first()? {
+        Way::UseActive if linker() => Some("the active toolchain"),
+        Way::UseActive | Way::RustupAdd | Way::InstallDebian => None,
+        Way::UseDebian => Some("Debian's rustc"),
+    }
+}
+
+/// What a user types to have this machine build for `target`, a line for each way.
+pub(crate) fn advice(target: &Target) -> Vec<String> {
+    if has_target_std(target) {
+        return packages::advice(&[Program::LLD]);
+    }
+    let rustup = format!("rustup target add {}", target.triple);
+    let debian =
+        (Manager::here() == Some(Manager::Apt)).then(|| Manager::Apt.by_hand(&DEBIAN_PACKAGES));
+    [Some(rustup), debian].into_iter().flatten().collect()
+}
+
 /// What a user types to get a toolchain.
 fn by_hand(target: &Target) -> String {
     format!(
@@ -289,7 +311,7 @@ fn by_hand(target: &Target) -> String {
          with rustup:              rustup target add {target}\n  \
          on Debian, without it:    {debian}",
         target = target.triple,
-        debian = apt::by_hand(&DEBIAN_PACKAGES),
+        debian = Manager::Apt.by_hand(&DEBIAN_PACKAGES),
     )
 }
 

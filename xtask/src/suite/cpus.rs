@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::lab::{Lab, finish, leave, leave_verified, plug, refused, unplug_taken};
 use super::{Scenario, scenarios};
-use crate::arch::Arch;
+use crate::arch::{Arch, X2APIC};
 use crate::machine::{Config, Cpu, Exit, Machine, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -38,7 +38,7 @@ fn has_apics(lab: &Lab) -> bool {
 
 /// Whether QEMU emulates the x2APIC, as it does from version 9 on.
 fn has_x2apic(lab: &Lab) -> bool {
-    has_apics(lab) && lab.qemu_version().is_some_and(|version| version >= 9)
+    has_apics(lab) && lab.qemu_version().is_some_and(|version| version >= X2APIC.version)
 }
 
 /// Cycles on one machine: many cycles run on several, each with its own timeout.

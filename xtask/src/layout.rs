@@ -1,0 +1,74 @@
+//! Text for a terminal of 80 columns, which is what everything that we print fits.
+
+/// Columns.
+pub(crate) const WIDTH: usize = 80;
+
+/// `text` in lines of at most `width` characters, broken at spaces. A longer word stands alone.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let fits = |line: &&mut String| line.chars().count() + 1 + word.chars().count() <= width;
+        match lines.last_mut().filter(fits) {
+            Some(line) => line.extend([" ", word]),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// `first` and then `text`, wrapped so that its further lines stand under its first.
+pub(crate) fn hanging(first: &str, text: &str) -> Vec<String> {
+    let indent = first.chars().count();
+    let lines = wrapped(text, WIDTH.saturating_sub(indent)).into_iter().enumerate();
+    let lines: Vec<_> = lines
+        .map(|(index, line)| match index {
+            0 => format!("{first}{line}"),
+            _ => format!("{:indent$}{line}", ""),
+        })
+        .collect();
+    if lines.is_empty() { vec![first.trim_end().to_owned()] } else { lines }
+}
+
+/// A command to type, `indent` columns to the right; continued as a shell has it.
+pub(crate) fn command(indent: usize, text: &str) -> Vec<String> {
+    let mut lines = wrapped(text, WIDTH.saturating_sub(indent + 2));
+    let last = lines.len().saturating_sub(1);
+    lines.iter_mut().take(last).for_each(|line| line.push_str(" \\"));
+    lines.iter().map(|line| format!("{:indent$}{line}", "")).collect()
+}
+
+/// The lines of `text` that do not fit.
+#[cfg(test)]
+pub(crate) fn too_long(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.chars().count() > WIDTH).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_wrapped_at_spaces() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("incomprehensible word", 5), ["incomprehensible", "word"]);
+    }
+
+    #[test]
+    fn further_lines_stand_under_the_first() {
+        let lines = hanging("  name   ", &"word ".repeat(20));
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("  name   word") && lines[1].starts_with("         word"));
+        assert!(too_long(&lines.join("\n")).is_empty());
+        assert_eq!(hanging("  name   ", ""), ["  name"]);
+    }
+
+    #[test]
+    fn a_command_can_be_copied_as_it_is_shown() {
+        let typed = format!("install {}", "package ".repeat(12).trim_end());
+        let shown = command(4, &typed);
+        assert!(shown.len() == 2 && shown[0].ends_with("package \\"), "{shown:?}");
+        let joined = shown.join("\n").replace("\\\n", "");
+        assert_eq!(joined.split_whitespace().collect::<Vec<_>>().join(" "), typed);
+        assert!(too_long(&shown.join("\n")).is_empty());
+    }
+}
