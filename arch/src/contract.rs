@@ -47,8 +47,8 @@ use hotmem_paging::{PteFormat, Tlb};
 
 pub use controllers::Controllers;
 pub use guests::{
-    Access, GuestCall, GuestExit, GuestSpace, Guests, Misdeed, NoGuests, PAYLOAD_DONE,
-    PAYLOAD_ROUND, StateMemory, Vcpu,
+    Access, GuestCall, GuestExit, GuestSpace, Guests, LinuxFiles, LinuxStart, Misdeed, NoGuests,
+    NoLinux, PAYLOAD_DONE, PAYLOAD_ROUND, Put, StateMemory, Vcpu,
 };
 pub use rtas::{NoRtas, Rtas};
 

@@ -1,7 +1,7 @@
 //! The kernel command line: words separated by spaces, `name=value` or `name`.
 
 use crate::memory::layout::BLOCK_SHIFT;
-use hotmem::{AutoOnline, Placement};
+use hotmem::{AutoOnline, PhysAddr, PhysRange, Placement};
 use hotmem_hotplug::{BUDGET, number};
 use log::LevelFilter;
 
@@ -24,6 +24,8 @@ pub struct Options {
     pub budget: u64,
     /// `scrub=all|off`: whether memory of a device is cleared before the device goes.
     pub scrub: bool,
+    /// `initrdmem=ADDRESS,SIZE`: where the loader put a file beside the kernel.
+    pub module: Option<PhysRange>,
     /// `icount`: the time stamp counter counts instructions, so steps may report them.
     pub icount: bool,
     /// `log=LEVEL`.
@@ -40,10 +42,17 @@ impl Default for Options {
             kernelcore: None,
             budget: BUDGET,
             scrub: true,
+            module: None,
             icount: false,
             log: LevelFilter::Info,
         }
     }
+}
+
+/// Reads `ADDRESS,SIZE`.
+fn range(text: &str) -> Option<PhysRange> {
+    let (start, len) = text.split_once(',')?;
+    PhysRange::new(PhysAddr::new(number::parse_size(start)?), number::parse_size(len)?)
 }
 
 impl Options {
@@ -76,6 +85,7 @@ impl Options {
             ("scrub", "all") => self.scrub = true,
             ("scrub", "off") => self.scrub = false,
             ("kernelcore", size) => self.kernelcore = Some(number::parse_size(size)?),
+            ("initrdmem", place) => self.module = Some(range(place)?),
             ("icount", "") => self.icount = true,
             ("log", level) => self.log = level.parse().ok()?,
             _ => return None,
@@ -93,7 +103,7 @@ mod tests {
     #[test]
     fn every_word_sets_its_option() {
         let line =
-            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off";
+            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off initrdmem=0x48000000,3M";
         let options = Options::parse(line, |word| panic!("{word:?}"));
         let wanted = Options {
             placement: Placement::PerBlock,
@@ -103,6 +113,7 @@ mod tests {
             kernelcore: Some(256 << 20),
             budget: 3,
             scrub: false,
+            module: PhysRange::new(PhysAddr::new(0x4800_0000), 3 << 20),
             icount: true,
             log: LevelFilter::Debug,
         };
@@ -139,7 +150,7 @@ mod tests {
     /// The command line that sets these options.
     fn line(options: &Options) -> String {
         let Options { placement, self_hosting, block_bytes, policy, .. } = options;
-        let Options { kernelcore, budget, scrub, icount, log, .. } = options;
+        let Options { kernelcore, budget, scrub, module, icount, log, .. } = options;
         let policy = policy.to_string().replace(' ', ":");
         let mut words = vec![
             format!("placement={placement}"),
@@ -151,6 +162,7 @@ mod tests {
         words.extend((!self_hosting).then(|| "memmap_on_memory=off".into()));
         words.push(if *scrub { "scrub=all" } else { "scrub=off" }.into());
         words.extend(kernelcore.map(|bytes| format!("kernelcore={bytes:#x}")));
+        words.extend(module.map(|at| format!("initrdmem={:#x},{:#x}", at.start().get(), at.len())));
         words.extend(icount.then(|| "icount".into()));
         words.join(" ")
     }
@@ -173,6 +185,7 @@ mod tests {
             kernelcore: random.one_in(2).then_some(core),
             budget,
             scrub: random.one_in(2),
+            module: PhysRange::new(PhysAddr::new(core), budget),
             icount: random.one_in(2),
             log: *random.pick(&[LevelFilter::Off, LevelFilter::Warn, LevelFilter::Trace]),
         }
@@ -208,10 +221,10 @@ mod tests {
 
     #[test]
     fn invalid_words_are_reported_and_change_nothing() {
-        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud scrub=some icount=1 quiet \xff=\xfe =";
+        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud scrub=some initrdmem=1M icount=1 quiet \xff=\xfe =";
         let mut count = 0;
         let options = Options::parse(line, |_| count += 1);
         assert_eq!(options, Options::default());
-        assert_eq!(count, 12);
+        assert_eq!(count, 13);
     }
 }

@@ -104,7 +104,11 @@ impl Server {
             interrupts::unmask(line);
         }
         cpu::disable_interrupts();
-        if self.hotplug.has_work() || console::has_input() {
+        #[cfg(feature = "lab")]
+        let is_due = guests::is_due();
+        #[cfg(not(feature = "lab"))]
+        let is_due = false;
+        if is_due || self.hotplug.has_work() || console::has_input() {
             cpu::enable_interrupts();
         } else {
             idle::sleep(table::own());

@@ -102,10 +102,11 @@ fn enter_own_space(info: BootInfo, options: Options) -> ! {
     if let Some(what) = features.missing {
         give_up(format_args!("this CPU does not have {what}"));
     }
-    let boot = match memory::prepare(&info, &features, block_size, options.kernelcore) {
-        Ok(boot) => boot,
-        Err(error) => give_up(format_args!("page tables: {error}")),
-    };
+    let boot =
+        match memory::prepare(&info, &features, block_size, options.kernelcore, options.module) {
+            Ok(boot) => boot,
+            Err(error) => give_up(format_args!("page tables: {error}")),
+        };
     let root = boot.tables().root();
     *HANDED_ON.lock() = Some(Handed { info, options, block_size, boot });
 

@@ -4,6 +4,11 @@
 //!   guest address --> second-stage tables (Guests::GuestFormat, root and tag in a GuestSpace) --> physical address
 //!   Vcpu::run: from the host into the guest, until an Exit
 //! ```
+//!
+//! A guest is the [payload](Guests::payload), which has no devices, or a Linux kernel as distributions ship it.
+//! [`Guests::linux`] says how that begins, [`Vcpu::linux`] makes its CPU together with the devices of its board: an
+//! interrupt controller, a timer, a serial port, and a way to turn itself off. They are emulated behind
+//! [`Vcpu::run`], and nothing but the exits below is seen of them.
 
 // UNSAFETY: declares functions with safety contracts.
 #![expect(unsafe_code)]
@@ -118,12 +123,56 @@ pub enum GuestExit {
     },
     /// The guest calls the host. [`Vcpu::reply`] returns a value to it; it continues after the call.
     Call(GuestCall),
-    /// The guest waits for an interrupt (HLT, WFI). It continues after that instruction.
+    /// The guest waits for an interrupt (HLT, WFI), and none will come. It continues after that instruction.
     Wait,
+    /// The guest waits for an interrupt. Its timer has one when the [clock](super::Clock::timestamp) shows this value;
+    /// it may run earlier.
+    WaitUntil(u64),
+    /// A device of the guest was emulated. It continues after that instruction.
+    Emulated,
+    /// The guest wrote this byte to its serial port. It continues after that instruction.
+    Console(u8),
+    /// The guest turned its machine off.
+    Off,
     /// The guest did what this host does not emulate, and cannot continue: the reason, and a code of the
     /// architecture with more about it.
     Stopped(&'static str, u64),
 }
+
+/// What a Linux kernel is started with.
+#[derive(Clone, Copy, Debug)]
+pub struct LinuxFiles<'f> {
+    /// The kernel, as a distribution ships it.
+    pub kernel: &'f [u8],
+    /// Its first file system.
+    pub initrd: &'f [u8],
+    /// Its command line; what its board needs comes before it.
+    pub command_line: &'f [u8],
+}
+
+/// Where the CPU of a Linux kernel begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinuxStart {
+    /// Its first instruction.
+    pub entry: GuestAddr,
+    /// What it finds in registers, as the architecture's boot protocol says.
+    pub arguments: [u64; 4],
+}
+
+/// The reason why a guest cannot be a Linux kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoLinux(pub &'static str);
+
+impl fmt::Display for NoLinux {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the guest cannot run Linux: {}", self.0)
+    }
+}
+
+impl core::error::Error for NoLinux {}
+
+/// Puts bytes into a guest's memory before it runs: refuses what is not its memory.
+pub type Put<'p> = dyn FnMut(GuestAddr, &[u8]) -> Result<(), NoLinux> + 'p;
 
 /// A virtual CPU: the registers of a guest while it does not run.
 ///
@@ -136,7 +185,14 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
     /// own off, or flat. `state` has [`STATE_BYTES`](Self::STATE_BYTES), or is dangling if they are 0.
     fn new(state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self;
 
-    /// Runs the guest in `space` until an exit. Interrupts of the host must be off; one that is pending ends the run.
+    /// The CPU of a Linux kernel, with the devices of its board. Never called where [`Guests::linux`] refuses all of
+    /// them.
+    fn linux(state: StateMemory, start: &LinuxStart) -> Self {
+        Self::new(state, start.entry, start.arguments)
+    }
+
+    /// Runs the guest in `space` until an exit. Interrupts of the host must be off; one that is pending ends the run,
+    /// and so does the guest's timer.
     ///
     /// # Safety
     ///
@@ -187,6 +243,22 @@ pub trait Guests {
     unsafe fn copy_guest_memory(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
         // SAFETY: by the contract of this function.
         unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), bytes) };
+    }
+
+    /// Prepares a Linux kernel in a guest with the memory `ram`, which is zero so far: hands `put` everything that the
+    /// kernel finds there (itself, `files`, tables that describe its board), and returns where its CPU begins. An
+    /// architecture that does not implement this refuses.
+    ///
+    /// # Errors
+    ///
+    /// [`NoLinux`]: the files are not what the architecture boots, or do not fit; or an error of `put`.
+    fn linux(
+        files: &LinuxFiles<'_>,
+        ram: GuestRange,
+        put: &mut Put<'_>,
+    ) -> Result<LinuxStart, NoLinux> {
+        let _ = (files, ram, put);
+        Err(NoLinux("this kernel does so on other architectures only"))
     }
 
     /// The payload: a program for a guest without devices, position-independent, that begins at its first byte.

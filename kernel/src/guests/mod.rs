@@ -3,23 +3,25 @@
 //! ```text
 //!   one CPU:      main loop: [event, console, a slice of each guest] ...    the timer ends a slice
 //!   several CPUs: each guest is a job of another CPU, which leaves it when it is interrupted
+//!   a guest that waits for its timer: the CPU sleeps until then, if it has nothing else to do
 //! ```
 
 mod show;
 
 use crate::cpus::work::{self, Job, NotDone};
-use crate::cpus::{caller, table, tick};
+use crate::cpus::{caller, idle, table, tick};
 use crate::interrupts;
 use crate::lock::relax;
-use crate::memory::{self, KernelMachine};
+use crate::memory::{self, KernelMachine, module};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::{NodeId, Order};
-use hotmem_arch::contract::Misdeed;
+use hotmem_arch::contract::{LinuxFiles, Misdeed};
 use hotmem_arch::current::{Arch, cpu};
-use hotmem_lab::monitor::{CpuError, VmCommand, VmName};
-use hotmem_vm::{Name, Platform, Slice, VmId, Vms};
+use hotmem_lab::monitor::{CpuError, VmCommand, VmName, VmProgram};
+use hotmem_vm::{Name, Platform, Program, Slice, State, VmId, Vms, archive};
 use spin::Once;
 
 /// Pages that an eject examines or moves before guests run again: a batch.
@@ -37,6 +39,10 @@ impl Platform for Hypervisor {
 
     fn instructions() -> u64 {
         cpu::instructions()
+    }
+
+    fn timestamp() -> u64 {
+        cpu::timestamp()
     }
 
     fn disable_interrupts() {
@@ -89,18 +95,45 @@ pub(crate) fn let_others_run() {
     }
 }
 
-/// Runs each guest of this CPU for a slice. Returns whether there is one.
+/// When the first CPU wakes for a guest whose timer is due then; `u64::MAX` for none.
+static DUE: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Runs each guest of the first CPU for a slice. Returns whether one of them goes on. If all of them sleep, the timer
+/// interrupts when the first of them is [due](is_due).
 pub(crate) fn slices() -> bool {
-    let Some(vms) = known().filter(|vms| vms.runs_on(cpu::number())) else { return false };
+    let slept = DUE.swap(u64::MAX, Ordering::Relaxed) != u64::MAX;
     let has_timer = tick::is_on();
+    let Some(vms) = known().filter(|vms| vms.runs_on(cpu::number())) else {
+        if slept && !has_timer {
+            interrupts::set_timer(None);
+        }
+        return false;
+    };
     if !has_timer {
         interrupts::set_timer(Some(SLICES));
     }
-    let any = vms.slices();
-    if !has_timer {
-        interrupts::set_timer(None);
+    let slice = vms.slices();
+    if let Slice::Sleeps(until) = slice {
+        DUE.store(until, Ordering::Relaxed);
     }
-    any
+    if !has_timer {
+        interrupts::set_timer(match slice {
+            Slice::Sleeps(until) => Some(hertz_until(until)),
+            _ => None,
+        });
+    }
+    matches!(slice, Slice::More | Slice::Waits)
+}
+
+/// Whether a guest of the first CPU must run, though it slept.
+pub(crate) fn is_due() -> bool {
+    DUE.load(Ordering::Relaxed) <= cpu::timestamp()
+}
+
+/// How often in a second the timer interrupts if it does so at `until` the first time, or earlier if that is far away.
+fn hertz_until(until: u64) -> u64 {
+    let ticks = until.saturating_sub(cpu::timestamp()).max(1);
+    cpu::timestamp_hertz().div_ceil(ticks)
 }
 
 /// Runs a guest on this CPU until it ends or is paused.
@@ -111,7 +144,25 @@ fn run_here(id: VmId) {
             Slice::Idle => return,
             Slice::Waits => relax(),
             Slice::More => {}
+            Slice::Sleeps(until) => sleep_until(until, || vms.state(id) == State::Runs),
         }
+    }
+}
+
+/// Sleeps until the clock shows `until`, or an interrupt comes, unless `wants` does not hold.
+fn sleep_until(until: u64, wants: impl FnOnce() -> bool) {
+    let has_timer = tick::is_on();
+    if !has_timer {
+        interrupts::set_timer(Some(hertz_until(until)));
+    }
+    cpu::disable_interrupts();
+    if wants() && cpu::timestamp() < until {
+        idle::sleep(table::own());
+    } else {
+        cpu::enable_interrupts();
+    }
+    if !has_timer {
+        interrupts::set_timer(None);
     }
 }
 
@@ -140,7 +191,9 @@ pub(crate) fn command(command: VmCommand, out: &mut dyn fmt::Write) -> Result<()
             // At once: a CPU that stops a guest writes to the log meanwhile.
             out.write_str(&list).map_err(text)
         }
-        VmCommand::Create { name: word, bytes, node } => create(vms, name(word)?, bytes, node),
+        VmCommand::Create { name: word, bytes, node, program } => {
+            create(vms, name(word)?, bytes, node, program)
+        }
         VmCommand::Run { name, rounds, misdeed } => {
             let misdeed = match misdeed {
                 None => Misdeed::None,
@@ -150,6 +203,12 @@ pub(crate) fn command(command: VmCommand, out: &mut dyn fmt::Write) -> Result<()
         }
         VmCommand::Pause(name) => vms.pause(find(name)?).map_err(text),
         VmCommand::Kill(name) => vms.kill(find(name)?).map_err(text),
+        VmCommand::Console { name, from } => {
+            let (range, lines) = vms.console(find(name)?, from);
+            let mut text_of = String::new();
+            show::console(&range, &lines, &mut text_of).map_err(text)?;
+            out.write_str(&text_of).map_err(text)
+        }
         VmCommand::Log(name) => {
             let mut log = vms.log(find(name)?);
             log.push('\n');
@@ -168,8 +227,30 @@ pub(crate) fn verify() -> Result<(), String> {
     known().map_or(Ok(()), Vms::verify).map_err(text)
 }
 
-fn create(vms: &KernelVms, name: Name, bytes: u64, node: Option<NodeId>) -> Result<(), String> {
-    vms.create(name, bytes, Order::ZERO, node).map(drop).map_err(text)
+fn create(
+    vms: &KernelVms,
+    name: Name,
+    bytes: u64,
+    node: Option<NodeId>,
+    program: VmProgram,
+) -> Result<(), String> {
+    let program = match program {
+        VmProgram::Payload => Program::Payload,
+        VmProgram::Linux => Program::Linux(linux_files()?),
+    };
+    vms.create(name, bytes, Order::ZERO, node, &program).map(drop).map_err(text)
+}
+
+/// The files of a Linux guest: those of the archive that this kernel was booted with.
+fn linux_files() -> Result<LinuxFiles<'static>, String> {
+    let module = module::bytes();
+    let module = module.ok_or("the kernel was booted without a module (initrdmem=ADDRESS,SIZE)")?;
+    let file = |name| {
+        let found = archive::find(module, name);
+        found.ok_or_else(|| alloc::format!("the module is no cpio archive with a file {name}"))
+    };
+    let command_line = archive::find(module, "cmdline").unwrap_or_default().trim_ascii();
+    Ok(LinuxFiles { kernel: file("kernel")?, initrd: file("initrd")?, command_line })
 }
 
 /// The misdeed with this name.

@@ -1,6 +1,7 @@
 //! The list of guests.
 
 use core::fmt::{self, Write};
+use core::ops::Range;
 use hotmem::BlockId;
 use hotmem_vm::{Figures, VmStatus};
 
@@ -23,9 +24,10 @@ pub(super) fn json(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
     out.write_char('[')?;
     for (index, guest) in guests.enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        let VmStatus { name, state, cpu, bytes, .. } = guest;
+        let VmStatus { name, program, state, cpu, bytes, written, .. } = guest;
         let Figures { rounds, wrong_words, checksum, longest_gap, exits, waits } = guest.figures;
-        write!(out, "{comma}{{\"name\":\"{name}\",\"state\":\"{state}\",\"cpu\":{cpu}")?;
+        write!(out, "{comma}{{\"name\":\"{name}\",\"program\":\"{program}\"")?;
+        write!(out, ",\"state\":\"{state}\",\"cpu\":{cpu},\"written\":{written}")?;
         write!(out, ",\"bytes\":{bytes},\"blocks\":{}", Blocks(&guest.blocks))?;
         write!(out, ",\"table_blocks\":{}", Blocks(&guest.table_blocks))?;
         write!(out, ",\"rounds\":{rounds},\"wrong_words\":{wrong_words}")?;
@@ -40,19 +42,37 @@ pub(super) fn json(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
 /// Writes the guests as text.
 pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) -> fmt::Result {
     for guest in guests {
-        let VmStatus { name, state, cpu, bytes, .. } = guest;
+        let VmStatus { name, program, state, cpu, bytes, written, .. } = guest;
         let Figures { rounds, wrong_words, checksum, longest_gap, .. } = guest.figures;
-        writeln!(out, "{name}: {state} on CPU {cpu}, {} MiB", bytes >> 20)?;
+        writeln!(out, "{name}: {program}, {state} on CPU {cpu}, {} MiB", bytes >> 20)?;
         for (block, bytes) in &guest.blocks {
             writeln!(out, "  {block} holds {} KiB", bytes >> 10)?;
         }
-        writeln!(out, "  {rounds} rounds, {wrong_words} wrong words, checksum {checksum:#018x}")?;
+        if program == "linux" {
+            writeln!(out, "  {written} bytes written to its serial port")?;
+        } else {
+            writeln!(
+                out,
+                "  {rounds} rounds, {wrong_words} wrong words, checksum {checksum:#018x}"
+            )?;
+        }
         let VmStatus { pages_moved, tables_moved, longest_pause, .. } = guest;
         writeln!(out, "  {pages_moved} pages and {tables_moved} tables moved")?;
         writeln!(
             out,
             "  longest pause {longest_pause} instructions, longest gap {longest_gap} ticks"
         )?;
+    }
+    Ok(())
+}
+
+/// Writes the lines that a guest wrote: their place among all of its bytes, and each line behind a bar, so that none can
+/// be mistaken for one of the kernel's.
+pub(super) fn console(range: &Range<u64>, lines: &[u8], out: &mut dyn Write) -> fmt::Result {
+    writeln!(out, "bytes {} to {}", range.start, range.end)?;
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.trim_ascii_end();
+        writeln!(out, "| {}", line.escape_ascii())?;
     }
     Ok(())
 }

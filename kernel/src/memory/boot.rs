@@ -12,6 +12,7 @@ use super::devices::{SPARE, map_pages};
 use super::early::EarlyMemory;
 use super::layout::{DEVICE_BASE, LINEAR_BASE, PAGE, PHYS_LIMIT};
 use super::machine::{self, KernelMachine, KernelTables, LinearMemory, ROOT_BYTES, kernel_tables};
+use super::module;
 use super::stacks;
 use core::fmt;
 use hotmem::paging::{Attr, MapError, Mapper, Mapping, OutOfFrames};
@@ -71,7 +72,7 @@ impl From<MapError> for PrepareError {
 /// Builds the kernel's page tables, which are not in use yet.
 ///
 /// Leaves of the linear map are at most a block large, so that no leaf spans two memory blocks. The kernel's own
-/// allocations come from the lowest `kernelcore` bytes of RAM, if these suffice.
+/// allocations come from the lowest `kernelcore` bytes of RAM, if these suffice, and never from the `module`'s.
 ///
 /// # Errors
 ///
@@ -81,6 +82,7 @@ pub fn prepare(
     features: &Features,
     block_size: BlockSize,
     kernelcore: Option<u64>,
+    module: Option<PhysRange>,
 ) -> Result<Boot, PrepareError> {
     if let Some(what) = features.missing {
         return Err(PrepareError::Missing(what));
@@ -89,7 +91,8 @@ pub fn prepare(
     if !ram.covers(image::phys()) {
         return Err(PrepareError::Image(image::phys()));
     }
-    let mut early = EarlyMemory::new(&ram, &[image::phys()], EARLY_LIMIT);
+    let module = module::note(module, &ram, image::phys());
+    let mut early = EarlyMemory::new(&ram, &[image::phys(), module], EARLY_LIMIT);
     if let Some(bytes) = kernelcore {
         early.prefer(core_end(&ram, bytes));
     }

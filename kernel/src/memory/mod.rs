@@ -6,6 +6,7 @@ pub mod early;
 mod firmware;
 pub mod layout;
 mod machine;
+pub(crate) mod module;
 pub mod nodes;
 pub mod spare;
 pub(crate) mod stacks;

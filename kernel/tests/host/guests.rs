@@ -223,6 +223,10 @@ fn requests_that_cannot_be_are_refused_by_name() {
             ("vm create b 65K", "a multiple of 0x1000"),
             ("vm create b 2G", "the guest needs 524288 pages, and "),
             ("vm create ! 64K", "a name has letters, digits, dots, dashes and underscores"),
+            (
+                "vm create b 1M linux",
+                "the kernel was booted without a module (initrdmem=ADDRESS,SIZE)",
+            ),
             ("vm run b", "there is no guest b"),
             ("vm pause a", "guest a is ready"),
             ("vm run a 1 theft", "a misdeed is store, firmware, call, wait or jump"),

@@ -1,14 +1,16 @@
-//! Creates guests: memory, tables and the payload.
+//! Creates guests: memory, tables and the program.
 
 use crate::Shared;
+use crate::console::Console;
 use crate::frames::GuestFrames;
 use crate::id::VmId;
 use crate::name::Name;
 use crate::platform::Platform;
+use crate::program::{Loaded, Program};
 use crate::residence::Residence;
 use crate::space::Space;
 use crate::status::{Life, State};
-use crate::switch::{Fresh, GuestTables, OwnVcpu, Root};
+use crate::switch::{self, Begin, Fresh, GuestTables, OwnVcpu, Root};
 use crate::vms::{VmError, Vms};
 use crate::word::PageWord;
 use alloc::boxed::Box;
@@ -16,11 +18,10 @@ use alloc::sync::Arc;
 use core::marker::PhantomData;
 use hotmem::paging::{GuestAddr, GuestRange};
 use hotmem::{NodeId, Order, Request};
-use hotmem_arch::contract::{Guests, Misdeed};
+use hotmem_arch::contract::{Guests, Misdeed, NoLinux};
 
 impl<M: Shared, P: Platform> Vms<M, P> {
-    /// Creates a guest with `bytes` of memory in extents of `order`, on `node` or anywhere, that will run the
-    /// payload.
+    /// Creates a guest with `bytes` of memory in extents of `order`, on `node` or anywhere, that will run `program`.
     ///
     /// # Errors
     ///
@@ -31,6 +32,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         bytes: u64,
         order: Order,
         node: Option<NodeId>,
+        program: &Program<'_>,
     ) -> Result<VmId, VmError> {
         if self.find(name).is_ok() {
             return Err(VmError::Exists(name));
@@ -42,7 +44,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             return Err(VmError::TooLarge { pages, free });
         }
         let id = self.reserve(name).ok_or(VmError::Full)?;
-        let made = self.make(id, ram, order, node);
+        let made = self.make(id, ram, order, node).and_then(|()| self.load(id, ram, program));
         self.change_state(id, if made.is_ok() { State::Ready } else { State::Absent });
         made.map(|()| id)
     }
@@ -86,6 +88,40 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         GuestFrames { mm: self.mm(), mover: &self.tables, id, platform: PhantomData }
     }
 
+    /// Puts the program into the memory; takes that apart again if that fails.
+    fn load(&self, id: VmId, ram: GuestRange, program: &Program<'_>) -> Result<(), VmError> {
+        let slot = self.slot(id).ok_or(VmError::Full)?;
+        let console = match program {
+            Program::Payload => Some(Console::default()),
+            Program::Linux(_) => Console::new(),
+        };
+        let loaded = console.ok_or(VmError::Heap).and_then(|console| {
+            let program = self.put(id, ram, program).map_err(VmError::NoLinux)?;
+            *slot.console.lock() = console;
+            slot.life.lock().program = program;
+            Ok(())
+        });
+        if loaded.is_err() {
+            self.take_apart(id)?;
+        }
+        loaded
+    }
+
+    /// Writes the program to the memory.
+    fn put(&self, id: VmId, ram: GuestRange, program: &Program<'_>) -> Result<Loaded, NoLinux> {
+        let mut put = |at, bytes: &[u8]| {
+            let write = |space: &mut Space<M, P>| {
+                switch::write::<M, P>(self.mm(), &mut space.tables, at, bytes)
+            };
+            let written = self.host.with_space(id.number(), write).unwrap_or(false);
+            if written { Ok(()) } else { Err(NoLinux("it does not fit the guest's memory")) }
+        };
+        match program {
+            Program::Payload => put(ram.start(), P::Guests::payload()).map(|()| Loaded::Payload),
+            Program::Linux(files) => P::Guests::linux(files, ram, &mut put).map(Loaded::Linux),
+        }
+    }
+
     /// Makes tables and memory; takes them apart again if that fails.
     fn make(
         &self,
@@ -106,7 +142,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         filled
     }
 
-    /// Allocates and maps the memory. The payload goes to its start.
+    /// Allocates and maps the memory, which is zero.
     fn fill(
         &self,
         id: VmId,
@@ -117,14 +153,10 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let request = Request::from(order);
         let request = node.map_or(request, |node| request.on(node));
         let first = ram.start().get() / M::PAGE_BYTES;
-        let mut code = P::Guests::payload();
         for offset in (0..ram.len() / M::PAGE_BYTES).step_by(order.pages() as usize) {
             let word = PageWord { vm: id.number(), frame: first + offset };
             let mm = self.mm();
-            let mut fresh = Fresh::new(mm, request, order, &self.pages, word.encode())?;
-            let (now, later) = code.split_at(code.len().min(fresh.bytes::<M>() as usize));
-            fresh.write(mm, now);
-            code = later;
+            let fresh = Fresh::new(mm, request, order, &self.pages, word.encode())?;
             let mapped = self
                 .host
                 .with_space(id.number(), |space| space.map(word.frame, &fresh, &self.frames(id)));
@@ -136,7 +168,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         Ok(())
     }
 
-    /// A virtual CPU at the beginning of the payload, for `rounds` rounds.
+    /// A virtual CPU at the beginning of the program; the payload's for `rounds` rounds.
     pub(crate) fn fresh_vcpu(
         &self,
         id: VmId,
@@ -144,14 +176,19 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         misdeed: Misdeed,
     ) -> Result<Option<Box<OwnVcpu<M, P>>>, VmError> {
         let made = self.host.with_space(id.number(), |space| {
-            let work = space.ram.start().add(Self::code_bytes());
-            let bytes = space.ram.len() - Self::code_bytes();
-            (space.ram.start(), work, bytes, Arc::clone(&space.root), Arc::clone(&space.residence))
+            (space.ram, Arc::clone(&space.root), Arc::clone(&space.residence))
         });
-        let Some((entry, work, bytes, root, residence)) = made else { return Ok(None) };
-        let entry: GuestAddr = entry;
-        let arguments = [work.get(), bytes, rounds, misdeed as u64];
-        let vcpu = OwnVcpu::new(self.mm(), &root, &residence, entry, arguments)?;
+        let Some((ram, root, residence)) = made else { return Ok(None) };
+        let loaded = self.slot(id).map_or(Loaded::Payload, |slot| slot.life.lock().program);
+        let begin = match loaded {
+            Loaded::Linux(start) => Begin::Linux(start),
+            Loaded::Payload => {
+                let work: GuestAddr = ram.start().add(Self::code_bytes());
+                let bytes = ram.len() - Self::code_bytes();
+                Begin::Payload(ram.start(), [work.get(), bytes, rounds, misdeed as u64])
+            }
+        };
+        let vcpu = OwnVcpu::new(self.mm(), &root, &residence, &begin)?;
         Ok(Some(Box::new(vcpu)))
     }
 }

@@ -1,6 +1,7 @@
 //! The guests, as the owners of their memory see them.
 
 use crate::Shared;
+use crate::console::Console;
 use crate::id::{MAX_VMS, VmId};
 use crate::platform::Platform;
 use crate::space::Space;
@@ -18,6 +19,7 @@ pub(crate) struct Slot<M: Shared, P: Platform> {
     /// Its virtual CPU, while that does not run.
     pub(crate) vcpu: Mutex<M::Lock, Option<Box<OwnVcpu<M, P>>>>,
     pub(crate) life: Mutex<M::Lock, Life>,
+    pub(crate) console: Mutex<M::Lock, Console>,
 }
 
 /// All guests of a kernel.
@@ -33,6 +35,7 @@ impl<M: Shared, P: Platform> Host<M, P> {
             space: Mutex::new(None),
             vcpu: Mutex::new(None),
             life: Mutex::new(Life::default()),
+            console: Mutex::new(Console::default()),
         };
         Self { mm, slots: core::array::from_fn(slot) }
     }

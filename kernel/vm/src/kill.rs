@@ -1,6 +1,7 @@
 //! Takes guests apart: all of their memory is free afterwards.
 
 use crate::Shared;
+use crate::console::Console;
 use crate::id::VmId;
 use crate::platform::Platform;
 use crate::space::Space;
@@ -35,6 +36,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             return Err(name.map_or(VmError::Full, VmError::Busy));
         }
         drop(slot.vcpu.lock().take());
+        *slot.console.lock() = Console::default();
         let apart = self.take_apart(id);
         self.change_state(id, State::Absent);
         apart

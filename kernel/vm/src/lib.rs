@@ -1,4 +1,4 @@
-//! Guests: virtual CPUs whose memory is movable memory of the manager.
+//! Guests: virtual CPUs whose memory is movable memory of the manager. A guest runs the payload, or Linux.
 //!
 //! ```text
 //!   monitor --> Vms: create, run, pause, kill, list
@@ -16,6 +16,8 @@
 
 extern crate alloc;
 
+pub mod archive;
+mod console;
 mod create;
 mod figures;
 mod frames;
@@ -25,6 +27,7 @@ mod kill;
 mod name;
 mod pages;
 mod platform;
+mod program;
 mod residence;
 mod run;
 mod space;
@@ -40,6 +43,7 @@ pub use figures::Figures;
 pub use id::{MAX_VMS, VmId};
 pub use name::Name;
 pub use platform::Platform;
+pub use program::Program;
 pub use run::Slice;
 pub use status::{State, VmStatus};
 pub use verify::Violation;

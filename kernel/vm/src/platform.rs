@@ -11,6 +11,9 @@ pub trait Platform: Sized + Send + Sync + fmt::Debug + 'static {
     /// The counter by which pauses are measured: that of the CPU that runs this.
     fn instructions() -> u64;
 
+    /// The clock in which guests wait ([`Clock::timestamp`](hotmem_arch::contract::Clock::timestamp)).
+    fn timestamp() -> u64;
+
     /// Disables interrupts on this CPU.
     fn disable_interrupts();
 

@@ -4,6 +4,7 @@ use crate::Shared;
 use crate::figures::Report;
 use crate::id::VmId;
 use crate::platform::Platform;
+use crate::program::Loaded;
 use crate::space::Found;
 use crate::status::State;
 use crate::switch::{EnabledHere, OwnVcpu};
@@ -29,6 +30,21 @@ pub enum Slice {
     More,
     /// It waits for a move.
     Waits,
+    /// It has nothing to do before the clock shows this value; it may run earlier.
+    Sleeps(u64),
+}
+
+impl Slice {
+    /// How the slices of two guests ended.
+    fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Idle, slice) | (slice, Self::Idle) => slice,
+            (Self::Sleeps(one), Self::Sleeps(two)) => Self::Sleeps(one.min(two)),
+            (Self::Sleeps(_), slice) | (slice, Self::Sleeps(_)) => slice,
+            (Self::Waits, Self::Waits) => Self::Waits,
+            (Self::More, _) | (_, Self::More) => Self::More,
+        }
+    }
 }
 
 /// What an exit shows of the guest.
@@ -69,13 +85,13 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         cpu: usize,
     ) -> Result<(), VmError> {
         let slot = self.slot(id).ok_or(VmError::Full)?;
-        let (name, state) = {
+        let (name, state, is_payload) = {
             let life = slot.life.lock();
-            (life.name, life.state)
+            (life.name, life.state, life.program == Loaded::Payload)
         };
         match (state, name) {
             (State::Paused, _) => {}
-            (State::Ready | State::Done, _) => {
+            (State::Ready | State::Done, _) if state == State::Ready || is_payload => {
                 let vcpu = self.fresh_vcpu(id, rounds, misdeed)?;
                 *slot.vcpu.lock() = vcpu;
                 let mut life = slot.life.lock();
@@ -126,18 +142,18 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         })
     }
 
-    /// Runs each guest of the CPU that runs this for a slice. Returns whether there is one.
-    pub fn slices(&self) -> bool {
-        let cpu = self.mm().machine().cpu();
-        let mut any = false;
-        for id in VmId::all().filter(|id| self.is_on(*id, cpu)) {
-            any |= self.slice(id) != Slice::Idle;
-        }
-        any
+    /// Runs each guest of the CPU that runs this for a slice: [`Slice::Idle`] if there is none, [`Slice::Sleeps`] if all
+    /// of them sleep.
+    pub fn slices(&self) -> Slice {
+        VmId::all().map(|id| self.slice(id)).fold(Slice::Idle, Slice::with)
     }
 
-    /// Runs a guest on this CPU, until an interrupt of the host or some other exits. Interrupts are on afterwards.
+    /// Runs a guest, if this is its CPU, until an interrupt of the host or some other exits. Interrupts are on
+    /// afterwards.
     pub fn slice(&self, id: VmId) -> Slice {
+        if !self.is_on(id, self.mm().machine().cpu()) {
+            return Slice::Idle;
+        }
         let Some(slot) = self.slot(id) else { return Slice::Idle };
         let Some(mut vcpu) = slot.vcpu.lock().take() else { return Slice::Idle };
         let slice = match self.enabled.enable::<M, P>(self.mm()) {
@@ -179,6 +195,26 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             GuestExit::Call(call) => self.call(id, vcpu, call),
             GuestExit::Wait if self.count(id, Was::Waiting) < MOST_IDLE => After::GoOn,
             GuestExit::Wait => After::Stop("it waits for interrupts, which never come", None),
+            GuestExit::WaitUntil(until) => {
+                self.count(id, Was::Busy);
+                if P::timestamp() < until { After::End(Slice::Sleeps(until)) } else { After::GoOn }
+            }
+            GuestExit::Emulated => {
+                self.count(id, Was::Busy);
+                After::GoOn
+            }
+            GuestExit::Console(byte) => {
+                self.count(id, Was::Busy);
+                if let Some(slot) = self.slot(id) {
+                    slot.console.lock().push(byte);
+                }
+                After::GoOn
+            }
+            GuestExit::Off => {
+                self.count(id, Was::Busy);
+                self.end(id);
+                After::End(Slice::Idle)
+            }
             GuestExit::Stopped(why, code) => After::Stop(why, Some(code)),
         }
     }
@@ -231,10 +267,20 @@ impl<M: Shared, P: Platform> Vms<M, P> {
                 After::GoOn
             }
             Report::Done => {
-                life.state = State::Done;
+                drop(life);
+                self.end(id);
                 After::End(Slice::Idle)
             }
             Report::Unknown => After::Stop("its call is unknown", Some(call.number)),
+        }
+    }
+
+    /// The program of a guest has ended, unless the guest was paused or killed meanwhile.
+    fn end(&self, id: VmId) {
+        let Some(slot) = self.slot(id) else { return };
+        let mut life = slot.life.lock();
+        if life.state == State::Runs {
+            life.state = State::Done;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::figures::Figures;
 use crate::name::Name;
+use crate::program::Loaded;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -53,6 +54,7 @@ impl fmt::Display for State {
 pub(crate) struct Life {
     pub(crate) name: Option<Name>,
     pub(crate) state: State,
+    pub(crate) program: Loaded,
     /// The CPU that runs it.
     pub(crate) cpu: usize,
     pub(crate) figures: Figures,
@@ -69,6 +71,8 @@ pub(crate) struct Life {
 pub struct VmStatus {
     /// Its name.
     pub name: Name,
+    /// Its program: `payload` or `linux`.
+    pub program: &'static str,
     /// Its state.
     pub state: State,
     /// The CPU that runs it.
@@ -81,6 +85,8 @@ pub struct VmStatus {
     pub table_blocks: Vec<(BlockId, u64)>,
     /// What it has reported.
     pub figures: Figures,
+    /// Bytes that it wrote to its serial port.
+    pub written: u64,
     /// Pages of its memory that were moved so far.
     pub pages_moved: u64,
     /// Tables that were moved so far.

@@ -16,11 +16,13 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
-use hotmem::paging::{Guest, GuestAddr, GuestRange, NotFlushed, TableFrame, Tables, Tlb};
+use hotmem::paging::{Guest, GuestAddr, GuestRange, Mapper, NotFlushed, TableFrame, Tables, Tlb};
 use hotmem::{
     Machine, Mm, Move, Mover, Order, OutOfMemory, Pages, Pfn, PhysAddr, Request, VirtRange,
 };
-use hotmem_arch::contract::{GuestExit, GuestSpace, Guests, NoGuests, StateMemory, Vcpu};
+use hotmem_arch::contract::{
+    GuestExit, GuestSpace, Guests, LinuxStart, NoGuests, StateMemory, Vcpu,
+};
 
 /// The second-stage tables of a guest.
 pub(crate) type GuestTables<M, P> =
@@ -151,6 +153,15 @@ unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
     }
 }
 
+/// Where a virtual CPU begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begin {
+    /// At this address, with these arguments.
+    Payload(GuestAddr, [u64; 4]),
+    /// In a Linux kernel.
+    Linux(LinuxStart),
+}
+
 /// A virtual CPU, with the memory of its state and the root that it runs on.
 #[derive(Debug)]
 pub(crate) struct OwnVcpu<M: Machine + 'static, P: Platform> {
@@ -162,18 +173,20 @@ pub(crate) struct OwnVcpu<M: Machine + 'static, P: Platform> {
 }
 
 impl<M: Machine, P: Platform> OwnVcpu<M, P> {
-    /// One that begins at `entry` with `arguments`, in the tables of `root`.
+    /// One that begins as `begin` says, in the tables of `root`.
     pub(crate) fn new(
         mm: &'static Mm<M>,
         root: &Arc<Root<M>>,
         residence: &Arc<Residence>,
-        entry: GuestAddr,
-        arguments: [u64; 4],
+        begin: &Begin,
     ) -> Result<Self, OutOfMemory> {
         let pages = kernel_memory(mm, PlatformVcpu::<P>::STATE_BYTES)?;
         // SAFETY: the pages are freed when this value is dropped, and the virtual CPU before them.
         let state = unsafe { state(mm.machine(), pages.as_ref()) };
-        let vcpu = PlatformVcpu::<P>::new(state, entry, arguments);
+        let vcpu = match begin {
+            Begin::Payload(entry, arguments) => PlatformVcpu::<P>::new(state, *entry, *arguments),
+            Begin::Linux(start) => PlatformVcpu::<P>::linux(state, start),
+        };
         let (root, residence) = (Arc::clone(root), Arc::clone(residence));
         Ok(Self { vcpu, _state: pages, root, residence })
     }
@@ -220,29 +233,56 @@ impl Fresh {
         mm.alloc_movable(request.zeroed(), mover, word).map(|pfn| Self { pfn, order })
     }
 
-    /// Its bytes.
-    pub(crate) const fn bytes<M: Machine>(&self) -> u64 {
-        self.order.pages() * M::PAGE_BYTES
-    }
-
     /// Frees it.
     pub(crate) fn free<M: Machine>(self, mm: &Mm<M>, mover: &Mover) {
         if let Err(error) = mm.free_movable(self.pfn, mover) {
             log::error!("{} is lost: {error}", self.pfn);
         }
     }
+}
 
-    /// Writes `bytes` to it, from its first byte on, as far as they fit.
-    pub(crate) fn write<M: Machine>(&mut self, mm: &Mm<M>, bytes: &[u8]) {
-        let len = bytes.len().min(self.bytes::<M>() as usize);
-        let to = mm.machine().pointer(M::address(self.pfn));
-        // SAFETY: the extent was allocated for the guest, which has no translation for it yet, and its owner refuses
-        // to move it: only this value uses it. The linear map reaches all of it.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), len) };
+/// Writes `bytes` to the memory of a guest that has not run yet, from `at` on. Returns whether all of it is its memory;
+/// if not, a part may be written.
+pub(crate) fn write<M: Machine, P: Platform>(
+    mm: &Mm<M>,
+    tables: &mut GuestTables<M, P>,
+    mut at: GuestAddr,
+    mut bytes: &[u8],
+) -> bool {
+    while !bytes.is_empty() {
+        let Some(leaf) = tables.translate(at) else { return false };
+        let to_page_end = M::PAGE_BYTES - at.get() % M::PAGE_BYTES;
+        let (now, later) = bytes.split_at(bytes.len().min(to_page_end as usize));
+        let to = leaf.target(at);
+        // SAFETY: a leaf shows memory of this guest, which no CPU runs; its owner moves it only with the tables,
+        // which are borrowed here. The bytes end with their page at the latest, and the linear map reaches all of it.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                now.as_ptr(),
+                mm.machine().pointer(to).as_ptr(),
+                now.len(),
+            )
+        };
         // Instructions are fetched from memory, not from this CPU's data cache.
-        let at = mm.machine().linear_base().add(M::address(self.pfn).get());
-        mm.machine().clean(VirtRange::new(at, len as u64).unwrap_or_default());
+        let written = mm.machine().linear_base().add(to.get());
+        mm.machine().clean(VirtRange::new(written, now.len() as u64).unwrap_or_default());
+        let Some(next) = at.checked_add(now.len() as u64) else { return later.is_empty() };
+        (at, bytes) = (next, later);
     }
+    true
+}
+
+/// The byte at `at` of a guest that does not run.
+#[cfg(test)]
+pub(crate) fn byte<M: Machine, P: Platform>(
+    mm: &Mm<M>,
+    tables: &GuestTables<M, P>,
+    at: u64,
+) -> Option<u8> {
+    let at = GuestAddr::new(at);
+    let from = mm.machine().pointer(tables.translate(at)?.target(at));
+    // SAFETY: a leaf shows memory of this guest, which no CPU runs.
+    Some(unsafe { from.read() })
 }
 
 /// Copies an extent that its owner isolated to its target.

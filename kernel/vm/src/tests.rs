@@ -1,13 +1,16 @@
 //! Guests on the manager's fake machine: each invariant is broken on purpose, and memory moves without a CPU.
 
-use crate::switch::Fresh;
+use crate::space::Space;
+use crate::switch::{self, Fresh};
 use crate::verify::Violation;
 use crate::word::{PageWord, TableWord};
-use crate::{Name, Platform, State, VmError, VmId, Vms};
+use crate::{Name, Platform, Program, State, VmError, VmId, Vms};
 use hotmem::paging::{Gather, GuestAddr, GuestRange, Mapper, TableFrames, TablePlace};
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use hotmem::{BlockId, Geometry, NodeId, Order, Pfn, Placement, ZoneKind};
-use hotmem_arch::contract::{GuestSpace, Guests, Misdeed, NoGuests};
+use hotmem_arch::contract::{
+    GuestSpace, Guests, LinuxFiles, LinuxStart, Misdeed, NoGuests, NoLinux, Put,
+};
 use hotmem_arch::host::SoftVcpu;
 use hotmem_arch::x86_64::pte::X86Pte4;
 use std::cell::Cell;
@@ -50,6 +53,17 @@ impl Guests for Soft {
         FLUSHES.set(FLUSHES.get() + 1);
     }
 
+    /// The kernel begins two bytes before the end of the first page, the file system two before the end of memory.
+    fn linux(
+        files: &LinuxFiles<'_>,
+        ram: GuestRange,
+        put: &mut Put<'_>,
+    ) -> Result<LinuxStart, NoLinux> {
+        put(ram.start().add(PAGE - 2), files.kernel)?;
+        put(ram.start().add(ram.len() - 2), files.initrd)?;
+        Ok(LinuxStart { entry: ram.start(), arguments: [1, 2, 3, 4] })
+    }
+
     fn payload() -> &'static [u8] {
         b"a program"
     }
@@ -60,6 +74,10 @@ impl Platform for Soft {
 
     fn instructions() -> u64 {
         TIME.set(TIME.get() + 1);
+        TIME.get()
+    }
+
+    fn timestamp() -> u64 {
         TIME.get()
     }
 
@@ -91,7 +109,7 @@ fn online(bench: &Bench<Tiny>, block: u64) {
 }
 
 fn guest(vms: &Vms<Fake, Soft>, name: &str, bytes: u64) -> VmId {
-    vms.create(Name::new(name).unwrap(), bytes, Order::ZERO, None).unwrap()
+    vms.create(Name::new(name).unwrap(), bytes, Order::ZERO, None, &Program::Payload).unwrap()
 }
 
 /// The frame that page `page` of a guest lies in.
@@ -169,6 +187,43 @@ fn every_page_and_table_of_a_guest_moves_and_a_batch_is_flushed_once() {
 }
 
 #[test]
+fn a_linux_guest_begins_with_its_files_in_memory_and_starts_once() {
+    let (bench, vms) = machine();
+    let name = Name::new("a").unwrap();
+    let files = LinuxFiles { kernel: b"kernel", initrd: b"fs", command_line: b"" };
+    let id = vms.create(name, 8 * PAGE, Order::ZERO, None, &Program::Linux(files)).unwrap();
+    let byte = |at: u64| {
+        let read = |space: &mut Space<Fake, Soft>| switch::byte(&bench.mm, &space.tables, at);
+        vms.host.with_space(id.number(), read).flatten()
+    };
+    let bytes = |at: u64, len: u64| {
+        (at..at + len).map(|at| byte(RAM * PAGE + at)).collect::<Option<Vec<_>>>().unwrap()
+    };
+    assert_eq!(bytes(PAGE - 3, 9), b"\0kernel\0\0");
+    assert_eq!(bytes(8 * PAGE - 3, 3), b"\0fs");
+    assert_eq!(byte((RAM + 8) * PAGE), None);
+    assert_eq!(vms.status().next().unwrap().program, "linux");
+    vms.start(id, 0, Misdeed::None, 0).unwrap();
+    vms.change_state(id, State::Done);
+    assert_eq!(vms.start(id, 0, Misdeed::None, 0), Err(VmError::State(name, State::Done)));
+    vms.kill(id).unwrap();
+    vms.verify().unwrap();
+}
+
+#[test]
+fn a_linux_guest_whose_files_do_not_fit_leaves_nothing() {
+    let (bench, vms) = machine();
+    let before = bench.snapshot();
+    let name = Name::new("a").unwrap();
+    let files = LinuxFiles { kernel: b"kernel", initrd: b"fs ", command_line: b"" };
+    let made = vms.create(name, 8 * PAGE, Order::ZERO, None, &Program::Linux(files));
+    assert_eq!(made, Err(VmError::NoLinux(NoLinux("it does not fit the guest's memory"))));
+    assert_eq!(vms.find(name), Err(VmError::Unknown(name)));
+    vms.verify().unwrap();
+    assert_eq!(bench.snapshot(), before);
+}
+
+#[test]
 fn two_guests_lie_in_one_block_and_both_move() {
     let (bench, vms) = machine();
     let (a, b) = (guest(&vms, "a", MIB / 4), guest(&vms, "b", MIB / 4));
@@ -190,10 +245,10 @@ fn a_guest_for_which_memory_runs_out_leaves_nothing() {
     let before = bench.snapshot();
     let free = bench.mm.stats().pages.free;
     let name = Name::new("a").unwrap();
-    let large = vms.create(name, (free + 1) * PAGE, Order::ZERO, None);
+    let large = vms.create(name, (free + 1) * PAGE, Order::ZERO, None, &Program::Payload);
     assert_eq!(large, Err(VmError::TooLarge { pages: free + 1, free }));
     // The floor of boot memory is not for movable memory, so this one fails half-way.
-    let most = vms.create(name, free * PAGE, Order::ZERO, None);
+    let most = vms.create(name, free * PAGE, Order::ZERO, None, &Program::Payload);
     assert!(matches!(most, Err(VmError::Memory(_) | VmError::Map(_))), "{most:?}");
     assert_eq!(vms.find(name), Err(VmError::Unknown(name)));
     vms.verify().unwrap();

@@ -13,9 +13,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use hotmem::paging::{Guest, MapError, NotFlushed};
 use hotmem::{BlockId, Mm, Mover, OutOfMemory, TooManyOwners};
-use hotmem_arch::contract::NoGuests;
+use hotmem_arch::contract::{NoGuests, NoLinux};
 
 /// The reason why a request about a guest is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,10 @@ pub enum VmError {
     State(Name, State),
     /// The CPU does not leave the guest.
     Busy(Name),
+    /// It cannot run this Linux kernel.
+    NoLinux(NoLinux),
+    /// The kernel's heap has no room for its console.
+    Heap,
 }
 
 impl fmt::Display for VmError {
@@ -75,6 +80,8 @@ impl fmt::Display for VmError {
             Self::NotFlushed(cpu) => write!(f, "{cpu}: the guest's memory stays in use"),
             Self::State(name, state) => write!(f, "guest {name} is {state}"),
             Self::Busy(name) => write!(f, "the CPU of guest {name} does not leave it"),
+            Self::NoLinux(error) => error.fmt(f),
+            Self::Heap => f.write_str("the kernel's heap has no room for the guest's console"),
         }
     }
 }
@@ -143,6 +150,16 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         self.slot(id).map_or_else(String::new, |slot| slot.life.lock().log.clone())
     }
 
+    /// The whole lines that a guest wrote to its serial port from byte `from` on, and their place among all bytes it
+    /// wrote. Old ones are forgotten.
+    pub fn console(&self, id: VmId, from: u64) -> (Range<u64>, Vec<u8>) {
+        self.slot(id).map_or((0..0, Vec::new()), |slot| {
+            let console = slot.console.lock();
+            let (range, lines) = console.lines(from);
+            (range, lines.to_vec())
+        })
+    }
+
     /// What is known of each guest.
     pub fn status(&self) -> impl Iterator<Item = VmStatus> + '_ {
         VmId::all().filter_map(|id| self.status_of(id))
@@ -150,10 +167,11 @@ impl<M: Shared, P: Platform> Vms<M, P> {
 
     fn status_of(&self, id: VmId) -> Option<VmStatus> {
         let slot = self.slot(id)?;
-        let (name, state, cpu, figures) = {
+        let (name, program, state, cpu, figures) = {
             let life = slot.life.lock();
-            (life.name?, life.state, life.cpu, life.figures)
+            (life.name?, life.program.name(), life.state, life.cpu, life.figures)
         };
+        let written = slot.console.lock().written();
         let (ram, moved) = slot.space.lock().as_ref().map(|space| (space.ram, space.moved))?;
         let (mut blocks, mut table_blocks) = (Vec::new(), Vec::new());
         self.visit_extents(id, &mut |_, phys, bytes| {
@@ -164,12 +182,14 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         });
         Some(VmStatus {
             name,
+            program,
             state,
             cpu,
             bytes: ram.len(),
             blocks,
             table_blocks,
             figures,
+            written,
             pages_moved: moved.pages,
             tables_moved: moved.tables,
             longest_pause: moved.longest_pause,

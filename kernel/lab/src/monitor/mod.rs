@@ -46,5 +46,5 @@ pub use machinery::{Breach, Crash, Machinery};
 pub use parse::parse;
 pub use run::{After, Monitor};
 pub use together::allocate_and_free;
-pub use vm::{VmCommand, VmName};
+pub use vm::{VmCommand, VmName, VmProgram};
 pub use words::CommandError;

@@ -7,7 +7,7 @@ use super::listeners::Objection;
 use super::machinery::Crash;
 use super::parse::parse;
 use super::table::TABLE;
-use super::vm::{VmCommand, VmName};
+use super::vm::{VmCommand, VmName, VmProgram};
 use hotmem::testing::Random;
 use hotmem::{
     AutoOnline, BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, TakeList,
@@ -107,12 +107,15 @@ fn vm_line(vm: &VmCommand) -> String {
     match vm {
         VmCommand::List { json: false } => "vm".into(),
         VmCommand::List { json: true } => "vm list --json".into(),
-        VmCommand::Create { name, bytes, node: None } => {
-            format!("vm create {} {bytes}", name.as_str())
+        VmCommand::Create { name, bytes, node, program } => {
+            let node = node.map_or(String::new(), |node| format!(" @{}", node.get()));
+            let program = match program {
+                VmProgram::Payload => "payload",
+                VmProgram::Linux => "linux",
+            };
+            format!("vm create {} {bytes}{node} {program}", name.as_str())
         }
-        VmCommand::Create { name, bytes, node: Some(node) } => {
-            format!("vm create {} {bytes} @{} payload", name.as_str(), node.get())
-        }
+        VmCommand::Console { name, from } => format!("vm console {} {from}", name.as_str()),
         VmCommand::Run { name, rounds, misdeed } => {
             let misdeed = misdeed.as_ref().map_or("", VmName::as_str);
             format!("vm run {} {rounds} {misdeed}", name.as_str())
@@ -321,13 +324,15 @@ impl Any {
         ]
     }
 
-    fn guests(&mut self, json: bool) -> [VmCommand; 7] {
+    fn guests(&mut self, json: bool) -> [VmCommand; 8] {
         let names = ["a", "guest-1", "fifteen-letters"].map(VmName::new);
         let name = self.0.pick(&names).unwrap();
         let node = json.then(|| self.node());
+        let program = if json { VmProgram::Linux } else { VmProgram::Payload };
         [
             VmCommand::List { json },
-            VmCommand::Create { name, bytes: self.number(), node },
+            VmCommand::Create { name, bytes: self.number(), node, program },
+            VmCommand::Console { name, from: self.number() },
             VmCommand::Run { name, rounds: self.number(), misdeed: json.then_some(name) },
             VmCommand::Pause(name),
             VmCommand::Kill(name),

@@ -185,8 +185,12 @@ pub(super) const TABLE: &[Entry] = &[
         name: "vm",
         help: &[
             ("[--json]", "the guests, and the blocks that hold them"),
-            ("create NAME SIZE [@NODE] [payload]", "a guest in movable memory"),
+            (
+                "create NAME SIZE [@NODE] [linux]",
+                "a guest in movable memory: the payload, or Linux",
+            ),
             ("run NAME [ROUNDS [MISDEED]]", "let it run: rounds, 0 for ever; do wrong after one"),
+            ("console NAME [BYTE]", "what it wrote to its serial port"),
             ("pause|kill|log NAME", "pause it, end it, show why it stopped"),
             ("verify", "check the invariants of guests"),
         ],

@@ -35,6 +35,15 @@ impl fmt::Debug for VmName {
     }
 }
 
+/// What a new guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmProgram {
+    /// The payload.
+    Payload,
+    /// The Linux kernel that the machine was booted with.
+    Linux,
+}
+
 /// An operation on guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VmCommand {
@@ -43,7 +52,7 @@ pub enum VmCommand {
         /// As JSON.
         json: bool,
     },
-    /// Create a guest that will run the payload.
+    /// Create a guest.
     Create {
         /// Its name.
         name: VmName,
@@ -51,6 +60,15 @@ pub enum VmCommand {
         bytes: u64,
         /// Its memory is of this node only.
         node: Option<NodeId>,
+        /// What it will run.
+        program: VmProgram,
+    },
+    /// Show what a guest wrote to its serial port, in whole lines.
+    Console {
+        /// Its name.
+        name: VmName,
+        /// The first byte that is shown.
+        from: u64,
     },
     /// Let a guest run.
     Run {
@@ -93,9 +111,16 @@ impl<'t> Words<'t> {
             Some("pause") => VmCommand::Pause(self.name()?),
             Some("kill") => VmCommand::Kill(self.name()?),
             Some("log") => VmCommand::Log(self.name()?),
+            Some("console") => {
+                let name = self.name()?;
+                let from = self.next().map_or(Ok(0), |word| {
+                    number::parse(word).ok_or(CommandError::Bad(word, "the number of a byte"))
+                });
+                VmCommand::Console { name, from: from? }
+            }
             Some("verify") => VmCommand::Verify,
             Some(word) => {
-                let what = "list, create, run, pause, kill, log or verify";
+                let what = "list, create, run, pause, kill, log, console or verify";
                 return Err(CommandError::Bad(word, what));
             }
         })
@@ -108,16 +133,18 @@ impl<'t> Words<'t> {
     fn create(&mut self) -> Result<VmCommand, CommandError<'t>> {
         let name = self.name()?;
         let bytes = self.read("a size in bytes", number::parse_size)?;
-        let mut node = None;
+        let (mut node, mut program) = (None, None);
         while let Some(word) = self.next() {
             let parse = |number: &str| NodeId::new(u32::try_from(number::parse(number)?).ok()?);
             match (word, word.strip_prefix('@').map(parse)) {
-                ("payload", _) => {}
+                ("payload", _) if program.is_none() => program = Some(VmProgram::Payload),
+                ("linux", _) if program.is_none() => program = Some(VmProgram::Linux),
                 (_, Some(Some(number))) if node.is_none() => node = Some(number),
-                _ => return Err(CommandError::Bad(word, "@NODE or payload")),
+                _ => return Err(CommandError::Bad(word, "@NODE, payload or linux")),
             }
         }
-        Ok(VmCommand::Create { name, bytes, node })
+        let program = program.unwrap_or(VmProgram::Payload);
+        Ok(VmCommand::Create { name, bytes, node, program })
     }
 }
 
@@ -141,28 +168,33 @@ mod tests {
         assert_eq!(vm("vm"), Ok(VmCommand::List { json: false }));
         assert_eq!(vm("vm list --json"), Ok(VmCommand::List { json: true }));
         let run = |rounds, misdeed| Ok(VmCommand::Run { name, rounds, misdeed });
-        let create = |bytes, node| Ok(VmCommand::Create { name, bytes, node });
-        assert_eq!(vm("vm create a 256M"), create(256 << 20, None));
-        assert_eq!(vm("vm create a 1G @3 payload"), create(1 << 30, NodeId::new(3)));
+        let create = |bytes, node, program| Ok(VmCommand::Create { name, bytes, node, program });
+        let (payload, linux) = (VmProgram::Payload, VmProgram::Linux);
+        assert_eq!(vm("vm create a 256M"), create(256 << 20, None, payload));
+        assert_eq!(vm("vm create a 1G @3 payload"), create(1 << 30, NodeId::new(3), payload));
+        assert_eq!(vm("vm create a 1G linux"), create(1 << 30, None, linux));
         assert_eq!(vm("vm run a"), run(0, None));
         assert_eq!(vm("vm run a 12"), run(12, None));
         assert_eq!(vm("vm run a 2 wait"), run(2, VmName::new("wait")));
         assert_eq!(vm("vm pause a"), Ok(VmCommand::Pause(name)));
         assert_eq!(vm("vm kill a"), Ok(VmCommand::Kill(name)));
         assert_eq!(vm("vm log a"), Ok(VmCommand::Log(name)));
+        assert_eq!(vm("vm console a"), Ok(VmCommand::Console { name, from: 0 }));
+        assert_eq!(vm("vm console a 71"), Ok(VmCommand::Console { name, from: 71 }));
         assert_eq!(vm("vm verify"), Ok(VmCommand::Verify));
     }
 
     #[test]
     fn wrong_words_are_refused_with_a_reason() {
         for (line, why) in [
-            ("vm stop a", "\"stop\" is not list, create, run, pause, kill, log or verify"),
+            ("vm stop a", "\"stop\" is not list, create, run, pause, kill, log, console or verify"),
             ("vm create", "a name of at most 15 characters is missing"),
             ("vm create 1234567890123456 1G", "is not a name of at most 15 characters"),
             ("vm create a", "a size in bytes is missing"),
-            ("vm create a 1G @x", "\"@x\" is not @NODE or payload"),
-            ("vm create a 1G @1 @2", "\"@2\" is not @NODE or payload"),
-            ("vm create a 1G linux", "\"linux\" is not @NODE or payload"),
+            ("vm create a 1G @x", "\"@x\" is not @NODE, payload or linux"),
+            ("vm create a 1G @1 @2", "\"@2\" is not @NODE, payload or linux"),
+            ("vm create a 1G linux payload", "\"payload\" is not @NODE, payload or linux"),
+            ("vm console a b", "\"b\" is not the number of a byte"),
             ("vm run a b", "\"b\" is not a number of rounds"),
             ("vm kill a b", "unexpected argument \"b\""),
         ] {

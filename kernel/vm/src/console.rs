@@ -1,0 +1,75 @@
+//! What a guest wrote to its serial port.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// Bytes that are kept.
+const MOST: usize = 64 << 10;
+
+/// The last bytes that a guest wrote.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Console {
+    bytes: Vec<u8>,
+    /// Bytes before those.
+    forgotten: u64,
+}
+
+impl Console {
+    /// An empty one, with the memory that it will ever need; `None` if there is none.
+    pub(crate) fn new() -> Option<Self> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(MOST).ok()?;
+        Some(Self { bytes, forgotten: 0 })
+    }
+
+    /// Adds a byte; a full console forgets the older half.
+    pub(crate) fn push(&mut self, byte: u8) {
+        if self.bytes.len() >= MOST {
+            self.bytes.drain(..MOST / 2);
+            self.forgotten += MOST as u64 / 2;
+        }
+        self.bytes.push(byte);
+    }
+
+    /// Bytes so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.forgotten + self.bytes.len() as u64
+    }
+
+    /// The whole lines from byte `from` on, and their place among all bytes.
+    pub(crate) fn lines(&self, from: u64) -> (Range<u64>, &[u8]) {
+        let begin = from.clamp(self.forgotten, self.written());
+        let kept = self.bytes.get((begin - self.forgotten) as usize..).unwrap_or_default();
+        let end = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        (begin..begin + end as u64, kept.get(..end).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_lines_are_shown_from_any_byte_on() {
+        let mut console = Console::new().unwrap();
+        b"one\ntwo\nthr".iter().for_each(|byte| console.push(*byte));
+        assert_eq!(console.lines(0), (0..8, b"one\ntwo\n".as_slice()));
+        assert_eq!(console.lines(4), (4..8, b"two\n".as_slice()));
+        assert_eq!(console.lines(8), (8..8, b"".as_slice()));
+        assert_eq!(console.lines(u64::MAX), (11..11, b"".as_slice()));
+    }
+
+    #[test]
+    fn a_console_that_is_full_forgets_what_is_old_and_takes_no_more_memory() {
+        let mut console = Console::new().unwrap();
+        let capacity = console.bytes.capacity();
+        for line in 0..100_000 {
+            format!("{line}\n").bytes().for_each(|byte| console.push(byte));
+        }
+        let (range, lines) = console.lines(0);
+        assert_eq!(range.end, console.written());
+        assert_eq!(range.end - range.start, lines.len() as u64);
+        assert!(lines.ends_with(b"\n99999\n") && lines.len() >= MOST / 2);
+        assert_eq!(console.bytes.capacity(), capacity);
+    }
+}
