@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use hotmem_aml::{Aml, Host, HostError, Io, Limits, NodeId, NodeKind, Space, Width};
 
+use crate::layout::fitted;
+
 /// Bytes of every table's header (ACPI 6.5, 5.2.6).
 const HEADER: usize = 36;
 
@@ -63,7 +65,7 @@ impl Host for Zeros {
 /// A file that cannot be read or is not a table of byte code; tables that cannot be loaded.
 pub(crate) fn main(args: &Args) -> Result<()> {
     let tables = args.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
-    print!("{}", report(tables)?);
+    print!("{}", fitted(&report(tables)?));
     Ok(())
 }
 

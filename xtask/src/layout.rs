@@ -16,10 +16,10 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `first` and then `text`, wrapped so that its further lines stand under its first.
-pub(crate) fn hanging(first: &str, text: &str) -> Vec<String> {
+/// `first` and then `text` in lines of at most `width` characters, the further ones under the beginning of `text`.
+pub(crate) fn hanging(first: &str, text: &str, width: usize) -> Vec<String> {
     let indent = first.chars().count();
-    let lines = wrapped(text, WIDTH.saturating_sub(indent)).into_iter().enumerate();
+    let lines = wrapped(text, width.saturating_sub(indent)).into_iter().enumerate();
     let lines: Vec<_> = lines
         .map(|(index, line)| match index {
             0 => format!("{first}{line}"),
@@ -35,6 +35,20 @@ pub(crate) fn command(indent: usize, text: &str) -> Vec<String> {
     let last = lines.len().saturating_sub(1);
     lines.iter_mut().take(last).for_each(|line| line.push_str(" \\"));
     lines.iter().map(|line| format!("{:indent$}{line}", "")).collect()
+}
+
+/// `text` with each line that does not fit broken at spaces; its rest stands a little to the right of its beginning.
+pub(crate) fn fitted(text: &str) -> String {
+    let fit = |line: &str| {
+        if line.chars().count() <= WIDTH {
+            return format!("{line}\n");
+        }
+        let indent = line.len() - line.trim_start().len();
+        let lines = wrapped(line, WIDTH - indent - 2).into_iter().enumerate();
+        let set = |(index, line)| format!("{:1$}{line}\n", "", indent + usize::from(index > 0) * 2);
+        lines.map(set).collect()
+    };
+    text.lines().map(fit).collect()
 }
 
 /// The lines of `text` that do not fit.
@@ -55,11 +69,21 @@ mod tests {
 
     #[test]
     fn further_lines_stand_under_the_first() {
-        let lines = hanging("  name   ", &"word ".repeat(20));
+        let lines = hanging("  name   ", &"word ".repeat(20), WIDTH);
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("  name   word") && lines[1].starts_with("         word"));
         assert!(too_long(&lines.join("\n")).is_empty());
-        assert_eq!(hanging("  name   ", ""), ["  name"]);
+        assert_eq!(hanging("  name   ", "", WIDTH), ["  name"]);
+    }
+
+    #[test]
+    fn only_lines_that_do_not_fit_are_broken() {
+        let long = format!("  {}", "word ".repeat(20));
+        let text = fitted(&format!("a  b\n{long}\n"));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!((lines[0], lines.len()), ("a  b", 3));
+        assert!(lines[1].starts_with("  word") && lines[2].starts_with("    word"), "{text}");
+        assert!(too_long(&text).is_empty());
     }
 
     #[test]

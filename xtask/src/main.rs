@@ -39,7 +39,7 @@ use clap::{Parser, Subcommand};
 
 /// Set-up, builds, the tour in QEMU and the tests of hotmem.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = layout::WIDTH)]
 struct Cli {
     #[command(subcommand)]
     command: Task,
@@ -112,6 +112,7 @@ fn run(task: &Task) -> Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory as _;
 
     fn code(words: &[&str]) -> u8 {
         let words = [&["xtask"], words].concat();
@@ -122,6 +123,16 @@ mod tests {
     fn a_mistyped_option_is_a_failure_and_no_refusal() {
         for words in [&["qemu", "--dimmm", "1G"] as &[&str], &["qemu", "--dimm", "1X"], &["fly"]] {
             assert_eq!(code(words), 1, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_of_each_command_fits_the_terminal() {
+        let mut all = Cli::command();
+        for command in all.get_subcommands_mut() {
+            let mut command = command.clone().max_term_width(layout::WIDTH);
+            let text = command.render_long_help().to_string();
+            assert!(layout::too_long(&text).is_empty(), "{:?}", layout::too_long(&text));
         }
     }
 

@@ -44,11 +44,7 @@ pub(super) fn main(root: &Path, arch: Arch, dimm: DimmSpec, json: Option<&Path>)
     holds.extend(run(root, arch, &[SMALL.parse()?], "device", is_converted)?);
     let holds = longest(holds);
     println!("{:>12} {:>10} {:<10} locked at", "instructions", "times", "lock");
-    for hold in &holds {
-        let Hold { file, line, times, instructions } = hold;
-        let (instructions, times) = (grouped(*instructions), grouped(*times));
-        println!("{instructions:>12} {times:>10} {:<10} {file}:{line}", hold.lock());
-    }
+    holds.iter().for_each(|hold| println!("{}", row(hold)));
     if let Some(file) = json {
         tool::write_in_folder(file, &serde_json::to_vec_pretty(&holds)?)?;
     }
@@ -69,6 +65,13 @@ impl Hold {
             "zone"
         }
     }
+}
+
+/// A line of the table.
+fn row(hold: &Hold) -> String {
+    let Hold { file, line, times, instructions } = hold;
+    let (instructions, times) = (grouped(*instructions), grouped(*times));
+    format!("{instructions:>12} {times:>10} {:<10} {file}:{line}", hold.lock())
 }
 
 /// The instructions of the longest hold of a zone, or of another lock that the manager has one of.
@@ -197,6 +200,12 @@ mod tests {
     fn each_place_is_shown_once_with_the_longest_hold_of_all_machines() {
         let holds = vec![hold("a", 1, 2, 30), hold("a", 2, 1, 40), hold("a", 1, 5, 50)];
         assert_eq!(longest(holds), [hold("a", 1, 7, 50), hold("a", 2, 1, 40)]);
+    }
+
+    #[test]
+    fn a_line_fits_the_terminal() {
+        let widest = row(&hold("mm/src/operations/offline/migrate.rs", 1234, 1 << 26, 1 << 33));
+        assert!(widest.len() <= crate::layout::WIDTH, "{widest}");
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn alloc(
     if let Some(threads) = threads {
         return host::scaling(root, threads, wanted);
     }
-    println!("{:<24} {:<16} {:>12} {:>10}", "allocator", "case", "instructions", "ns");
+    println!("{}", line("allocator", "case", "instructions", "ns"));
     let rows = match arch {
         None => host::rows(root, wanted, print)?,
         Some(arch) => {
@@ -110,12 +110,18 @@ fn alloc(
 fn print(row: &Row) {
     let instructions = grouped(row.instructions.round() as u64);
     let ns = row.ns.map_or(String::from("-"), |ns| format!("{ns:.1}"));
-    println!("{:<24} {:<16} {instructions:>12} {ns:>10}", row.allocator, row.case);
+    println!("{}", line(&row.allocator, &row.case, &instructions, &ns));
+}
+
+/// A line of the table.
+fn line(allocator: &str, case: &str, instructions: &str, ns: &str) -> String {
+    format!("{allocator:<24} {case:<16} {instructions:>12} {ns:>10}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::WIDTH;
     use clap::Parser;
 
     #[derive(Debug, Parser)]
@@ -126,6 +132,12 @@ mod tests {
 
     fn read(words: &[&str]) -> Option<What> {
         Line::try_parse_from([&["bench"], words].concat()).ok().map(|line| line.args.what)
+    }
+
+    #[test]
+    fn a_line_fits_the_terminal() {
+        let widest = line("hotmem on aarch64", "order-9 after free", "1,000,000,000", "10000000.0");
+        assert!(widest.len() <= WIDTH, "{widest}");
     }
 
     #[test]

@@ -68,10 +68,10 @@ fn finding(text: &mut String, one: &Finding, width: usize) {
         State::There { detail, .. } => ("ok", detail),
         State::Missing { detail, .. } => ("missing", detail),
     };
-    lines(text, hanging(&format!("  {mark:<8}{:<width$}  ", one.name), detail));
+    lines(text, hanging(&format!("  {mark:<8}{:<width$}  ", one.name), detail, WIDTH));
     match &one.state {
         State::There { lacks, .. } => {
-            lacks.iter().for_each(|lack| lines(text, hanging("          lacks ", lack)));
+            lacks.iter().for_each(|lack| lines(text, hanging("          lacks ", lack, WIDTH)));
         }
         State::Missing { how, .. } => {
             how.iter().for_each(|typed| lines(text, command(10, typed)));

@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 pub(crate) use options::Args;
 
 use crate::machine::{Config, Machine, Verdict};
-use crate::{build, setup, tool};
+use crate::{build, layout, setup, tool};
 use page::{Entry, Page};
 use report::Report;
 use tour::Tour;
@@ -102,5 +102,6 @@ fn announce_debugger(image: &Path, config: &Config) {
     let port = config.gdb.unwrap_or_default();
     println!("The machine waits for a debugger. In another terminal:\n");
     let (gdb, image) = (config.image.arch.about().debugger, image.display());
-    println!("  {gdb} {image} -ex 'target remote 127.0.0.1:{port}' -ex continue\n");
+    let typed = format!("{gdb} {image} -ex 'target remote 127.0.0.1:{port}' -ex continue");
+    println!("{}\n", layout::command(2, &typed).join("\n"));
 }

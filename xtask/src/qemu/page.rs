@@ -2,13 +2,15 @@
 
 use std::io::{IsTerminal, stdout};
 
+use crate::layout::{WIDTH, hanging, wrapped};
 use crate::machine::{Config, Verdict};
 use crate::size::counted;
 
-/// Width that running text is wrapped at, the margin included.
-const WIDTH: usize = 88;
 /// What stands before everything below a heading.
 const MARGIN: &str = "   ";
+
+/// Columns for lines that are set as they are.
+pub(super) const INNER: usize = WIDTH - MARGIN.len();
 
 /// Where a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,17 +66,19 @@ impl Page {
     /// An entry as text.
     fn rendered(self, entry: &Entry) -> String {
         match entry {
-            Entry::Title(title) => self.painted("1", title),
+            Entry::Title(title) => self.painted("1", &wrapped(title, WIDTH).join("\n")),
             Entry::Chapter(number, title) => {
                 format!("\n{}", self.painted("1;36", &format!("{number}. {title}")))
             }
-            Entry::Text(text) => set(&wrapped(text, WIDTH - MARGIN.len()), MARGIN),
+            Entry::Text(text) => set(&wrapped(text, INNER), MARGIN),
             Entry::Lines(lines) => set(lines, MARGIN),
-            Entry::Fact(name, value) => format!("{MARGIN}{name:<28} {value}"),
-            Entry::Checked(what) => format!("{MARGIN}{} {what}", self.painted("32", "ok")),
-            Entry::Quote(words) => format!("{MARGIN}{} {words}", self.painted("33", "kernel:")),
+            Entry::Fact(name, value) => {
+                hanging(&format!("{MARGIN}{name:<28} "), value, WIDTH).join("\n")
+            }
+            Entry::Checked(what) => self.marked("32", "ok", what),
+            Entry::Quote(words) => self.marked("33", "kernel:", words),
             Entry::Console(lines) => {
-                let lines: Vec<_> = lines.iter().map(|line| format!("{line:.200}")).collect();
+                let lines: Vec<_> = lines.iter().flat_map(|line| chopped(line)).collect();
                 let heading = self.painted("1", "The console's last lines:");
                 format!("\n{heading}\n{}", set(&lines, "   | "))
             }
@@ -84,9 +88,16 @@ impl Page {
                     Verdict::Refused(_) => "1;33",
                     Verdict::Fail(_) => "1;31",
                 };
-                format!("\n{}", self.painted(colour, &format!("verdict: {verdict}")))
+                let lines = hanging("verdict: ", &verdict.to_string(), WIDTH);
+                format!("\n{}", self.painted(colour, &lines.join("\n")))
             }
         }
+    }
+
+    /// Text behind a painted mark.
+    fn marked(self, code: &str, mark: &str, text: &str) -> String {
+        let lines = hanging(&format!("{MARGIN}{mark} "), text, WIDTH);
+        lines.join("\n").replacen(mark, &self.painted(code, mark), 1)
     }
 
     fn painted(self, code: &str, text: &str) -> String {
@@ -99,6 +110,13 @@ fn set(lines: &[String], margin: &str) -> String {
     let set =
         |line: &String| if line.is_empty() { String::new() } else { format!("{margin}{line}") };
     lines.iter().map(set).collect::<Vec<_>>().join("\n")
+}
+
+/// The first 200 characters of a line of the console, broken where they do not fit.
+fn chopped(line: &str) -> Vec<String> {
+    let shown: Vec<_> = line.chars().take(200).collect();
+    let pieces = shown.chunks(WIDTH - 5).map(|piece| piece.iter().collect());
+    if shown.is_empty() { vec![String::new()] } else { pieces.collect() }
 }
 
 /// The title of a tour of such a machine.
@@ -123,28 +141,11 @@ fn machine(config: &Config) -> Vec<String> {
     words
 }
 
-/// `text` in lines of at most `width` characters, broken at spaces.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut().filter(|line| line.len() + 1 + word.len() <= width) {
-            Some(line) => line.extend([" ", word]),
-            None => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::arch::Arch;
-
-    #[test]
-    fn text_is_wrapped_at_spaces() {
-        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrapped("incomprehensible word", 5), ["incomprehensible", "word"]);
-    }
+    use crate::layout::too_long;
 
     #[test]
     fn a_machine_is_described_by_what_there_is_a_choice_of() {
@@ -170,6 +171,25 @@ mod tests {
             (Entry::Verdict(Verdict::Pass), "\nverdict: pass"),
         ] {
             assert_eq!(Page::Plain.rendered(&entry), text);
+        }
+    }
+
+    #[test]
+    fn each_entry_fits_eighty_columns() {
+        let long = || "a long reason in many words ".repeat(8);
+        let entries = [
+            Entry::Title(long()),
+            Entry::Text(long()),
+            Entry::Fact("flushes for another CPU", long()),
+            Entry::Checked(long()),
+            Entry::Quote(long()),
+            Entry::Console(vec!["x".repeat(500)]),
+            Entry::Verdict(Verdict::Refused(long())),
+            Entry::Verdict(Verdict::Fail(long())),
+        ];
+        for entry in entries {
+            let text = Page::Plain.rendered(&entry);
+            assert!(too_long(&text).is_empty(), "{:?}", too_long(&text));
         }
     }
 

@@ -1,18 +1,26 @@
 //! A picture of a hot-added range: which blocks it has, where its memmap lies, what is usable.
 //!
 //! ```text
-//!   block  32     0x100000000  |MMMM............................|  online  16 MiB memmap, 112 MiB usable
-//!   blocks 33-39  0x108000000  |................................|  online  128 MiB usable, each
+//! blocks  start        layout                              state   memmap  usable
+//! 32      0x100000000  |MMMM............................|  online  16 MiB  112 MiB
+//! 33-39   0x108000000  |................................|  online       -  128 MiB each
 //! ```
 //! Everything in it comes from what the kernel reported. Neighbours that look alike share a row.
 
 use std::collections::BTreeMap;
 
+use super::page::INNER;
 use crate::machine::{Add, Online};
 use crate::size::human;
 
-/// Characters in the bar of one block.
-const BAR: u64 = 32;
+/// Characters in the bar of one block, if there is room for that many.
+const BAR: usize = 32;
+/// The bar's length is a multiple of this.
+const STEP: usize = 8;
+/// Above the columns. The bar is the third.
+const HEADINGS: [&str; 6] = ["blocks", "start", "layout", "state", "memmap", "usable"];
+/// Two columns are so far apart; the bar has two ends.
+const GAPS: usize = 2 * (HEADINGS.len() - 1) + 2;
 
 /// One memory block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,24 +45,39 @@ pub(crate) fn draw(
 ) -> Vec<String> {
     let blocks = blocks(add, online, states, page_size);
     let rows = runs(&blocks);
-    let names: Vec<String> = rows.iter().map(|row| name(row)).collect();
-    let width = names.iter().map(String::len).max().unwrap_or_default();
-    let state_width = blocks.iter().map(|block| block.state.len()).max().unwrap_or_default();
+    let cells: Vec<_> = rows.iter().filter_map(|row| cells(row)).collect();
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        let cells = cells.iter().map(|cells| cells[column].len());
+        cells.chain([HEADINGS[column].len()]).max().unwrap_or_default()
+    });
+    // The heading of the bar does not count: the bar is longer.
+    let others = widths.iter().sum::<usize>() - widths[2] + GAPS;
+    let bar = BAR.min(INNER.saturating_sub(others) / STEP * STEP).max(STEP);
 
-    rows.iter()
-        .zip(&names)
-        .filter_map(|(row, name)| {
-            let block = row.first()?;
-            let each = if row.len() > 1 { ", each" } else { "" };
-            Some(format!(
-                "{name:<width$}  {start:#x}  |{bar}|  {state:<state_width$}  {contents}{each}",
-                start = block.start,
-                bar = bar(block),
-                state = block.state,
-                contents = contents(block),
-            ))
-        })
-        .collect()
+    let line = |[name, start, layout, state, memmap, usable]: [&str; 6]| {
+        let [w0, w1, _, w3, w4, _] = widths;
+        let w2 = bar + 2;
+        let line = format!(
+            "{name:<w0$}  {start:<w1$}  {layout:<w2$}  {state:<w3$}  {memmap:>w4$}  {usable}"
+        );
+        line.trim_end().to_owned()
+    };
+    let drawn = rows.iter().zip(&cells).filter_map(|(row, cells)| {
+        let layout = format!("|{}|", drawn_bar(row.first()?, bar as u64));
+        let [name, start, _, state, memmap, usable] = cells.each_ref().map(String::as_str);
+        Some(line([name, start, &layout, state, memmap, usable]))
+    });
+    [line(HEADINGS)].into_iter().chain(drawn).collect()
+}
+
+/// The row of blocks that look alike, without its bar.
+fn cells(row: &[Block]) -> Option<[String; 6]> {
+    let block = row.first()?;
+    let size = |bytes| if bytes == 0 { "-".into() } else { human(bytes) };
+    let each = if row.len() > 1 { " each" } else { "" };
+    let usable = format!("{}{each}", size(block.managed));
+    let start = format!("{:#x}", block.start);
+    Some([name(row), start, String::new(), block.state.clone(), size(block.memmap), usable])
 }
 
 /// The blocks of a range in order.
@@ -112,29 +135,21 @@ fn runs(blocks: &[Block]) -> Vec<&[Block]> {
     blocks.chunk_by(alike).collect()
 }
 
-/// `block 32` or `blocks 33-39`.
+/// `32` or `33-39`.
 fn name(row: &[Block]) -> String {
     match row {
         [] => String::new(),
-        [one] => format!("block {}", one.number),
-        [first, .., last] => format!("blocks {}-{}", first.number, last.number),
+        [one] => one.number.to_string(),
+        [first, .., last] => format!("{}-{}", first.number, last.number),
     }
 }
 
 /// One block to scale; anything that is there shows as at least one character.
-fn bar(block: &Block) -> String {
-    let filled = (block.memmap * BAR).div_ceil(block.size.max(1)).min(BAR);
-    let before = (block.memmap_offset * BAR / block.size.max(1)).min(BAR - filled);
+fn drawn_bar(block: &Block, length: u64) -> String {
+    let filled = (block.memmap * length).div_ceil(block.size.max(1)).min(length);
+    let before = (block.memmap_offset * length / block.size.max(1)).min(length - filled);
     let rest = if block.managed > 0 { '.' } else { ' ' };
-    (0..BAR).map(|at| if (before..before + filled).contains(&at) { 'M' } else { rest }).collect()
-}
-
-fn contents(block: &Block) -> String {
-    match (block.memmap, block.managed) {
-        (0, managed) => format!("{} usable", human(managed)),
-        (memmap, 0) => format!("{} memmap, nothing else", human(memmap)),
-        (memmap, managed) => format!("{} memmap, {} usable", human(memmap), human(managed)),
-    }
+    (0..length).map(|at| if (before..before + filled).contains(&at) { 'M' } else { rest }).collect()
 }
 
 #[cfg(test)]
@@ -176,8 +191,9 @@ mod tests {
         assert_eq!(
             drawn(8, &[(0, 4096)]),
             [
-                "block 32      0x100000000  |MMMM............................|  online  16 MiB memmap, 112 MiB usable",
-                "blocks 33-39  0x108000000  |................................|  online  128 MiB usable, each",
+                "blocks  start        layout                      state   memmap  usable",
+                "32      0x100000000  |MMM.....................|  online  16 MiB  112 MiB",
+                "33-39   0x108000000  |........................|  online       -  128 MiB each",
             ]
         );
     }
@@ -185,29 +201,26 @@ mod tests {
     #[test]
     fn a_memmap_in_each_block_makes_one_row() {
         let groups: Vec<_> = (0..8).map(|block| (block, 512)).collect();
+        let rows = drawn(8, &groups);
         assert_eq!(
-            drawn(8, &groups),
-            [
-                "blocks 32-39  0x100000000  |M...............................|  online  2 MiB memmap, 126 MiB usable, each"
-            ]
+            rows[1..],
+            ["32-39   0x100000000  |M.......................|  online   2 MiB  126 MiB each"]
         );
     }
 
     #[test]
     fn a_block_that_is_all_memmap_says_so() {
         let rows = drawn(64, &[(0, 32768)]);
-        assert_eq!(
-            rows[0],
-            "block 32      0x100000000  |MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM|  online  128 MiB memmap, nothing else"
-        );
-        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[1], "32      0x100000000  |MMMMMMMMMMMMMMMM|  online  128 MiB  -");
+        assert_eq!(rows.len(), 3);
     }
 
     #[test]
     fn a_memmap_in_boot_memory_leaves_the_range_clean() {
+        let rows = drawn(1, &[]);
         assert_eq!(
-            drawn(1, &[]),
-            ["block 32  0x100000000  |................................|  online  128 MiB usable"]
+            rows[1..],
+            ["32      0x100000000  |........................|  online       -  128 MiB"]
         );
     }
 
@@ -216,6 +229,16 @@ mod tests {
         let (add, online) = range(2, &[]);
         let states = BTreeMap::from([(33, String::from("offline"))]);
         let rows = draw(&add, &[online], &states, 4096);
-        assert!(rows.len() == 2 && rows[1].contains("|  offline  "), "{rows:?}");
+        assert!(rows.len() == 3 && rows[2].contains("|  offline  "), "{rows:?}");
+    }
+
+    #[test]
+    fn it_fits_whatever_the_numbers() {
+        let (mut add, online) = range(8, &[(0, 4096)]);
+        add.start = Some(0xfff_ffff_f000);
+        let states: BTreeMap<_, _> = (32..40).map(|n| (n, String::from("going offline"))).collect();
+        for row in draw(&add, &[online], &states, 4096) {
+            assert!(row.len() <= INNER, "{row}");
+        }
     }
 }

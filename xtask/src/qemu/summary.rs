@@ -1,22 +1,30 @@
 //! The closing table: what each step did, what it cost, what was reported to the firmware.
 
+use crate::layout::wrapped;
 use crate::machine::{Add, Online, Step, Use};
 use crate::size::{counted, grouped, human, signed};
 
+/// Above the columns, in two lines.
+const HEADINGS: [&str; 5] = ["step", "what", "memory elsewhere", "guest instructions", "_OST"];
+/// Characters in a line of the second column, at most.
+const WHAT: usize = 34;
+
+/// A row: the lines of each cell.
+type Row = [Vec<String>; 5];
+
 /// The table of `steps`: a row for each, columns aligned.
 pub(crate) fn table(steps: &[Step]) -> Vec<String> {
-    let header =
-        ["step", "what", "memory elsewhere", "guest instructions", "_OST"].map(String::from);
-    let mut rows: Vec<[String; 5]> = std::iter::once(header).chain(steps.iter().map(row)).collect();
+    let heading = HEADINGS.map(|text| text.split(' ').map(str::to_owned).collect());
+    let mut rows: Vec<Row> = std::iter::once(heading).chain(steps.iter().map(row)).collect();
     if !steps.iter().any(has_status) {
         // This firmware takes no statuses, so the column and its heading are left out.
         rows.iter_mut().for_each(|[.., ost]| ost.clear());
     }
     let widths: [usize; 5] = std::array::from_fn(|column| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+        let lines = rows.iter().flat_map(|row| &row[column]);
+        lines.map(|line| line.chars().count()).max().unwrap_or_default()
     });
-    rows.iter().map(|row| aligned(row, &widths)).collect()
+    rows.iter().flat_map(|row| aligned(row, &widths)).collect()
 }
 
 /// Has the step a status for the firmware?
@@ -29,13 +37,20 @@ fn has_status(step: &Step) -> bool {
 }
 
 /// Text to the left, figures to the right.
-fn aligned([step, what, memory, instructions, ost]: &[String; 5], widths: &[usize; 5]) -> String {
-    let [w0, w1, w2, w3, w4] = *widths;
-    let line = format!("{step:<w0$}  {what:<w1$}  {memory:>w2$}  {instructions:>w3$}  {ost:>w4$}");
-    line.trim_end().to_owned()
+fn aligned(row: &Row, widths: &[usize; 5]) -> Vec<String> {
+    let height = row.iter().map(Vec::len).max().unwrap_or_default();
+    let line = |number| {
+        let [step, what, memory, instructions, ost] =
+            row.each_ref().map(|cell| cell.get(number).map_or("", String::as_str));
+        let [w0, w1, w2, w3, w4] = *widths;
+        let line =
+            format!("{step:<w0$}  {what:<w1$}  {memory:>w2$}  {instructions:>w3$}  {ost:>w4$}");
+        line.trim_end().to_owned()
+    };
+    (0..height).map(line).collect()
 }
 
-fn row(step: &Step) -> [String; 5] {
+fn row(step: &Step) -> Row {
     let none = String::new;
     let (what, memory, instructions, ost) = match step {
         Step::Add(step) => {
@@ -62,7 +77,14 @@ fn row(step: &Step) -> [String; 5] {
         }
     };
     let what = step.error().map_or(what, |why| format!("refused: {}", shortened(why)));
-    [step.operation().into(), what, memory, instructions, ost]
+    let lines = |cell: String| cell.lines().map(str::to_owned).collect();
+    [
+        vec![step.operation().into()],
+        wrapped(&what, WHAT),
+        lines(memory),
+        lines(instructions),
+        lines(ost),
+    ]
 }
 
 fn added(add: &Add) -> String {
@@ -70,8 +92,7 @@ fn added(add: &Add) -> String {
     let place = if groups == 0 {
         "memmap in boot memory".into()
     } else {
-        let (sections, pages) = (add.sections(), add.memmap_pages());
-        [counted(groups, "memmap"), counted(sections, "section"), counted(pages, "page")].join(", ")
+        [counted(groups, "memmap"), counted(add.memmap_pages(), "page")].join(", ")
     };
     format!("{} at {:#x}, {place}", human(add.size()), add.start())
 }
@@ -81,9 +102,10 @@ fn put_online(online: &Online) -> String {
     format!("{blocks}, {} usable", human(online.managed()))
 }
 
+/// The instructions of both passes, a line each.
 fn passes(used: &Use) -> String {
     let both = used.first_pass_instructions.zip(used.second_pass_instructions);
-    both.map_or("-".into(), |(first, second)| format!("{} + {}", grouped(first), grouped(second)))
+    both.map_or("-".into(), |(first, second)| format!("{}\n{}", grouped(first), grouped(second)))
 }
 
 fn count(instructions: Option<u64>) -> String {
@@ -105,6 +127,7 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::page::INNER;
     use super::*;
 
     fn step(json: &str) -> Step {
@@ -122,31 +145,50 @@ mod tests {
             ),
             step(r#"{"operation":"remove","system_bytes":-4096,"instructions":null,"ost":0}"#),
         ];
-        let lines = table(&steps);
         assert_eq!(
-            lines[1],
-            "add     1 GiB at 0x100000000, 1 memmap, 8 sections, 4,096 pages            +4 KiB              31,500     0"
+            table(&steps),
+            [
+                "step    what                                memory         guest  _OST",
+                "                                         elsewhere  instructions",
+                "add     1 GiB at 0x100000000, 1 memmap,     +4 KiB        31,500     0",
+                "        4,096 pages",
+                "use     1 GiB written and read back                        2,000",
+                "                                                           1,000",
+                "remove  gone                                -4 KiB             -     0",
+            ]
         );
-        assert_eq!(
-            lines[3],
-            "remove  gone                                                               -4 KiB                   -     0"
-        );
-        assert!(lines[2].contains("2,000 + 1,000"));
-        assert!(lines.iter().all(|line| line.len() <= lines[0].len() && !line.ends_with(' ')));
     }
 
     #[test]
     fn without_statuses_to_firmware_their_column_is_left_out() {
         let line = r#"{"operation":"remove","system_bytes":0,"instructions":12,"ost":null}"#;
         let lines = table(&[step(line)]);
-        assert!(lines[0].ends_with("guest instructions") && lines[1].ends_with("12"), "{lines:?}");
+        assert!(lines[1].ends_with("instructions") && lines[2].ends_with("12"), "{lines:?}");
     }
 
     #[test]
     fn a_refusal_shows_its_reason_shortened() {
         let long = "x".repeat(100);
         let refused = step(&format!(r#"{{"operation":"online","blocks":[],"error":"{long}"}}"#));
-        let line = &table(&[refused])[1];
-        assert!(line.contains("refused: xxx") && line.contains("...") && line.len() < 120);
+        let text = table(&[refused]).join("\n");
+        assert!(text.contains("refused:") && text.contains("xxx..."), "{text}");
+    }
+
+    #[test]
+    fn it_fits_whatever_the_figures() {
+        let steps = [
+            step(
+                r#"{"operation":"add","start":17592186044416,"size":549755813888,"node":0,"placement":"block","groups":[{"memmap_start":4294967296,"memmap_pages":4096,"sections":8}],"system_bytes":-1099511627776,"instructions":123456789012,"ost":255}"#,
+            ),
+            step(
+                r#"{"operation":"scrub","start":0,"size":0,"scrubbed_bytes":549755813888,"skipped_blocks":4096,"instructions":null}"#,
+            ),
+            step(
+                r#"{"operation":"online","blocks":[],"error":"a reason in a lot of words, one after another, on and on"}"#,
+            ),
+        ];
+        for line in table(&steps) {
+            assert!(line.len() <= INNER, "{line}");
+        }
     }
 }

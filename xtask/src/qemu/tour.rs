@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 
 use super::options::{Args, Touch};
-use super::page::Entry;
+use super::page::{Entry, INNER};
 use super::picture;
 use super::report::Report;
 use super::walked;
+use crate::layout::hanging;
 use crate::machine::{
     Add, Config, DESCRIPTOR, Dimm, Geometry, Kind, Machine, Offline, Online, Placement, Remove,
     Request, Step, Use, Verdict,
@@ -186,13 +187,13 @@ impl<'a> Tour<'a> {
         let Geometry { page, block, .. } = self.geometry;
         let (start, end, size) = (add.start(), add.end(), both(add.size()));
         let (blocks, unit) = (counted(end / block - start / block, "block"), human(block));
-        let mut lines =
-            vec![String::new(), format!("{start:#x}..{end:#x}  {size}, {blocks} of {unit}")];
-        let rows = picture::draw(add, online, &states, page);
-        lines.extend(rows.iter().map(|row| format!("  {row}")));
+        let range = format!("{start:#x}..{end:#x}  ");
+        let mut lines = vec![String::new()];
+        lines.extend(hanging(&range, &format!("{size}, {blocks} of {unit}"), INNER));
+        lines.extend(picture::draw(add, online, &states, page));
         lines.push(match add.placement {
-            Placement::Boot => "  . usable      (the memmap lies in boot memory)".into(),
-            _ => "  M memmap      . usable".into(),
+            Placement::Boot => ". usable      (the memmap lies in boot memory)".into(),
+            _ => "M memmap      . usable".into(),
         });
         lines.push(String::new());
         Ok(lines)

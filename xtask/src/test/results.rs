@@ -119,6 +119,21 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Arch;
+    use crate::layout::too_long;
+
+    #[test]
+    fn the_table_fits_the_terminal_with_the_longest_name_of_a_run() {
+        let samples = |arch: Arch| {
+            let words = |sample: &&[&str]| format!("{arch} {}", sample.join(" "));
+            arch.about().samples.iter().map(words).collect::<Vec<_>>()
+        };
+        let counts = Counts { passed: 12345, failed: 1234 };
+        let suite = |name: String| Suite { name, seconds: 12345.6, counts, cases: Vec::new() };
+        let suites: Vec<_> = Arch::with_kernel().flat_map(samples).map(suite).collect();
+        let text = table(&suites);
+        assert!(text.lines().count() > 3 && too_long(&text).is_empty(), "{text}");
+    }
 
     fn suites() -> Vec<Suite> {
         let case = |name: &str, failure: Option<&str>| Case {
