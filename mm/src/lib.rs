@@ -98,6 +98,9 @@ mod impossible;
 pub mod lock;
 pub mod machine;
 mod memmap;
+#[cfg(any(misuse = "right", misuse = "wrong"))]
+#[path = "../tests/misuse/cases.rs"]
+mod misuse;
 mod observe;
 mod operations;
 mod simple;

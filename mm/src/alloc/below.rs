@@ -7,9 +7,8 @@ use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::take::Take;
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState};
+use crate::memmap::lookup::LookUp;
 use crate::memmap::page::PageState;
-use crate::memmap::section::section_of;
-use crate::memmap::seen::Seen;
 
 /// Extents that are tried: each that another CPU takes first is found again elsewhere, or not at all.
 const TRIES: usize = 16;
@@ -34,7 +33,7 @@ impl<M: Machine> Take<'_, M> {
             let block = memmap.block_pfns(id);
             let Some(here) = block.intersection(rest) else { break };
             let look_up = memmap.read(here.start);
-            for found in self.free_in(memmap.seen(&look_up), here, below) {
+            for found in self.free_in(&look_up, here, below) {
                 best = Some(best.map_or(found, |best| found.min(best)));
                 if found.0 == align {
                     return best;
@@ -45,16 +44,15 @@ impl<M: Machine> Take<'_, M> {
     }
 
     /// The free extents of a part of a block that suffice, if the block is in the zone.
-    fn free_in<'g>(
+    fn free_in(
         &self,
-        memmap: Seen<'g, M>,
+        look_up: &LookUp<'_, M>,
         here: PfnRange,
         below: Pfn,
-    ) -> impl Iterator<Item = (Order, Pfn)> + use<'g, M> {
-        let here =
-            if self.is_home(memmap, here.start) { here } else { PfnRange::new(here.start, 0) };
+    ) -> impl Iterator<Item = (Order, Pfn)> {
+        let here = if self.is_home(look_up) { here } else { PfnRange::new(here.start, 0) };
         let (align, pages) = (self.request.align, self.request.order.pages());
-        memmap.extents(here).filter_map(move |(pfn, _, state)| match state {
+        look_up.extents(here).filter_map(move |(pfn, _, state)| match state {
             PageState::Free { order } if order >= align && pfn.add(pages) <= below => {
                 Some((order, pfn))
             }
@@ -65,19 +63,17 @@ impl<M: Machine> Take<'_, M> {
     /// Takes an extent that was found, if it is still free.
     fn take_found(&self, (size, pfn): (Order, Pfn)) -> Option<Pfn> {
         let look_up = self.allocator.memmap.read(pfn);
-        let memmap = self.allocator.memmap.seen(&look_up);
         let mut guard = self.allocator.nodes.lock(self.node, self.kind);
-        let section = memmap.section_at(pfn)?;
-        if !self.is_home(memmap, pfn) || !section.is_free_head(pfn, size) {
+        if !self.is_home(&look_up) || !look_up.here()?.is_free_head(size) {
             return None;
         }
         let (zone, listed) = self.allocator.locked(&mut guard);
         self.take_listed(listed, zone, (size, pfn))
     }
 
-    /// Whether the block of `pfn` is online in the zone.
-    fn is_home(&self, memmap: Seen<'_, M>, pfn: Pfn) -> bool {
-        memmap.block_record(section_of::<M>(pfn)).is_some_and(|record| {
+    /// Whether the block of the look-up is online in the zone.
+    fn is_home(&self, look_up: &LookUp<'_, M>) -> bool {
+        look_up.block_record().is_some_and(|record| {
             let word = record.block();
             (word.node, word.state) == (self.node, BlockState::Online(self.kind))
         })

@@ -13,9 +13,9 @@ use crate::alloc::take::Take;
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
-use crate::memmap::page::{Owner, PageState};
+use crate::memmap::lookup::{Here, LookUp};
+use crate::memmap::page::{Owner, Page, PageState};
 use crate::memmap::record::Record;
-use crate::memmap::section::{Section, SectionState};
 use crate::memmap::seen::Seen;
 use core::fmt;
 use core::sync::atomic::Ordering;
@@ -67,16 +67,16 @@ impl core::error::Error for FreeError {}
 
 /// The place of a page: its section, its block's record and word, and the zone that the block is online in.
 pub(crate) struct Home<'m, M> {
-    section: Section<'m, M>,
+    here: Here<'m, M>,
     block: Record<'m>,
     word: BlockWord,
     kind: ZoneKind,
 }
 
 impl<'m, M> Home<'m, M> {
-    /// The section of the page.
-    pub(super) fn section(&self) -> Section<'m, M> {
-        self.section
+    /// The page.
+    pub(super) fn here(&self) -> Here<'m, M> {
+        self.here
     }
 }
 
@@ -149,11 +149,11 @@ impl<M: Machine> Allocator<M> {
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
         self.with_zone(pfn, |memmap, zone, home| {
-            let (order, owner) = used(home.section, pfn, mine)?;
-            if !home.section.page(pfn).claim(order, owner) {
+            let (order, owner) = used(home.here, mine)?;
+            if !home.here.page().claim(order, owner) {
                 return Err(FreeError::NotAllocated(pfn));
             }
-            free_extent(memmap, zone, home.section, home.block, pfn, order);
+            free_extent(memmap, zone, home.here.section_in(memmap), home.block, pfn, order);
             Ok(order)
         })
     }
@@ -167,9 +167,9 @@ impl<M: Machine> Allocator<M> {
         use_it: impl FnOnce(Seen<'_, M>, Order) -> R,
     ) -> Result<R, FreeError> {
         self.with_zone(pfn, |memmap, _, home| {
-            let (order, owner) = used(home.section, pfn, mine)?;
+            let (order, owner) = used(home.here, mine)?;
             // A CPU that holds the lock of its cache, and no zone's, may be about to free it.
-            let held = home.section.page(pfn).hold(order, owner);
+            let held = home.here.page().hold(order, owner);
             let _held = held.ok_or(FreeError::NotAllocated(pfn))?;
             Ok(use_it(memmap, order))
         })
@@ -181,9 +181,8 @@ impl<M: Machine> Allocator<M> {
         pfn: Pfn,
         use_it: impl FnOnce(Seen<'_, M>, &mut Zone, &Home<'_, M>) -> Result<R, FreeError>,
     ) -> Result<R, FreeError> {
-        let guard = self.memmap.read(pfn);
-        let memmap = self.memmap.seen(&guard);
-        let home = home(memmap, pfn)?;
+        let look_up = self.memmap.read(pfn);
+        let home = home(&look_up, pfn)?;
         let mut zone = self.nodes.lock(home.word.node, home.kind);
         // Only now the block cannot go offline. Other facts recorded about the block, such as bad pages, may have
         // changed in the meantime.
@@ -191,15 +190,16 @@ impl<M: Machine> Allocator<M> {
         if (now.state, now.node) != (home.word.state, home.word.node) {
             return Err(FreeError::NotOnline(pfn));
         }
-        use_it(memmap, &mut zone, &home)
+        let (zone, memmap) = self.locked(&mut zone);
+        use_it(memmap, zone, &home)
     }
 
     /// See [`Mm::private`](crate::Mm::private).
     pub(crate) fn private(&self, pfn: Pfn) -> Result<u64, FreeError> {
-        let guard = self.memmap.read(pfn);
-        let section = online_section(self.memmap.seen(&guard), pfn)?;
-        used(section, pfn, is_users)?;
-        Ok(section.page(pfn).payload()[PRIVATE].load(Ordering::Acquire))
+        let look_up = self.memmap.read(pfn);
+        let here = online_page(&look_up, pfn)?;
+        used(here, is_users)?;
+        Ok(here.page().payload()[PRIVATE].load(Ordering::Acquire))
     }
 
     /// The order of the extent that begins at `pfn`, if `mine` accepts its owner.
@@ -208,8 +208,8 @@ impl<M: Machine> Allocator<M> {
         pfn: Pfn,
         mine: impl Fn(Owner) -> bool,
     ) -> Result<Order, FreeError> {
-        let guard = self.memmap.read(pfn);
-        used(online_section(self.memmap.seen(&guard), pfn)?, pfn, mine).map(|(order, _)| order)
+        let look_up = self.memmap.read(pfn);
+        used(online_page(&look_up, pfn)?, mine).map(|(order, _)| order)
     }
 
     /// Copies the owner's word and the age of the extent at `from` to the extent of `owner` at `to`.
@@ -229,33 +229,32 @@ impl<M: Machine> Allocator<M> {
     }
 }
 
-/// The section of `pfn`, if it is online.
-pub(super) fn online_section<'g, M: Machine>(
-    memmap: Seen<'g, M>,
+/// The page of a look-up of `pfn`, if it is online.
+pub(super) fn online_page<'g, M: Machine>(
+    look_up: &'g LookUp<'_, M>,
     pfn: Pfn,
-) -> Result<Section<'g, M>, FreeError> {
-    let online = |section: &Section<'g, M>| section.word().state() == SectionState::Online;
-    memmap.section_at(pfn).filter(online).ok_or(FreeError::NotOnline(pfn))
+) -> Result<Here<'g, M>, FreeError> {
+    look_up.online().ok_or(FreeError::NotOnline(pfn))
 }
 
 /// The place of `pfn` while its block is online.
-fn home<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> Result<Home<'_, M>, FreeError> {
-    let section = online_section(memmap, pfn)?;
-    let block = memmap.block_record(section.number()).ok_or(FreeError::NotOnline(pfn))?;
+fn home<'g, M: Machine>(look_up: &'g LookUp<'_, M>, pfn: Pfn) -> Result<Home<'g, M>, FreeError> {
+    let here = online_page(look_up, pfn)?;
+    let block = look_up.block_record().ok_or(FreeError::NotOnline(pfn))?;
     let word = block.block();
     match word.state {
-        BlockState::Online(kind) => Ok(Home { section, block, word, kind }),
+        BlockState::Online(kind) => Ok(Home { here, block, word, kind }),
         BlockState::Offline => Err(FreeError::NotOnline(pfn)),
     }
 }
 
 /// The order and the owner of the extent that begins at `pfn`, if `mine` accepts the owner.
 pub(super) fn used<M: Machine>(
-    section: Section<'_, M>,
-    pfn: Pfn,
+    here: Here<'_, M>,
     mine: impl Fn(Owner) -> bool,
 ) -> Result<(Order, Owner), FreeError> {
-    match section.head_state(pfn) {
+    let pfn = here.pfn();
+    match here.head_state() {
         Some(PageState::Used { order, owner }) if mine(owner) => Ok((order, owner)),
         Some(PageState::Used { owner, .. }) => Err(FreeError::NotYours(pfn, owner)),
         _ => Err(FreeError::NotAllocated(pfn)),
@@ -263,8 +262,8 @@ pub(super) fn used<M: Machine>(
 }
 
 /// The value of [`Machine::stamp`] when the extent that begins at `pfn` was allocated.
-pub(crate) fn since<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) -> u64 {
-    memmap.page(pfn).payload()[SINCE].load(Ordering::Relaxed)
+pub(crate) fn since(head: &Page) -> u64 {
+    head.payload()[SINCE].load(Ordering::Relaxed)
 }
 
 /// The owner's word of a used extent that is not freed during the call.

@@ -10,7 +10,7 @@
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::batch::Cached;
-use crate::alloc::buddy::{is_users, online_section};
+use crate::alloc::buddy::is_users;
 use crate::alloc::cache::{Cache, CacheGuard};
 use crate::alloc::class::Class;
 use crate::alloc::metas::Metas;
@@ -133,8 +133,8 @@ impl<'m, M: Machine> Cached<'m, M> {
     /// keeps such extents. Empties a full list first.
     pub(super) fn free_cached(&self, pfn: Pfn, mine: impl Fn(Owner) -> bool) -> bool {
         let look_up = self.memmap.read(pfn);
-        let Ok(section) = online_section(self.memmap.seen(&look_up), pfn) else { return false };
-        let Some(PageState::Used { order, owner }) = section.head_state(pfn) else { return false };
+        let Some(here) = look_up.online() else { return false };
+        let Some(PageState::Used { order, owner }) = here.head_state() else { return false };
         let cached = is_users(owner) && mine(owner);
         let Some(class) = Class::of::<M>(order).filter(|_| cached) else { return false };
         let Some(mut guard) = self.caches.lock(self.machine().cpu()) else { return false };

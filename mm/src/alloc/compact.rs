@@ -60,7 +60,7 @@ impl<M: Machine> Allocator<M> {
         order: Order,
     ) -> Result<PfnRange, CompactError> {
         let operation = self.operation().ok_or(CompactError::Busy)?;
-        let memmap = self.memmap.seen(&operation);
+        let memmap = *operation.seen();
         if order > self.memmap.block_size().order::<M>() {
             return Err(CompactError::TooLarge(order));
         }

@@ -40,7 +40,7 @@ impl<'m, M: Machine> Divider<'m, M> {
     ) -> Result<(), FreeError> {
         let mine = self.0.owners.owner_of(mover);
         self.0.with_zone(pfn, |memmap, zone, home| {
-            let (order, owner) = used(home.section(), pfn, |owner| Some(owner) == mine)?;
+            let (order, owner) = used(home.here(), |owner| Some(owner) == mine)?;
             if into >= order {
                 return Ok(());
             }
@@ -51,7 +51,7 @@ impl<'m, M: Machine> Divider<'m, M> {
                 return Err(FreeError::Leaving(pfn));
             }
             // A CPU that holds the lock of its cache, and no zone's, may be about to free it.
-            let held = home.section().page(pfn).hold(order, owner);
+            let held = home.here().page().hold(order, owner);
             mem::forget(held.ok_or(FreeError::NotAllocated(pfn))?);
             Divide { memmap, order, owner, into }.at(pfn, word);
             Ok(())

@@ -9,11 +9,12 @@
 use crate::addr::Pfn;
 use crate::alloc::Allocator;
 use crate::alloc::buddy::FreeError;
-use crate::alloc::metas::Metas;
+use crate::alloc::metas::{Metas, has_part, part_of};
 use crate::alloc::migrate::Extent;
 use crate::alloc::owners::Mover;
 use crate::alloc::pages::Pages;
 use crate::machine::Machine;
+use crate::memmap::lookup::Here;
 use crate::memmap::meta::Meta;
 use crate::memmap::page::Owner;
 use crate::memmap::seen::Seen;
@@ -103,12 +104,13 @@ impl<M: Machine> Pages<'_, M> {
         index: u64,
         look: impl FnOnce(&M::Meta) -> R,
     ) -> Result<R, FreeError> {
-        let guard = self.allocator().memmap.read(self.pfn());
-        let meta = Metas::of(self.allocator().memmap.seen(&guard));
-        let meta = meta.of_page(self.pfn(), self.order(), index);
-        let meta = meta.ok_or_else(|| no_meta(self.pfn(), index))?;
-        // SAFETY: the pages belong to this value, so they are in use and stay so; the guard keeps `convert` from
-        // moving their descriptors.
-        Ok(look(unsafe { meta.as_ref() }))
+        let look_up = self.allocator().memmap.read(self.pfn());
+        let head = look_up.here().map(Here::page);
+        let head = head.filter(|head| has_part::<M>(head, self.order(), index));
+        let page = head.and_then(|_| look_up.page_after(index));
+        let page = page.ok_or_else(|| no_meta(self.pfn(), index))?;
+        // SAFETY: the pages belong to this value, so they are in use and stay so, and `Metas::begin` wrote a value of
+        // this type; the look-up keeps `convert` from moving their descriptors.
+        Ok(look(unsafe { part_of(page).as_ref() }))
     }
 }

@@ -6,6 +6,7 @@
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::memmap::meta::Meta;
+use crate::memmap::page::Page;
 use crate::memmap::seen::Seen;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
@@ -30,14 +31,7 @@ impl<'m, M: Machine> Metas<'m, M> {
     /// Initialises the kernel's part of the first `covered` pages of an extent that has no user yet.
     #[inline]
     pub(super) fn fill(&self, pfn: Pfn, covered: u64) {
-        if size_of::<M::Meta>() == 0 {
-            return;
-        }
-        for pfn in PfnRange::new(pfn, covered).iter() {
-            // SAFETY: the page has no user yet, so no reference to its part exists; `check_meta` has checked that the type
-            // fits the bytes and their alignment.
-            unsafe { self.at(pfn).write(M::Meta::NEW) };
-        }
+        fill::<M>(PfnRange::new(pfn, covered).iter().map(|pfn| self.0.page(pfn)));
     }
 
     /// Sets the number of pages of an extent of the zone of `tag`, from the first on, that have a kernel's part.
@@ -49,19 +43,13 @@ impl<'m, M: Machine> Metas<'m, M> {
 
     /// Whether every page of an extent has a kernel's part.
     pub(super) fn covers_all(&self, pfn: Pfn, order: Order) -> bool {
-        size_of::<M::Meta>() > 0 && self.covered(pfn) == order.pages()
+        size_of::<M::Meta>() > 0 && covered(self.0.page(pfn)) == order.pages()
     }
 
     /// The kernel's part of page `index` of an extent that is in use. `None` if the extent has no such page, or the
     /// page has no such part.
     pub(super) fn of_page(&self, pfn: Pfn, order: Order, index: u64) -> Option<NonNull<M::Meta>> {
-        let there = size_of::<M::Meta>() == 0 || index < self.covered(pfn);
-        (index < order.pages() && there).then(|| self.at(pfn.add(index)))
-    }
-
-    /// The number of pages of a used extent that have a kernel's part. Called with the extent kept in use.
-    fn covered(&self, pfn: Pfn) -> u64 {
-        self.0.page(pfn).payload()[COVERED].load(Ordering::Relaxed) >> COVERED_SHIFT
+        has_part::<M>(self.0.page(pfn), order, index).then(|| self.at(pfn.add(index)))
     }
 
     /// The tag of the zone of a used extent that was allocated for a user.
@@ -71,6 +59,34 @@ impl<'m, M: Machine> Metas<'m, M> {
     }
 
     pub(super) fn at(&self, pfn: Pfn) -> NonNull<M::Meta> {
-        self.0.page(pfn).meta().cast()
+        part_of(self.0.page(pfn))
     }
+}
+
+/// Initialises the kernel's part of pages of an extent that has no user yet.
+#[inline]
+pub(super) fn fill<'p, M: Machine>(pages: impl Iterator<Item = &'p Page>) {
+    if size_of::<M::Meta>() == 0 {
+        return;
+    }
+    for page in pages {
+        // SAFETY: the page has no user yet, so no reference to its part exists; `check_meta` has checked that the type
+        // fits the bytes and their alignment.
+        unsafe { part_of(page).write(M::Meta::NEW) };
+    }
+}
+
+/// The kernel's part of a page's descriptor.
+pub(super) fn part_of<T>(page: &Page) -> NonNull<T> {
+    page.meta().cast()
+}
+
+/// Whether an extent that is kept in use, with this head, has page `index`, and that has a kernel's part.
+pub(super) fn has_part<M: Machine>(head: &Page, order: Order, index: u64) -> bool {
+    index < order.pages() && (size_of::<M::Meta>() == 0 || index < covered(head))
+}
+
+/// The number of pages of a used extent that have a kernel's part. Called with the extent kept in use.
+fn covered(head: &Page) -> u64 {
+    head.payload()[COVERED].load(Ordering::Relaxed) >> COVERED_SHIFT
 }

@@ -17,6 +17,9 @@
 //!   populate           memmaps mapped and unmapped, with those frames
 //! ```
 
+// UNSAFETY: vouches for the turn of its memmap.
+#![expect(unsafe_code)]
+
 pub(crate) mod batch;
 mod below;
 pub(crate) mod buddy;
@@ -58,9 +61,9 @@ use crate::alloc::node::Nodes;
 use crate::alloc::owners::Owners;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
-use crate::turn::looks::Look;
-use crate::turn::{Operation, Turn};
-use spin::MutexGuard;
+use crate::turn::{Operation, Taken, Turn};
+
+pub(crate) use crate::turn::Waits;
 
 /// Allocates and frees pages: zones, over a memmap.
 #[derive(Debug)]
@@ -91,64 +94,26 @@ impl<M: Machine> Allocator<M> {
         self.memmap.machine()
     }
 
-    /// See [`Turn::take`].
-    pub(crate) fn take_turn(&self) -> Option<MutexGuard<'_, ()>> {
-        check_caller(self.machine());
-        self.machine().allows_operation().then(|| self.turn.take())?
+    /// See [`Waits::take`].
+    pub(crate) fn take_turn(&self) -> Option<Taken<'_, M>> {
+        Waits::of(self).take()
     }
 
-    /// See [`Turn::operation`].
-    pub(crate) fn operation(&self) -> Option<Operation<'_>> {
-        check_caller(self.machine());
-        self.machine().allows_operation().then(|| self.turn.operation(&self.memmap.relax()))?
+    /// See [`Waits::operation`].
+    pub(crate) fn operation(&self) -> Option<Operation<'_, M>> {
+        Waits::of(self).operation()
     }
 
-    /// See [`Turn::moment`].
-    pub(crate) fn moment(&self) -> Option<Operation<'_>> {
-        check_caller(self.machine());
-        self.machine().allows_operation().then(|| self.turn.moment(&self.memmap.relax()))?
+    /// See [`Waits::moment`].
+    pub(crate) fn moment(&self) -> Option<Operation<'_, M>> {
+        Waits::of(self).moment()
     }
 }
-
-/// The turn and the looks of an allocator: the machine provides their waits.
-pub(crate) struct Waits<'m, M: Machine>(&'m Allocator<M>);
 
 impl<'m, M: Machine> Waits<'m, M> {
+    /// The turn and the looks of an allocator.
     pub(crate) const fn of(allocator: &'m Allocator<M>) -> Self {
-        Self(allocator)
+        // SAFETY: every operation of the manager has this turn: only that creates what changes the memmap.
+        unsafe { Self::new(&allocator.memmap, &allocator.turn) }
     }
-
-    /// See [`Turn::begin`].
-    pub(crate) fn begin(
-        self,
-        turn: MutexGuard<'m, ()>,
-    ) -> Result<Operation<'m>, MutexGuard<'m, ()>> {
-        self.0.turn.begin(turn, &self.0.memmap.relax())
-    }
-
-    /// See [`Turn::resume`].
-    pub(crate) fn resume(self) -> Operation<'m> {
-        check_caller(self.0.machine());
-        self.0.turn.resume(&self.0.memmap.relax())
-    }
-
-    /// See [`Looks::enter`](crate::turn::looks::Looks::enter).
-    pub(crate) fn look(self) -> Look<'m> {
-        check_caller(self.0.machine());
-        self.0.turn.looks.enter(&self.0.memmap.relax())
-    }
-
-    /// See [`Looks::call`](crate::turn::looks::Looks::call).
-    pub(crate) fn call<R>(self, outside: impl FnOnce() -> R) -> R {
-        self.0.turn.looks.call(&self.0.memmap.relax(), outside)
-    }
-}
-
-/// Reports, in debug builds, that a handler begins an operation or a look: those wait for code that the handler may
-/// interrupt.
-fn check_caller<M: Machine>(machine: &M) {
-    debug_assert!(
-        !machine.in_handler(),
-        "a handler begins a memory operation or a look: hotmem::machine says what it may call"
-    );
 }

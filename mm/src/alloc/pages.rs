@@ -353,7 +353,7 @@ mod tests {
         let since = &memmap.page(from).payload()[crate::alloc::metas::SINCE];
         since.store(u64::MAX, core::sync::atomic::Ordering::Relaxed);
         bench.mm.free_movable(to, one.mover()).unwrap();
-        bench.mm.allocator().inherit(memmap, from, to, Owner::Movable(one.mover().id()));
+        bench.mm.allocator().inherit(*memmap, from, to, Owner::Movable(one.mover().id()));
         bench.check();
     }
 

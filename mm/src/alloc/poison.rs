@@ -224,7 +224,7 @@ mod tests {
             }
             (0..2000).for_each(|_| thread::yield_now());
             let allocator = bench.mm.allocator();
-            Quarantine::of(allocator, allocator.memmap.alone()).mark_poisoned(pfn);
+            Quarantine::of(allocator, *allocator.memmap.alone()).mark_poisoned(pfn);
             drop(zone);
             assert_eq!(free.join().unwrap(), Ok(Order::ZERO));
         });

@@ -9,7 +9,7 @@ use crate::alloc::tables::TableSource;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::page::Owner;
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::paging::{Gather, MapError, Mapper, Mapping, NotFlushed, OutOfFrames, Tlb, UnmapError};
 
 /// The allocator's pages behind a memmap: the last extent, whose owner's word names the previous one.
@@ -25,36 +25,39 @@ pub(crate) type MachineGather<'m, M> =
     Gather<'m, <<M as Machine>::Mapper as Mapper>::Tlb, TableSource<'m, M>>;
 
 impl<M: Machine> Allocator<M> {
-    /// Maps in one of the two windows, for the operation under way.
-    pub(crate) fn map(&self, mapping: &Mapping) -> Result<(), MapError> {
-        self.memmap.mapper().map(mapping, &self.table_frames())
+    /// Maps in one of the two windows.
+    pub(crate) fn map(&self, memmap: Whole<'_, M>, mapping: &Mapping) -> Result<(), MapError> {
+        memmap.mapper().map(mapping, &self.table_frames())
     }
 
-    pub(crate) fn gather(&self) -> MachineGather<'_, M> {
-        Gather::new(self.memmap.mapper().tlb(), self.table_frames())
+    pub(crate) fn gather<'m>(&'m self, memmap: Whole<'m, M>) -> MachineGather<'m, M> {
+        Gather::new(memmap.mapper().tlb(), self.table_frames())
     }
 
     /// As [`gather`](Self::gather), for ranges that will be mapped again: see [`Gather::keeping_tables`].
-    pub(crate) fn gather_keeping_tables(&self) -> MachineGather<'_, M> {
-        Gather::keeping_tables(self.memmap.mapper().tlb(), self.table_frames())
+    pub(crate) fn gather_keeping_tables<'m>(
+        &'m self,
+        memmap: Whole<'m, M>,
+    ) -> MachineGather<'m, M> {
+        Gather::keeping_tables(memmap.mapper().tlb(), self.table_frames())
     }
 }
 
 /// Maps and unmaps the memmap of memory that is added and removed.
 pub(crate) struct Populate<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: Seen<'m, M>,
+    memmap: Whole<'m, M>,
 }
 
 impl<'m, M: Machine> Populate<'m, M> {
-    pub(crate) const fn of(allocator: &'m Allocator<M>, memmap: Seen<'m, M>) -> Self {
+    pub(crate) const fn of(allocator: &'m Allocator<M>, memmap: Whole<'m, M>) -> Self {
         Self { allocator, memmap }
     }
 
     /// Maps a group's memmap onto the altmap's frames.
     pub(crate) fn map_altmap(&self, altmap: Altmap) -> Result<(), MapError> {
         let mapping = self.memmap.windows().memmap_mapping(altmap.described, altmap.memmap.start);
-        self.allocator.map(&mapping)
+        self.allocator.map(self.memmap, &mapping)
     }
 
     /// Maps the memmap that one record covers onto pages of the allocator: one extent if available, so that large
@@ -85,7 +88,7 @@ impl<'m, M: Machine> Populate<'m, M> {
         let backing = self.allocator.alloc_as(order, Owner::Memmap).map_err(|_| out)?;
         self.allocator.frames.count_system(order.pages());
         let mapping = self.memmap.windows().memmap_mapping(described, backing);
-        self.allocator.map(&mapping).inspect_err(|error| match error {
+        self.allocator.map(self.memmap, &mapping).inspect_err(|error| match error {
             MapError::NotFlushed(_) => strand_memmap(self.allocator, backing),
             _ => self.free_memmap(backing),
         })
@@ -97,9 +100,8 @@ impl<'m, M: Machine> Populate<'m, M> {
             return Ok(());
         }
         let backing = self.link_backing(described);
-        let mut gather = self.allocator.gather();
-        let unmapped =
-            self.memmap.windows().unmap(self.memmap.windows().memmap_virt(described), &mut gather);
+        let mut gather = self.allocator.gather(self.memmap);
+        let unmapped = self.memmap.unmap(self.memmap.windows().memmap_virt(described), &mut gather);
         match gather.conclude(unmapped) {
             Ok(()) => self.free_backing(backing),
             Err(UnmapError::NotFlushed(cpu)) => {
@@ -121,7 +123,7 @@ impl<'m, M: Machine> Populate<'m, M> {
             let pfn = M::pfn(leaf.phys);
             // A leaf inside an extent follows the extent's head, whose leaf is below it.
             if self.allocator.order_of(pfn, is_memmap).is_ok() {
-                set_owners_word(self.memmap, pfn, last.map_or(0, |last: Pfn| last.get() + 1));
+                set_owners_word(*self.memmap, pfn, last.map_or(0, |last: Pfn| last.get() + 1));
                 last = Some(pfn);
             }
         });
@@ -151,7 +153,7 @@ impl<'m, M: Machine> Populate<'m, M> {
             let piece = PfnRange { start: Pfn::new(left.end.get() - pages), ..left };
             left.end = piece.start;
             let mapping = self.memmap.windows().memmap_mapping(piece, pfn);
-            mapped = mapped.and_then(|()| self.allocator.map(&mapping));
+            mapped = mapped.and_then(|()| self.allocator.map(self.memmap, &mapping));
             self.unlink(pfn);
         });
         mapped
@@ -164,13 +166,13 @@ impl<'m, M: Machine> Populate<'m, M> {
 
     /// At a record, the owner's word holds the present subsections: all of them, in added memory.
     fn unlink(&self, pfn: Pfn) {
-        set_owners_word(self.memmap, pfn, u64::MAX);
+        set_owners_word(*self.memmap, pfn, u64::MAX);
     }
 
     /// Calls `each` with the extents behind a memmap, the last one first. `each` may free its argument.
     fn each_of(&self, Backing(mut last): Backing, mut each: impl FnMut(Pfn)) {
         while let Some(pfn) = last {
-            last = owners_word(self.memmap, pfn).checked_sub(1).map(Pfn::new);
+            last = owners_word(*self.memmap, pfn).checked_sub(1).map(Pfn::new);
             each(pfn);
         }
     }

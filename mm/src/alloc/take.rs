@@ -9,7 +9,7 @@ use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::cache::HomeTag;
 use crate::alloc::lists::{FreeLists, count_free};
-use crate::alloc::metas::{Metas, PRIVATE, SINCE};
+use crate::alloc::metas::{Metas, PRIVATE, SINCE, fill};
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
 use crate::alloc::zone::{Zone, ZoneKind};
@@ -41,11 +41,12 @@ impl<M: Machine> Take<'_, M> {
         if self.is_held_first() {
             // The extent is held: it is not freed or migrated, so its block stays online.
             let look_up = self.allocator.memmap.read(pfn);
-            let memmap = self.allocator.memmap.seen(&look_up);
-            Metas::of(memmap).fill(pfn, covered(&self.request));
+            fill::<M>((0..covered(&self.request)).map_while(|index| look_up.page_after(index)));
             // The zeroes of such a request are written first.
-            if !self.request.zeroed {
-                memmap.page(pfn).release(self.request.order, self.owner);
+            if !self.request.zeroed
+                && let Some(here) = look_up.here()
+            {
+                here.page().release(self.request.order, self.owner);
             }
         }
         Some(pfn)

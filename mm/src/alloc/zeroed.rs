@@ -50,8 +50,8 @@ impl<M: Machine> Cached<'_, M> {
             unsafe { clear_page(self.machine(), page) };
         }
         let look_up = self.memmap.read(pfn);
-        if let Some(section) = self.memmap.seen(&look_up).section_at(pfn) {
-            section.page(pfn).release(order, owner);
+        if let Some(here) = look_up.here() {
+            here.page().release(order, owner);
         }
         Ok(pfn)
     }

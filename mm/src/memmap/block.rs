@@ -93,8 +93,7 @@ impl<M: Machine> Memmap<M> {
 
     /// The state of a block, or `None` if it is not present.
     pub(crate) fn block(&self, id: BlockId) -> Option<Block> {
-        let guard = self.read(self.block_pfns(id).start);
-        self.seen(&guard).describe_block(id)
+        self.read(self.block_pfns(id).start).block()
     }
 
     /// Every present block, ascending.
@@ -107,10 +106,7 @@ impl<M: Machine> Memmap<M> {
 
     /// The self-hosted memmap whose head is `head`, with the values stored there; `None` if that page is not a head.
     pub(crate) fn group(&self, head: Pfn) -> Option<Group> {
-        let guard = self.read(head);
-        let memmap = self.seen(&guard);
-        let section = memmap.section_at(head)?;
-        memmap.group_of(section).filter(|group| group.pfns.start == head)
+        self.read(head).group().filter(|group| group.pfns.start == head)
     }
 }
 

@@ -6,7 +6,8 @@
 //!   meta       the kernel's own part of a descriptor
 //!   section    the sparse section map; a section's word
 //!   record     the data about a section and its block
-//!   seen       the memmap under a guard (keeps): the only access to sections and descriptors
+//!   seen       the memmap under a guard: the only access to sections and descriptors
+//!   whole      the same with the page tables, for operations and looks; lookup: one frame of it, without a lock
 //!   block      memory blocks: state, placement, head; word: their number, their word in a record
 //!   granules   the parts of a block that may hold data
 //!   home       the node and the zone that memory belongs to
@@ -22,7 +23,7 @@ pub(crate) mod block;
 pub(crate) mod extent;
 pub(crate) mod granules;
 pub(crate) mod home;
-pub(crate) mod keeps;
+pub(crate) mod lookup;
 pub(crate) mod meta;
 pub(crate) mod page;
 pub(crate) mod placement;
@@ -33,13 +34,13 @@ pub(crate) mod section;
 pub(crate) mod seen;
 pub(crate) mod state;
 pub(crate) mod vmemmap;
+pub(crate) mod whole;
 pub(crate) mod word;
 
-use crate::addr::Pfn;
 use crate::geometry::BlockSize;
 use crate::lock::{Mutex, MutexGuard};
 use crate::machine::Machine;
-use crate::memmap::readers::{Gate, ReadGuard, Readers, Stays};
+use crate::memmap::readers::{Gate, Readers, Stays};
 use crate::memmap::section::SectionMap;
 use crate::memmap::word::BlockId;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -102,14 +103,6 @@ impl<M: Machine> Memmap<M> {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) const fn lock_of_operations(&self) -> &Mutex<M::Lock, ()> {
         &self.keeps_handlers_out
-    }
-
-    /// Counts a look-up as a reader: what it finds in the block of `pfn`, and it may look in no other, stays mapped until
-    /// the guard is dropped. Waits while the descriptors of that block move.
-    #[inline]
-    pub(crate) fn read(&self, pfn: Pfn) -> ReadGuard<'_> {
-        let block = || pfn.get() >> self.block_size().order::<M>().get();
-        self.readers.enter(self.machine.cpu(), block, &self.relax())
     }
 
     /// See [`Readers::drain`].

@@ -9,10 +9,6 @@
 //! it loads the same phase again, and if no gate is closed or the gate is another block's. A reader that waits at a gate
 //! is not counted during the wait: it has seen nothing, and no drain waits for it.
 
-// UNSAFETY: vouches for what a read guard keeps.
-#![expect(unsafe_code)]
-
-use crate::memmap::keeps::Keeps;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, array, constant};
 use crate::wait;
 
@@ -108,11 +104,6 @@ impl<H> Drop for Gate<'_, H> {
 pub(crate) struct ReadGuard<'m> {
     count: &'m AtomicUsize,
 }
-
-// SAFETY: a removal hides sections, and a conversion closes the gate of a block; then each waits for the readers that
-// were counted before, and only then unmaps. A reader that is counted later finds no section there, or looks at another
-// block.
-unsafe impl Keeps for ReadGuard<'_> {}
 
 impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {

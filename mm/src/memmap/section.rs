@@ -239,8 +239,8 @@ impl SectionMap {
 
 /// A present section: its descriptors are mapped and its record can be read.
 ///
-/// The holder of such a value also holds what keeps the section from being unmapped: an operation, a look, the lock
-/// of the zone that its block is online in, or a read guard.
+/// It is borrowed from what keeps the section from being unmapped: an operation, a look, the turn, the lock of the zone
+/// that its block is online in, the lock of a cache with its page, or a look-up of a frame in it.
 #[derive(Debug)]
 pub(crate) struct Section<'m, M> {
     machine: &'m M,

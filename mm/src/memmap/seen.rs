@@ -1,14 +1,15 @@
 //! The memmap while its sections cannot be removed. Sections, records and descriptors are accessible only through
-//! it, and only a guard creates it.
+//! it, and only a guard of the same manager creates it: an operation or a look ([`Whole`](crate::memmap::whole::Whole)),
+//! the turn, or the lock of a zone or of a cache. A look-up without a lock has it to itself, and shows only what
+//! belongs to one frame (`lookup.rs`).
 
-// UNSAFETY: declares a function that needs no guard.
+// UNSAFETY: declares a function that trusts its caller to have a guard.
 #![expect(unsafe_code)]
 
 use crate::addr::Pfn;
 use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
-use crate::memmap::keeps::Keeps;
 use crate::memmap::page::Page;
 use crate::memmap::section::{Section, SectionWord, descriptor, section_of};
 use core::fmt;
@@ -40,11 +41,13 @@ impl<M: Machine> Deref for Seen<'_, M> {
 }
 
 impl<'g, M: Machine> Seen<'g, M> {
-    /// The memmap under a guard that is not borrowed itself.
+    /// The memmap under a guard.
     ///
     /// # Safety
     ///
-    /// Such a guard (see [`Keeps`]) exists for as long as `'g`.
+    /// For as long as `'g`, a guard exists that keeps the sections which the section map has as present or online,
+    /// and their memmap, from being unmapped; at least those of the pages that the caller looks at. `memmap` is of
+    /// the guard's manager.
     pub(crate) const unsafe fn vouched(memmap: &'g Memmap<M>) -> Self {
         Self(memmap)
     }
@@ -93,20 +96,5 @@ impl<'g, M: Machine> Seen<'g, M> {
     /// The descriptor of `pfn`, in a present section.
     pub(crate) fn page(self, pfn: Pfn) -> &'g Page {
         descriptor(&self.memmap().machine, pfn)
-    }
-}
-
-impl<M: Machine> Memmap<M> {
-    /// The memmap under a guard.
-    pub(crate) const fn seen<'g>(&'g self, _guard: &'g impl Keeps) -> Seen<'g, M> {
-        Seen(self)
-    }
-}
-
-#[cfg(test)]
-impl<M: Machine> Memmap<M> {
-    /// The memmap without a guard, for a test that is the only user of the machine.
-    pub(crate) const fn alone(&self) -> Seen<'_, M> {
-        Seen(self)
     }
 }

@@ -4,23 +4,13 @@
 //! page by page, from anywhere else. A leaf never spans the memmaps of two blocks. The code that maps it allocates
 //! frames for tables, so it is above the allocator: `alloc/populate.rs`.
 
-// UNSAFETY: uses the machine's page tables.
-#![expect(unsafe_code)]
-
-use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
+use crate::addr::{Pfn, PfnRange, PhysRange, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
-use crate::paging::{Attr, Gather, Mapper, Mapping, TableFrames, Translation, UnmapError};
+use crate::paging::{Attr, Mapping};
 
 impl<M: Machine> Memmap<M> {
-    /// The page tables, for an operation or a look that is under way.
-    pub(crate) fn mapper(&self) -> &M::Mapper {
-        // SAFETY: operations and looks exclude each other by the gate, and operations each other by the
-        // turn; `walk`, `map_own` and `unmap_own` are such.
-        unsafe { self.machine.mapper() }
-    }
-
     /// The two windows of virtual addresses.
     pub(crate) const fn windows(&self) -> Windows<'_, M> {
         Windows(self)
@@ -83,40 +73,5 @@ impl<'m, M: Machine> Windows<'m, M> {
     /// `bytes`, or less if such a leaf would occupy an entry of the root that address spaces share.
     fn largest_leaf(&self, bytes: u64) -> u64 {
         self.0.machine.root_entry_bytes().map_or(bytes, |entry| bytes.min(entry / 2))
-    }
-
-    /// The first address of `range`, in pages, that the linear map does not map to itself.
-    pub(crate) fn find_unmapped(&self, range: PhysRange) -> Option<PhysAddr> {
-        let mut at = range.start();
-        while range.contains(at) {
-            let virt = self.0.machine.linear_base().add(at.get());
-            let leaf = self.0.mapper().translate(virt);
-            let leaf =
-                leaf.filter(|leaf| leaf.attr.contains(Attr::WRITE) && leaf.target(virt) == at);
-            let Some(leaf) = leaf else { return Some(at) };
-            at = leaf.phys.checked_add(leaf.len)?;
-        }
-        None
-    }
-
-    /// Unmaps a range that was mapped in one piece or in whole leaves.
-    ///
-    /// # Errors
-    ///
-    /// The mapper's error; nothing was unmapped then, so every CPU can still reach the memory.
-    pub(crate) fn unmap<S: TableFrames>(
-        &self,
-        range: VirtRange,
-        gather: &mut Gather<'_, <M::Mapper as Mapper>::Tlb, S>,
-    ) -> Result<(), UnmapError> {
-        self.0.mapper().unmap(range, gather)
-    }
-
-    /// The leaf that an end of `range` cuts, if there is one: such a range cannot be unmapped.
-    pub(crate) fn cut_leaf(&self, range: VirtRange) -> Option<Translation> {
-        let last = range.end().add(1_u64.wrapping_neg());
-        let leaves = [range.start(), last].into_iter();
-        let mut leaves = leaves.filter_map(|at| self.0.mapper().translate(at));
-        leaves.find(|leaf| !range.covers(leaf.range()))
     }
 }

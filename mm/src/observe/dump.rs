@@ -49,7 +49,7 @@ impl<M: Machine> View<'_, M> {
     /// See [`Mm::dump`](crate::Mm::dump).
     pub(crate) fn dump(&self, each: &mut dyn FnMut(DumpRun)) {
         let mut from = Pfn::new(0);
-        while let Some(run) = self.look(|memmap| dump_run(memmap, from)) {
+        while let Some(run) = self.look(|memmap| dump_run(*memmap, from)) {
             from = run.pfns.end;
             each(run);
         }
@@ -63,15 +63,9 @@ impl<M: Machine> View<'_, M> {
             // section when its memmap is mapped, make it invisible and drain the readers before they
             // unmap that, and let none like this one in while they move a block's. None of what a dump reads is behind a
             // lock, so that it does not matter which ones the caller's CPU holds.
-            let guard = self
-                .allocator
-                .memmap
-                .readers()
-                .try_enter(self.allocator.machine().cpu())
-                .ok_or(DescriptorsMove)?;
-            let memmap = self.allocator.memmap.seen(&guard);
-            let Some(run) = dump_run(memmap, from) else { return Ok(()) };
-            drop(guard);
+            let look_up = self.allocator.memmap.try_read_all().ok_or(DescriptorsMove)?;
+            let Some(run) = dump_run(look_up.seen(), from) else { return Ok(()) };
+            drop(look_up);
             from = run.pfns.end;
             each(run);
         }

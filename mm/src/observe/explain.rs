@@ -173,7 +173,7 @@ impl<M: Machine> View<'_, M> {
         let mut rest = pfns;
         loop {
             // The owner is called after the look, since it may look, too.
-            match self.look(|memmap| self.weigh(memmap, &mut rest, &mut balance)) {
+            match self.look(|memmap| self.weigh(*memmap, &mut rest, &mut balance)) {
                 Err(obstacle) => return Removability::Blocked(obstacle),
                 Ok(None) => return balance.verdict(),
                 Ok(Some((extent, mover, obstacle))) => {
@@ -215,7 +215,8 @@ impl<M: Machine> View<'_, M> {
                     }
                     PageState::Used { owner: Owner::Poison, .. } => {}
                     PageState::Used { order, owner } => {
-                        let (by, since) = (self.allocator.owners.name(owner), since(memmap, pfn));
+                        let (by, since) =
+                            (self.allocator.owners.name(owner), since(memmap.page(pfn)));
                         let obstacle = Obstacle::InUse { pfn, block: id, owner, by, since };
                         let Owner::Movable(mover) = owner else { return Err(obstacle) };
                         return Ok(Some((extent(memmap, pfn, order), mover, obstacle)));

@@ -9,6 +9,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::PageState;
 use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::observe::View;
 
 /// The kind of a piece of a block.
@@ -23,9 +24,8 @@ pub(super) enum Piece {
 impl<M: Machine> View<'_, M> {
     /// Looks: no operation changes anything during the call. `what` must not call code outside the manager (see
     /// [`looks`](crate::turn::looks)).
-    pub(super) fn look<R>(&self, what: impl FnOnce(Seen<'_, M>) -> R) -> R {
-        let look = Waits::of(self.allocator).look();
-        what(self.allocator.memmap.seen(&look))
+    pub(super) fn look<R>(&self, what: impl FnOnce(Whole<'_, M>) -> R) -> R {
+        what(Waits::of(self.allocator).look().seen())
     }
 }
 

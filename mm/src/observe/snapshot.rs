@@ -7,10 +7,10 @@ use crate::alloc::node::NodeId;
 use crate::alloc::span::NodeInfo;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, Group};
 use crate::memmap::page::PageState;
 use crate::memmap::section::SectionWord;
+use crate::memmap::whole::Whole;
 use crate::observe::View;
 use crate::observe::runs::{Piece, next_run};
 use crate::paging::{Attr, Mapper, Translation};
@@ -119,7 +119,7 @@ impl<M: Machine> View<'_, M> {
         let free =
             |_: &Block, piece| matches!(piece, Piece::Extent(PageState::Free { .. })).then_some(());
         let mut from = Pfn::new(0);
-        while let Some((pfns, ())) = self.look(|memmap| next_run(memmap, from, free)) {
+        while let Some((pfns, ())) = self.look(|memmap| next_run(*memmap, from, free)) {
             from = pfns.end;
             each(Fact::Free(pfns));
         }
@@ -129,7 +129,7 @@ impl<M: Machine> View<'_, M> {
         for start in HALVES {
             let mut next = Some(VirtAddr::new(start));
             while let Some(from) = next {
-                let leaves = self.look(|_| self.leaves(from));
+                let leaves = self.look(|memmap| leaves(memmap, from));
                 next = leaves.next;
                 for (Translation { virt, phys, len: leaf, attr }, len) in
                     leaves.runs.into_iter().flatten()
@@ -144,18 +144,18 @@ impl<M: Machine> View<'_, M> {
         });
         tables.iter().enumerate().for_each(|(level, &count)| each(Fact::Tables(level, count)));
     }
+}
 
-    /// The first runs of leaves at or above `from`, in its half of the addresses.
-    fn leaves(&self, from: VirtAddr) -> Leaves {
-        let mut leaves = Leaves::default();
-        visit_rest(&self.allocator.memmap, from, &mut |leaf| leaves.add(leaf));
-        leaves
-    }
+/// The first runs of leaves at or above `from`, in its half of the addresses.
+fn leaves<M: Machine>(memmap: Whole<'_, M>, from: VirtAddr) -> Leaves {
+    let mut leaves = Leaves::default();
+    visit_rest(memmap, from, &mut |leaf| leaves.add(leaf));
+    leaves
 }
 
 /// Calls `each` with the leaves at or above `from`, in its half of the addresses.
 pub(super) fn visit_rest<M: Machine>(
-    memmap: &Memmap<M>,
+    memmap: Whole<'_, M>,
     from: VirtAddr,
     each: &mut dyn FnMut(Translation),
 ) {

@@ -6,9 +6,8 @@ use crate::alloc::node::NodeId;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::lookup::{Head, Here, LookUp};
 use crate::memmap::page::PageState;
-use crate::memmap::section::{Section, SectionState};
-use crate::memmap::seen::Seen;
 use crate::memmap::state::StateWord;
 use crate::observe::View;
 
@@ -116,22 +115,20 @@ impl<'m, M: Machine> View<'m, M> {
 
     /// See [`Mm::page_info`](crate::Mm::page_info).
     pub(crate) fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
-        let guard = self.allocator.memmap.read(pfn);
-        let memmap = self.allocator.memmap.seen(&guard);
-        let section = memmap.section_at(pfn)?;
-        let word = memmap.block_record(section.number())?.block();
-        let found = find(memmap, section, word, pfn);
-        let used = found.and_then(|found| match found.head_state {
-            PageState::Used { owner, .. } => Some((owner, since(memmap, found.head))),
+        let look_up = self.allocator.memmap.read(pfn);
+        let word = look_up.block_record()?.block();
+        let found = find(&look_up, look_up.here()?, word);
+        let used = found.and_then(|head| match head.state {
+            PageState::Used { owner, .. } => Some((owner, since(head.page))),
             _ => None,
         });
         Some(PageInfo {
             pfn,
-            block: BlockId::new(section.number() / memmap.block_sections()),
+            block: look_up.block_id(),
             node: word.node,
             block_state: word.state,
-            state: found.map(|found| found.state(pfn)),
-            head: found.map(|found| found.head),
+            state: found.map(|head| state_of(pfn, head)),
+            head: found.map(|head| head.pfn),
             since: used.map(|(_, since)| since),
             held_by: used.map(|(owner, _)| self.allocator.owners.name(owner)),
         })
@@ -149,69 +146,43 @@ impl<'m, M: Machine> View<'m, M> {
     /// The state word of `pfn`, if its own descriptor says what it is: so does that of a page of a memmap.
     #[inline]
     fn word(self, pfn: Pfn) -> Option<u64> {
-        let guard = self.allocator.memmap.read(pfn);
-        let section = self.allocator.memmap.seen(&guard).online_section_at(pfn)?;
-        let initialised = section.record().initialised().has(Section::<M>::part(pfn));
-        initialised.then(|| section.page(pfn).word())
+        let look_up = self.allocator.memmap.read(pfn);
+        let here = look_up.online()?;
+        here.is_initialised().then(|| here.page().word())
     }
 
     /// As [`state`](Self::state), where others say it.
     #[cold]
     #[inline(never)]
     fn state_around(self, pfn: Pfn) -> Option<PageState> {
-        let guard = self.allocator.memmap.read(pfn);
-        let memmap = self.allocator.memmap.seen(&guard);
-        let section = memmap.section_at(pfn)?;
-        let word = memmap.block_record(section.number())?.block();
-        find(memmap, section, word, pfn).map(|found| found.state(pfn))
+        let look_up = self.allocator.memmap.read(pfn);
+        let word = look_up.block_record()?.block();
+        find(&look_up, look_up.here()?, word).map(|head| state_of(pfn, head))
     }
 
     /// See [`Mm::is_ram`](crate::Mm::is_ram).
     pub(crate) fn is_ram(&self, pfn: Pfn) -> bool {
-        let guard = self.allocator.memmap.read(pfn);
-        self.allocator.memmap.seen(&guard).section_at(pfn).is_some_and(|section| {
-            section.record().present().has(Section::<M>::part(pfn))
-                && section.head_state(pfn) != Some(PageState::Hole)
-        })
+        let look_up = self.allocator.memmap.read(pfn);
+        let is_hole = |here: Here<'_, M>| here.head_state() == Some(PageState::Hole);
+        look_up.here().is_some_and(|here| here.is_present() && !is_hole(here))
     }
 }
 
-/// The extent, or the memmap, that a page belongs to.
-#[derive(Clone, Copy)]
-struct Found {
-    head: Pfn,
-    head_state: PageState,
-}
-
-impl Found {
-    /// What a page of it is.
-    fn state(self, pfn: Pfn) -> PageState {
-        match self.head_state {
-            state if pfn == self.head => state,
-            PageState::MemmapHead { .. } => PageState::MemmapTail { head: self.head },
-            _ => PageState::Tail,
-        }
-    }
-}
-
-/// What `pfn` belongs to, a page of `section`, in a block with this word.
-fn find<M: Machine>(
-    memmap: Seen<'_, M>,
-    section: Section<'_, M>,
+/// The head of what the page of a look-up belongs to, in a block with this word.
+fn find<'g, M: Machine>(
+    look_up: &'g LookUp<'_, M>,
+    here: Here<'g, M>,
     word: BlockWord,
-    pfn: Pfn,
-) -> Option<Found> {
-    if word.placement.self_hosted() {
-        let head = section.group_head();
-        if let Some(head_state @ PageState::MemmapHead { pages, .. }) = memmap.page(head).state()
-            && PfnRange::new(head, pages).contains(pfn)
-        {
-            return Some(Found { head, head_state });
-        }
+) -> Option<Head<'g>> {
+    let memmap = word.placement.self_hosted().then(|| look_up.memmap_head(here)).flatten();
+    memmap.or_else(|| here.is_online().then(|| look_up.extent_head()).flatten())
+}
+
+/// The state of `pfn`, which belongs to `head`.
+fn state_of(pfn: Pfn, head: Head<'_>) -> PageState {
+    match head.state {
+        state if pfn == head.pfn => state,
+        PageState::MemmapHead { .. } => PageState::MemmapTail { head: head.pfn },
+        _ => PageState::Tail,
     }
-    if section.word().state() != SectionState::Online {
-        return None;
-    }
-    let (head, head_state) = memmap.extent_of(pfn)?;
-    Some(Found { head, head_state })
 }

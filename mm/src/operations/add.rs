@@ -23,7 +23,7 @@ use crate::memmap::placement::{MhpFlags, Placement};
 use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, SectionState, SectionWord, record_pfns, section_of,
 };
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::operations::probe::Probe;
@@ -140,7 +140,7 @@ pub struct Added {
 /// An add under way: its arguments, and a cursor for each phase.
 struct Add<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: Seen<'m, M>,
+    memmap: Whole<'m, M>,
     range: PhysRange,
     pfns: PfnRange,
     node: NodeId,
@@ -173,7 +173,7 @@ impl<M: Machine> Operations<M> {
         let placement = self.placement_for(range, placement);
         let before = self.allocator.frames.system_pages();
         let populated = PfnRange::new(pfns.start, 0);
-        let (allocator, memmap) = (&self.allocator, self.allocator.memmap.seen(&operation));
+        let (allocator, memmap) = (&self.allocator, operation.seen());
         let mut add = Add {
             allocator,
             memmap,
@@ -296,7 +296,7 @@ impl<M: Machine> Add<'_, M> {
             Placement::Boot => self.populate_from_system(),
             Placement::PerRange | Placement::PerBlock => {
                 self.populate_altmaps()?;
-                let probed = Probe::of(&self.memmap).memmap_of(self.pfns);
+                let probed = Probe::of(self.memmap).memmap_of(self.pfns);
                 probed.map_err(|at| AddError::NoMemory { at })
             }
         }
@@ -316,11 +316,11 @@ impl<M: Machine> Add<'_, M> {
 
     fn map_linear(&mut self) -> Result<(), AddError> {
         if self.memmap.machine().linear_map_is_complete() {
-            let unmapped = self.memmap.windows().find_unmapped(self.range);
+            let unmapped = self.memmap.find_unmapped(self.range);
             return unmapped.map_or(Ok(()), |at| Err(AddError::NotInLinearMap { at }));
         }
         let mapping = self.memmap.windows().linear_mapping(self.range);
-        self.allocator.map(&mapping)?;
+        self.allocator.map(self.memmap, &mapping)?;
         self.linear = true;
         Ok(())
     }
@@ -398,12 +398,12 @@ impl<M: Machine> Add<'_, M> {
         let memmap = match self.placement {
             Placement::Boot => Populate::of(self.allocator, self.memmap).empty(self.populated),
             Placement::PerRange | Placement::PerBlock => {
-                unmap_mapped(self.allocator, windows.memmap_virt(self.populated))
+                unmap_mapped(self.allocator, self.memmap, windows.memmap_virt(self.populated))
             }
         };
         let mut linear = Ok(());
         if self.linear {
-            linear = unmap_mapped(self.allocator, windows.linear_virt(self.range));
+            linear = unmap_mapped(self.allocator, self.memmap, windows.linear_virt(self.range));
         }
         let touched = nodes_of::<M>(self.pfns).take(self.nodes as usize);
         touched.rev().for_each(|section| release_node(self.allocator, section));
@@ -412,9 +412,13 @@ impl<M: Machine> Add<'_, M> {
 }
 
 /// Unmaps what an add mapped before it failed.
-fn unmap_mapped<M: Machine>(allocator: &Allocator<M>, range: VirtRange) -> Result<(), NotFlushed> {
-    let mut gather = allocator.gather();
-    if let Err(error) = allocator.memmap.windows().unmap(range, &mut gather) {
+fn unmap_mapped<M: Machine>(
+    allocator: &Allocator<M>,
+    memmap: Whole<'_, M>,
+    range: VirtRange,
+) -> Result<(), NotFlushed> {
+    let mut gather = allocator.gather(memmap);
+    if let Err(error) = memmap.unmap(range, &mut gather) {
         // This add mapped the whole range, so the mapper has an error. The add fails anyway.
         log::error!("cannot unmap {range}: {error}");
     }

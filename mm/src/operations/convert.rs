@@ -61,7 +61,7 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
 use crate::memmap::section::{Section, section_of};
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::paging::{MapError, UnmapError};
@@ -168,7 +168,7 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::convert`](crate::Mm::convert).
     pub(crate) fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
         let operation = self.allocator.operation().ok_or(ConvertError::Busy)?;
-        let memmap = self.allocator.memmap.seen(&operation);
+        let memmap = operation.seen();
         let plan = plan_convert(memmap, range)?;
         let convert = Convert { allocator: &self.allocator, memmap, plan };
         convert.claim_heads()?;
@@ -186,7 +186,7 @@ impl<M: Machine> Operations<M> {
 }
 
 /// What converting `range` does, if it can be converted.
-fn plan_convert<M: Machine>(memmap: Seen<'_, M>, range: PhysRange) -> Result<Plan, ConvertError> {
+fn plan_convert<M: Machine>(memmap: Whole<'_, M>, range: PhysRange) -> Result<Plan, ConvertError> {
     let block = memmap.block_size().bytes();
     let pfns = memmap.whole_blocks(range).ok_or(ConvertError::NotWholeBlocks { range, block })?;
     let id = memmap.block_at(range.start());
@@ -209,9 +209,9 @@ fn plan_convert<M: Machine>(memmap: Seen<'_, M>, range: PhysRange) -> Result<Pla
 }
 
 /// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
-fn check_memmap_leaves<M: Machine>(memmap: Seen<'_, M>, plan: Plan) -> Result<(), ConvertError> {
+fn check_memmap_leaves<M: Machine>(memmap: Whole<'_, M>, plan: Plan) -> Result<(), ConvertError> {
     for block in (0..plan.count()).map(|index| plan.block(index)) {
-        if let Some(leaf) = memmap.windows().cut_leaf(memmap.windows().memmap_virt(block)) {
+        if let Some(leaf) = memmap.cut_leaf(memmap.windows().memmap_virt(block)) {
             let id = memmap.block_at(M::address(block.start));
             let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
             return Err(ConvertError::Unmap(id, cut));
@@ -223,7 +223,7 @@ fn check_memmap_leaves<M: Machine>(memmap: Seen<'_, M>, plan: Plan) -> Result<()
 /// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get
 /// descriptors: only the bad pages that an online block's allocator had are known one by one.
 fn check_poison<M: Machine>(
-    memmap: Seen<'_, M>,
+    memmap: Whole<'_, M>,
     plan: Plan,
     held: PfnRange,
 ) -> Result<(), ConvertError> {
@@ -241,7 +241,7 @@ fn check_poison<M: Machine>(
 /// A range that is converted.
 struct Convert<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: Seen<'m, M>,
+    memmap: Whole<'m, M>,
     plan: Plan,
 }
 
@@ -261,20 +261,20 @@ impl<M: Machine> Convert<'_, M> {
     /// of the group's.
     fn head_area(&self, index: u64) -> Option<Area> {
         let head = self.plan.head(index);
-        Area::among(self.memmap, head).filter(|area| area.pfns == head)
+        Area::among(*self.memmap, head).filter(|area| area.pfns == head)
     }
 
     /// Empties the head of each block but the first, and claims it.
     fn claim_heads(&self) -> Result<(), ConvertError> {
         for index in 1..self.plan.count() {
             let Some(area) = self.head_area(index) else { continue };
-            let emptied = Evacuation::begin(self.allocator, area).run(self.allocator, self.memmap);
+            let emptied = Evacuation::begin(self.allocator, area).run(self.allocator, *self.memmap);
             let bad = emptied.is_ok() && self.has_poison(area.pfns);
             match emptied {
-                Ok(area) if !bad => area.claim(self.allocator, self.memmap, Owner::Memmap),
+                Ok(area) if !bad => area.claim(self.allocator, *self.memmap, Owner::Memmap),
                 emptied => {
                     if let Ok(area) = emptied {
-                        area.end_isolation(self.allocator, self.memmap);
+                        area.end_isolation(self.allocator, *self.memmap);
                     }
                     self.unclaim_heads(index);
                     let id = self.memmap.block_at(M::address(area.pfns.start));
@@ -313,15 +313,15 @@ impl<M: Machine> Convert<'_, M> {
         let old = self.memmap.block_record(section_of::<M>(block.start));
         let old = old.ok_or(ConvertError::NoSuchBlock(id))?;
         let word = old.block();
-        if let Some(area) = Area::among(self.memmap, block) {
-            area.take_off_lists(self.allocator, self.memmap);
+        if let Some(area) = Area::among(*self.memmap, block) {
+            area.take_off_lists(self.allocator, *self.memmap);
         }
         // Before readers are held off: some of them may be about to lock a cache.
         let paused = Cached::of(self.allocator).pause_caches(block);
         let moved = self.move_alone(index, id, word);
         // Its pages that are not memmap now.
-        if let Some(area) = Area::among(self.memmap, block) {
-            area.put_on_lists(self.allocator, self.memmap);
+        if let Some(area) = Area::among(*self.memmap, block) {
+            area.put_on_lists(self.allocator, *self.memmap);
         }
         drop(paused);
         moved
@@ -368,11 +368,12 @@ impl<M: Machine> Convert<'_, M> {
     fn switch_memmap(&self, gate: &HeldOff<'_, M>, from: Pfn, to: Pfn) -> Result<(), ConvertError> {
         let id = BlockId::new(gate.block());
         let described = self.memmap.block_pfns(id);
-        let mut gather = self.allocator.gather_keeping_tables();
-        let unmapped =
-            self.memmap.windows().unmap(self.memmap.windows().memmap_virt(described), &mut gather);
-        let map =
-            |backing| self.allocator.map(&self.memmap.windows().memmap_mapping(described, backing));
+        let mut gather = self.allocator.gather_keeping_tables(self.memmap);
+        let unmapped = self.memmap.unmap(self.memmap.windows().memmap_virt(described), &mut gather);
+        let map = |backing| {
+            self.allocator
+                .map(self.memmap, &self.memmap.windows().memmap_mapping(described, backing))
+        };
         let map_back = || {
             if let Err(error) = map(from) {
                 log::error!("the descriptors of {id} are lost: {error}");
@@ -458,7 +459,7 @@ impl<M: Machine> Convert<'_, M> {
         record.managed().add(piece.pages());
         zone.make_managed(piece.pages());
         if holder > 0 && piece == self.plan.head(holder) {
-            FreeLists::of(self.memmap)
+            FreeLists::of(*self.memmap)
                 .give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
             return;
         }
@@ -467,7 +468,7 @@ impl<M: Machine> Convert<'_, M> {
             if order < M::PART_ORDER {
                 self.memmap.initialise_part(section, Section::<M>::part(pfn));
             }
-            FreeLists::of(self.memmap).merge(&mut zone, section, pfn, order);
+            FreeLists::of(*self.memmap).merge(&mut zone, section, pfn, order);
         }
         record.free().add(piece.pages());
         zone.make_free(piece.pages());

@@ -148,7 +148,7 @@ impl<M: Machine> Operations<M> {
     pub(crate) fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
         // Looks may run: they see the zone's range, as when other CPUs allocate and free at the same time.
         let turn = self.allocator.take_turn().ok_or(OfflineError::Busy)?;
-        let block = self.allocator.memmap.seen(&turn).describe_block(id);
+        let block = turn.seen().describe_block(id);
         let block = block.ok_or(OfflineError::NoSuchBlock(id))?;
         match block.state {
             BlockState::Offline => return Err(OfflineError::AlreadyOffline(id)),
@@ -164,7 +164,7 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::cancel_offline`](crate::Mm::cancel_offline).
     pub(crate) fn cancel_offline(&self, id: BlockId) -> Result<(), OfflineError> {
         let operation = self.allocator.moment().ok_or(OfflineError::Busy)?;
-        let block = self.allocator.memmap.seen(&operation).describe_block(id);
+        let block = operation.seen().describe_block(id);
         let block = block.filter(|_| self.offlining() == Some(id));
         let area = block.and_then(|block| Area::of(&block)).ok_or(OfflineError::NotGoing(id))?;
         self.stay(id, &area, &operation);
@@ -172,8 +172,8 @@ impl<M: Machine> Operations<M> {
     }
 
     /// Ends an offline with the block online as before.
-    fn stay(&self, id: BlockId, area: &Area, operation: &Operation<'_>) {
-        area.end_isolation(&self.allocator, self.allocator.memmap.seen(operation));
+    fn stay(&self, id: BlockId, area: &Area, operation: &Operation<'_, M>) {
+        area.end_isolation(&self.allocator, *operation.seen());
         operation.settle();
         if self.allocator.turn.offlining.is_notified() {
             self.tell_back(Event::CancelOffline, &change(id, area));
@@ -224,7 +224,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             self.emptying = None;
             return Err(OfflineError::NotGoing(self.id));
         }
-        let memmap = operations.allocator.memmap.seen(&operation);
+        let memmap = operation.seen();
         let mut budget = Budget::new(budget);
         while !budget.is_over() {
             let Some(emptying) = &mut self.emptying else { break };
@@ -232,10 +232,10 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
                 self.finish(&operation);
                 return Ok(Stepped::Done);
             }
-            match emptying.step(&operations.allocator, memmap, &mut budget) {
+            match emptying.step(&operations.allocator, *memmap, &mut budget) {
                 Ok(steps) => self.steps += steps,
                 Err(stuck) => {
-                    let error = self.stuck(memmap, stuck);
+                    let error = self.stuck(*memmap, stuck);
                     drop(operation);
                     return Err(error);
                 }
@@ -261,11 +261,11 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         drop(self);
     }
 
-    fn finish(mut self, operation: &Operation<'_>) {
+    fn finish(mut self, operation: &Operation<'_, M>) {
         let operations = self.operations;
         if let Some(emptying) = &self.emptying {
-            let memmap = operations.allocator.memmap.seen(operation);
-            retire(&operations.allocator, memmap, self.id, &emptying.area);
+            let memmap = operation.seen();
+            retire(&operations.allocator, *memmap, self.id, &emptying.area);
             operation.settle();
             operations.tell(Event::Offline, &change(self.id, &emptying.area));
         }

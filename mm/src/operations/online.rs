@@ -62,7 +62,7 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::online`](crate::Mm::online).
     pub(crate) fn online(&self, id: BlockId, kind: ZoneKind) -> Result<Block, OnlineError> {
         let turn = self.allocator.take_turn().ok_or(OnlineError::Busy)?;
-        let memmap = self.allocator.memmap.seen(&turn);
+        let memmap = turn.seen();
         let block = memmap.describe_block(id).ok_or(OnlineError::NoSuchBlock(id))?;
         if block.state != BlockState::Offline {
             return Err(OnlineError::AlreadyOnline(id));
@@ -85,13 +85,13 @@ impl<M: Machine> Operations<M> {
             OnlineError::Busy
         })?;
         // After the listeners agreed: one of them may make the memory accessible.
-        if let Err(at) = Probe::of(&self.allocator.memmap).pages(change.pfns) {
+        if let Err(at) = Probe::of(operation.seen()).pages(change.pfns) {
             operation.settle();
             self.tell_back(Event::CancelOnline, &change);
             return Err(OnlineError::NoMemory { at });
         }
-        let memmap = self.allocator.memmap.seen(&operation);
-        let counts = give_block(&self.allocator, memmap, &change, block.pfns);
+        let memmap = operation.seen();
+        let counts = give_block(&self.allocator, *memmap, &change, block.pfns);
         operation.settle();
         self.tell(Event::Online, &change);
         Ok(Block { state: BlockState::Online(kind), counts, ..block })

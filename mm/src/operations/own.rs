@@ -61,15 +61,16 @@ impl core::error::Error for OwnMapError {}
 impl<M: Machine> Operations<M> {
     /// See [`Mm::walk`](crate::Mm::walk).
     pub(crate) fn walk(&self, at: VirtAddr) -> Walk {
-        let _look = Waits::of(&self.allocator).look();
+        let look = Waits::of(&self.allocator).look();
+        let mapper = look.seen().mapper();
         let mut tables = [None; MAX_LEVELS];
-        self.allocator.memmap.mapper().visit_tables(&mut |table| {
+        mapper.visit_tables(&mut |table| {
             let inside = table.level == 0 || at.offset_from(table.virt) < table.span;
             if let Some(slot) = tables.get_mut(table.level).filter(|_| inside) {
                 *slot = Some(table);
             }
         });
-        Walk { tables, leaf: self.allocator.memmap.mapper().translate(at) }
+        Walk { tables, leaf: mapper.translate(at) }
     }
 
     /// See [`Mm::map_own`](crate::Mm::map_own).
@@ -80,9 +81,9 @@ impl<M: Machine> Operations<M> {
     pub(crate) unsafe fn map_own(&self, mapping: &Mapping) -> Result<(), OwnMapError> {
         let range = VirtRange::new(mapping.virt, mapping.len).unwrap_or_default();
         check_own(&self.allocator.memmap, range)?;
-        let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
+        let moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
         let frames = self.allocator.spare_frames();
-        self.allocator.memmap.mapper().map(mapping, &frames).map_err(OwnMapError::Map)
+        moment.seen().mapper().map(mapping, &frames).map_err(OwnMapError::Map)
     }
 
     /// See [`Mm::unmap_own`](crate::Mm::unmap_own).
@@ -92,9 +93,10 @@ impl<M: Machine> Operations<M> {
     /// Those of [`Mm::unmap_own`](crate::Mm::unmap_own).
     pub(crate) unsafe fn unmap_own(&self, range: VirtRange) -> Result<(), OwnMapError> {
         check_own(&self.allocator.memmap, range)?;
-        let _moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
-        let mut gather = self.allocator.gather();
-        let unmapped = self.allocator.memmap.mapper().unmap(range, &mut gather);
+        let moment = self.allocator.moment().ok_or(OwnMapError::Busy)?;
+        let memmap = moment.seen();
+        let mut gather = self.allocator.gather(memmap);
+        let unmapped = memmap.unmap(range, &mut gather);
         gather.conclude(unmapped).map_err(OwnMapError::Unmap)
     }
 }

@@ -20,8 +20,8 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::poison`](crate::Mm::poison).
     pub(crate) fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let operation = self.allocator.moment().ok_or(PoisonError::Busy)?;
-        let memmap = self.allocator.memmap.seen(&operation);
-        let kind = Quarantine::of(&self.allocator, memmap).poison(pfn)?;
+        let memmap = operation.seen();
+        let kind = Quarantine::of(&self.allocator, *memmap).poison(pfn)?;
         // An offline may be under way: a listener that steps it would wait for this turn. The list is kept unchanged
         // for the notification.
         let telling = self.listeners.keep();

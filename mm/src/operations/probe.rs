@@ -12,7 +12,7 @@
 use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
+use crate::memmap::whole::Whole;
 use crate::paging::Mapper;
 
 use core::ptr::NonNull;
@@ -30,10 +30,10 @@ fn patterns(pfns: PfnRange) -> [(Pfn, u64); 2] {
 }
 
 /// Probes memory of a memmap.
-pub(super) struct Probe<'m, M: Machine>(&'m Memmap<M>);
+pub(super) struct Probe<'m, M: Machine>(Whole<'m, M>);
 
 impl<'m, M: Machine> Probe<'m, M> {
-    pub(super) const fn of(memmap: &'m Memmap<M>) -> Self {
+    pub(super) const fn of(memmap: Whole<'m, M>) -> Self {
         Self(memmap)
     }
 

@@ -19,7 +19,7 @@ use crate::memmap::block::BlockId;
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
 use crate::memmap::section::{Section, SectionState, SectionWord};
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::paging::{Mapper, UnmapError};
@@ -117,7 +117,7 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::remove`](crate::Mm::remove).
     pub(crate) fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
         let operation = self.allocator.operation().ok_or(RemoveError::Busy)?;
-        let memmap = self.allocator.memmap.seen(&operation);
+        let memmap = operation.seen();
         let (pfns, placement) = check_remove(memmap, range)?;
         let before = self.allocator.frames.system_pages();
 
@@ -141,7 +141,7 @@ impl<M: Machine> Operations<M> {
 
 /// The frames of a range, if it can be removed, and the placement of its memmap.
 fn check_remove<M: Machine>(
-    memmap: Seen<'_, M>,
+    memmap: Whole<'_, M>,
     range: PhysRange,
 ) -> Result<(PfnRange, Placement), RemoveError> {
     let checked = check_removable(memmap, range)?;
@@ -156,17 +156,17 @@ fn check_remove<M: Machine>(
 
 /// Hides the sections of `pfns`, the last one first; [`come_back`] shows them, the first one first: a look-up reads
 /// the record of a block's first section, and so finds the whole block or none.
-pub(super) fn leave<M: Machine>(memmap: Seen<'_, M>, pfns: PfnRange) {
+pub(super) fn leave<M: Machine>(memmap: Whole<'_, M>, pfns: PfnRange) {
     sections_of::<M>(pfns)
         .rev()
         .for_each(|number| set_state(memmap, number, SectionState::Leaving));
 }
 
-pub(super) fn come_back<M: Machine>(memmap: Seen<'_, M>, pfns: PfnRange) {
+pub(super) fn come_back<M: Machine>(memmap: Whole<'_, M>, pfns: PfnRange) {
     sections_of::<M>(pfns).for_each(|number| set_state(memmap, number, SectionState::Present));
 }
 
-fn set_state<M: Machine>(memmap: Seen<'_, M>, number: u64, state: SectionState) {
+fn set_state<M: Machine>(memmap: Whole<'_, M>, number: u64, state: SectionState) {
     let word = memmap.sections().word(memmap.machine(), number).with_state(state);
     memmap.sections().set_word(memmap.machine(), number, word);
 }
@@ -177,24 +177,20 @@ fn set_state<M: Machine>(memmap: Seen<'_, M>, number: u64, state: SectionState) 
 /// The linear map goes first, since it can be mapped again while the descriptors still exist.
 fn unmap_range<M: Machine>(
     allocator: &Allocator<M>,
-    memmap: Seen<'_, M>,
+    memmap: Whole<'_, M>,
     range: PhysRange,
     pfns: PfnRange,
     placement: Placement,
 ) -> Result<u128, RemoveError> {
     let backing =
         (placement == Placement::Boot).then(|| Populate::of(allocator, memmap).link_backing(pfns));
-    let mut gather = allocator.gather();
-    let stays = allocator.memmap.machine().linear_map_is_complete();
-    let linear = if stays {
-        Ok(())
-    } else {
-        allocator.memmap.windows().unmap(allocator.memmap.windows().linear_virt(range), &mut gather)
-    };
-    let gone = if linear.is_ok() { allocator.forget_blocks(memmap, range) } else { 0 };
-    let unmapped = linear.and_then(|()| {
-        allocator.memmap.windows().unmap(allocator.memmap.windows().memmap_virt(pfns), &mut gather)
-    });
+    let mut gather = allocator.gather(memmap);
+    let stays = memmap.machine().linear_map_is_complete();
+    let linear =
+        if stays { Ok(()) } else { memmap.unmap(memmap.windows().linear_virt(range), &mut gather) };
+    let gone = if linear.is_ok() { allocator.forget_blocks(*memmap, range) } else { 0 };
+    let unmapped =
+        linear.and_then(|()| memmap.unmap(memmap.windows().memmap_virt(pfns), &mut gather));
     let Err(error) = gather.conclude(unmapped) else {
         backing
             .into_iter()
@@ -214,9 +210,9 @@ fn unmap_range<M: Machine>(
         None => Ok(()),
     };
     if mapped.is_ok() && linear.is_ok() {
-        allocator.remember_blocks(memmap, range);
+        allocator.remember_blocks(*memmap, range);
         if !stays {
-            mapped = allocator.map(&allocator.memmap.windows().linear_mapping(range));
+            mapped = allocator.map(memmap, &memmap.windows().linear_mapping(range));
         }
     }
     match mapped {
@@ -228,7 +224,7 @@ fn unmap_range<M: Machine>(
 
 /// Whether `range` could be removed if its blocks were offline, and the placement of its memmap.
 pub(crate) fn check_removable<M: Machine>(
-    memmap: Seen<'_, M>,
+    memmap: Whole<'_, M>,
     range: PhysRange,
 ) -> Result<(PfnRange, Placement), RemoveError> {
     let size = memmap.block_size().bytes();
@@ -250,17 +246,17 @@ pub(crate) fn check_removable<M: Machine>(
 }
 
 /// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
-fn check_leaves<M: Machine>(memmap: Seen<'_, M>, range: VirtRange) -> Result<(), RemoveError> {
+fn check_leaves<M: Machine>(memmap: Whole<'_, M>, range: VirtRange) -> Result<(), RemoveError> {
     let mapper = memmap.mapper();
     let last = range.end().add(1_u64.wrapping_neg());
     let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
-    let whole = mapped && memmap.windows().cut_leaf(range).is_none();
+    let whole = mapped && memmap.cut_leaf(range).is_none();
     if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
 }
 
 /// Whether a block can be removed with `pfns`, and the placement of its memmap.
 fn check_block<M: Machine>(
-    memmap: Seen<'_, M>,
+    memmap: Whole<'_, M>,
     id: BlockId,
     pfns: PfnRange,
 ) -> Result<Placement, RemoveError> {

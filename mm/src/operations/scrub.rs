@@ -71,13 +71,13 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::scrub`](crate::Mm::scrub).
     pub(crate) fn scrub(&self, id: BlockId, budget: u64) -> Result<Scrubbed, ScrubError> {
         let operation = self.allocator.operation().ok_or(ScrubError::Busy)?;
-        let memmap = self.allocator.memmap.seen(&operation);
+        let memmap = operation.seen();
         let block = memmap.describe_block(id).ok_or(ScrubError::NoSuchBlock(id))?;
         match block {
             Block { state: BlockState::Online(_), .. } => Err(ScrubError::NotOffline(id)),
             Block { boot: true, .. } => Err(ScrubError::BootMemory(id)),
             Block { poisoned: true, .. } => Err(ScrubError::Poisoned(id)),
-            _ => Ok(Scrub::of(memmap, block).up_to(budget)),
+            _ => Ok(Scrub::of(*memmap, block).up_to(budget)),
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::memmap::section::{
     MAX_SECTIONS, NODE_BYTES, NODE_SECTIONS, Section, SectionState, SectionWord, record_pfns,
     section_of, section_pfns, sections_touched,
 };
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::boot::{
     BootError, BootMemory, EarlyFrames, EarlyTables, RESERVE_SHARE, inner, whole_pages,
@@ -51,7 +51,7 @@ impl<M: Machine> Operations<M> {
     ) -> Result<(), BootError> {
         // The holder of the turn boots the manager, or has booted it.
         let operation = self.allocator.operation().ok_or(BootError::AlreadyBooted)?;
-        let memmap = self.allocator.memmap.seen(&operation);
+        let memmap = operation.seen();
         Boot { allocator: &self.allocator, memmap }.run(memory, early)
     }
 }
@@ -59,7 +59,7 @@ impl<M: Machine> Operations<M> {
 /// A boot under way.
 struct Boot<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: Seen<'m, M>,
+    memmap: Whole<'m, M>,
 }
 
 impl<M: Machine> Boot<'_, M> {
@@ -74,9 +74,9 @@ impl<M: Machine> Boot<'_, M> {
         let node =
             memory.ram.iter().map(|&(_, node)| node).find(|&node| !self.allocator.nodes.has(node));
         node.map_or(Ok(()), |node| Err(BootError::NoSuchNode(node)))?;
-        check_windows(&self.memmap, memory.window)?;
+        check_windows(self.memmap, memory.window)?;
         let first = memory.ram.first().map(|&(range, _)| range);
-        pin_root_entries(&self.memmap, first, early)?;
+        pin_root_entries(self.memmap, first, early)?;
 
         self.take_reserve(memory, early);
         // All memmaps first: a section's record may lie in the memmap of any other section.
@@ -293,7 +293,7 @@ impl<M: Machine> Boot<'_, M> {
             let Some((section, mut zone)) = self.boot_extent(pfn, order) else {
                 continue;
             };
-            FreeLists::of(self.memmap).merge(&mut zone, section, pfn, order);
+            FreeLists::of(*self.memmap).merge(&mut zone, section, pfn, order);
             self.count_managed(&mut zone, section, order, order.pages());
         }
     }

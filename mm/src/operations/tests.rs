@@ -51,9 +51,9 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
 }
 
 fn unmap(bench: &Bench<Tiny>, virt: VirtAddr, len: u64) {
-    let mut gather = bench.mm.allocator().gather();
+    let mut gather = bench.mm.allocator().gather(bench.mm.allocator().memmap.alone());
     let range = VirtRange::new(virt, len).unwrap();
-    bench.mm.allocator().memmap.mapper().unmap(range, &mut gather).unwrap();
+    bench.mm.allocator().memmap.alone().mapper().unmap(range, &mut gather).unwrap();
     gather.flush().unwrap();
 }
 
@@ -64,6 +64,7 @@ fn map(bench: &Bench<Tiny>, virt: VirtAddr, phys: u64, len: u64) {
         .mm
         .allocator()
         .memmap
+        .alone()
         .mapper()
         .map(&mapping, &bench.mm.allocator().table_frames())
         .unwrap();

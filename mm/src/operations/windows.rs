@@ -3,14 +3,14 @@
 use crate::addr::{PhysAddr, PhysRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
+use crate::memmap::whole::Whole;
 use crate::operations::boot::{BootError, EarlyFrames, inner};
 use crate::operations::pin::{PinError, pin};
 use crate::paging::Mapper;
 
 /// Creates the tables of the root entries that address spaces share.
 pub(super) fn pin_root_entries<M: Machine>(
-    memmap: &Memmap<M>,
+    memmap: Whole<'_, M>,
     ram: Option<PhysRange>,
     early: &mut dyn EarlyFrames,
 ) -> Result<(), BootError> {
@@ -26,7 +26,7 @@ pub(super) fn pin_root_entries<M: Machine>(
 /// Checks that the two windows of virtual addresses are disjoint, and that the part of them where memory of
 /// `windows` may be added is free; or, if the linear map is complete, that it maps that memory.
 pub(super) fn check_windows<M: Machine>(
-    memmap: &Memmap<M>,
+    memmap: Whole<'_, M>,
     windows: &[PhysRange],
 ) -> Result<(), BootError> {
     let (linear, vmemmap) = (memmap.machine().linear_base(), memmap.machine().vmemmap_base());
@@ -45,7 +45,7 @@ pub(super) fn check_windows<M: Machine>(
 }
 
 /// Checks one window, whose memory may share sections with RAM that is mapped.
-fn check_window<M: Machine>(memmap: &Memmap<M>, window: PhysRange) -> Result<(), BootError> {
+fn check_window<M: Machine>(memmap: Whole<'_, M>, window: PhysRange) -> Result<(), BootError> {
     let machine = memmap.machine();
     let mut wrong = None;
     memmap.mapper().visit(memmap.windows().linear_virt(window), &mut |leaf| {

@@ -17,7 +17,8 @@ use core::sync::atomic::Ordering;
 impl<S: Shape> Mm<FakeMachine<S>> {
     /// The page tables.
     pub fn tables(&self) -> &<FakeMachine<S> as Machine>::Mapper {
-        self.allocator().memmap.mapper()
+        // SAFETY: the tables of the fake machine are for tests, which know what they break.
+        unsafe { self.machine().mapper() }
     }
 
     /// Has the machine know the lock that keeps handlers out of a conversion.
@@ -95,9 +96,9 @@ impl<S: Shape> Mm<FakeMachine<S>> {
     /// As [`Mm::private`].
     pub fn set_private(&self, pfn: Pfn, word: u64) -> Result<(), FreeError> {
         self.allocator().order_of(pfn, is_users)?;
-        let guard = self.allocator().memmap.read(pfn);
-        self.allocator().memmap.seen(&guard).page(pfn).payload()[PRIVATE]
-            .store(word, Ordering::Release);
+        let look_up = self.allocator().memmap.read(pfn);
+        let here = look_up.here().ok_or(FreeError::NotOnline(pfn))?;
+        here.page().payload()[PRIVATE].store(word, Ordering::Release);
         Ok(())
     }
 }

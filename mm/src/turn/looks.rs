@@ -10,9 +10,9 @@
 //! The crate does not know threads, so it cannot know whether a look comes from inside an operation or from another
 //! CPU. Two rules make that unnecessary:
 //!
-//! 1. *No code outside the manager is called while the gate is held*, by a look or by an operation. A look returns its
-//!    [`Look`] before it calls the closure of `dump` or `snapshot`, or [`pinned`](crate::MovableOps::pinned); an
-//!    operation opens the gate around each call of a listener and of an owner of pages ([`Looks::call`]). So whatever
+//! 1. *No code outside the manager is called while the gate is held*, by a look or by an operation. A look drops its
+//!    [`Look`](super::Look) before it calls the closure of `dump` or `snapshot`, or
+//!    [`pinned`](crate::MovableOps::pinned); an operation opens the gate around each call of a listener and of an owner of pages ([`Looks::call`]). So whatever
 //!    that code does, there is no look under way and no shut gate below it on its own stack: a look or an operation
 //!    that it begins waits for others only, never for itself.
 //! 2. *Each waits for a bounded part of the other.* An operation that arrives raises a bit; a look that arrives later
@@ -37,10 +37,6 @@
 //! look waits for one stretch of one operation, whose length the operation's range bounds. Each poll of these waits
 //! serves flushes ([`wait`]): the operation that a look waits for may be in one.
 
-// UNSAFETY: vouches for the sections that a look keeps.
-#![expect(unsafe_code)]
-
-use crate::memmap::keeps::Keeps;
 use crate::wait;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -69,9 +65,9 @@ pub(crate) struct Looks {
     calling: AtomicBool,
 }
 
-/// A look under way, during which no code outside the manager is called.
+/// A look that has passed the gate, until it is dropped. No code outside the manager is called meanwhile.
 #[must_use = "operations are held off only while the look lives"]
-pub(crate) struct Look<'l>(&'l Looks);
+pub(super) struct Passed<'l>(&'l Looks);
 
 /// A call of code outside the manager.
 struct Call<'l, W: Fn()>(&'l Looks, &'l W);
@@ -88,7 +84,7 @@ impl Looks {
     }
 
     /// Begins a look. Waits with `relax` while an operation makes changes.
-    pub(crate) fn enter(&self, relax: &impl Fn()) -> Look<'_> {
+    pub(super) fn enter(&self, relax: &impl Fn()) -> Passed<'_> {
         let gate = |arrived: u64| arrived & (SHUT | PHASE);
         // Acquire: partner of the Release in `open`; the operation's changes are visible.
         let found = gate(self.arrived.fetch_add(ONE, Ordering::Acquire));
@@ -96,7 +92,7 @@ impl Looks {
             // This wait ends with `lower`, at the end of the operation's stretch.
             wait::until(relax, || gate(self.arrived.load(Ordering::Acquire)) != found);
         }
-        Look(self)
+        Passed(self)
     }
 
     /// Shuts the gate and waits for the looks under way, for at most `turns` polls with `relax`; returns `false`,
@@ -106,7 +102,7 @@ impl Looks {
         self.phase.store(phase.wrapping_add(1), Ordering::Relaxed);
         let shut = SHUT | phase & PHASE;
         let before = self.arrived.fetch_add(shut, Ordering::Relaxed) & !(SHUT | PHASE);
-        // Acquire: partner of the Release in `Look::drop`; those looks have finished reading.
+        // Acquire: partner of the Release in `Passed::drop`; those looks have finished reading.
         let alone = wait::within(turns, relax, || self.left.load(Ordering::Acquire) == before);
         if alone {
             self.alone.store(true, Ordering::Relaxed);
@@ -154,12 +150,7 @@ impl Looks {
     }
 }
 
-// SAFETY: the gate is shut while an operation changes the section map, the memmap or the page tables, and a look
-// waits for that; when an operation calls out, none of these is half changed, and none is changed until the look has
-// ended.
-unsafe impl Keeps for Look<'_> {}
-
-impl Drop for Look<'_> {
+impl Drop for Passed<'_> {
     fn drop(&mut self) {
         // Release: partner of the Acquire in `shut`.
         self.0.left.fetch_add(ONE, Ordering::Release);

@@ -1,16 +1,18 @@
 //! The turn: one operation runs at a time. Below the allocator, since compaction and the quarantine of a
 //! bad page are operations, too.
 
-// UNSAFETY: vouches for the sections that the turn keeps.
+// UNSAFETY: vouches for the sections that the turn, operations and looks keep.
 #![expect(unsafe_code)]
 
 pub(crate) mod looks;
 
-use self::looks::{Looks, PATIENCE};
+use self::looks::{Looks, PATIENCE, Passed};
+use crate::machine::Machine;
+use crate::memmap::Memmap;
 use crate::memmap::block::BlockId;
-use crate::memmap::keeps::Keeps;
+use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::wait;
-
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::{Mutex, MutexGuard};
 
@@ -71,19 +73,51 @@ impl Offlining {
 
 /// An operation under way: the only one, and without looks except while it calls code outside the manager.
 #[must_use = "the operation is over when this is dropped"]
-pub(crate) struct Operation<'m> {
+pub(crate) struct Operation<'m, M: Machine> {
+    memmap: &'m Memmap<M>,
     looks: &'m Looks,
     _turn: MutexGuard<'m, ()>,
 }
 
-// SAFETY: only operations unmap memory and move memmaps, one at a time; this one hides a section before it changes
-// it.
-unsafe impl Keeps for Operation<'_> {}
+/// The turn of an operation that has not begun: no other begins. Looks may be under way.
+pub(crate) struct Taken<'m, M: Machine> {
+    memmap: &'m Memmap<M>,
+    turn: MutexGuard<'m, ()>,
+}
 
-// SAFETY: the holder of the turn keeps every operation from running.
-unsafe impl Keeps for MutexGuard<'_, ()> {}
+/// A look under way, during which no code outside the manager is called.
+#[must_use = "operations are held off only while the look lives"]
+pub(crate) struct Look<'m, M: Machine> {
+    memmap: &'m Memmap<M>,
+    _passed: Passed<'m>,
+}
 
-impl Operation<'_> {
+impl<M: Machine> Taken<'_, M> {
+    /// The memmap, which no operation changes.
+    pub(crate) const fn seen(&self) -> Seen<'_, M> {
+        // SAFETY: the holder of the turn keeps every operation from running, and only operations unmap memory.
+        unsafe { Seen::vouched(self.memmap) }
+    }
+}
+
+impl<M: Machine> Look<'_, M> {
+    /// The memmap and the page tables, which no operation changes.
+    pub(crate) const fn seen(&self) -> Whole<'_, M> {
+        // SAFETY: the gate is shut while an operation changes the section map, the memmap or the page tables, and a
+        // look waits for that; when an operation calls out, none of these is half changed, and none is changed until
+        // the look has ended.
+        unsafe { Whole::vouched(self.memmap) }
+    }
+}
+
+impl<M: Machine> Operation<'_, M> {
+    /// The memmap and the page tables, which only this operation changes.
+    pub(crate) const fn seen(&self) -> Whole<'_, M> {
+        // SAFETY: only operations unmap memory and move memmaps, one at a time; this one hides a section before it
+        // changes it.
+        unsafe { Whole::vouched(self.memmap) }
+    }
+
     /// Opens the gate to looks, until the end of the operation: it makes no more changes.
     pub(crate) fn settle(&self) {
         self.looks.open();
@@ -96,7 +130,7 @@ impl Operation<'_> {
     }
 }
 
-impl Drop for Operation<'_> {
+impl<M: Machine> Drop for Operation<'_, M> {
     fn drop(&mut self) {
         // Before the turn ends, so that the next operation finds the gate open.
         self.looks.open();
@@ -119,7 +153,7 @@ impl Turn {
     }
 
     /// Takes the turn to run an operation, unless another is under way or a block is going offline. Does not wait.
-    pub(crate) fn take(&self) -> Option<MutexGuard<'_, ()>> {
+    fn take(&self) -> Option<MutexGuard<'_, ()>> {
         self.taken.try_lock().filter(|_| self.offlining.get().is_none())
     }
 
@@ -127,38 +161,88 @@ impl Turn {
     pub(crate) fn is_taken(&self) -> bool {
         self.taken.is_locked() || self.offlining.get().is_some()
     }
+}
 
-    /// Begins an operation, unless another is under way. Waits with `relax` for looks to end.
-    pub(crate) fn operation(&self, relax: &impl Fn()) -> Option<Operation<'_>> {
-        self.begin(self.take()?, relax).ok()
+/// The turn of a manager, with its memmap, whose machine provides the waits.
+pub(crate) struct Waits<'m, M: Machine> {
+    memmap: &'m Memmap<M>,
+    turn: &'m Turn,
+}
+
+impl<'m, M: Machine> Waits<'m, M> {
+    /// The turn of the manager of `memmap`.
+    ///
+    /// # Safety
+    ///
+    /// No operation changes `memmap`, or its page tables, unless it has `turn`.
+    pub(crate) const unsafe fn new(memmap: &'m Memmap<M>, turn: &'m Turn) -> Self {
+        Self { memmap, turn }
+    }
+
+    /// Takes the turn to run an operation, unless another is under way or a block is going offline. Does not wait.
+    pub(crate) fn take(&self) -> Option<Taken<'m, M>> {
+        self.check_caller();
+        let turn = self.memmap.machine().allows_operation().then(|| self.turn.take())??;
+        Some(Taken { memmap: self.memmap, turn })
+    }
+
+    /// Begins an operation, unless another is under way. Waits for looks to end.
+    pub(crate) fn operation(&self) -> Option<Operation<'m, M>> {
+        self.begin(self.take()?).ok()
     }
 
     /// As [`operation`](Self::operation), also between the steps of an offline: for operations that neither empty a
     /// range nor call code outside the manager, since that code might step that offline.
-    pub(crate) fn moment(&self, relax: &impl Fn()) -> Option<Operation<'_>> {
-        self.begin(self.taken.try_lock()?, relax).ok()
+    pub(crate) fn moment(&self) -> Option<Operation<'m, M>> {
+        self.check_caller();
+        let allowed = self.memmap.machine().allows_operation();
+        let turn = allowed.then(|| self.turn.taken.try_lock())??;
+        self.begin(Taken { memmap: self.memmap, turn }).ok()
     }
 
     /// Begins an operation; the caller has the turn, which is released if a look does not end.
-    pub(crate) fn begin<'m>(
-        &'m self,
-        turn: MutexGuard<'m, ()>,
-        relax: &impl Fn(),
-    ) -> Result<Operation<'m>, MutexGuard<'m, ()>> {
-        if self.looks.shut(PATIENCE, relax) {
-            return Ok(Operation { looks: &self.looks, _turn: turn });
+    pub(crate) fn begin(&self, taken: Taken<'m, M>) -> Result<Operation<'m, M>, Taken<'m, M>> {
+        if self.turn.looks.shut(PATIENCE, &self.memmap.relax()) {
+            return Ok(self.operation_with(taken.turn));
         }
         log::error!("a look at memory does not end: its CPU stopped in it");
-        Err(turn)
+        Err(taken)
     }
 
     /// Continues the offline under way. The turn is free except for moments: every other operation is refused.
     ///
     /// If a look does not end, the offline continues beside it: nothing that it changes is unmapped or freed.
-    pub(crate) fn resume(&self, relax: &impl Fn()) -> Operation<'_> {
+    pub(crate) fn resume(&self) -> Operation<'m, M> {
+        self.check_caller();
+        let relax = self.memmap.relax();
         // This wait ends with the moment of another CPU.
-        let turn = wait::until_found(relax, || self.taken.try_lock());
-        self.looks.shut(PATIENCE, relax);
-        Operation { looks: &self.looks, _turn: turn }
+        let turn = wait::until_found(&relax, || self.turn.taken.try_lock());
+        self.turn.looks.shut(PATIENCE, &relax);
+        self.operation_with(turn)
+    }
+
+    fn operation_with(&self, turn: MutexGuard<'m, ()>) -> Operation<'m, M> {
+        Operation { memmap: self.memmap, looks: &self.turn.looks, _turn: turn }
+    }
+
+    /// Begins a look. Waits while an operation makes changes.
+    pub(crate) fn look(&self) -> Look<'m, M> {
+        self.check_caller();
+        let passed = self.turn.looks.enter(&self.memmap.relax());
+        Look { memmap: self.memmap, _passed: passed }
+    }
+
+    /// See [`Looks::call`].
+    pub(crate) fn call<R>(&self, outside: impl FnOnce() -> R) -> R {
+        self.turn.looks.call(&self.memmap.relax(), outside)
+    }
+
+    /// Reports, in debug builds, that a handler begins an operation or a look: those wait for code that the handler
+    /// may interrupt.
+    fn check_caller(&self) {
+        debug_assert!(
+            !self.memmap.machine().in_handler(),
+            "a handler begins a memory operation or a look: hotmem::machine says what it may call"
+        );
     }
 }

@@ -12,7 +12,6 @@ use crate::alloc::list::List;
 use crate::explore;
 use crate::machine::{DESCRIPTORS, Tiny, memmap};
 use crate::memmap::Memmap;
-use crate::memmap::keeps::Keeps;
 use crate::memmap::seen::Seen;
 use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Mutex, MutexGuard};
@@ -31,9 +30,6 @@ struct Cache {
     list: List,
     is_used: bool,
 }
-
-// SAFETY: the holder of a cache's lock accesses the pages in it, and its own: none of them is removed before it unlocks.
-unsafe impl Keeps for Cache {}
 
 struct Zone {
     free: Vec<Pfn>,
@@ -81,6 +77,13 @@ impl Pages {
         self.caches[cpu].lock().unwrap()
     }
 
+    /// The memmap, while a cache is locked.
+    fn seen(&self, _cache: &MutexGuard<'_, Cache>) -> Seen<'_, Tiny> {
+        // SAFETY: the caller holds the lock until it returns, and accesses the pages in the cache, and its own: none of
+        // them is removed before it unlocks.
+        unsafe { Seen::vouched(&self.memmap) }
+    }
+
     fn hold(&self, pfn: Pfn, held: bool) {
         self.held[pfn.get() as usize].with_mut(|word| {
             // SAFETY: loom reports an error unless the user before has freed it.
@@ -96,8 +99,7 @@ impl Pages {
             self.closing.note_used(cpu);
             cache.is_used = true;
         }
-        // SAFETY: the cache is locked until this returns.
-        let memmap = unsafe { Seen::vouched(&self.memmap) };
+        let memmap = self.seen(&cache);
         let cached = cache.list.pop(memmap);
         let pfn = cached.or_else(|| {
             self.refill(memmap, &mut cache.list);
@@ -122,8 +124,8 @@ impl Pages {
         let is_open = !self.closing.is_closed(pfn, Order::ZERO);
         if is_open {
             self.hold(pfn, false);
-            // SAFETY: the cache is locked until this returns.
-            cache.list.push(unsafe { Seen::vouched(&self.memmap) }, pfn);
+            let memmap = self.seen(&cache);
+            cache.list.push(memmap, pfn);
         }
         is_open
     }
@@ -139,7 +141,7 @@ impl Pages {
     fn drain(&self, cpu: usize) {
         let mut cache = self.cache(cpu);
         let taken = cache.list.take();
-        let memmap = self.memmap.seen(&*cache);
+        let memmap = self.seen(&cache);
         let mut zone = self.zone.lock().unwrap();
         taken.iter(memmap).for_each(|pfn| zone.give(pfn));
     }
@@ -150,7 +152,7 @@ impl Pages {
         let mut pfns = Vec::new();
         for cpu in 0..CPUS {
             let cache = self.cache(cpu);
-            let memmap = self.memmap.seen(&*cache);
+            let memmap = self.seen(&cache);
             for cold in [false, true] {
                 assert!(cache.list.visit(memmap, class, cold, &mut |pfn| pfns.push(pfn)));
             }

@@ -2,8 +2,6 @@
 
 #[path = "../../src/memmap/home.rs"]
 pub(crate) mod home;
-#[path = "../../src/memmap/keeps.rs"]
-pub(crate) mod keeps;
 #[path = "../../src/memmap/page.rs"]
 pub(crate) mod page;
 #[path = "../../src/memmap/placement.rs"]

@@ -8,9 +8,9 @@ use crate::explore;
 use crate::lock::relax;
 use crate::machine::{Tiny, memmap};
 use crate::memmap::Memmap;
-use crate::memmap::keeps::Keeps;
 use crate::memmap::readers::ReadGuard;
 use crate::memmap::section::{SectionState, SectionWord};
+use crate::memmap::seen::Seen;
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
 
@@ -32,12 +32,6 @@ fn word(state: SectionState, record: Pfn) -> SectionWord {
     SectionWord::new(state, false, record)
 }
 
-/// The operation under way, the only one.
-struct Operation;
-
-// SAFETY: as the manager's: it hides what it unmaps, and waits for the readers.
-unsafe impl Keeps for Operation {}
-
 impl Memmap<Tiny> {
     fn show(&self, number: u64, state: SectionState, record: Pfn) {
         self.sections.set_word(&self.machine, number, word(state, record));
@@ -53,7 +47,9 @@ impl Memmap<Tiny> {
     fn describe(&self, number: u64, record: Pfn) {
         // The record of a section that the map does not show.
         let hidden = word(SectionState::Present, record);
-        self.seen(&Operation).hidden_section(number, hidden).record().set_group(group_of(record));
+        // SAFETY: this is the only operation: it hides what it unmaps, and waits for the readers.
+        let memmap = unsafe { Seen::vouched(self) };
+        memmap.hidden_section(number, hidden).record().set_group(group_of(record));
     }
 
     /// As a removal does; whether no reader stayed.
@@ -81,8 +77,10 @@ impl Memmap<Tiny> {
     }
 
     /// A look-up: reads the record of a section, if that is there.
-    fn look(&self, look_up: &ReadGuard<'_>, number: u64) {
-        let Some(section) = self.seen(look_up).section(number) else { return };
+    fn look(&self, _look_up: &ReadGuard<'_>, number: u64) {
+        // SAFETY: a read guard for the section is borrowed.
+        let memmap = unsafe { Seen::vouched(self) };
+        let Some(section) = memmap.section(number) else { return };
         let (record, group) = (section.word().record(), section.group_head());
         // It is used until now.
         self.machine.touch(record);

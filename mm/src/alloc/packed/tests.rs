@@ -131,7 +131,7 @@ fn a_table_from_before_the_manager_stays_where_it_is() {
     let before = (held(&bench), bench.snapshot());
     let machine = bench.mm.machine();
     let mut boot = None;
-    bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| {
+    bench.mm.allocator().memmap.alone().mapper().visit_tables(&mut |table| {
         boot = boot.or((table.bytes == 4096).then_some(table.frame));
     });
     let boot = boot.unwrap();

@@ -133,9 +133,7 @@ fn mover_of(holder: &Holder<Tiny>) -> MoverId {
 }
 
 fn with_page(bench: &Bench<Tiny>, pfn: Pfn, change: impl FnOnce(&crate::memmap::page::Page)) {
-    let memmap = &bench.mm.allocator().memmap;
-    let guard = memmap.read(pfn);
-    change(memmap.seen(&guard).section_at(pfn).unwrap().page(pfn));
+    change(bench.mm.allocator().memmap.read(pfn).here().unwrap().page());
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl<M: Machine> Counts<'_, M> {
         let Some(cache) = self.allocator.caches.lock(cpu) else { return Ok(false) };
         let Some((kind, class, list)) = cache.all().nth(index) else { return Ok(false) };
         let (node, mut result) = (cache.node(), Ok(()));
-        let whole = list.visit(self.memmap, class, cold, &mut |pfn| {
+        let whole = list.visit(*self.memmap, class, cold, &mut |pfn| {
             result = result.and_then(|()| self.check_cached_extent(pfn, node, kind, class));
         });
         result?;

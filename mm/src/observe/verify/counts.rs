@@ -9,9 +9,9 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, SectionState};
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::observe::View;
-use crate::turn::looks::Look;
+use crate::turn::Look;
 
 /// The sums over the blocks of a zone.
 struct Found {
@@ -34,12 +34,12 @@ struct Heads {
 /// Checks the counts of zones, nodes and blocks.
 pub(super) struct Counts<'m, M: Machine> {
     pub(super) allocator: &'m Allocator<M>,
-    pub(super) memmap: Seen<'m, M>,
+    pub(super) memmap: Whole<'m, M>,
 }
 
 impl<'m, M: Machine> Counts<'m, M> {
-    pub(super) fn of(allocator: &'m Allocator<M>, look: &'m Look<'_>) -> Self {
-        Self { allocator, memmap: allocator.memmap.seen(look) }
+    pub(super) fn of(allocator: &'m Allocator<M>, look: &'m Look<'_, M>) -> Self {
+        Self { allocator, memmap: look.seen() }
     }
 
     pub(super) fn check(&self) -> Result<(), Violation> {

@@ -8,9 +8,9 @@ use crate::machine::Machine;
 use crate::memmap::block::BlockState;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{NODE_BYTES, record_pfns};
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::paging::Mapper;
-use crate::turn::looks::Look;
+use crate::turn::Look;
 
 /// A multiset of pages, compared by a sum of hashes: two different ones are equal once in 2^64 times, and the
 /// comparison needs no memory.
@@ -43,12 +43,12 @@ fn mix(pfn: Pfn) -> u64 {
 /// Checks the frames of tables, nodes and memmaps.
 pub(super) struct HeldFrames<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: Seen<'m, M>,
+    memmap: Whole<'m, M>,
 }
 
 impl<'m, M: Machine> HeldFrames<'m, M> {
-    pub(super) fn of(allocator: &'m Allocator<M>, look: &'m Look<'_>) -> Self {
-        Self { allocator, memmap: allocator.memmap.seen(look) }
+    pub(super) fn of(allocator: &'m Allocator<M>, look: &'m Look<'_, M>) -> Self {
+        Self { allocator, memmap: look.seen() }
     }
 
     pub(super) fn check(&self) -> Result<(), Violation> {

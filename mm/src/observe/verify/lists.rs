@@ -49,7 +49,7 @@ impl<M: Machine> Counts<'_, M> {
         // If a CPU allocates it in between, it has no link any more.
         last.map_or(Ok(()), |last| self.check_home(last, (node, kind), order))?;
         let mut length = 0;
-        let lists = FreeLists::of(self.memmap);
+        let lists = FreeLists::of(*self.memmap);
         for pfn in lists.list_behind(&zone, order, *last).take(EXTENTS_PER_LOCK) {
             self.check_home(pfn, (node, kind), order)?;
             let back = lists.previous(pfn) == last.replace(pfn);

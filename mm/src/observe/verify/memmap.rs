@@ -7,16 +7,16 @@ use crate::memmap::block::Group;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{Section, SectionState};
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::paging::Mapper;
 
 /// Checks descriptors.
 pub(super) struct Descriptors<'m, M: Machine> {
-    memmap: Seen<'m, M>,
+    memmap: Whole<'m, M>,
 }
 
 impl<'m, M: Machine> Descriptors<'m, M> {
-    pub(super) const fn of(memmap: Seen<'m, M>) -> Self {
+    pub(super) const fn of(memmap: Whole<'m, M>) -> Self {
         Self { memmap }
     }
 

@@ -41,7 +41,7 @@ impl<M: Machine> View<'_, M> {
     /// See [`Mm::verify`](crate::Mm::verify).
     pub(crate) fn verify(&self) -> Result<(), Violation> {
         let look = &Waits::of(self.allocator).look();
-        Descriptors::of(self.allocator.memmap.seen(look)).check()?;
+        Descriptors::of(look.seen()).check()?;
         HeldFrames::of(self.allocator, look).check()?;
         Counts::of(self.allocator, look).check()?;
         let tables = Tables::of(self.allocator, look);

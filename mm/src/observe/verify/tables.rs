@@ -10,10 +10,10 @@ use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::SectionState;
 use crate::memmap::section::sections_touched;
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::observe::snapshot::{HALVES, visit_rest};
 use crate::paging::{Attr, Mapper, Translation};
-use crate::turn::looks::Look;
+use crate::turn::Look;
 
 /// Tables that are collected at a time.
 const TABLES: usize = 64;
@@ -49,12 +49,12 @@ impl Written {
 /// Checks the translations of the page tables.
 pub(super) struct Tables<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: Seen<'m, M>,
+    memmap: Whole<'m, M>,
 }
 
 impl<'m, M: Machine> Tables<'m, M> {
-    pub(super) fn of(allocator: &'m Allocator<M>, look: &'m Look<'_>) -> Self {
-        Self { allocator, memmap: allocator.memmap.seen(look) }
+    pub(super) fn of(allocator: &'m Allocator<M>, look: &'m Look<'_, M>) -> Self {
+        Self { allocator, memmap: look.seen() }
     }
 
     pub(super) fn check(&self) -> Result<(), Violation> {
@@ -82,7 +82,7 @@ impl<'m, M: Machine> Tables<'m, M> {
     /// Checks that need the mapper run after it has returned: it may hold a lock.
     fn check_leaves(&self, from: VirtAddr) -> Result<Option<VirtAddr>, Violation> {
         let (mut written, mut next, mut result) = (Written::default(), None, Ok(()));
-        visit_rest(&self.memmap, from, &mut |leaf| {
+        visit_rest(self.memmap, from, &mut |leaf| {
             if next.is_some() || result.is_err() {
                 return;
             }

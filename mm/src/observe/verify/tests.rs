@@ -82,15 +82,16 @@ fn map(bench: &Lab, virt: VirtAddr, phys: PhysAddr, len: u64, attr: Attr) {
         .mm
         .allocator()
         .memmap
+        .alone()
         .mapper()
         .map(&mapping, &bench.mm.allocator().table_frames())
         .unwrap();
 }
 
 fn unmap(bench: &Lab, virt: VirtAddr, len: u64) {
-    let mut gather = bench.mm.allocator().gather();
+    let mut gather = bench.mm.allocator().gather(bench.mm.allocator().memmap.alone());
     let gone = VirtRange::new(virt, len).unwrap();
-    bench.mm.allocator().memmap.mapper().unmap(gone, &mut gather).unwrap();
+    bench.mm.allocator().memmap.alone().mapper().unmap(gone, &mut gather).unwrap();
     gather.flush().unwrap();
 }
 
@@ -373,7 +374,7 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
 fn a_wrong_link_back_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
-    let listed: std::vec::Vec<_> = FreeLists::of(bench.mm.allocator().memmap.alone())
+    let listed: std::vec::Vec<_> = FreeLists::of(*bench.mm.allocator().memmap.alone())
         .list_behind(&zone, order(6), None)
         .collect();
     drop(zone);
@@ -390,9 +391,9 @@ fn a_wrong_link_back_is_named() {
 fn free_buddies_that_are_not_merged_are_named() {
     let bench = online(MIB, Placement::PerBlock);
     let mut zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
-    FreeLists::of(bench.mm.allocator().memmap.alone()).unlink(&mut zone, pfn(128), order(7));
-    FreeLists::of(bench.mm.allocator().memmap.alone()).insert_free(&mut zone, pfn(128), order(6));
-    FreeLists::of(bench.mm.allocator().memmap.alone()).insert_free(&mut zone, pfn(192), order(6));
+    FreeLists::of(*bench.mm.allocator().memmap.alone()).unlink(&mut zone, pfn(128), order(7));
+    FreeLists::of(*bench.mm.allocator().memmap.alone()).insert_free(&mut zone, pfn(128), order(6));
+    FreeLists::of(*bench.mm.allocator().memmap.alone()).insert_free(&mut zone, pfn(192), order(6));
     drop(zone);
     names(&bench, 4, "free buddies are merged");
 }

@@ -76,7 +76,7 @@ impl<M: Machine> Carveout<'_, M> {
         &self,
         node: NodeId,
         bytes: u64,
-        operation: &Operation<'_>,
+        operation: &Operation<'_, M>,
     ) -> Result<PhysRange, ContigError> {
         let block = self.memmap.block_size().bytes();
         if bytes == 0 || !bytes.is_multiple_of(block) {
@@ -156,9 +156,9 @@ impl<M: Machine> Carveout<'_, M> {
         for (done, id) in run(first, count).enumerate() {
             let area = Area { pfns: self.memmap.block_pfns(id), node, kind };
             let emptied: Result<Area, Stuck> =
-                Evacuation::begin(self.allocator, area).run(self.allocator, self.memmap);
+                Evacuation::begin(self.allocator, area).run(self.allocator, *self.memmap);
             match emptied {
-                Ok(area) => area.claim(self.allocator, self.memmap, Owner::Taken),
+                Ok(area) => area.claim(self.allocator, *self.memmap, Owner::Taken),
                 Err(_) => {
                     self.unclaim_run(first, done as u64, node, kind);
                     return Err(id);

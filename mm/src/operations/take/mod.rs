@@ -30,7 +30,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
 use crate::memmap::section::section_of;
-use crate::memmap::seen::Seen;
+use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::paging::{MapError, Translation, UnmapError};
 use crate::turn::Operation;
@@ -147,27 +147,26 @@ impl<M: Machine> Operations<M> {
 /// Takes blocks out of the linear map, and restores them.
 struct Carveout<'m, M: Machine> {
     allocator: &'m Allocator<M>,
-    memmap: Seen<'m, M>,
+    memmap: Whole<'m, M>,
 }
 
 impl<'m, M: Machine> Carveout<'m, M> {
-    fn of(allocator: &'m Allocator<M>, operation: &'m Operation<'_>) -> Self {
-        Self { allocator, memmap: allocator.memmap.seen(operation) }
+    fn of(allocator: &'m Allocator<M>, operation: &'m Operation<'_, M>) -> Self {
+        Self { allocator, memmap: operation.seen() }
     }
 
     /// Maps a block that was taken, in tables that were kept.
     fn map_taken(&self, id: BlockId) -> Result<(), MapError> {
         self.memmap.block_range(id).map_or(Ok(()), |range| {
-            self.allocator.map(&self.memmap.windows().linear_mapping(range))
+            self.allocator.map(self.memmap, &self.memmap.windows().linear_mapping(range))
         })
     }
 
     /// Unmaps a block that was mapped again, before that is visible.
     fn unmap_taken(&self, id: BlockId) {
         let Some(range) = self.memmap.block_range(id) else { return };
-        let mut gather = self.allocator.gather_keeping_tables();
-        let unmapped =
-            self.memmap.windows().unmap(self.memmap.windows().linear_virt(range), &mut gather);
+        let mut gather = self.allocator.gather_keeping_tables(self.memmap);
+        let unmapped = self.memmap.unmap(self.memmap.windows().linear_virt(range), &mut gather);
         if let Err(error) = gather.conclude(unmapped) {
             log::error!("{id} is taken and may still be reached: {error}");
         }
@@ -192,9 +191,9 @@ impl<'m, M: Machine> Carveout<'m, M> {
 
     /// The leaf of the linear map that extends past the block, if there is one.
     fn larger_leaf(&self, id: BlockId) -> Option<Translation> {
-        self.memmap.block_range(id).and_then(|range| {
-            self.memmap.windows().cut_leaf(self.memmap.windows().linear_virt(range))
-        })
+        self.memmap
+            .block_range(id)
+            .and_then(|range| self.memmap.cut_leaf(self.memmap.windows().linear_virt(range)))
     }
 
     /// Takes unused blocks out of the linear map, all of them or none; returns their number, or the block that could
@@ -228,9 +227,8 @@ impl<'m, M: Machine> Carveout<'m, M> {
         self.clear_pages(self.memmap.block_pfns(id));
         self.memmap.machine().clean(self.memmap.windows().linear_virt(range));
         self.mark_taken(id, true);
-        let mut gather = self.allocator.gather_keeping_tables();
-        let unmapped =
-            self.memmap.windows().unmap(self.memmap.windows().linear_virt(range), &mut gather);
+        let mut gather = self.allocator.gather_keeping_tables(self.memmap);
+        let unmapped = self.memmap.unmap(self.memmap.windows().linear_virt(range), &mut gather);
         gather.conclude(unmapped).inspect_err(|error| match error {
             UnmapError::NotFlushed(_) => self.map_back(id),
             _ => self.mark_taken(id, false),

@@ -93,7 +93,7 @@ fn a_flush_or_a_wait_with_a_lock_held_that_other_cpus_wait_for_fails_the_test() 
     let allocator = bench.mm.allocator();
     let linear = bench.mm.linear_virt(dimm);
     let flush = || {
-        let mut gather = allocator.gather_keeping_tables();
+        let mut gather = allocator.gather_keeping_tables(allocator.memmap.alone());
         gather.cleared(linear);
         gather.flush().unwrap();
     };
@@ -115,7 +115,7 @@ fn a_flush_of_anything_but_descriptors_with_look_ups_held_off_fails_the_test() {
     let (bench, dimm) = with_a_dimm();
     let allocator = bench.mm.allocator();
     let flush = |range: VirtRange| {
-        let mut gather = allocator.gather_keeping_tables();
+        let mut gather = allocator.gather_keeping_tables(allocator.memmap.alone());
         gather.cleared(range);
         gather.flush().unwrap();
     };

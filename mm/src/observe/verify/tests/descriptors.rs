@@ -120,7 +120,7 @@ fn a_cached_page_in_no_cache_is_named_and_one_in_a_closed_range() {
     let allocator = bench.mm.allocator();
     let class = Class::of::<FakeMachine<Tiny>>(Order::ZERO).unwrap();
     let mut cache = allocator.caches.lock(0).unwrap();
-    let lost = cache.list(ZoneKind::Movable, class).pop(allocator.memmap.alone());
+    let lost = cache.list(ZoneKind::Movable, class).pop(*allocator.memmap.alone());
     assert_eq!(lost, Some(page));
     drop(cache);
     names(&bench, 4, "cached pages of a zone");

@@ -19,7 +19,7 @@ fn going(bench: &Lab) -> OfflineOp<'_, FakeMachine<Tiny>> {
 /// The first page of the memmap of section `number`, and the address where it is mapped.
 fn memmap_of(bench: &Lab, number: u64) -> (VirtAddr, PhysAddr) {
     let virt = bench.mm.memmap_virt(section_pfns::<FakeMachine<Tiny>>(number)).start();
-    let leaf = bench.mm.allocator().memmap.mapper().translate(virt).unwrap();
+    let leaf = bench.mm.allocator().memmap.alone().mapper().translate(virt).unwrap();
     (virt, leaf.target(virt))
 }
 

@@ -23,7 +23,8 @@ fn a_memmap_leaf_over_four_blocks_is_named() {
 #[test]
 fn a_boot_memmap_in_pages_that_were_freed_is_named() {
     let bench = added(MIB, Placement::Boot);
-    let leaf = bench.mm.allocator().memmap.mapper().translate(memmap_at(&bench, 0)).unwrap();
+    let leaf =
+        bench.mm.allocator().memmap.alone().mapper().translate(memmap_at(&bench, 0)).unwrap();
     bench.mm.allocator().free_of(Pfn::new(leaf.phys.get() / PAGE), |_| true).unwrap();
     names(&bench, 5, "a boot memmap's pages are held");
 }
@@ -59,7 +60,7 @@ fn frame(at: PhysAddr, bytes: u64) -> TableFrame {
 fn map_by_tables_at(bench: &Lab, virt: VirtAddr, at: u64) {
     let phys = boot_page(bench);
     let mapping = Mapping { virt, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
-    bench.mm.allocator().memmap.mapper().map(&mapping, &AnyFrames(Cell::new(at))).unwrap();
+    bench.mm.allocator().memmap.alone().mapper().map(&mapping, &AnyFrames(Cell::new(at))).unwrap();
 }
 
 #[test]
@@ -86,15 +87,16 @@ fn an_empty_table_that_the_manager_made_is_named() {
         let bench = added(MIB, Placement::PerBlock);
         let (virt, phys) = (ELSEWHERE, boot_page(&bench));
         let mapping = Mapping { virt, phys, len: PAGE, attr: Attr::empty(), max_leaf: PAGE };
-        bench.mm.allocator().map(&mapping).unwrap();
+        bench.mm.allocator().map(bench.mm.allocator().memmap.alone(), &mapping).unwrap();
         bench.check();
         if clears {
-            let mut gather = bench.mm.allocator().gather_keeping_tables();
+            let mut gather =
+                bench.mm.allocator().gather_keeping_tables(bench.mm.allocator().memmap.alone());
             bench
                 .mm
                 .allocator()
                 .memmap
-                .windows()
+                .alone()
                 .unmap(VirtRange::new(virt, PAGE).unwrap(), &mut gather)
                 .unwrap();
             gather.flush().unwrap();
@@ -176,7 +178,13 @@ fn added_memory_that_is_mapped_elsewhere_is_named() {
 fn a_second_writable_mapping_of_a_table_is_named_and_a_read_only_one_is_not() {
     let bench = added(MIB, Placement::PerBlock);
     let mut tables = std::vec::Vec::new();
-    bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    bench
+        .mm
+        .allocator()
+        .memmap
+        .alone()
+        .mapper()
+        .visit_tables(&mut |table| tables.push(table.frame));
     for frame in tables {
         let page = frame.align_down(PAGE);
         map(&bench, ELSEWHERE, page, PAGE, Attr::empty());
@@ -231,7 +239,13 @@ fn a_hole_in_the_linear_map_is_named() {
 /// The pages that contain the manager's own tables and nodes; `Tables::check` must name them.
 fn own_pages(bench: &Lab) -> std::vec::Vec<PhysAddr> {
     let mut tables: std::vec::Vec<_> = bench.mm.allocator().memmap.sections().nodes().collect();
-    bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| tables.push(table.frame));
+    bench
+        .mm
+        .allocator()
+        .memmap
+        .alone()
+        .mapper()
+        .visit_tables(&mut |table| tables.push(table.frame));
     tables.retain(|&frame| bench.mm.allocator().table_frames().owns(frame));
     tables.iter().map(|frame| frame.align_down(PAGE)).collect()
 }
@@ -320,7 +334,7 @@ fn other_pages_for_tables_of_the_same_number_are_named() {
 fn a_table_whose_shared_page_does_not_count_it_is_named() {
     let bench = added(MIB, Placement::PerBlock);
     let mut piece = None;
-    bench.mm.allocator().memmap.mapper().visit_tables(&mut |table| {
+    bench.mm.allocator().memmap.alone().mapper().visit_tables(&mut |table| {
         if table.bytes < PAGE && bench.mm.allocator().table_frames().owns(table.frame) {
             piece = Some(table);
         }
@@ -424,16 +438,18 @@ fn a_leaf_that_begins_in_boot_memory_is_checked_to_its_end() {
             .mm
             .allocator()
             .memmap
+            .alone()
             .mapper()
             .map(&mapping, &bench.mm.allocator().spare_frames())
             .unwrap();
         let found = bench.mm.verify_machine().unwrap_err();
         assert_eq!((found.invariant, found.what), (6, named));
-        let mut gather = bench.mm.allocator().gather();
+        let mut gather = bench.mm.allocator().gather(bench.mm.allocator().memmap.alone());
         bench
             .mm
             .allocator()
             .memmap
+            .alone()
             .mapper()
             .unmap(VirtRange::new(ELSEWHERE, MIB).unwrap(), &mut gather)
             .unwrap();
