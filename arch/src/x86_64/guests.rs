@@ -3,10 +3,11 @@
 // UNSAFETY: turns virtualization on.
 #![expect(unsafe_code)]
 
+use super::board::linux::{self, Decimal};
 use super::svm::vcpu::{Vcpu, request_flush};
 use super::svm::{abilities, ask};
 use super::{X86_64, npt, payload};
-use crate::contract::{GuestSpace, Guests, NoGuests};
+use crate::contract::{Clock, GuestSpace, Guests, LinuxFiles, LinuxStart, NoGuests, NoLinux, Put};
 use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags, Msr};
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -47,6 +48,19 @@ impl Guests for X86_64 {
     /// The CPU keeps translations of guests while the host runs, and drops them at the next entry.
     fn drop_guest_translations(_space: &GuestSpace, _ranges: &[GuestRange]) {
         request_flush();
+    }
+
+    fn linux(
+        files: &LinuxFiles<'_>,
+        ram: GuestRange,
+        put: &mut Put<'_>,
+    ) -> Result<LinuxStart, NoLinux> {
+        let kernel = linux::Kernel::of(files.kernel)?;
+        // Nothing on the board tells the rate of the counter.
+        let rate = Decimal::new(Self::timestamp_hertz() / 1000);
+        let board = b"console=ttyS0 pci=off tsc=reliable tsc_early_khz=";
+        let command_line = [board.as_slice(), rate.digits(), b" ", files.command_line];
+        linux::place(&kernel, files.initrd, &command_line, ram.end().get(), put)
     }
 
     fn payload() -> &'static [u8] {

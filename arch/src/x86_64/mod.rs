@@ -5,6 +5,8 @@ pub mod layout;
 pub mod npt;
 pub mod pte;
 
+#[cfg(any(test, target_arch = "x86_64"))]
+mod board;
 #[cfg(target_arch = "x86_64")]
 mod clock;
 #[cfg(target_arch = "x86_64")]

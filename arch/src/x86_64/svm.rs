@@ -13,10 +13,16 @@
 //! registers of system calls (VMLOAD, VMSAVE), x87 and SSE registers (FXSAVE: the kernel uses none, but another guest
 //! may), debug registers and all model-specific registers (intercepted). A guest cannot change CR4, so that AVX, which
 //! FXSAVE does not save, and protection keys stay off.
+//!
+//! A Linux kernel changes CR4, debug registers, and those of system calls by itself; the addresses of its breakpoints are
+//! saved, too, and it is stopped if it sets a bit of CR4 that CPUID does not show it. Its devices are those of a
+//! [`Board`](super::board::Board), and [`emulate`] connects both.
 
 pub(crate) mod abilities;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod ask;
+#[cfg(target_arch = "x86_64")]
+mod emulate;
 #[cfg(target_arch = "x86_64")]
 mod enter;
 mod exit;

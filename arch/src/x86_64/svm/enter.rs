@@ -137,3 +137,40 @@ impl FloatingPoint {
         }
     }
 }
+
+/// The addresses of a guest's breakpoints, which neither an entry nor an exit switches (APM vol. 2 15.5.1). An exit clears
+/// DR7, so that they do not concern the host.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Breakpoints([u64; 4]);
+
+impl Breakpoints {
+    /// Loads the registers of this CPU.
+    pub(super) fn load(&self) {
+        let [first, second, third, fourth] = self.0;
+        // SAFETY: an address has an effect only while DR7 enables its breakpoint, and the kernel enables none.
+        unsafe {
+            asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}",
+                in(reg) first, in(reg) second, in(reg) third, in(reg) fourth,
+                options(nomem, nostack, preserves_flags));
+        }
+    }
+
+    /// Stores the registers of this CPU.
+    pub(super) fn store(&mut self) {
+        let Self([first, second, third, fourth]) = self;
+        // SAFETY: reading the registers changes nothing.
+        unsafe {
+            asm!(
+                "mov {}, dr0",
+                "mov {}, dr1",
+                "mov {}, dr2",
+                "mov {}, dr3",
+                out(reg) * first,
+                out(reg) * second,
+                out(reg) * third,
+                out(reg) * fourth,
+                options(nomem, nostack, preserves_flags)
+            );
+        }
+    }
+}

@@ -50,8 +50,22 @@ const VECTOR: u64 = 0xff;
 /// The field has an error code, in its upper half.
 const HAS_ERROR: u64 = 1 << 11;
 
-/// The event that makes an instruction invalid.
+/// Exceptions to inject: a debug exception, an invalid instruction, a general-protection exception and an alignment check
+/// without a selector.
+pub(crate) const DEBUG: u64 = VALID | EXCEPTION | 1;
 pub(crate) const INVALID_OPCODE: u64 = VALID | EXCEPTION | 6;
+pub(crate) const GENERAL_PROTECTION: u64 = VALID | HAS_ERROR | EXCEPTION | 13;
+pub(crate) const ALIGNMENT: u64 = VALID | HAS_ERROR | EXCEPTION | 17;
+
+/// The event that delivers an interrupt.
+pub(crate) const fn interrupt(vector: u8) -> u64 {
+    VALID | vector as u64
+}
+
+/// The vector of the interrupt that was being delivered, by [`Exit::event`].
+pub(crate) const fn interrupted_vector(event: u64) -> Option<u8> {
+    if event & (VALID | TYPE) == VALID { Some(event as u8) } else { None }
+}
 
 const MACHINE_CHECK: u64 = 0x52;
 const INTR: u64 = 0x60;

@@ -5,12 +5,16 @@
 
 use super::abilities::Abilities;
 use super::ask;
-use super::enter::{FloatingPoint, Registers, enter, take_machine_check};
+use super::emulate::Guest;
+use super::enter::{Breakpoints, FloatingPoint, Registers, enter, take_machine_check};
 use super::exit::{self, Cause, Exit};
 use super::flush::{self, Entry};
 use super::vmcb::{VMCB_BYTES, Vmcb};
-use crate::contract::{self, Cpu, GuestCall, GuestExit, GuestSpace, StateMemory};
+use crate::contract::{
+    self, Clock, Cpu, GuestCall, GuestExit, GuestSpace, LinuxStart, StateMemory,
+};
 use crate::x86_64::X86_64;
+use crate::x86_64::board::{Board, linux, registers};
 use ::x86_64::registers::model_specific::Msr;
 use core::fmt;
 use core::ptr::NonNull;
@@ -22,13 +26,14 @@ const HOST_STATE: u32 = 0xc001_0117;
 /// Bytes of that page, and of the one for the host's registers that VMSAVE stores.
 const HOST_BYTES: u64 = 4096;
 
-/// Bytes of the map of ports. The map of model-specific registers has 8 KiB: the same memory serves, as all bits of both
-/// are set.
-const MAP_BYTES: u64 = 12 << 10;
+/// Bytes of the map of ports, and of that of model-specific registers.
+const PORT_MAP_BYTES: u64 = 12 << 10;
+const REGISTER_MAP_BYTES: u64 = 8 << 10;
 
-// The state memory: the control block, the map, and two pages for the host's state, which a CPU uses during a run.
-const MAP: u64 = VMCB_BYTES;
-const HOST: u64 = MAP + MAP_BYTES;
+// The state memory: the control block, the maps, and two pages for the host's state, which a CPU uses during a run.
+const PORT_MAP: u64 = VMCB_BYTES;
+const REGISTER_MAP: u64 = PORT_MAP + PORT_MAP_BYTES;
+const HOST: u64 = REGISTER_MAP + REGISTER_MAP_BYTES;
 const HOST_REGISTERS: u64 = HOST + HOST_BYTES;
 
 /// Requests to drop translations, of any guest.
@@ -53,6 +58,8 @@ pub(crate) fn request_flush() {
 ///
 /// It calls the host by VMMCALL with the number in RAX and arguments in RDI, RSI, RDX, RCX, R8. The result is in RAX, and
 /// no other register changes. For its user code VMMCALL is an invalid instruction.
+///
+/// That of a Linux kernel begins in 64-bit code, with its argument in RSI, and has a [`Board`].
 #[derive(Debug)]
 pub struct Vcpu {
     state: StateMemory,
@@ -60,6 +67,8 @@ pub struct Vcpu {
     floating_point: FloatingPoint,
     abilities: Abilities,
     last: Option<Entry>,
+    /// The devices of a Linux kernel, and the addresses of its breakpoints.
+    board: Option<(Board, Breakpoints)>,
 }
 
 // SAFETY: the control block behind the pointer is this value's own, and belongs to no CPU between two runs.
@@ -76,20 +85,30 @@ impl contract::Vcpu for Vcpu {
     fn new(state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self {
         let [(rdi, rax), (rsi, rbx), (rdx, rbp), (rcx, rsp)] = arguments.map(halves);
         let registers = Registers { rdi, rsi, rdx, rcx, rbx, rbp, ..Registers::default() };
-        let map = state.pointer().as_ptr().wrapping_add(MAP as usize);
-        // SAFETY: the map is in the state memory, which is this value's own, behind the control block.
-        unsafe { map.write_bytes(0xff, MAP_BYTES as usize) };
-        let closed = state.at().get() + MAP;
+        let at = state.at().get();
         let mut new = Self {
             state,
             registers,
             floating_point: FloatingPoint::new(),
             abilities: Abilities::of(&ask::told()),
             last: None,
+            board: None,
         };
+        new.map_mut(PORT_MAP, PORT_MAP_BYTES).fill(0xff);
+        new.map_mut(REGISTER_MAP, REGISTER_MAP_BYTES).fill(0xff);
         let vmcb = new.vmcb_mut();
-        vmcb.begin_at(entry.get(), closed);
+        vmcb.begin_at(entry.get(), at + PORT_MAP, at + REGISTER_MAP);
         (vmcb.save.rax, vmcb.save.rsp) = (rax, rsp);
+        new
+    }
+
+    fn linux(state: StateMemory, start: &LinuxStart) -> Self {
+        let mut new = Self::new(state, start.entry, [0; 4]);
+        let [boot_params, ..] = start.arguments;
+        new.registers.rsi = boot_params;
+        new.vmcb_mut().in_long_mode(linux::TABLES, linux::GDT, linux::GDT_BYTES);
+        registers::open_switched(new.map_mut(REGISTER_MAP, REGISTER_MAP_BYTES));
+        new.board = Some((Board::new(), Breakpoints::default()));
         new
     }
 
@@ -97,13 +116,26 @@ impl contract::Vcpu for Vcpu {
         if u32::from(space.tag()) >= self.abilities.asids {
             return GuestExit::Stopped("this CPU has fewer ASIDs than guests", space.tag().into());
         }
-        loop {
+        // The kernel uses none of these registers: they stay loaded until the run ends.
+        self.floating_point.load();
+        if let Some((_, breakpoints)) = &self.board {
+            breakpoints.load();
+        }
+        let exit = loop {
+            if let Some(mut guest) = self.with_board() {
+                guest.inject(X86_64::timestamp());
+            }
             // SAFETY: by the contract of this function.
             unsafe { self.enter(space) };
             if let Some(exit) = self.serve() {
-                return exit;
+                break exit;
             }
+        };
+        self.floating_point.store();
+        if let Some((_, breakpoints)) = &mut self.board {
+            breakpoints.store();
         }
+        exit
     }
 
     fn reply(&mut self, value: u64) {
@@ -125,6 +157,27 @@ impl Vcpu {
     fn vmcb_mut(&mut self) -> &mut Vmcb {
         // SAFETY: as for `vmcb`, and this value is borrowed mutably.
         unsafe { self.block().as_mut() }
+    }
+
+    /// One of the maps.
+    fn map_mut(&mut self, at: u64, bytes: u64) -> &mut [u8] {
+        let map = self.state.pointer().as_ptr().wrapping_add(at as usize);
+        // SAFETY: the maps are in the state memory, behind the control block, and are zeroed at first; the memory is this
+        // value's own, which is borrowed mutably, and the CPU reads them in `enter` only.
+        unsafe { core::slice::from_raw_parts_mut(map, bytes as usize) }
+    }
+
+    /// The guest with its board, if it has one.
+    fn with_board(&mut self) -> Option<Guest<'_>> {
+        let mut block = self.block();
+        let (board, _) = self.board.as_mut()?;
+        Some(Guest {
+            board,
+            // SAFETY: as in `vmcb_mut`; only other fields of this value are borrowed beside it.
+            vmcb: unsafe { block.as_mut() },
+            registers: &mut self.registers,
+            knows_next: self.abilities.next_rip,
+        })
     }
 
     /// Runs the guest until the next exit.
@@ -151,17 +204,19 @@ impl Vcpu {
         vmcb.control.asid = now.asid;
         vmcb.control.root = now.root;
         vmcb.control.flush = flush;
-        self.floating_point.load();
         // SAFETY: the block was filled by `new`; SVM is on and interrupts are off by the contract of this function, and
         // so the space shows memory of the guest; the page for the host's registers is this value's own.
         unsafe { enter(at, &mut self.registers, at + HOST_REGISTERS, vmcb) };
-        self.floating_point.store();
     }
 
     /// Does what the last exit asks for. Returns `None` if the guest continues.
     fn serve(&mut self) -> Option<GuestExit> {
         let exit = self.exit();
         self.vmcb_mut().control.event = exit::interrupted_event(exit.event);
+        let guest = self.with_board();
+        if let Some(served) = guest.and_then(|mut guest| guest.serve(&exit, X86_64::timestamp())) {
+            return served;
+        }
         match exit::cause(&exit) {
             Cause::Host => Some(GuestExit::Interrupt),
             Cause::MachineCheck => {
@@ -196,13 +251,9 @@ impl Vcpu {
         }
     }
 
-    /// Has the guest continue after its instruction, which has `bytes` unless the CPU knows better: prefixes count.
     fn skip(&mut self, bytes: u64) {
         let knows = self.abilities.next_rip;
-        let Vmcb { control, save } = self.vmcb_mut();
-        let next = if knows { control.next_rip } else { save.rip.wrapping_add(bytes) };
-        save.rip = if save.runs_64_bit_code() { next } else { next & 0xffff_ffff };
-        control.shadow = 0;
+        self.vmcb_mut().skip(bytes, knows);
     }
 
     fn call(&self) -> GuestCall {

@@ -109,6 +109,11 @@ pub(crate) struct Vmcb {
 /// Values of [`Control::interrupts`]: the guest's interrupt flag and task priority mask only its own interrupts.
 pub(crate) const MASK_INTERRUPTS: u64 = 1 << 24;
 
+/// The guest's vector `vector` waits, with a priority above the task's (V_IRQ, V_INTR_PRIO, V_IGN_TPR).
+pub(crate) const fn window(vector: u8) -> u64 {
+    1 << 8 | 0xf << 16 | 1 << 20 | (vector as u64) << 32
+}
+
 /// Values of [`Control::flush`].
 pub(crate) mod flush {
     pub(crate) const NOTHING: u8 = 0;
@@ -141,6 +146,8 @@ pub(crate) mod intercept {
         | 1 << 29
         | 1 << 30
         | 1 << 31;
+    /// In the first word: an interrupt of the guest that it can take.
+    pub(crate) const WINDOW: u32 = 1 << 4;
     /// VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, RDTSCP, ICEBP, WBINVD, MONITOR, MWAIT (both kinds), XSETBV,
     /// RDPRU.
     pub(crate) const SECOND: u32 = 0x7fff;
@@ -154,6 +161,9 @@ const CR0: u64 = 1 << 5 | 1 << 4 | 1 << 0;
 const CR4: u64 = 1 << 10 | 1 << 9 | 1 << 6 | 1 << 5;
 /// SVME, which an entry demands, and LME: the guest is in long mode as soon as it enables paging.
 const EFER: u64 = 1 << 12 | 1 << 8;
+/// In CR0 and EFER: paging, and long mode is active.
+const PAGING: u64 = 1 << 31;
+const ACTIVE: u64 = 1 << 10;
 /// The types of memory after a reset.
 const PAT: u64 = 0x0007_0406_0007_0406;
 
@@ -173,9 +183,9 @@ impl Save {
 
 impl Vmcb {
     /// Fills a zeroed block for a guest that begins at `entry` in 32-bit code with flat segments and paging off.
-    /// `closed` is the physical address of a map whose bits are all set, so that every port and every model-specific
-    /// register is intercepted.
-    pub(crate) fn begin_at(&mut self, entry: u64, closed: u64) {
+    /// `port_map` and `register_map` are the physical addresses of maps with a bit for each port, and two for each
+    /// model-specific register, that is intercepted.
+    pub(crate) fn begin_at(&mut self, entry: u64, port_map: u64, register_map: u64) {
         let Self { control, save } = self;
         control.control_registers = intercept::CONTROL_REGISTERS;
         control.debug_registers = intercept::DEBUG_REGISTERS;
@@ -183,8 +193,8 @@ impl Vmcb {
         control.first = intercept::FIRST;
         control.second = intercept::SECOND;
         control.third = intercept::THIRD;
-        control.port_map = closed;
-        control.register_map = closed;
+        control.port_map = port_map;
+        control.register_map = register_map;
         control.interrupts = MASK_INTERRUPTS;
         control.nested = 1;
         save.cs = CODE;
@@ -194,6 +204,31 @@ impl Vmcb {
         // After a reset (APM vol. 2 14.1.3).
         (save.dr6, save.dr7, save.rflags) = (0xffff_0ff0, 0x400, 2);
         save.rip = entry;
+    }
+
+    /// Changes a block that was filled to that of a guest which begins in 64-bit code, with the segments 10h and 18h of
+    /// the descriptors at `gdt`, and translation by `tables`. CR4 and the debug registers are its own.
+    pub(crate) fn in_long_mode(&mut self, tables: u64, gdt: u64, gdt_bytes: u32) {
+        let Self { control, save } = self;
+        (control.control_registers, control.debug_registers) = (0, 0);
+        save.cs = Segment { selector: 0x10, attributes: 0xa9b, ..CODE };
+        let data = Segment { selector: 0x18, ..DATA };
+        (save.es, save.ss, save.ds, save.fs, save.gs) = (data, data, data, data, data);
+        save.gdtr = Segment { limit: gdt_bytes - 1, base: gdt, ..Segment::default() };
+        (save.cr0, save.cr3, save.efer) = (CR0 | PAGING, tables, EFER | ACTIVE);
+    }
+
+    /// Has the guest continue after its instruction, which has `bytes` unless the CPU `knows` better: prefixes count.
+    pub(crate) const fn skip(&mut self, bytes: u64, knows: bool) {
+        let by_length = self.save.rip.wrapping_add(bytes);
+        self.continue_at(if knows { self.control.next_rip } else { by_length });
+    }
+
+    /// Has the guest continue at `next`, behind an instruction.
+    pub(crate) const fn continue_at(&mut self, next: u64) {
+        let Self { control, save } = self;
+        save.rip = if save.runs_64_bit_code() { next } else { next & 0xffff_ffff };
+        control.shadow = 0;
     }
 }
 

@@ -21,12 +21,17 @@ const AT: u64 = 0x12_3000;
 /// An address of the 64-bit code of a guest.
 const HIGH: u64 = 0xffff_ffff_8000_0000;
 
-/// A virtual CPU without extensions, which has entered its guest.
-fn vcpu() -> Vcpu {
+/// Memory for a virtual CPU.
+fn state() -> StateMemory {
     let memory = Box::leak(Box::new(State([0; _])));
     let pointer = NonNull::from(memory).cast();
     // SAFETY: the memory is zeroed, aligned, of that size, and never used or freed by anything else.
-    let state = unsafe { StateMemory::new(PhysAddr::new(AT), pointer) };
+    unsafe { StateMemory::new(PhysAddr::new(AT), pointer) }
+}
+
+/// A virtual CPU without extensions, which has entered its guest.
+fn vcpu() -> Vcpu {
+    let state = state();
     let arguments = [0x1_0000_000a, 0x2_0000_000b, 0x3_0000_000c, 0x4_0000_000d];
     let mut vcpu = Vcpu::new(state, GuestAddr::new(ENTRY), arguments);
     vcpu.abilities = Abilities { asids: 16, next_rip: false, flush_by_asid: false };
@@ -58,17 +63,15 @@ impl Vcpu {
 
 #[test]
 fn arguments_are_in_two_halves_and_no_port_or_register_is_open() {
-    let vcpu = vcpu();
+    let mut vcpu = vcpu();
     let (r, save) = (&vcpu.registers, &vcpu.vmcb().save);
     assert_eq!([r.rdi, r.rsi, r.rdx, r.rcx], [0xa, 0xb, 0xc, 0xd]);
     assert_eq!([save.rax, r.rbx, r.rbp, save.rsp], [1, 2, 3, 4]);
     assert_eq!(save.rip, ENTRY);
     let control = &vcpu.vmcb().control;
-    assert_eq!([control.port_map, control.register_map], [AT + 4096; 2]);
-    let map = vcpu.state.pointer().as_ptr().wrapping_add(4096);
-    // SAFETY: the map has three pages behind the control block, in the memory of the test.
-    let map = unsafe { core::slice::from_raw_parts(map, 3 * 4096) };
-    assert!(map.iter().all(|&byte| byte == 0xff));
+    assert_eq!([control.port_map, control.register_map], [AT + 4096, AT + 4 * 4096]);
+    let maps = vcpu.map_mut(PORT_MAP, PORT_MAP_BYTES + REGISTER_MAP_BYTES);
+    assert!(maps.iter().all(|&byte| byte == 0xff));
 }
 
 #[test]
@@ -130,6 +133,23 @@ fn the_registers_are_listed_after_the_guest_was_stopped() {
     let text = vcpu.to_string();
     assert!(text.starts_with("rip 0000000000008000 rflags 00000002"), "{text}");
     assert!(text.contains("rcx 000000000000001b"), "{text}");
+}
+
+#[test]
+fn a_linux_kernel_has_a_board_and_its_own_registers_of_system_calls() {
+    let start = LinuxStart { entry: GuestAddr::new(0x100_0200), arguments: [0x7000, 0, 0, 0] };
+    let mut vcpu = Vcpu::linux(state(), &start);
+    assert_eq!((vcpu.rip(), vcpu.registers.rsi), (0x100_0200, 0x7000));
+    assert!(vcpu.map_mut(PORT_MAP, PORT_MAP_BYTES).iter().all(|&byte| byte == 0xff));
+    let open = vcpu.map_mut(REGISTER_MAP, REGISTER_MAP_BYTES);
+    assert_eq!(open.iter().map(|byte| byte.count_zeros()).sum::<u32>(), 20);
+    // The payload stops at a port; the board has one there.
+    vcpu.vmcb_mut().save.rax = b'x'.into();
+    let sent = leave(&mut vcpu, 0x7b, [0x03f8_0010, 0x100_0202], 0);
+    assert_eq!((sent, vcpu.rip()), (Some(GuestExit::Console(b'x')), 0x100_0202));
+    // What a board does not emulate stops the guest, as ever.
+    let stopped = GuestExit::Stopped("it shut down (triple fault)", 0x7f);
+    assert_eq!(leave(&mut vcpu, 0x7f, [0; 2], 0), Some(stopped));
 }
 
 #[test]

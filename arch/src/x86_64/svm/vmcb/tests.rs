@@ -43,7 +43,7 @@ fn zeroed() -> Vmcb {
 #[test]
 fn a_guest_begins_in_flat_32_bit_code_without_paging() {
     let mut vmcb = zeroed();
-    vmcb.begin_at(0x12_3000, 0x4567_8000);
+    vmcb.begin_at(0x12_3000, 0x4567_8000, 0x4567_b000);
     let save = &vmcb.save;
     assert_eq!((save.rip, save.cpl, save.rflags & 1 << 9), (0x12_3000, 0, 0));
     assert_eq!(save.cr0 & (1 << 31 | 1), 1, "protected mode without paging");
@@ -56,9 +56,9 @@ fn a_guest_begins_in_flat_32_bit_code_without_paging() {
 #[test]
 fn a_guest_reaches_no_port_no_register_and_no_interrupt_of_the_host() {
     let mut vmcb = zeroed();
-    vmcb.begin_at(0, 0x4567_8000);
+    vmcb.begin_at(0, 0x4567_8000, 0x4567_b000);
     let control = &vmcb.control;
-    assert_eq!([control.port_map, control.register_map], [0x4567_8000; 2]);
+    assert_eq!([control.port_map, control.register_map], [0x4567_8000, 0x4567_b000]);
     // IOIO_PROT and MSR_PROT: without them the maps have no effect. VMRUN: an entry demands it.
     assert_eq!(control.first & 0b11 << 27, 0b11 << 27);
     assert_eq!(control.second & 1, 1);
@@ -67,4 +67,24 @@ fn a_guest_reaches_no_port_no_register_and_no_interrupt_of_the_host() {
     assert_eq!(control.nested, 1);
     assert_eq!(control.exceptions & 1 << 18, 1 << 18, "machine checks");
     assert_ne!(control.first & 1 << 31, 0, "a shutdown ends the guest, not the machine");
+}
+
+// Linux, Documentation/arch/x86/boot.rst, 64-bit boot protocol.
+#[test]
+fn a_kernel_begins_in_64_bit_code_with_interrupts_off() {
+    let mut vmcb = zeroed();
+    vmcb.begin_at(0x100_0200, 0x4567_8000, 0x4567_b000);
+    vmcb.in_long_mode(0x9000, 0xb000, 32);
+    let Vmcb { control, save } = &vmcb;
+    assert!(save.runs_64_bit_code());
+    assert_eq!((save.rip, save.cr3, save.rflags & 1 << 9), (0x100_0200, 0x9000, 0));
+    assert_eq!(save.cr0 & (1 << 31 | 1), 1 << 31 | 1);
+    assert_eq!((save.cr4 & 1 << 5, save.efer), (1 << 5, 0x1500), "PAE; SVME, LMA, LME");
+    assert_eq!(
+        (save.cs.selector, save.ss.selector, save.es, save.ds),
+        (0x10, 0x18, save.ss, save.ss)
+    );
+    assert_eq!((save.gdtr.base, save.gdtr.limit), (0xb000, 31));
+    assert_eq!((control.control_registers, control.debug_registers), (0, 0));
+    assert_eq!(control.first & 0b11 << 27, 0b11 << 27, "the maps are used");
 }
