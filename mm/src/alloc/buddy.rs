@@ -117,10 +117,11 @@ impl<M: Machine> Allocator<M> {
         })
     }
 
-    /// As [`alloc_as`](Self::alloc_as), but takes the smallest free extent that fits in any of the zones; among
-    /// equals, one on `node`. So no large extent is split while a small one suffices.
+    /// Allocates the target of a move. Memory that can be removed comes before system memory, which page tables need;
+    /// in each the smallest free extent that fits; among equals one on `node`.
     ///
-    /// For migration targets: see [`Request::for_move`].
+    /// As long as larger extents may have to move in one piece, the smallest of all is taken, so that no large extent
+    /// is split while a small one suffices: `explain` relies on that. See also [`Request::for_move`].
     pub(crate) fn alloc_best(
         &self,
         node: NodeId,
@@ -131,11 +132,12 @@ impl<M: Machine> Allocator<M> {
         let zones = kinds.flat_map(|&kind| self.nodes.populated(kind).map(move |at| (at, kind)));
         let sized = zones.filter_map(|(at, kind)| {
             let size = self.nodes.lock(at, kind).smallest_from(request.order)?;
-            Some((size, at != node, at, kind))
+            Some((size, kind == ZoneKind::System, at, kind))
         });
+        let by_size = self.owners.may_have_larger(request.order);
         // Another CPU may have taken it in the meantime; then any extent will do.
         sized
-            .min_by_key(|&(size, far, ..)| (size, far))
+            .min_by_key(|&(size, system, at, _)| (system && !by_size, size, system, at != node))
             .and_then(|(_, _, at, kind)| {
                 Take { allocator: self, node: at, kind, request, owner }.run()
             })

@@ -1,5 +1,6 @@
 //! Registered owners: owners of movable pages, and users that only have a name. Both stay for ever.
 
+use crate::addr::Order;
 use crate::alloc::migrate::MovableOps;
 use crate::memmap::page::{MAX_MOVERS, MAX_USERS, MoverId, Owner, UserId};
 use core::fmt;
@@ -89,14 +90,16 @@ pub(crate) struct Owners {
     users: Registry<&'static str, MAX_USERS>,
     /// A bit for each owner that divides its extents.
     splitters: AtomicU32,
+    /// A bit for each order of extents that owners who do not divide them have asked for.
+    whole: AtomicU32,
     /// The manager's number; 0 until the first owner registers.
     manager: AtomicU32,
 }
 
 impl Owners {
     pub(crate) const fn new() -> Self {
-        let (splitters, manager) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { movers: Registry::new(), users: Registry::new(), splitters, manager }
+        let [splitters, whole, manager] = [const { AtomicU32::new(0) }; 3];
+        Self { movers: Registry::new(), users: Registry::new(), splitters, whole, manager }
     }
 
     /// The manager's number.
@@ -121,6 +124,19 @@ impl Owners {
     /// Whether an owner divides its extents.
     pub(crate) fn splits(&self, mover: MoverId) -> bool {
         self.splitters.load(Ordering::Relaxed) >> mover.index() & 1 != 0
+    }
+
+    /// Notes that an owner asks for an extent of `order`.
+    pub(crate) fn note_size(&self, mover: &Mover, order: Order) {
+        let bit = 1 << order.get();
+        if self.whole.load(Ordering::Relaxed) & bit == 0 && !self.splits(mover.0) {
+            self.whole.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there may be an extent larger than `order` that moves in one piece only.
+    pub(crate) fn may_have_larger(&self, order: Order) -> bool {
+        self.whole.load(Ordering::Relaxed) >> order.get() > 1
     }
 
     /// See [`Mm::register`](crate::Mm::register).

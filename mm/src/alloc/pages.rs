@@ -198,6 +198,7 @@ impl<M: Machine> Allocator<M> {
     ) -> Result<Pfn, OutOfMemory> {
         let request = request.into().with_private(private);
         let owner = self.owners.owner_of(mover).ok_or(OutOfMemory { order: request.order })?;
+        self.owners.note_size(mover, request.order);
         self.alloc_user(request, owner)
     }
 

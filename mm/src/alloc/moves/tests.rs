@@ -276,3 +276,49 @@ fn extents_that_their_owner_frees_before_or_while_it_is_asked_are_neither_moved_
         bench.check();
     }
 }
+
+/// Free pages of system memory.
+fn system(bench: &Bench<Tiny>) -> u64 {
+    let zones = bench.mm.zones().filter(|zone| zone.kind == ZoneKind::System);
+    zones.map(|zone| zone.counts.free).sum()
+}
+
+#[test]
+fn targets_are_in_system_memory_only_if_there_is_no_other() {
+    let bench = bench();
+    let holder = Holder::register(&bench);
+    // A free page in system memory, which is the smallest free extent.
+    let (one, two) = (bench.mm.alloc(order(0)).unwrap(), bench.mm.alloc(order(0)).unwrap());
+    drop(one);
+    let (_, id) = fill(&bench, holder, 200, 0);
+    let before = system(&bench);
+    bench.mm.offline(id).unwrap();
+    assert_eq!((holder.moves(), before - system(&bench)), ((200, 0), 0));
+    check(&bench, &[holder]);
+
+    // Back to the first block, where 252 pages are free; then there is no other.
+    bench.online(range(WINDOW, MIB));
+    let fill: Vec<_> = (0..100).map(|_| holder.take_in_zone(&bench, order(0)).unwrap()).collect();
+    let second = bench.mm.block_at(range(WINDOW + MIB, MIB).start());
+    bench.mm.offline(second).unwrap();
+    assert_eq!(before - system(&bench), 300 - 252);
+    fill.into_iter().for_each(|handle| holder.release(&bench, handle));
+    check(&bench, &[holder]);
+    drop(two);
+}
+
+#[test]
+fn targets_are_the_smallest_extents_while_larger_ones_may_have_to_move() {
+    let bench = bench();
+    let holder = Holder::register(&bench);
+    let (one, two) = (bench.mm.alloc(order(0)).unwrap(), bench.mm.alloc(order(0)).unwrap());
+    let (_, id) = fill(&bench, holder, 8, 0);
+    let large = holder.take_in_zone(&bench, order(5)).unwrap();
+    drop(one);
+    let before = system(&bench);
+    bench.mm.offline(id).unwrap();
+    assert!(system(&bench) < before, "a large extent was split");
+    holder.release(&bench, large);
+    check(&bench, &[holder]);
+    drop(two);
+}
