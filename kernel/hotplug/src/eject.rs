@@ -25,7 +25,7 @@ use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal
 use super::insert::{add_step, blocks_step, remove_step};
 use super::owners::Claim;
 use super::step::{Failure, RemoveStep, Step};
-use super::underway::{Context, Ejecting};
+use super::underway::{Context, Ejecting, Turn};
 
 /// Why a device is not given up.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +174,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             Ok(true) => {
                 self.write_range(&ejecting, range, Ok(()), out);
                 ejecting.part += 1;
-                ejecting.next = 0;
+                (ejecting.next, ejecting.turn) = (0, Turn::Empty);
                 ejecting.instructions = None;
             }
             Err(error) => {
@@ -187,8 +187,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         true
     }
 
-    /// Continues with the block of `range` that is going offline, or begins with the next one. Returns `true` if
-    /// all blocks of the range are done.
+    /// Continues with the block of `range` that is going offline, or begins with the next one that has its [`Turn`].
+    /// Returns `true` if all blocks of the range are done.
     fn step_range(
         &mut self,
         ejecting: &mut Ejecting<'m, M>,
@@ -207,7 +207,11 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let numbers = self.numbers(range);
         ejecting.next = ejecting.next.max(numbers.start);
         if ejecting.next >= numbers.end {
-            return Ok(true);
+            let later = core::mem::take(&mut ejecting.later).then(|| ejecting.turn.next());
+            let Some(turn) = later.flatten() else { return Ok(true) };
+            ejecting.turn = turn;
+            ejecting.next = numbers.start;
+            ejecting.index -= numbers.end - numbers.start;
         }
         let id = BlockId::new(ejecting.next);
         let block = self.mm.block(id).ok_or(OfflineError::NoSuchBlock(id))?;
@@ -215,6 +219,11 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             self.pass_block(ejecting, None);
             return Ok(false);
         };
+        if !ejecting.turn.takes(block.counts) {
+            ejecting.later = true;
+            self.pass_block(ejecting, None);
+            return Ok(false);
+        }
         let started = self.in_turn(|mm| mm.start_offline(id));
         ejecting.instructions = plus(ejecting.instructions, started.instructions);
         ejecting.going = Some((started.result?, zone));

@@ -1,6 +1,8 @@
 //! What is under way: how far an eject, or the draining of a device that is gone, got.
 
-use hotmem::{BlockId, Machine, NodeId, OfflineError, OfflineOp, PfnRange, PhysRange, ZoneKind};
+use hotmem::{
+    BlockId, Machine, NodeId, OfflineError, OfflineOp, PageCounts, PfnRange, PhysRange, ZoneKind,
+};
 
 use super::event::{DeviceId, Ranges};
 
@@ -22,6 +24,10 @@ pub(super) struct Ejecting<'m, M: Machine> {
     /// Its next block, and the number that has in the device.
     pub(super) next: u64,
     pub(super) index: u64,
+    /// Which blocks of the range have their turn.
+    pub(super) turn: Turn,
+    /// The range has a block for a later turn.
+    pub(super) later: bool,
     /// The block that is going, and the zone it goes from.
     pub(super) going: Option<(OfflineOp<'m, M>, ZoneKind)>,
     /// Instructions that the blocks of this range took.
@@ -35,8 +41,52 @@ pub(super) struct Ejecting<'m, M: Machine> {
 impl<M: Machine> Ejecting<'_, M> {
     pub(super) fn new(context: Context, ranges: Ranges) -> Self {
         let (part, next, index, going, instructions) = (0, 0, 0, None, None);
-        let (scrubbing, looked) = (Scrubbing::default(), false);
-        Self { context, ranges, part, next, index, going, instructions, scrubbing, looked }
+        let (turn, later, scrubbing, looked) = (Turn::Empty, false, Scrubbing::default(), false);
+        Self {
+            context,
+            ranges,
+            part,
+            next,
+            index,
+            turn,
+            later,
+            going,
+            instructions,
+            scrubbing,
+            looked,
+        }
+    }
+}
+
+/// Blocks go in the order of what is in use in them: so little is moved into a block that goes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Those without a used page.
+    Empty,
+    /// Those that are at most half used.
+    Half,
+    /// All others.
+    Rest,
+}
+
+impl Turn {
+    /// Whether a block with these pages has its turn.
+    pub(super) const fn takes(self, pages: PageCounts) -> bool {
+        let used = pages.managed.saturating_sub(pages.free);
+        match self {
+            Self::Empty => used == 0,
+            Self::Half => used <= pages.managed / 2,
+            Self::Rest => true,
+        }
+    }
+
+    /// The turn after it.
+    pub(super) const fn next(self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Half),
+            Self::Half => Some(Self::Rest),
+            Self::Rest => None,
+        }
     }
 }
 

@@ -2,11 +2,14 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::string::String;
+use std::sync::Mutex;
 use std::vec;
 use std::vec::Vec;
 
 use hotmem::testing::{Holder, Tiny, range};
-use hotmem::{AutoOnline, BlockState, Listen, Listener, OnlineAs, Order, PhysRange, Placement};
+use hotmem::{
+    AutoOnline, BlockId, BlockState, Listen, Listener, OnlineAs, Order, PhysRange, Placement,
+};
 
 use super::{Fixture, MIB, ONLINE, WINDOW};
 use crate::{OperatorError, Outcome, Refusal, Verdict};
@@ -78,6 +81,50 @@ fn a_range_that_cannot_be_removed_is_refused_before_a_block_goes_offline() {
     let refused = Outcome::EjectRefused(Refusal::InUse);
     assert_eq!(this.script.reported(), [Outcome::Ejecting, refused], "{out}");
     assert_eq!((GOINGS.0.load(Ordering::Relaxed), this.states()), (0, vec![ONLINE; 5]));
+}
+
+/// The blocks that were to go offline, in that order.
+struct Uses(Mutex<Vec<BlockId>>);
+
+impl Listen for Uses {
+    fn notify(&self, event: hotmem::Event, change: &hotmem::Change) -> Result<(), &'static str> {
+        if event == hotmem::Event::GoingOffline {
+            self.0.lock().unwrap().push(change.block);
+        }
+        Ok(())
+    }
+}
+
+/// The block of a page.
+fn used_block(this: &Fixture, holder: &Holder<Tiny>, page: u64) -> Option<BlockId> {
+    Some(this.bench.mm.block_at(hotmem::PhysAddr::new(holder.at(page)?.0.get() * 4096)))
+}
+
+#[test]
+fn blocks_without_used_pages_go_first_and_full_ones_last() {
+    static USES: Uses = Uses(Mutex::new(Vec::new()));
+    static LISTENER: Listener = Listener::new("uses", 0, &USES);
+    let mut this = Fixture::inserted();
+    let holder = Holder::register(this.bench);
+    let pages = (0..400).map(|_| holder.take_in_zone(this.bench, Order::ZERO).unwrap());
+    let last = this.bench.mm.blocks_in(this.pieces[1]).collect::<Vec<_>>();
+    let (in_last, others): (Vec<_>, Vec<_>) = pages
+        .partition(|&page| used_block(&this, holder, page).is_some_and(|id| last.contains(&id)));
+    others.into_iter().for_each(|page| holder.release(this.bench, page));
+    this.bench.mm.listen(&LISTENER).unwrap();
+    let used = |id| {
+        let counts = this.bench.mm.block(id).unwrap().counts;
+        counts.managed - counts.free
+    };
+    let before: Vec<_> = last.iter().map(|&id| used(id)).collect();
+    assert!(before[0] > 200 && before[1..] == [0, 0], "{before:?}");
+    this.script.eject(0);
+    this.run();
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
+    let went = USES.0.lock().unwrap().split_off(2);
+    assert_eq!(went, [last[1], last[2], last[0]]);
+    in_last.into_iter().for_each(|page| holder.release(this.bench, page));
+    holder.check(this.bench);
 }
 
 #[test]
