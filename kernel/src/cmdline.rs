@@ -22,14 +22,36 @@ pub struct Options {
     pub kernelcore: Option<u64>,
     /// `budget=N`: pages that an eject examines or moves before the kernel looks at its console.
     pub budget: u64,
-    /// `scrub=all|off`: whether memory of a device is cleared before the device goes.
-    pub scrub: bool,
+    /// `scrub=all|guests|off`: what is cleared.
+    pub scrub: Scrub,
     /// `initrdmem=ADDRESS,SIZE`: where the loader put a file beside the kernel.
     pub module: Option<PhysRange>,
     /// `icount`: the time stamp counter counts instructions, so steps may report them.
     pub icount: bool,
     /// `log=LEVEL`.
     pub log: LevelFilter,
+}
+
+/// Which memory is cleared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scrub {
+    /// That of guests, and all memory of a device before the device goes.
+    #[default]
+    All,
+    /// That of guests, before anybody else gets it.
+    Guests,
+    /// None.
+    Off,
+}
+
+impl Scrub {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("all", Self::All), ("guests", Self::Guests), ("off", Self::Off)];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, scrub)| scrub)
+    }
 }
 
 impl Default for Options {
@@ -41,7 +63,7 @@ impl Default for Options {
             policy: AutoOnline::default(),
             kernelcore: None,
             budget: BUDGET,
-            scrub: true,
+            scrub: Scrub::default(),
             module: None,
             icount: false,
             log: LevelFilter::Info,
@@ -82,8 +104,7 @@ impl Options {
                 self.self_hosting = true;
             }
             ("budget", count) => self.budget = number::parse(count).filter(|&count| count > 0)?,
-            ("scrub", "all") => self.scrub = true,
-            ("scrub", "off") => self.scrub = false,
+            ("scrub", name) => self.scrub = Scrub::named(name)?,
             ("kernelcore", size) => self.kernelcore = Some(number::parse_size(size)?),
             ("initrdmem", place) => self.module = Some(range(place)?),
             ("icount", "") => self.icount = true,
@@ -112,7 +133,7 @@ mod tests {
             policy: AutoOnline::Offline,
             kernelcore: Some(256 << 20),
             budget: 3,
-            scrub: false,
+            scrub: Scrub::Off,
             module: PhysRange::new(PhysAddr::new(0x4800_0000), 3 << 20),
             icount: true,
             log: LevelFilter::Debug,
@@ -160,7 +181,8 @@ mod tests {
             format!("log={log}"),
         ];
         words.extend((!self_hosting).then(|| "memmap_on_memory=off".into()));
-        words.push(if *scrub { "scrub=all" } else { "scrub=off" }.into());
+        let named = Scrub::ALL.into_iter().find(|(_, known)| known == scrub);
+        words.extend(named.map(|(name, _)| format!("scrub={name}")));
         words.extend(kernelcore.map(|bytes| format!("kernelcore={bytes:#x}")));
         words.extend(module.map(|at| format!("initrdmem={:#x},{:#x}", at.start().get(), at.len())));
         words.extend(icount.then(|| "icount".into()));
@@ -184,7 +206,7 @@ mod tests {
             policy: *random.pick(&policies.collect::<Vec<_>>()),
             kernelcore: random.one_in(2).then_some(core),
             budget,
-            scrub: random.one_in(2),
+            scrub: random.pick(&Scrub::ALL).1,
             module: PhysRange::new(PhysAddr::new(core), budget),
             icount: random.one_in(2),
             log: *random.pick(&[LevelFilter::Off, LevelFilter::Warn, LevelFilter::Trace]),

@@ -9,7 +9,7 @@
 #![expect(unsafe_code)]
 
 use crate::clock::InstructionClock;
-use crate::cmdline::Options;
+use crate::cmdline::{Options, Scrub};
 use crate::console::Screen;
 use crate::cpus::{self, table};
 use crate::firmware::{self, Events};
@@ -17,7 +17,7 @@ use crate::lock::Mutex;
 use crate::memory::layout::Stack;
 use crate::memory::{self, Boot, KernelMachine};
 use crate::serve::Server;
-use crate::{console, heap, logger, say, traps};
+use crate::{console, guests, heap, logger, say, traps};
 use core::fmt;
 use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit};
@@ -166,7 +166,8 @@ fn serve(
         give_up(format_args!("the kernel heap is too small for the hotplug tables"))
     };
     hotplug.set_budget(options.budget);
-    hotplug.set_scrub(options.scrub);
+    hotplug.set_scrub(options.scrub == Scrub::All);
+    guests::set_scrub(options.scrub != Scrub::Off);
     // Memory that was plugged before is part of the machine when it becomes ready: at most one event for each
     // device, so that a source which is never silent does not delay the monitor for ever.
     for _ in 0..devices {

@@ -41,7 +41,16 @@ hotmem_payload_begin:
     mov x23, xzr
     mov x24, xzr
     mov x25, xzr
-    isb
+    cmp x29, #{search}
+    b.ne 13f
+    mov x29, xzr
+    add x9, x19, #64
+12: ldr x13, [x9], #8
+    cmp x13, #0
+    cinc x23, x23, ne
+    cmp x9, x20
+    b.lo 12b
+13: isb
     mrs x26, cntvct_el0
     movz x15, #0x7f4a, lsl #48
     movk x15, #0x7c15, lsl #32
@@ -145,4 +154,5 @@ hotmem_payload_end:
     firmware = const Misdeed::Firmware as u64,
     call = const Misdeed::Call as u64,
     jump = const Misdeed::Jump as u64,
+    search = const Misdeed::Search as u64,
 );

@@ -265,7 +265,7 @@ pub trait Guests {
     ///
     /// Its arguments are: the address of the memory it works on, which ends where the guest's memory ends, the bytes
     /// of that memory (whole pages), the number of rounds (0: without end), and the [`Misdeed`] that it commits after
-    /// the first round. In each round it writes a word computed from address and round to every word of the memory,
+    /// the first round, or before it. In each round it writes a word computed from address and round to every word of the memory,
     /// reads all of them back, and calls the host with number [`PAYLOAD_ROUND`] and the arguments: rounds done, words
     /// that were wrong so far, the checksum over all words read so far (rotate by one, then add), and the largest
     /// gap so far between two reads of the counter that [`Clock::timestamp`](super::Clock::timestamp) reads. After the
@@ -273,7 +273,7 @@ pub trait Guests {
     fn payload() -> &'static [u8];
 }
 
-/// What the payload does after its first round, for tests of a host.
+/// What the payload does after its first round, or before it, for tests of a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Misdeed {
@@ -290,16 +290,20 @@ pub enum Misdeed {
     Wait = 4,
     /// It continues at the first address behind its memory.
     Jump = 5,
+    /// Before its first round it searches its memory, but for the first 64 bytes, which it may use: each word that is
+    /// not zero counts as wrong.
+    Search = 6,
 }
 
 impl Misdeed {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("store", Self::Store),
         ("firmware", Self::Firmware),
         ("call", Self::Call),
         ("wait", Self::Wait),
         ("jump", Self::Jump),
+        ("search", Self::Search),
     ];
 }
 

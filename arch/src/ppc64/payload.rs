@@ -75,7 +75,18 @@ hotmem_payload:
     rldicr 23, 23, 32, 31
     oris 23, 23, 0x7f4a
     ori 23, 23, 0x7c15
-    mftb 21
+    cmpdi 25, {search}
+    bne 3f
+    li 25, 0
+    addi 9, 14, 64
+2:  ld 11, 0(9)
+    addi 9, 9, 8
+    cmpdi 11, 0
+    beq 1f
+    addi 18, 18, 1
+1:  cmpld 9, 15
+    blt 2b
+3:  mftb 21
 
     /* Floating point, vectors, VSX; then the mark. */
     mfmsr 0
@@ -173,4 +184,5 @@ hotmem_payload_end:
     firmware = const Misdeed::Firmware as u64,
     call = const Misdeed::Call as u64,
     jump = const Misdeed::Jump as u64,
+    search = const Misdeed::Search as u64,
 );

@@ -108,7 +108,21 @@ hotmem_payload_long:
     xorl %r14d, %r14d
     movabsq $0x7f4a7c159e3779b9, %r15
     leaq (, %r15, 8), %r10
-    rdtsc
+    cmpq ${search}, hotmem_payload_values + 24(%rip)
+    jne 3f
+    movq $0, hotmem_payload_values + 24(%rip)
+    movq hotmem_payload_values(%rip), %r8
+    movq hotmem_payload_values + 8(%rip), %r9
+    addq %r8, %r9
+    addq $64, %r8
+2:  xorl %ecx, %ecx
+    cmpq $0, (%r8)
+    setne %cl
+    addq %rcx, %r12
+    addq $8, %r8
+    cmpq %r9, %r8
+    jb 2b
+3:  rdtsc
     shlq $32, %rdx
     leaq (%rdx, %rax), %rbp
 
@@ -204,6 +218,7 @@ hotmem_payload_end:
     firmware = const Misdeed::Firmware as u64,
     call = const Misdeed::Call as u64,
     jump = const Misdeed::Jump as u64,
+    search = const Misdeed::Search as u64,
     options(att_syntax)
 );
 

@@ -16,7 +16,7 @@ use crate::memory::{self, KernelMachine, module};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hotmem::{NodeId, Order};
 use hotmem_arch::contract::{LinuxFiles, Misdeed};
 use hotmem_arch::current::{Arch, cpu};
@@ -64,10 +64,24 @@ type KernelVms = Vms<KernelMachine, Hypervisor>;
 
 static VMS: Once<Option<KernelVms>> = Once::new();
 
+/// What guests leave is not cleared.
+static LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Has what guests leave cleared, or not.
+pub(crate) fn set_scrub(scrub: bool) {
+    LEFT.store(!scrub, Ordering::Relaxed);
+    if let Some(vms) = known() {
+        vms.set_scrub(scrub);
+    }
+}
+
 /// The guests, whose memory gets its owners with the first call.
 fn vms() -> Result<&'static KernelVms, String> {
     let register = || {
         let vms = Vms::register(memory::manager()?);
+        if let Ok(vms) = &vms {
+            vms.set_scrub(!LEFT.load(Ordering::Relaxed));
+        }
         vms.inspect_err(|error| log::error!("guests: {error}")).ok()
     };
     VMS.call_once(register).as_ref().ok_or_else(|| "guests cannot own memory".into())
@@ -256,7 +270,7 @@ fn linux_files() -> Result<LinuxFiles<'static>, String> {
 /// The misdeed with this name.
 fn misdeed_of(word: VmName) -> Result<Misdeed, String> {
     let found = Misdeed::ALL.iter().find(|(name, _)| *name == word.as_str());
-    let unknown = || "a misdeed is store, firmware, call, wait or jump".into();
+    let unknown = || "a misdeed is store, firmware, call, wait, jump or search".into();
     found.map(|(_, misdeed)| *misdeed).ok_or_else(unknown)
 }
 

@@ -229,7 +229,7 @@ fn requests_that_cannot_be_are_refused_by_name() {
             ),
             ("vm run b", "there is no guest b"),
             ("vm pause a", "guest a is ready"),
-            ("vm run a 1 theft", "a misdeed is store, firmware, call, wait or jump"),
+            ("vm run a 1 theft", "a misdeed is store, firmware, call, wait, jump or search"),
         ] {
             let answer = pc.ask(line);
             assert!(answer.starts_with("error: ") && answer.contains(why), "{line}: {answer}");
@@ -263,5 +263,29 @@ fn a_guest_is_paused_and_goes_on_where_it_was() {
         run(&pc, "vm run a");
         let done = wait(&pc, |list| value(list, "state") == "done");
         assert_eq!((number(&done, "rounds"), number(&done, "wrong_words")), (6, 0));
+    });
+}
+
+#[test]
+fn a_guest_that_searches_its_memory_finds_nothing_of_the_one_before_it() {
+    alone(|| {
+        let (pc, _) = Pc::ready("policy=online_movable scrub=guests");
+        plug(&pc, 0, FIRST);
+        let done = |rounds: u64| {
+            let list = wait(&pc, |list| value(list, "state") == "done");
+            assert_eq!(number(&list, "rounds"), rounds, "{list}");
+            number(&list, "wrong_words")
+        };
+        run(&pc, "vm create a 256K");
+        run(&pc, "vm run a 1");
+        assert_eq!(done(1), 0);
+        // It finds what it wrote itself: all words but one page of code, and the first eight.
+        run(&pc, "vm run a 1 search");
+        assert_eq!(done(1), (256 - 4) * 1024 / 8 - 8);
+        run(&pc, "vm kill a");
+        run(&pc, "vm create b 256K");
+        run(&pc, "vm run b 1 search");
+        assert_eq!(done(1), 0);
+        pc.verify();
     });
 }

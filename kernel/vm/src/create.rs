@@ -85,7 +85,8 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     }
 
     pub(crate) fn frames(&self, id: VmId) -> GuestFrames<'_, M, P> {
-        GuestFrames { mm: self.mm(), mover: &self.tables, id, platform: PhantomData }
+        let (scrub, platform) = (self.host.scrubs(), PhantomData);
+        GuestFrames { mm: self.mm(), mover: &self.tables, id, scrub, platform }
     }
 
     /// Puts the program into the memory; takes that apart again if that fails.

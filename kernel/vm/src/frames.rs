@@ -33,6 +33,8 @@ pub(crate) struct GuestFrames<'a, M: Shared, P> {
     pub(crate) mm: &'a Mm<M>,
     pub(crate) mover: &'a Mover,
     pub(crate) id: VmId,
+    /// Frames are cleared when they are free.
+    pub(crate) scrub: bool,
     pub(crate) platform: core::marker::PhantomData<fn() -> P>,
 }
 
@@ -48,8 +50,7 @@ impl<M: Shared, P: Platform> TableFrames for GuestFrames<'_, M, P> {
     }
 
     fn give_back(&self, frame: TableFrame) {
-        let pfn = M::pfn(frame.into_raw());
-        if let Err(error) = self.mm.free_movable(pfn, self.mover) {
+        if let Err(error) = switch::free_table(self.mm, frame, self.mover, self.scrub) {
             log::error!("guest {}: a table is lost: {error}", self.id.number());
         }
     }
@@ -104,6 +105,9 @@ impl<M: Shared, P: Platform> MovableOps for TableOwner<M, P> {
         for one in moves.iter().filter(|one| !one.is_refused()) {
             if !self.relocate(one) {
                 one.refuse();
+            }
+            if self.0.scrubs() {
+                switch::clear_unused(self.0.mm, one);
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::space::Space;
 use crate::status::Life;
 use crate::switch::OwnVcpu;
 use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem::Mm;
 use hotmem::lock::lock_api::Mutex;
 
@@ -27,6 +28,8 @@ pub(crate) struct Slot<M: Shared, P: Platform> {
 pub(crate) struct Host<M: Shared, P: Platform> {
     pub(crate) mm: &'static Mm<M>,
     pub(crate) slots: [Slot<M, P>; MAX_VMS],
+    /// What guests leave is cleared.
+    scrub: AtomicBool,
 }
 
 impl<M: Shared, P: Platform> Host<M, P> {
@@ -37,7 +40,16 @@ impl<M: Shared, P: Platform> Host<M, P> {
             life: Mutex::new(Life::default()),
             console: Mutex::new(Console::default()),
         };
-        Self { mm, slots: core::array::from_fn(slot) }
+        Self { mm, slots: core::array::from_fn(slot), scrub: AtomicBool::new(true) }
+    }
+
+    /// Whether memory is cleared before it is freed.
+    pub(crate) fn scrubs(&self) -> bool {
+        self.scrub.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_scrub(&self, scrub: bool) {
+        self.scrub.store(scrub, Ordering::Relaxed);
     }
 
     /// Calls `f` with the memory of the guest with this number, if there is one.

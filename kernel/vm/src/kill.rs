@@ -1,4 +1,4 @@
-//! Takes guests apart: all of their memory is free afterwards.
+//! Takes guests apart: all of their memory is cleared, and free afterwards.
 
 use crate::Shared;
 use crate::console::Console;
@@ -6,6 +6,7 @@ use crate::id::VmId;
 use crate::platform::Platform;
 use crate::space::Space;
 use crate::status::State;
+use crate::switch::{self, Fresh};
 use crate::vms::{VmError, Vms};
 use alloc::vec::Vec;
 use hotmem::Pfn;
@@ -95,8 +96,10 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         if let Err(hotmem::paging::UnmapError::NotFlushed(cpu)) = gather.conclude(unmapped) {
             return Err(VmError::NotFlushed(cpu));
         }
+        let (scrub, order) = (self.host.scrubs(), space.order);
         for pfn in extents {
-            if let Err(error) = self.mm().free_movable(pfn, &self.pages) {
+            let extent = Fresh { pfn, order };
+            if let Err(error) = switch::clear_and_free(self.mm(), &extent, &self.pages, scrub) {
                 log::error!("guest {}: {pfn} is lost: {error}", id.number());
             }
         }

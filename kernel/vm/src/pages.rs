@@ -1,4 +1,4 @@
-//! The owner of the pages of guests.
+//! The owner of the pages of guests. What a move leaves behind is cleared after the guests go on.
 
 use crate::Shared;
 use crate::host::Host;
@@ -55,5 +55,9 @@ impl<M: Shared, P: Platform> MovableOps for PageOwner<M, P> {
             switch::copy::<M, P>(self.0.mm, one);
         }
         self.for_each_guest(moves, |space, number| space.map_batch(of(moves, number)));
+        // The guests go on.
+        if self.0.scrubs() {
+            moves.iter().for_each(|one| switch::clear_unused(self.0.mm, one));
+        }
     }
 }

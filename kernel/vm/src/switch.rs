@@ -18,7 +18,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::paging::{Guest, GuestAddr, GuestRange, Mapper, NotFlushed, TableFrame, Tables, Tlb};
 use hotmem::{
-    Machine, Mm, Move, Mover, Order, OutOfMemory, Pages, Pfn, PhysAddr, Request, VirtRange,
+    FreeError, Machine, Mm, Move, Mover, Order, OutOfMemory, Pages, Pfn, PfnRange, PhysAddr,
+    Request, VirtRange,
 };
 use hotmem_arch::contract::{
     GuestExit, GuestSpace, Guests, LinuxStart, NoGuests, StateMemory, Vcpu,
@@ -153,6 +154,19 @@ unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
     }
 }
 
+/// The pages of a virtual CPU's state, if it has any: registers of the guest, which are cleared before the pages are
+/// freed.
+#[derive(Debug)]
+struct StatePages<M: Machine + 'static>(Option<Pages<'static, M>>);
+
+impl<M: Machine> Drop for StatePages<M> {
+    fn drop(&mut self) {
+        let Some(pages) = &self.0 else { return };
+        let pages = (0..pages.order().pages()).filter_map(|page| pages.words(page));
+        pages.flatten().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+}
+
 /// Where a virtual CPU begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Begin {
@@ -167,7 +181,7 @@ pub(crate) enum Begin {
 pub(crate) struct OwnVcpu<M: Machine + 'static, P: Platform> {
     /// Dropped before its state.
     vcpu: PlatformVcpu<P>,
-    _state: Option<Pages<'static, M>>,
+    _state: StatePages<M>,
     root: Arc<Root<M>>,
     residence: Arc<Residence>,
 }
@@ -180,9 +194,9 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         residence: &Arc<Residence>,
         begin: &Begin,
     ) -> Result<Self, OutOfMemory> {
-        let pages = kernel_memory(mm, PlatformVcpu::<P>::STATE_BYTES)?;
+        let pages = StatePages(kernel_memory(mm, PlatformVcpu::<P>::STATE_BYTES)?);
         // SAFETY: the pages are freed when this value is dropped, and the virtual CPU before them.
-        let state = unsafe { state(mm.machine(), pages.as_ref()) };
+        let state = unsafe { state(mm.machine(), pages.0.as_ref()) };
         let vcpu = match begin {
             Begin::Payload(entry, arguments) => PlatformVcpu::<P>::new(state, *entry, *arguments),
             Begin::Linux(start) => PlatformVcpu::<P>::linux(state, start),
@@ -230,7 +244,11 @@ impl Fresh {
         mover: &Mover,
         word: u64,
     ) -> Result<Self, OutOfMemory> {
-        mm.alloc_movable(request.zeroed(), mover, word).map(|pfn| Self { pfn, order })
+        let pfn = mm.alloc_movable(request, mover, word)?;
+        // SAFETY: the extent was allocated for the guest, which has no translation for it yet, and its owner refuses
+        // to move it.
+        unsafe { clear(mm, pfn, order) };
+        Ok(Self { pfn, order })
     }
 
     /// Frees it.
@@ -283,6 +301,67 @@ pub(crate) fn byte<M: Machine, P: Platform>(
     let from = mm.machine().pointer(tables.translate(at)?.target(at));
     // SAFETY: a leaf shows memory of this guest, which no CPU runs.
     Some(unsafe { from.read() })
+}
+
+/// Clears an extent. Pages of zeroes are read only: a machine that is itself a guest has memory as it writes it.
+///
+/// # Safety
+///
+/// The extent is memory of one of the owners of guests, and nothing else uses it: no table has a leaf for it, or
+/// links it.
+unsafe fn clear<M: Machine>(mm: &Mm<M>, pfn: Pfn, order: Order) {
+    let words = M::PAGE_BYTES as usize / size_of::<u64>();
+    for page in PfnRange::new(pfn, order.pages()).iter() {
+        let first = mm.machine().pointer(M::address(page)).cast::<u64>();
+        // SAFETY: the machine's pointer reaches all of the page, aligned to it; by the contract nothing else uses it.
+        let content = unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), words) };
+        let is_zero = |chunk: &[u64]| chunk.iter().fold(0, |all, word| all | word) == 0;
+        if !content.chunks(16).all(is_zero) {
+            content.fill(0);
+        }
+    }
+}
+
+/// Clears what a move leaves unused: the extent, unless its memory is bad, or the target if the move was refused.
+pub(crate) fn clear_unused<M: Machine>(mm: &Mm<M>, one: &Move) {
+    let extent = one.from();
+    let unused = if one.is_refused() { one.to() } else { extent.pfn };
+    if unused == extent.pfn && one.is_bad() {
+        return;
+    }
+    // SAFETY: the manager made the move, and frees this extent next. Its owner calls this after the new leaves and
+    // links, so no table names it; what was cached of it was dropped before the copy.
+    unsafe { clear(mm, unused, extent.order) };
+}
+
+/// Clears a table that no other links any more, and frees it.
+pub(crate) fn free_table<M: Machine>(
+    mm: &Mm<M>,
+    frame: TableFrame,
+    mover: &Mover,
+    scrub: bool,
+) -> Result<(), FreeError> {
+    let (order, pfn) = (order_for::<M>(frame.bytes()), M::pfn(frame.into_raw()));
+    if scrub {
+        // SAFETY: the frame was given back after the flush: nothing walks it, and it was allocated for one table.
+        unsafe { clear(mm, pfn, order) };
+    }
+    mm.free_movable(pfn, mover)
+}
+
+/// Clears an extent of a guest whose leaves were cleared and flushed, and frees it.
+pub(crate) fn clear_and_free<M: Machine>(
+    mm: &Mm<M>,
+    extent: &Fresh,
+    mover: &Mover,
+    scrub: bool,
+) -> Result<(), FreeError> {
+    if scrub {
+        // SAFETY: the mover proves that the extent is a guest's; `kill.rs` unmaps it before, and an extent without a
+        // leaf is not moved.
+        unsafe { clear(mm, extent.pfn, extent.order) };
+    }
+    mm.free_movable(extent.pfn, mover)
 }
 
 /// Copies an extent that its owner isolated to its target.

@@ -6,7 +6,7 @@ use crate::verify::Violation;
 use crate::word::{PageWord, TableWord};
 use crate::{Name, Platform, Program, State, VmError, VmId, Vms};
 use hotmem::paging::{Gather, GuestAddr, GuestRange, Mapper, TableFrames, TablePlace};
-use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
+use hotmem::testing::{Bench, FakeMachine, Holder, Setup, Tiny, range};
 use hotmem::{BlockId, Geometry, NodeId, Order, Pfn, Placement, ZoneKind};
 use hotmem_arch::contract::{
     GuestSpace, Guests, LinuxFiles, LinuxStart, Misdeed, NoGuests, NoLinux, Put,
@@ -14,6 +14,8 @@ use hotmem_arch::contract::{
 use hotmem_arch::host::SoftVcpu;
 use hotmem_arch::x86_64::pte::X86Pte4;
 use std::cell::Cell;
+
+mod leaks;
 
 type Fake = FakeMachine<Tiny>;
 

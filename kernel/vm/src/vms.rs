@@ -117,6 +117,11 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         Ok(Self { host, pages, tables, enabled: Enabled::default() })
     }
 
+    /// Has the memory of guests cleared before it is freed, after a move as after a kill, or not. By default it is.
+    pub fn set_scrub(&self, scrub: bool) {
+        self.host.set_scrub(scrub);
+    }
+
     pub(crate) const fn mm(&self) -> &'static Mm<M> {
         self.host.mm
     }

@@ -61,6 +61,8 @@ pub(crate) enum Phase {
 #[must_use = "the area stays isolated until it is claimed, retired or given back"]
 pub(crate) struct Evacuation {
     pub(crate) area: Area,
+    /// The area is emptied because its memory is bad.
+    bad: bool,
     pub(crate) phase: Phase,
     /// Everything below is done, in this phase.
     at: Pfn,
@@ -92,6 +94,7 @@ impl Evacuation {
         area.begin_isolation(allocator);
         Self {
             area,
+            bad: false,
             phase: Phase::Isolate,
             at: area.pfns.start,
             isolated: 0,
@@ -103,6 +106,11 @@ impl Evacuation {
             found: 0,
             moved: 0,
         }
+    }
+
+    /// The same, of an area whose memory is bad.
+    pub(crate) fn begin_bad<M: Machine>(allocator: &Allocator<M>, area: Area) -> Self {
+        Self { bad: true, ..Self::begin(allocator, area) }
     }
 
     /// Handles an extent, or a few as far as the budget goes, and enters the next phase after the last. Returns the

@@ -34,6 +34,8 @@ pub struct Move {
     from: Extent,
     to: Pfn,
     mover: MoverId,
+    /// The extent has bad memory.
+    bad: bool,
     refused: Cell<bool>,
 }
 
@@ -41,11 +43,11 @@ impl Move {
     /// Fills a batch without an extent.
     pub(crate) const fn none() -> Self {
         let from = Extent { pfn: Pfn::new(0), order: Order::ZERO, private: 0 };
-        Self::new(from, Pfn::new(0), MoverId::FIRST)
+        Self::new(from, Pfn::new(0), MoverId::FIRST, false)
     }
 
-    pub(crate) const fn new(from: Extent, to: Pfn, mover: MoverId) -> Self {
-        Self { from, to, mover, refused: Cell::new(false) }
+    pub(crate) const fn new(from: Extent, to: Pfn, mover: MoverId, bad: bool) -> Self {
+        Self { from, to, mover, bad, refused: Cell::new(false) }
     }
 
     /// The extent.
@@ -63,6 +65,11 @@ impl Move {
     pub fn pages(&self) -> impl Iterator<Item = (Pfn, Pfn)> + use<> {
         let (from, to) = (self.from.pfn, self.to);
         (0..self.from.order.pages()).map(move |page| (from.add(page), to.add(page)))
+    }
+
+    /// Whether the extent moves because a page of it has bad memory, which must not be written.
+    pub const fn is_bad(&self) -> bool {
+        self.bad
     }
 
     /// Refuses: the extent stays where it is, and its owner goes on using it. The manager frees the target.

@@ -26,11 +26,13 @@ pub(super) struct Batch {
     moves: [Move; MOST],
     len: usize,
     pages: u64,
+    /// The extents have bad memory.
+    bad: bool,
 }
 
 impl Batch {
-    pub(super) const fn new() -> Self {
-        Self { moves: [const { Move::none() }; MOST], len: 0, pages: 0 }
+    pub(super) const fn new(bad: bool) -> Self {
+        Self { moves: [const { Move::none() }; MOST], len: 0, pages: 0, bad }
     }
 
     /// Whether an extent of the order fits.
@@ -60,7 +62,7 @@ impl Batch {
         let allowed = allocator.machine().allows_allocation();
         let target = || allocator.alloc_best(node, request, Owner::Movable(mover)).ok();
         let Some(to) = allowed.then(target).flatten() else { return false };
-        *slot = Move::new(extent, to, mover);
+        *slot = Move::new(extent, to, mover, self.bad);
         self.len += 1;
         self.pages += extent.order.pages();
         true

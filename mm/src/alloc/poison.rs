@@ -137,7 +137,7 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         if self.allocator.turn.offlining.get().is_some() {
             return Err(PoisonError::Busy);
         }
-        let emptied = Evacuation::begin(self.allocator, area).run(self.allocator, self.memmap);
+        let emptied = Evacuation::begin_bad(self.allocator, area).run(self.allocator, self.memmap);
         let area = emptied.map_err(|stuck| match stuck {
             Stuck::Held(_, owner) => self.poisons_used(pfn, owner),
             Stuck::NoRoom(order) => PoisonError::NoRoom(pfn, order),

@@ -268,6 +268,10 @@ pub(super) fn backend_arguments(id: &str, size: u64, file: Option<&Path>) -> Val
 }
 
 fn write_filled(path: &Path, size: u64, byte: u8) -> Result<()> {
+    if byte == 0 {
+        // Without room on the disk until it is written.
+        return Ok(File::create(path)?.set_len(size)?);
+    }
     let chunk = vec![byte; usize::try_from(size.min(MIB))?];
     let mut file = File::create(path)?;
     let mut left = size;

@@ -23,6 +23,7 @@ mod place;
 mod process;
 mod qmp;
 mod region;
+mod remains;
 mod step;
 mod verdict;
 
@@ -44,6 +45,7 @@ pub(crate) use geometry::{Block, DESCRIPTOR, Geometry};
 pub(crate) use guest::Guest;
 pub(crate) use installed::QemuDir;
 pub(crate) use place::{Asked, Place, Spare, UnplugEnd};
+pub(crate) use remains::Remains;
 pub(crate) use step::{Add, Kind, Offline, Online, Placement, Remove, Scrub, Step, Use};
 pub(crate) use verdict::Verdict;
 

@@ -1,12 +1,14 @@
 //! The tour's chapters on a guest: it runs on a DIMM, the DIMM is pulled, and its result is that of a run without
 //! the pull.
 
-use anyhow::{Result, ensure};
+use std::fs::File;
+
+use anyhow::{Result, bail, ensure};
 
 use super::guest_report::{GuestReport, GuestSpec};
 use super::page::Entry;
 use super::tour::Tour;
-use crate::machine::{Dimm, Guest, Kind as _, Offline, Remove, Request, Verdict};
+use crate::machine::{Dimm, Guest, Kind as _, Offline, Remains, Remove, Request, Step, Verdict};
 use crate::size::{both, human};
 
 /// The name of the guest.
@@ -48,10 +50,12 @@ impl Tour<'_> {
         let bytes_on_dimm = before.bytes_in(blocks.clone());
         self.report.fact("rounds before", before.rounds.to_string());
 
+        let file = self.machine.file_behind(dimm)?;
         self.machine.unplug(dimm)?;
         self.next::<Offline>()?.good()?;
         let remove = self.next::<Remove>()?.good()?;
         self.machine.wait_deleted(dimm)?;
+        let nonzero_pages_left = self.left_on(dimm, file)?;
         self.elsewhere = self.elsewhere.saturating_add(remove.system_bytes);
         let gone = self.machine.guest(NAME)?;
         self.compare_status(dimm, Request::Ejection, remove.ost, true)?;
@@ -86,9 +90,27 @@ impl Tour<'_> {
             pages_moved: end.pages_moved,
             longest_pause: end.longest_pause,
             longest_gap: end.longest_gap,
-            nonzero_pages_left: None,
+            nonzero_pages_left,
         });
         Ok(())
+    }
+
+    /// Reads the file behind a DIMM that is gone. Returns how many of its pages are not zero, unless it was filled
+    /// with something else.
+    fn left_on(&mut self, dimm: &Dimm, file: File) -> Result<Option<u64>> {
+        if self.args.fill.is_some_and(|byte| byte != 0) {
+            return Ok(None);
+        }
+        let is_its = |step: &&Step| matches!(step, Step::Add(add) if add.start() == dimm.start);
+        let Some(Step::Add(add)) = self.report.steps.iter().find(is_its) else {
+            bail!("{} was never added", dimm.id)
+        };
+        let left = Remains::of(file, 0, self.geometry.page, add)?;
+        if self.args.clears() {
+            ensure!(left.pages == 0, "the file behind {} holds {left:x?}", dimm.id);
+        }
+        self.report.fact("pages of its file that hold data", left.pages.to_string());
+        Ok(Some(left.pages))
     }
 
     /// Lets the guest go on for some rounds after the pull, and pauses it.

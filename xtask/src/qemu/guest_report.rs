@@ -48,7 +48,7 @@ pub(crate) struct GuestReport {
     pub(super) longest_pause: u64,
     /// What the guest saw, in ticks of its counter.
     pub(super) longest_gap: u64,
-    /// Pages of the DIMM that hold data after the pull; null where that is not looked at.
+    /// Pages of the file behind the DIMM that are not zero after the pull; null if they were not before.
     pub(super) nonzero_pages_left: Option<u64>,
 }
 

@@ -214,7 +214,7 @@ impl Args {
     pub(crate) fn clears(&self) -> bool {
         let bytes: u64 = self.dimms.iter().map(|dimm| dimm.size.bytes()).sum();
         let said = self.words().filter_map(|word| word.strip_prefix("scrub=")).next_back();
-        said.map_or(bytes <= TOUCHED || self.touch == Some(Touch::All), |said| said != "off")
+        said.map_or(bytes <= TOUCHED || self.touch == Some(Touch::All), |said| said == "all")
     }
 
     /// Two minutes, and half a minute for each GiB that is allocated and touched; twice that when counting.

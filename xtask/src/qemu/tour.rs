@@ -23,10 +23,10 @@ use crate::size::{DimmSpec, both, counted, human, signed};
 pub(crate) struct Tour<'a> {
     pub(super) machine: &'a mut Machine,
     pub(super) config: &'a Config,
-    args: &'a Args,
+    pub(super) args: &'a Args,
     pub(super) report: &'a mut Report,
     /// The sizes the kernel works with, which may differ from the configured ones.
-    geometry: Geometry,
+    pub(super) geometry: Geometry,
     /// Bytes that the adds so far took from memory elsewhere, and the removes did not give back.
     ///
     /// The invariant holds for all DIMMs together: two of them may share a table, which the first takes and
@@ -121,7 +121,10 @@ impl<'a> Tour<'a> {
 
     /// Plugs a DIMM; `None` if the kernel refuses it.
     fn plug(&mut self, spec: DimmSpec) -> Result<Option<Dimm>> {
-        let dimm = self.machine.plug(spec, self.args.fill)?;
+        // A file is behind the first DIMM of a tour with a guest: what is left there is read afterwards.
+        let first = self.report.steps.is_empty() && self.args.guest.is_some();
+        let fill = self.args.fill.or(first.then_some(0));
+        let dimm = self.machine.plug(spec, fill)?;
         let Dimm { id, start, size, node, .. } = &dimm;
         self.report.chapter(format!("Plug {id}: {} at {start:#x}, node {node}", human(*size)));
 

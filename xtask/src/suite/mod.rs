@@ -10,6 +10,7 @@ mod cpus;
 mod events;
 mod faults;
 mod figures;
+mod guest_memory;
 mod guests;
 mod kernel;
 mod lab;
@@ -76,7 +77,7 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 16] = [
+const TOPICS: [(&str, &[Scenario]); 17] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
@@ -92,6 +93,7 @@ const TOPICS: [(&str, &[Scenario]); 16] = [
     ("faults", faults::SCENARIOS),
     ("figures", figures::SCENARIOS),
     ("guests", guests::SCENARIOS),
+    ("guest_memory", guest_memory::SCENARIOS),
     (ALONE, alone::SCENARIOS),
 ];
 

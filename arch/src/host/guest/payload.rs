@@ -55,7 +55,7 @@ const fn gap(index: usize) -> u64 {
 }
 
 /// The instructions.
-const PROGRAM: [u64; 73] = [
+const PROGRAM: [u64; 83] = [
     with(Op::AddTo, MEMORY, 0, 0),
     three(Op::Add, END, 0, A1),
     with(Op::AddTo, ROUNDS, A2, 0),
@@ -64,11 +64,22 @@ const PROGRAM: [u64; 73] = [
     with(Op::Set, WRONG, 0, 0),
     with(Op::Set, SUM, 0, 0),
     with(Op::Set, GAP, 0, 0),
+    // 8: search.
+    with(Op::Set, SCRATCH, 0, Misdeed::Search as i32),
+    with(Op::JumpUnlike, MISDEED, SCRATCH, 9),
+    with(Op::Set, MISDEED, 0, Misdeed::None as i32),
+    with(Op::AddTo, AT, MEMORY, 64),
+    with(Op::Load, A1, AT, 0),
+    with(Op::AddTo, WRONG, WRONG, 1),
+    with(Op::JumpUnlike, A1, MISDEED, 2),
+    with(Op::AddTo, WRONG, WRONG, -1),
+    with(Op::AddTo, AT, AT, 8),
+    with(Op::JumpBelow, AT, END, -5),
     with(Op::Time, LAST, 0, 0),
-    // 9: a round.
+    // 19: a round.
     with(Op::AddTo, ROUND, ROUND, 1),
     with(Op::AddTo, AT, MEMORY, 0),
-    // 11: write.
+    // 21: write.
     word(0),
     word(1),
     word(2),
@@ -82,7 +93,7 @@ const PROGRAM: [u64; 73] = [
     with(Op::AddTo, AT, AT, 8),
     with(Op::JumpBelow, AT, END, -11),
     with(Op::AddTo, AT, MEMORY, 0),
-    // 24: read.
+    // 34: read.
     word(0),
     word(1),
     word(2),
@@ -101,7 +112,7 @@ const PROGRAM: [u64; 73] = [
     with(Op::AddTo, LAST, SCRATCH, 0),
     with(Op::AddTo, AT, AT, 8),
     with(Op::JumpBelow, AT, END, -16),
-    // 41: report.
+    // 51: report.
     with(Op::Set, NUMBER, 0, PAYLOAD_ROUND as i32),
     with(Op::AddTo, A1, ROUND, 0),
     with(Op::AddTo, A2, WRONG, 0),
@@ -119,7 +130,7 @@ const PROGRAM: [u64; 73] = [
     with(Op::Call, 0, 0, 0),
     with(Op::Wait, 0, 0, 0),
     with(Op::JumpUnlike, ROUND, NUMBER, -1),
-    // 58: misdeeds.
+    // 68: misdeeds.
     with(Op::Set, SCRATCH, 0, Misdeed::Store as i32),
     with(Op::JumpUnlike, MISDEED, SCRATCH, 2),
     with(Op::Store, 0, END, 0),

@@ -103,7 +103,7 @@ impl<'t> Words<'t> {
                 });
                 let rounds = rounds?;
                 let misdeed = self.next().map(|word| {
-                    let what = "store, firmware, call, wait or jump";
+                    let what = "store, firmware, call, wait, jump or search";
                     VmName::new(word).ok_or(CommandError::Bad(word, what))
                 });
                 VmCommand::Run { name, rounds, misdeed: misdeed.transpose()? }

@@ -29,7 +29,7 @@ impl Evacuation {
         order: Order,
         budget: &mut Budget,
     ) -> Result<u64, Stuck> {
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(self.bad);
         let steps = match self.gather(allocator, memmap, order, budget, &mut batch) {
             Ok(steps) => steps,
             Err(stuck) => {

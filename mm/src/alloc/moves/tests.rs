@@ -70,7 +70,7 @@ fn an_owner_is_called_once_for_as_many_extents_as_a_batch_holds() {
 
 #[test]
 fn a_batch_holds_two_mebibytes_or_one_extent() {
-    let mut batch = super::Batch::new();
+    let mut batch = super::Batch::new(false);
     assert!(batch.fits::<FakeMachine<Tiny>>(Order::MAX));
     batch.len = 1;
     batch.pages = 256;
