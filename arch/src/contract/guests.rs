@@ -192,7 +192,7 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
     }
 
     /// Runs the guest in `space` until an exit. Interrupts of the host must be off; one that is pending ends the run,
-    /// and so does the guest's timer.
+    /// and so does the guest's timer if [`Guests::TIMER_ENDS_RUNS`].
     ///
     /// # Safety
     ///
@@ -221,6 +221,10 @@ pub trait Guests {
     /// CPU that runs it; another CPU drops its cached translations of a space when it leaves a guest and enters one
     /// again.
     const GUEST_FLUSH_REACHES_ALL: bool;
+
+    /// Whether the timer of a guest's board ends a run when it is due. If not, a run that begins later delivers it: so
+    /// the caller interrupts the guest often.
+    const TIMER_ENDS_RUNS: bool = true;
 
     /// Turns virtualization on, on the CPU that runs this.
     ///

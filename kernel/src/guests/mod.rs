@@ -30,6 +30,9 @@ pub(crate) const BUDGET: u64 = 64;
 /// How often the timer ends slices, in a second; guests of other CPUs run as long between two steps of an eject.
 const SLICES: u64 = 500;
 
+/// How often the timer wakes a CPU at most, in a second: more often, it might do nothing else.
+const FASTEST: u64 = 10_000;
+
 /// This kernel, for its guests.
 #[derive(Debug)]
 pub(crate) struct Hypervisor;
@@ -116,25 +119,19 @@ static DUE: AtomicU64 = AtomicU64::new(u64::MAX);
 /// interrupts when the first of them is [due](is_due).
 pub(crate) fn slices() -> bool {
     let slept = DUE.swap(u64::MAX, Ordering::Relaxed) != u64::MAX;
-    let has_timer = tick::is_on();
     let Some(vms) = known().filter(|vms| vms.runs_on(cpu::number())) else {
-        if slept && !has_timer {
-            interrupts::set_timer(None);
+        if slept {
+            set_timer(None);
         }
         return false;
     };
-    if !has_timer {
-        interrupts::set_timer(Some(SLICES));
-    }
+    set_timer(Some(SLICES));
     let slice = vms.slices();
     if let Slice::Sleeps(until) = slice {
         DUE.store(until, Ordering::Relaxed);
-    }
-    if !has_timer {
-        interrupts::set_timer(match slice {
-            Slice::Sleeps(until) => Some(hertz_until(until)),
-            _ => None,
-        });
+        set_timer(Some(hertz_until(until)));
+    } else {
+        set_timer(None);
     }
     matches!(slice, Slice::More | Slice::Waits)
 }
@@ -147,36 +144,43 @@ pub(crate) fn is_due() -> bool {
 /// How often in a second the timer interrupts if it does so at `until` the first time, or earlier if that is far away.
 fn hertz_until(until: u64) -> u64 {
     let ticks = until.saturating_sub(cpu::timestamp()).max(1);
-    cpu::timestamp_hertz().div_ceil(ticks)
+    cpu::timestamp_hertz().div_ceil(ticks).min(FASTEST)
+}
+
+/// Changes the timer of this CPU, unless it has another use.
+fn set_timer(hertz: Option<u64>) {
+    if !tick::is_on() {
+        interrupts::set_timer(hertz);
+    }
 }
 
 /// Runs a guest on this CPU until it ends or is paused.
 fn run_here(id: VmId) {
     let Some(vms) = known() else { return };
+    let hertz = vms.needs_ticks(id).then_some(SLICES);
+    set_timer(hertz);
     loop {
         match vms.slice(id) {
-            Slice::Idle => return,
+            Slice::Idle => break,
             Slice::Waits => relax(),
             Slice::More => {}
-            Slice::Sleeps(until) => sleep_until(until, || vms.state(id) == State::Runs),
+            Slice::Sleeps(until) => {
+                set_timer(Some(hertz_until(until)));
+                sleep_until(until, || vms.state(id) == State::Runs);
+                set_timer(hertz);
+            }
         }
     }
+    set_timer(None);
 }
 
-/// Sleeps until the clock shows `until`, or an interrupt comes, unless `wants` does not hold.
+/// Sleeps until an interrupt comes, unless the clock shows `until`, or `wants` does not hold.
 fn sleep_until(until: u64, wants: impl FnOnce() -> bool) {
-    let has_timer = tick::is_on();
-    if !has_timer {
-        interrupts::set_timer(Some(hertz_until(until)));
-    }
     cpu::disable_interrupts();
     if wants() && cpu::timestamp() < until {
         idle::sleep(table::own());
     } else {
         cpu::enable_interrupts();
-    }
-    if !has_timer {
-        interrupts::set_timer(None);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::Shared;
 use crate::figures::Report;
+use crate::host::Slot;
 use crate::id::VmId;
 use crate::platform::Platform;
 use crate::program::Loaded;
@@ -12,7 +13,7 @@ use crate::vms::{VmError, Vms};
 use alloc::string::String;
 use core::fmt::Write;
 use hotmem::paging::GuestAddr;
-use hotmem_arch::contract::{Access, GuestCall, GuestExit, Misdeed};
+use hotmem_arch::contract::{Access, GuestCall, GuestExit, Guests, Misdeed};
 
 /// Exits of a slice.
 const EXITS: u64 = 64;
@@ -133,6 +134,12 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     /// Whether a guest is to run on CPU `cpu`.
     pub fn runs_on(&self, cpu: usize) -> bool {
         VmId::all().any(|id| self.is_on(id, cpu))
+    }
+
+    /// Whether a guest has a timer that does not end its runs: its CPU must be interrupted often.
+    pub fn needs_ticks(&self, id: VmId) -> bool {
+        let has_timer = |slot: &Slot<M, P>| slot.life.lock().program != Loaded::Payload;
+        !P::Guests::TIMER_ENDS_RUNS && self.slot(id).is_some_and(has_timer)
     }
 
     fn is_on(&self, id: VmId, cpu: usize) -> bool {
