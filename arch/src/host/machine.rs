@@ -1,6 +1,6 @@
 //! The machine, as a test controls it.
 
-// UNSAFETY: copies bytes into the fake memory.
+// UNSAFETY: vouches for memory that no program uses yet.
 #![expect(unsafe_code)]
 #![expect(clippy::panic, reason = "where a machine would misbehave, the test fails")]
 
@@ -138,15 +138,12 @@ impl Machine {
     ///
     /// # Panics
     ///
-    /// If part of the range is not memory.
+    /// If the CPU was started, since its program may use the memory, or part of the range is not memory.
     pub fn write(&self, at: PhysAddr, bytes: &[u8]) {
         let memory = self.memory();
-        for (offset, &byte) in (0..).zip(bytes) {
-            let at = at.add(offset);
-            let Some(pointer) = memory.byte(at) else { panic!("no memory at {at}") };
-            // SAFETY: the byte is memory of this machine, and the caller writes before the kernel uses it.
-            unsafe { pointer.write_volatile(byte) };
-        }
+        assert!(!memory.in_use, "the CPU runs: only its program writes to memory");
+        // SAFETY: no program has got a pointer into the memory, and none gets one while it is locked here.
+        unsafe { memory.write(at, bytes) };
     }
 
     /// Makes the CPU lack a feature that the kernel needs; only the first call counts.
@@ -227,6 +224,7 @@ impl Machine {
     ///
     /// If the host cannot create the thread.
     pub fn power_on(self: &Arc<Self>, main: impl FnOnce() + Send + 'static) {
+        self.memory().in_use = true;
         let machine = Arc::clone(self);
         let cpu = move || {
             let _end = Ending(Arc::clone(&machine));

@@ -68,6 +68,8 @@ pub(super) struct Memory {
     /// Tag and page of a guest -> target, as read at the first use after the last flush.
     guests: BTreeMap<(u16, u64), (PhysAddr, Attr)>,
     keeps_guests: bool,
+    /// The CPU was started.
+    pub(super) in_use: bool,
 }
 
 impl Memory {
@@ -97,6 +99,24 @@ impl Memory {
         let offset = at.offset_from(piece.range.start()) as usize;
         // SAFETY: the offset is less than the piece's bytes.
         Some(unsafe { piece.base.add(offset) })
+    }
+
+    /// Writes `bytes` at `at`.
+    ///
+    /// # Safety
+    ///
+    /// No Rust object is there, and no other thread accesses the bytes.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory.
+    pub(super) unsafe fn write(&self, at: PhysAddr, bytes: &[u8]) {
+        for (offset, &byte) in (0..).zip(bytes) {
+            let at = at.add(offset);
+            let Some(pointer) = self.byte(at) else { panic!("no memory at {at}") };
+            // SAFETY: the byte is memory of this machine; the rest by the contract of this function.
+            unsafe { pointer.write_volatile(byte) };
+        }
     }
 
     /// The address of the register behind `pointer`, a pointer that the CPU got from its tables.

@@ -48,9 +48,12 @@ fn show(machine: &Machine, virt: VirtAddr, at: PhysAddr, attr: Attr) {
         let table = RAM.add(level as u64 * PAGE);
         let last = level + 1 == X86Pte4::LEVELS.len();
         let entry = if last { Entry::Leaf(at, attr) } else { Entry::Table(table.add(PAGE)) };
-        machine.write(table, &[0; PAGE as usize]);
         let word = table.add(8 * here.index(virt.get()) as u64);
-        machine.write(word, &X86Pte4::encode(entry, level).to_le_bytes());
+        let memory = machine.memory();
+        // SAFETY: the tables are read by the CPU only, with the memory locked.
+        unsafe { memory.write(table, &[0; PAGE as usize]) };
+        // SAFETY: as above.
+        unsafe { memory.write(word, &X86Pte4::encode(entry, level).to_le_bytes()) };
     }
 }
 
@@ -72,6 +75,14 @@ fn early_tables_show_memory_in_the_linear_map() {
         (done, word, stored, below, unsafe { pointer.read_volatile() })
     });
     assert_eq!(read, Ok((1, 7, 1, 0, 8)));
+}
+
+#[test]
+fn only_the_program_writes_to_memory_once_the_cpu_runs() {
+    let machine = machine();
+    machine.write(RAM, &[1]);
+    run(&machine, || ()).unwrap();
+    assert!(catch_unwind(|| machine.write(RAM, &[2])).is_err());
 }
 
 #[test]
