@@ -24,7 +24,7 @@ pub struct CpuArea {
 }
 
 /// Words that the entry code of traps saves.
-const SAVED_WORDS: usize = 10;
+const SAVED_WORDS: usize = 9;
 
 impl CpuArea {
     /// The area of the CPU with this number: 0 for the one that boots, any other number for one CPU each.

@@ -23,7 +23,8 @@ pub struct TrapFrame {
     pub address: u64,
     /// The vector's number, 0 to 15.
     pub vector: u64,
-    pad: u64,
+    /// SP_ELx: the stack of the trap that was interrupted, if one was.
+    trap_sp: u64,
 }
 
 const _: () = assert!(size_of::<TrapFrame>() == 304);

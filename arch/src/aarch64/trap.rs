@@ -7,7 +7,7 @@
 //!      --> a probe that faults returns 0; anything else goes to the kernel's handler
 //! ```
 //!
-//! So a stack overflow is never reported on the stack that overflowed. With HCR_EL2.{E2H, TGE} set, all of this also
+//! So a stack overflow is never reported on the stack that overflowed, and a trap of a trap returns to it. With HCR_EL2.{E2H, TGE} set, all of this also
 //! holds at EL2: the names `*_EL1` are then EL2's registers.
 
 // UNSAFETY: entry code in assembly, and calling back through a stored function pointer.
@@ -23,7 +23,7 @@ pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 
 /// Called by the entry code with interrupts off.
 extern "C" fn dispatch(frame: &mut TrapFrame) {
-    let synchronous = frame.vector == SYNCHRONOUS;
+    let synchronous = frame.vector % 4 == SYNCHRONOUS;
     if synchronous && (probe::resume(frame) || semihosting::resume(frame)) {
         return;
     }
@@ -50,12 +50,19 @@ global_asm!(
     .if \nested
     msr tpidrro_el0, x0
     mrs x0, tpidr_el1
+    sub x0, x0, #304
+    str x1, [x0, #8]
+    mov x1, sp
     mov sp, x0
     mrs x0, tpidrro_el0
-    .endif
+    str x0, [sp]
+    .else
     sub sp, sp, #304
     stp x0, x1, [sp]
+    add x1, sp, #304
+    .endif
     mov x0, #\number
+    stp x0, x1, [sp, #288]
     b hotmem_trap_common
     .endm
 
@@ -113,7 +120,6 @@ hotmem_trap_common:
     mrs x1, esr_el1
     mrs x2, far_el1
     stp x1, x2, [sp, #272]
-    stp x0, xzr, [sp, #288]
     mov x29, xzr
     mov x30, xzr
     mov x0, sp
@@ -136,8 +142,10 @@ hotmem_trap_common:
     ldp x26, x27, [sp, #208]
     ldp x28, x29, [sp, #224]
     ldr x30, [sp, #240]
-    ldp x0, x1, [sp]
-    add sp, sp, #304
+    mov x0, sp
+    ldr x1, [x0, #296]
+    mov sp, x1
+    ldp x0, x1, [x0]
     eret
 "#,
     dispatch = sym dispatch,

@@ -110,10 +110,10 @@ impl fmt::Display for TrapFrame {
 /// Sets the stacks of traps of this CPU, by their tops.
 ///
 /// The entry code keeps in the CPU's area, by number of doubleword: r0, r1, r2, CR, SRR0, SRR1, the vector; then the
-/// tops of stacks: for the next trap, for a trap that interrupts another, for one that does not.
+/// tops of stacks: for the next trap, and for a trap that interrupts another.
 pub(super) fn set_stacks(first: VirtAddr, nested: VirtAddr) {
     let saved = &own::area().saved;
-    for (word, top) in saved.iter().skip(7).zip([first, nested, first]) {
+    for (word, top) in saved.iter().skip(7).zip([first, nested]) {
         word.store(top.get(), Ordering::Relaxed);
     }
 }

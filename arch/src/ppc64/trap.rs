@@ -167,7 +167,8 @@ hotmem_trap_entry:
     mr 2, 31
     mfspr 3, 275
     addi 3, 3, {saved}
-    ld 4, 72(3)
+    /* The next trap has the stack of this one again. */
+    addi 4, 2, 1392
     std 4, 56(3)
     addi 4, 2, 1376
     lvx 0, 0, 4
