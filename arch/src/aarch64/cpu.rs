@@ -155,9 +155,11 @@ impl Cpu for Aarch64 {
         !DAIF.is_set(DAIF::I)
     }
 
-    /// WFI wakes for an interrupt that is masked.
+    /// WFI wakes for an interrupt that is masked. Not by aarch64-cpu's `wfi`: the compiler could delay a store across
+    /// that, which another CPU waits for.
     fn enable_interrupts_and_wait() {
-        asm::wfi();
+        // SAFETY: waits.
+        unsafe { asm!("wfi", options(nostack, preserves_flags)) };
         Self::enable_interrupts();
     }
 
