@@ -136,7 +136,8 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         _landing: Option<PhysAddr>,
         launch: &'static Launch,
     ) -> Result<(), NoCpu> {
-        NoCpu::unless(start::start(hardware, launch), hardware)
+        // SAFETY: by the contract of this function.
+        NoCpu::unless(unsafe { start::start(hardware, launch) }, hardware)
     }
 
     fn start_timer(&self, hertz: u64) {

@@ -43,7 +43,11 @@ pub(super) fn system_off(way: Psci) {
 
 /// Starts the CPU with this affinity at `entry`, with `context` in its first register; returns whether firmware
 /// accepted.
-pub(super) fn cpu_on(way: Psci, affinity: u64, entry: PhysAddr, context: u64) -> bool {
-    // SAFETY: the caller, `start`, passes the entry code for a started CPU and the context that this code expects.
+///
+/// # Safety
+///
+/// The code at `entry` is for a CPU that begins without translation, with that context.
+pub(super) unsafe fn cpu_on(way: Psci, affinity: u64, entry: PhysAddr, context: u64) -> bool {
+    // SAFETY: by the contract of this function.
     unsafe { call(way, CPU_ON, [affinity, entry.get(), context]) == 0 }
 }

@@ -42,7 +42,11 @@ fn early_words() -> [u64; 6] {
 }
 
 /// Starts the CPU with this affinity; returns whether firmware accepted.
-pub(super) fn start(mpidr: u64, launch: &'static Launch) -> bool {
+///
+/// # Safety
+///
+/// The launch is for this CPU alone.
+pub(super) unsafe fn start(mpidr: u64, launch: &'static Launch) -> bool {
     let Some(conduit) = MachineInfo::noted().psci else { return false };
     for (word, value) in launch.early.iter().zip(early_words()) {
         word.store(value, Ordering::Relaxed);
@@ -53,7 +57,8 @@ pub(super) fn start(mpidr: u64, launch: &'static Launch) -> bool {
         Aarch64::clean_cache(bytes);
     }
     let enter = physical(VirtAddr::new((&raw const hotmem_enter).addr() as u64));
-    psci::cpu_on(conduit, cpu::affinity(mpidr), enter, physical(at).get())
+    // SAFETY: the entry code below expects a launch, which is this CPU's own.
+    unsafe { psci::cpu_on(conduit, cpu::affinity(mpidr), enter, physical(at).get()) }
 }
 
 /// Runs on the CPU's own stack.

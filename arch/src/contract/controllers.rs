@@ -52,7 +52,7 @@ pub trait Controllers<R, Frame>: Sized {
     ///
     /// # Safety
     ///
-    /// The launch is for this CPU alone. If there is a landing page, it holds what [`Cpus::fill_landing`](super::Cpus::fill_landing) wrote,
+    /// The launch is for this CPU alone, and no other call of this function is under way. If there is a landing page, it holds what [`Cpus::fill_landing`](super::Cpus::fill_landing) wrote,
     /// executable at that address, until the CPU has left it or was [reset](Self::reset).
     ///
     /// # Errors

@@ -159,8 +159,7 @@ impl Cpu for Ppc64 {
     unsafe fn switch(root: PhysAddr, top: VirtAddr, main: extern "C" fn() -> !) -> ! {
         // The hypervisor uses the entry code's process table until this call registers the new one.
         PROCESSES.0[0].store(process_entry(root), Ordering::Release);
-        let table =
-            VirtAddr::new((&raw const PROCESSES).addr() as u64).offset_from(Ppc64::KERNEL_BASE);
+        let table = rtas::physical(&raw const PROCESSES);
         // SAFETY: the table refers to the caller's tree, and is a static of 4 KiB, aligned, at this address.
         let result = unsafe { hcall(H_REGISTER_PROC_TBL, [NEW_RADIX_TABLE, table, 0, 0]) };
         if result.status != H_SUCCESS {

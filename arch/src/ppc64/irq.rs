@@ -92,7 +92,8 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         launch: &'static Launch,
     ) -> Result<(), NoCpu> {
         let server = u32::try_from(hardware).map_err(|_| NoCpu(hardware))?;
-        NoCpu::unless(start::start(server, launch), hardware)
+        // SAFETY: by the contract of this function.
+        NoCpu::unless(unsafe { start::start(server, launch) }, hardware)
     }
 
     fn start_timer(&self, hertz: u64) {

@@ -22,8 +22,8 @@ const ARRAY: usize = 3 + CELLS;
 #[repr(align(4096))]
 struct Memory<T>(UnsafeCell<T>);
 
-// SAFETY: each static has one user at a time: the owner of the `Rtas`; or the CPU that starts another, with the lock
-// of the controllers; or the end of the kernel, when no other code runs any more.
+// SAFETY: each static has one user at a time: the owner of the `Rtas`; or the CPU that starts another, one at
+// a time; or the end of the kernel, when no other code runs any more.
 unsafe impl<T> Sync for Memory<T> {}
 
 static CALL: Memory<[u32; ARRAY]> = Memory(UnsafeCell::new([0; ARRAY]));
@@ -35,9 +35,10 @@ static LAST_WORDS: [u8; 20] = *b"hotmem: kernel end\0\0";
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The physical address of a static of the image.
+/// The physical address of a static of the image, for the hypervisor or another CPU, which access it by that: so the
+/// compiler must expect accesses by other pointers than its own.
 pub(super) fn physical<T>(at: *const T) -> u64 {
-    VirtAddr::new(at.addr() as u64).offset_from(Ppc64::KERNEL_BASE)
+    VirtAddr::new(at.expose_provenance() as u64).offset_from(Ppc64::KERNEL_BASE)
 }
 
 /// Makes a call with the array at `cells`.
@@ -97,12 +98,16 @@ impl contract::Rtas for Rtas {
     }
 }
 
-/// Starts the CPU `server` at `entry` with `argument` in r3; returns whether firmware accepted. The caller must hold
-/// the lock of the controllers.
-pub(super) fn start_cpu(token: u32, server: u32, entry: u32, argument: u32) -> bool {
+/// Starts the CPU `server` at `entry` with `argument` in r3; returns whether firmware accepted.
+///
+/// # Safety
+///
+/// No other call of this function is under way. The code at `entry` is for a CPU that begins like that, with that
+/// argument.
+pub(super) unsafe fn start_cpu(token: u32, server: u32, entry: u32, argument: u32) -> bool {
     let (args, mut rets) = ([server, entry, argument], [u32::MAX]);
-    // SAFETY: only this function uses the array, and the lock of the controllers allows one call at a time; the call
-    // writes to nothing else, and the CPU begins with the entry code for started CPUs.
+    // SAFETY: only this function uses the array, one call at a time; the call writes to nothing else. What the CPU
+    // executes is covered by the contract of this function.
     let called = unsafe { call(START_CALL.0.get(), token, &args, &mut rets) };
     called.is_ok() && rets == [0]
 }

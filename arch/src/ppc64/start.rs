@@ -17,13 +17,18 @@ unsafe extern "C" {
 }
 
 /// Starts the CPU with this server number; returns whether firmware accepted.
-pub(super) fn start(server: u32, launch: &'static Launch) -> bool {
+///
+/// # Safety
+///
+/// The launch is for this CPU alone, and no other call of this function is under way.
+pub(super) unsafe fn start(server: u32, launch: &'static Launch) -> bool {
     let Some(token) = MachineInfo::noted().start_cpu else { return false };
     // Stored here, since a CPU cannot read its number from the interrupt presentation.
     launch.area.server.store(server.into(), Ordering::Relaxed);
     // The image is loaded below 4 GiB, and so is the launch, a static.
     let entry = rtas::physical(&raw const hotmem_started) as u32;
-    rtas::start_cpu(token, server, entry, rtas::physical(launch) as u32)
+    // SAFETY: one call at a time, by the contract of this function; the entry code below expects a launch.
+    unsafe { rtas::start_cpu(token, server, entry, rtas::physical(launch) as u32) }
 }
 
 /// Runs on the CPU's own stack, with translation.

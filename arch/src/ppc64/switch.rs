@@ -17,6 +17,7 @@
 
 use super::nested::NestedState;
 use core::arch::global_asm;
+use core::mem::offset_of;
 
 /// Special registers that are switched here.
 const SPRS: usize = 24;
@@ -41,7 +42,7 @@ pub(super) struct State {
 }
 
 unsafe extern "C" {
-    fn hotmem_enter_guest(guest: *mut Rest, host: *mut Rest, hypervisor: u64, own: u64) -> u64;
+    fn hotmem_enter_guest(state: *mut State, hypervisor: u64, own: u64) -> u64;
 }
 
 /// Runs the guest of `state`, which is at the physical address `at`; returns the result of H_ENTER_NESTED.
@@ -50,13 +51,12 @@ unsafe extern "C" {
 ///
 /// Interrupts are off. The second-stage tables of the state's partition map only memory that the guest may access.
 pub(super) unsafe fn enter(state: &mut State, at: u64) -> u64 {
-    let hypervisor = at + core::mem::offset_of!(State, nested.hypervisor) as u64;
-    let own = at + core::mem::offset_of!(State, nested.registers) as u64;
-    let (guest, host) = (&raw mut state.guest, &raw mut state.host);
-    // SAFETY: the pointers are to fields of the state. The hypervisor writes to its structures only, by their
-    // addresses, and the caller lends all of the state. What the guest can reach is the caller's concern. All of the
-    // host's registers are as before.
-    unsafe { hotmem_enter_guest(guest, host, hypervisor, own) }
+    let hypervisor = at + offset_of!(State, nested.hypervisor) as u64;
+    let own = at + offset_of!(State, nested.registers) as u64;
+    // SAFETY: the pointer is to the state, which the caller lends as a whole: the assembly writes to its halves, and the
+    // hypervisor to its structures only, by their addresses. What the guest can reach is the caller's concern. All of
+    // the host's registers are as before.
+    unsafe { hotmem_enter_guest(state, hypervisor, own) }
 }
 
 global_asm!(
@@ -121,8 +121,8 @@ hotmem_enter_guest:
     std 30, -16(1)
     std 31, -8(1)
     stdu 1, -64(1)
-    mr 30, 3
-    mr 31, 4
+    addi 30, 3, {guest}
+    addi 31, 3, {host}
     mr 8, 31
     hotmem_switch_save
     mr 8, 30
@@ -130,8 +130,6 @@ hotmem_enter_guest:
     /* H_ENTER_NESTED */
     li 3, 0
     ori 3, 3, 0xf804
-    mr 4, 5
-    mr 5, 6
     sc 1
     /* msgclrp r7: a message that the guest sent to its own thread would interrupt the host. */
     lis 7, 0x2800
@@ -146,9 +144,11 @@ hotmem_enter_guest:
     ld 0, 16(1)
     mtlr 0
     blr
-"#
+"#,
+    guest = const offset_of!(State, guest),
+    host = const offset_of!(State, host),
 );
 
-const _: () = assert!(core::mem::offset_of!(Rest, vscr) == 1024);
-const _: () = assert!(core::mem::offset_of!(Rest, fpscr) == 1040);
-const _: () = assert!(core::mem::offset_of!(Rest, sprs) == 1048);
+const _: () = assert!(offset_of!(Rest, vscr) == 1024);
+const _: () = assert!(offset_of!(Rest, fpscr) == 1040);
+const _: () = assert!(offset_of!(Rest, sprs) == 1048);

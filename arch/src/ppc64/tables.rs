@@ -37,7 +37,7 @@ impl contract::CpuTables<TrapStacks> for CpuTables {
             return;
         }
         // A trap of a trap overwrites the frames of the first, and is still reported.
-        let top = VirtAddr::new((EARLY_STACK.0.get().addr() + EARLY_BYTES) as u64);
+        let top = VirtAddr::new((EARLY_STACK.0.get().expose_provenance() + EARLY_BYTES) as u64);
         frame::set_stacks(top, top);
         let code = trap::vectors();
         let at =
