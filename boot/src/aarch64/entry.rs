@@ -20,7 +20,7 @@
 #![expect(unsafe_code)]
 
 use super::handoff::{self, TABLE_BYTES};
-use super::layout::{EARLY_LIMIT, LINEAR_BASE, RAM_BASE};
+use super::layout::{self, RAM_BASE};
 use super::registers::FwCfg;
 use super::table_loader::Arena;
 use crate::image;
@@ -37,10 +37,7 @@ use hotmem_paging::addr::{PhysAddr, PhysRange};
 fn early(range: PhysRange) -> Result<NonNull<u8>, HandoffError> {
     let unreachable =
         HandoffError::Unreachable { address: range.start().get(), bytes: range.len() };
-    if range.start() < RAM_BASE || range.end() > EARLY_LIMIT {
-        return Err(unreachable);
-    }
-    let at = LINEAR_BASE.add(range.start().get()).get() as usize;
+    let at = layout::early(range).ok_or(unreachable)?.get() as usize;
     NonNull::new(core::ptr::with_exposed_provenance_mut(at)).ok_or(unreachable)
 }
 
