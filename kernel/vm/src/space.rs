@@ -206,16 +206,20 @@ impl<M: Shared, P: Platform> Space<M, P> {
         run.map_or(Ok(()), |run| self.tables.map(&run, &NoFrames))
     }
 
-    /// Maps the extents that have no leaf where they were, and refuses them.
+    /// Maps the extents that have no leaf where they were, and refuses all whose copy is not mapped: the manager frees
+    /// the others.
     #[cold]
     fn take_back<'m>(&self, moves: impl Iterator<Item = &'m Move>) {
         for one in moves {
             let Some(back) = Self::mapping(one, one.from().pfn) else { continue };
-            if self.tables.translate(back.virt).is_some() {
-                continue;
-            }
-            if let Err(error) = self.tables.map(&back, &NoFrames) {
-                log::error!("guest {}: {error}", self.id.number());
+            match self.tables.translate(back.virt) {
+                Some(leaf) if leaf.target(back.virt) == M::address(one.to()) => continue,
+                Some(_) => {}
+                None => {
+                    if let Err(error) = self.tables.map(&back, &NoFrames) {
+                        log::error!("guest {}: {error}", self.id.number());
+                    }
+                }
             }
             one.refuse();
         }

@@ -1,10 +1,14 @@
 //! Guests on the manager's fake machine: each invariant is broken on purpose, and memory moves without a CPU.
 
+// UNSAFETY: implements a function of the contract that is unsafe.
+#![expect(unsafe_code)]
+
 use crate::space::Space;
 use crate::switch::{self, Fresh};
 use crate::verify::Violation;
 use crate::word::{PageWord, TableWord};
 use crate::{Name, Platform, Program, State, VmError, VmId, Vms};
+use core::ptr::NonNull;
 use hotmem::paging::{Gather, GuestAddr, GuestRange, Mapper, TableFrames, TablePlace};
 use hotmem::testing::{Bench, FakeMachine, Holder, Setup, Tiny, range};
 use hotmem::{BlockId, Geometry, NodeId, Order, Pfn, Placement, ZoneKind};
@@ -31,6 +35,8 @@ thread_local! {
     static FLUSHES: Cell<u64> = const { Cell::new(0) };
     /// Instructions so far.
     static TIME: Cell<u64> = const { Cell::new(0) };
+    /// Called once, when an extent is copied.
+    static AT_COPY: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
 }
 
 /// Virtualization without a CPU: tables and flushes only.
@@ -53,6 +59,14 @@ impl Guests for Soft {
 
     fn drop_guest_translations(_space: &GuestSpace, _ranges: &[GuestRange]) {
         FLUSHES.set(FLUSHES.get() + 1);
+    }
+
+    unsafe fn copy_guest_memory(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+        if let Some(act) = AT_COPY.take() {
+            act();
+        }
+        // SAFETY: by the contract of this function.
+        unsafe { to.copy_from_nonoverlapping(from, bytes) };
     }
 
     /// The kernel begins two bytes before the end of the first page, the file system two before the end of memory.
@@ -283,6 +297,27 @@ fn invariant_8_an_extent_without_a_leaf_is_found() {
     let id = guest(&vms, "a", MIB / 4);
     clear(&vms, id, 5);
     assert_eq!(vms.verify(), Err(Violation::Pages { used: 64, mapped: 63 }));
+}
+
+#[test]
+fn a_page_that_is_mapped_again_while_it_moves_is_not_freed() {
+    let (bench, vms) = machine();
+    let id = guest(&vms, "a", MIB / 4);
+    let vms: &'static Vms<Fake, Soft> = Box::leak(Box::new(vms));
+    let before: Vec<_> = (0..64).map(|page| pfn(vms, id, page)).collect();
+    AT_COPY.set(Some(Box::new(move || {
+        vms.host.with_space(id.number(), |space| {
+            let at = |page: u64| GuestAddr::new((RAM + page) * PAGE);
+            let gone = (0..64).find(|&page| space.tables.translate(at(page)).is_none()).unwrap();
+            let fresh = Fresh { pfn: before[gone as usize], order: Order::ZERO };
+            space.map(RAM + gone, &fresh, &vms.frames(id)).unwrap();
+        });
+    })));
+    let block = bench.mm.block_at(Fake::address(pfn(vms, id, 0)));
+    bench.mm.offline(block).unwrap();
+    assert!(AT_COPY.take().is_none(), "nothing was copied");
+    vms.verify().unwrap();
+    bench.mm.verify().unwrap();
 }
 
 #[test]
