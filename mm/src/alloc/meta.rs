@@ -59,7 +59,8 @@ impl<M: Machine> Allocator<M> {
     }
 
     /// Moves the kernel's metadata of each page of `from` to its page in `to`, allocated for a migration. One after
-    /// the other: two zones are never locked at once.
+    /// the other: two zones are never locked at once. It ends at once if the owner has freed either of them meanwhile,
+    /// which the end of the migration reports: metadata that is not moved is that of a new extent.
     pub(crate) fn move_meta(&self, memmap: Seen<'_, M>, from: &Extent, to: Pfn, owner: Owner) {
         let mine = |holder| holder == owner;
         let pages =

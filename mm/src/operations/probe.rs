@@ -20,7 +20,7 @@ use core::ptr::NonNull;
 /// The value of a probed word, combined with the number of its page.
 const PATTERN: u64 = 0x5aa5_c33c_0ff0_9669;
 
-/// The word of a descriptor that is written: the last one, which only records use.
+/// The word of a descriptor that is written: the last one, which only records and the kernel's metadata use.
 const WORD: usize = DESCRIPTOR_BYTES as usize / size_of::<u64>() - 1;
 
 /// The patterns of the first and the last page of a run of pages.
