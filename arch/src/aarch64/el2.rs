@@ -1,50 +1,65 @@
 //! Guests at EL1, under the kernel at EL2 with the virtualization host extensions (Arm ARM D8.1.4).
 //!
-//! A guest has memory, the general registers, exceptions of its own at EL1, and the virtual counter. It has no
+//! The payload has memory, the general registers, exceptions of its own at EL1, and the virtual counter. It has no
 //! translation of its own, floating point, timers, interrupts, performance counters or debug registers: they are
-//! trapped, and end it.
+//! trapped, and end it. A Linux guest has, besides, translation, floating point, a virtual timer, interrupts, and the
+//! devices of its [`board`](super::board); what its CPU cannot do is hidden from it.
 //!
-//! HCR_EL2 is the same for the kernel and its guests, except TGE, which makes every bit that concerns guests void. So
-//! entering and leaving a guest drops no cached translation, and only [`Guests::drop_guest_translations`] does.
+//! HCR_EL2 is the same for the kernel and the guest that runs, except TGE, which makes every bit that concerns guests
+//! void. So entering and leaving a guest drops no cached translation, and only [`Guests::drop_guest_translations`] does.
+//!
+//! The timer of a Linux guest interrupts the kernel, which lists the guest's interrupt; from then on it is masked by
+//! priority, until the guest has ended it, which interrupts the kernel again.
 
 // UNSAFETY: privileged registers, and the switch to a guest.
 #![expect(unsafe_code)]
 
+use super::board::system::IdRegisters;
+use super::board::{Board, TIMER_LINE, Timer};
 use super::el2_switch::{General, TGE, enter};
 use super::exits::{Cause, Next, decode};
+use super::floats::Floats;
+use super::gic_guest::{self, Interface};
 use super::stage2::{GUEST_BITS, Stage2};
-use super::{Aarch64, cpu, payload};
-use crate::contract::{GuestExit, GuestSpace, Guests, Layout, NoGuests, StateMemory, Vcpu};
+use super::{Aarch64, cpu, linux, payload, timer};
+use crate::contract::{
+    Clock, GuestExit, GuestSpace, Guests, Layout, LinuxFiles, LinuxStart, NoGuests, NoLinux, Put,
+    StateMemory, Vcpu,
+};
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
-    CurrentEL, ESR_EL1, FAR_EL1, HCR_EL2, HPFAR_EL2, ID_AA64MMFR0_EL1, MDCR_EL2, MIDR_EL1,
-    Readable, VTCR_EL2, VTTBR_EL2, Writeable,
+    CurrentEL, ESR_EL1, FAR_EL1, HCR_EL2, HPFAR_EL2, ID_AA64ISAR0_EL1, ID_AA64ISAR1_EL1,
+    ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1,
+    MDCR_EL2, MIDR_EL1, Readable, VTCR_EL2, VTTBR_EL2, Writeable,
 };
 use core::arch::asm;
 use core::fmt;
 use core::ptr::NonNull;
 use hotmem_paging::addr::{GuestAddr, GuestRange};
 
-/// HCR_EL2 of a guest; the kernel's has TGE as well (Arm ARM D17.2.48).
+/// HCR_EL2 of all guests; the kernel's has TGE as well (Arm ARM D17.2.48).
 const HCR: u64 = {
-    let (vm, default_cacheable, broadcast) = (1 << 0, 1 << 12, 0b01 << 10 | 1 << 9);
+    let (vm, broadcast) = (1 << 0, 0b01 << 10 | 1 << 9);
     let interrupts = 1 << 3 | 1 << 4 | 1 << 5;
-    // TWI, TSC, TIDCP, TACR, TSW, TVM: WFI, SMC, implementation-defined registers, auxiliary control, set/way
-    // maintenance, translation.
-    let traps = 1 << 13 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 26;
+    // TWI, TSC, TIDCP, TACR, TSW: WFI, SMC, implementation-defined registers, auxiliary control, set/way maintenance.
+    let traps = 1 << 13 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22;
     // TERR, TEA: memory errors.
     let errors = 1 << 36 | 1 << 37;
     let (rw, e2h) = (1 << 31, 1 << 34);
-    vm | default_cacheable | broadcast | interrupts | traps | errors | rw | e2h
+    vm | broadcast | interrupts | traps | errors | rw | e2h
 };
+/// HCR_EL2 of the payload: TVM and DC, no translation of its own, so that all its memory is cached.
+const HCR_PAYLOAD: u64 = HCR | 1 << 26 | 1 << 12;
+/// HCR_EL2 of Linux: TID3, identification registers are trapped.
+const HCR_LINUX: u64 = HCR | 1 << 18;
 /// MDCR_EL2: TDA, TDOSA, TDRA, TPM, TPMCR.
 const DEBUG_TRAPS: u64 = 1 << 9 | 1 << 10 | 1 << 11 | 1 << 6 | 1 << 5;
 /// CPTR_EL2 with E2H: floating point, SVE and SME are trapped (FPEN, ZEN, SMEN 0), and trace registers (TTA).
 const FEATURE_TRAPS: u64 = 1 << 28;
+/// CPTR_EL2: FPEN, floating point is not trapped.
+const FLOATS: u64 = 0b11 << 20;
 /// CNTHCTL_EL2 with E2H: the physical counter and timer of a guest are trapped (EL1PCTEN, EL1PTEN 0).
 const GUEST_TIMERS: u64 = 1 << 10 | 1 << 11;
-/// ICH_HCR_EL2: TC, TALL0, TALL1: the CPU interface is trapped.
-const GIC_TRAPS: u64 = 1 << 10 | 1 << 11 | 1 << 12;
 /// MPIDR_EL1 of a guest: the first CPU.
 const GUEST_MPIDR: u64 = 1 << 31;
 /// PSTATE at the start: EL1 on SP_EL1, everything masked.
@@ -118,6 +133,78 @@ registers! {
 pub struct Registers {
     general: General,
     system: El1,
+    /// What a Linux guest has besides.
+    linux: Option<Linux>,
+}
+
+/// What a Linux guest has besides the registers of its CPU.
+#[derive(Clone, Debug)]
+struct Linux {
+    board: Board,
+    interface: Interface,
+    floats: Floats,
+    ids: IdRegisters,
+}
+
+impl El1 {
+    const fn timer(&self) -> Timer {
+        Timer { control: self.cntv_ctl, at: self.cntv_cval }
+    }
+}
+
+impl Linux {
+    fn new() -> Self {
+        let (board, interface, floats) =
+            (Board::default(), Interface::default(), Floats::default());
+        Self { board, interface, floats, ids: id_registers() }
+    }
+
+    /// Loads it into the CPU; the guest's timer has its state of `now`.
+    fn load(&mut self, timer: Timer, now: u64) {
+        self.board.update(timer, now);
+        self.board.gic.enter();
+        self.interface.load(self.board.gic.lists);
+        let is_due = timer.due().is_some_and(|due| due <= now);
+        gic_guest::set_timer_masked(is_due || self.board.gic.is_listed(TIMER_LINE as usize));
+        set_feature_traps(FEATURE_TRAPS | FLOATS);
+        self.floats.load();
+    }
+
+    /// Keeps what the guest changed.
+    fn save(&mut self) {
+        self.floats.save();
+        set_feature_traps(FEATURE_TRAPS);
+        self.board.gic.leave(self.interface.save());
+    }
+
+    /// The exit that `cause` describes, and where the guest continues.
+    fn exit(&mut self, cause: Cause, x: &mut [u64; 31], timer: Timer) -> (GuestExit, Next) {
+        let (exit, next) = self.board.exit(cause, x, &self.ids).unwrap_or_else(|| decode(cause, x));
+        if exit != GuestExit::Wait {
+            return (exit, next);
+        }
+        self.board.update(timer, Aarch64::timestamp());
+        (self.board.wait(timer), next)
+    }
+}
+
+/// The identification registers that guests may see a part of.
+fn id_registers() -> IdRegisters {
+    IdRegisters {
+        pfr0: ID_AA64PFR0_EL1.get(),
+        pfr1: ID_AA64PFR1_EL1.get(),
+        isar0: ID_AA64ISAR0_EL1.get(),
+        isar1: ID_AA64ISAR1_EL1.get(),
+        mmfr0: ID_AA64MMFR0_EL1.get(),
+        mmfr1: ID_AA64MMFR1_EL1.get(),
+        mmfr2: ID_AA64MMFR2_EL1.get(),
+    }
+}
+
+/// Sets CPTR_EL2, which decides what is trapped in guests, and by E2H what the kernel may use.
+fn set_feature_traps(word: u64) {
+    // SAFETY: the kernel uses none of these features, but the functions that load and save a guest's floats.
+    unsafe { asm!("msr cptr_el2, {}", "isb", in(reg) word, options(nostack, preserves_flags)) };
 }
 
 impl Vcpu for Registers {
@@ -129,10 +216,27 @@ impl Vcpu for Registers {
         for (register, argument) in general.x.iter_mut().zip(arguments) {
             *register = argument;
         }
-        Self { general, system: El1 { sctlr: SCTLR, ..El1::default() } }
+        Self { general, system: El1 { sctlr: SCTLR, ..El1::default() }, linux: None }
+    }
+
+    fn linux(state: StateMemory, start: &LinuxStart) -> Self {
+        Self { linux: Some(Linux::new()), ..Self::new(state, start.entry, start.arguments) }
     }
 
     unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit {
+        let has_gic = cpu::has_gic_registers();
+        match &mut self.linux {
+            Some(linux) => {
+                HCR_EL2.set(HCR_LINUX | TGE);
+                linux.load(self.system.timer(), Aarch64::timestamp());
+            }
+            None => {
+                HCR_EL2.set(HCR_PAYLOAD | TGE);
+                if has_gic {
+                    gic_guest::set_timer_masked(true);
+                }
+            }
+        }
         load(space);
         self.system.load();
         // SAFETY: `enable_guests` found the kernel at EL2 with E2H and set the traps, by the contract of this
@@ -141,7 +245,18 @@ impl Vcpu for Registers {
         let vector = unsafe { enter(&mut self.general) };
         self.system.save();
         let (syndrome, address, page) = (ESR_EL1.get(), FAR_EL1.get(), HPFAR_EL2.get());
-        let (exit, next) = decode(Cause { vector, syndrome, address, page }, &self.general.x);
+        timer::stop_guests();
+        if has_gic {
+            gic_guest::set_timer_masked(false);
+        }
+        let cause = Cause { vector, syndrome, address, page };
+        let (exit, next) = match &mut self.linux {
+            Some(linux) => {
+                linux.save();
+                linux.exit(cause, &mut self.general.x, self.system.timer())
+            }
+            None => decode(cause, &self.general.x),
+        };
         if next == Next::Following {
             self.general.pc = self.general.pc.wrapping_add(4);
         }
@@ -220,10 +335,7 @@ fn set_traps() {
         );
     }
     if cpu::has_gic_registers() {
-        // SAFETY: the register concerns guests only.
-        unsafe {
-            asm!("msr S3_4_C12_C11_0, {}", in(reg) GIC_TRAPS, options(nostack, preserves_flags));
-        }
+        gic_guest::trap();
     }
 }
 
@@ -240,7 +352,7 @@ impl Guests for Aarch64 {
             return Err(NoGuests(what));
         }
         set_traps();
-        HCR_EL2.set(HCR | TGE);
+        HCR_EL2.set(HCR_PAYLOAD | TGE);
         barrier::isb(barrier::SY);
         Ok(())
     }
@@ -300,6 +412,18 @@ impl Guests for Aarch64 {
                 options(nostack),
             );
         }
+    }
+
+    fn linux(
+        files: &LinuxFiles<'_>,
+        ram: GuestRange,
+        put: &mut Put<'_>,
+    ) -> Result<LinuxStart, NoLinux> {
+        if !cpu::has_gic_registers() {
+            return Err(NoLinux("this machine's interrupt controller is not a GICv3"));
+        }
+        gic_guest::missing().map_or(Ok(()), |what| Err(NoLinux(what)))?;
+        linux::prepare(files, ram, put)
     }
 
     fn payload() -> &'static [u8] {

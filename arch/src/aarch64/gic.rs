@@ -30,6 +30,11 @@ const ENABLE_V3: u32 = 1 << 1 | 1 << 4;
 const PENDING_WRITE: u32 = 1 << 31;
 /// The priority of all interrupts: the middle of the range that non-secure software has.
 const MIDDLE: u32 = 0xa0a0_a0a0;
+/// The priority of the timer of guests, which is the least urgent: while a guest has not served it, only it is masked.
+pub const GUESTS_TIMER_PRIORITY: u8 = 0xc0;
+/// The private interrupts of guests: their timer, and changes of their list registers (Arm BSA, table 4).
+const GUESTS_TIMER: u32 = 27;
+const GUESTS_CHANGES: u32 = 25;
 /// The interrupt that one CPU sends to another.
 pub const CALL: u32 = 1;
 /// First shared peripheral interrupt.
@@ -268,8 +273,19 @@ impl<R: Registers> Redistributor<'_, R> {
     /// Enables or disables the private interrupt `id` of its CPU.
     pub fn set_private(&self, id: u32, enabled: bool) {
         let register = if enabled { PRIVATE_SET_ENABLE } else { PRIVATE_CLEAR_ENABLE };
-        self.write(PRIVATE_PRIORITY + 4 * (id as usize / 4), MIDDLE);
+        let word = id / 4;
+        let guests = u32::from(GUESTS_TIMER_PRIORITY) << (8 * (GUESTS_TIMER % 4));
+        let kept = !(0xff << (8 * (GUESTS_TIMER % 4)));
+        let has_guests = word == GUESTS_TIMER / 4;
+        let priorities = if has_guests { MIDDLE & kept | guests } else { MIDDLE };
+        self.write(PRIVATE_PRIORITY + 4 * word as usize, priorities);
         self.write(register, 1 << (id % FIRST_SHARED));
+    }
+
+    /// Enables the private interrupts that bring its CPU back from a guest.
+    pub fn expect_guests(&self) {
+        self.set_private(GUESTS_TIMER, true);
+        self.set_private(GUESTS_CHANGES, true);
     }
 
     fn read(&self, offset: usize) -> u32 {
@@ -329,7 +345,9 @@ mod tests {
                 CLEAR_ENABLE..0x200 => {
                     *registers.entry(offset - 0x80).or_default() &= !value;
                 }
-                SET_ENABLE..CLEAR_ENABLE => *registers.entry(offset).or_default() |= value,
+                SET_ENABLE..CLEAR_ENABLE | PRIVATE_SET_ENABLE => {
+                    *registers.entry(offset).or_default() |= value
+                }
                 _ => drop(registers.insert(offset, value)),
             }
         }
@@ -407,7 +425,11 @@ mod tests {
         let fake = Fake::default();
         Redistributors::new(&fake, REDISTRIBUTOR_BYTES).of(0).unwrap().set_private(26, true);
         let set = [PRIVATE_PRIORITY + 24, PRIVATE_SET_ENABLE].map(|at| fake.get(at));
-        assert_eq!(set, [MIDDLE, 1 << 26]);
+        // The timer of guests is less urgent than the others.
+        assert_eq!(set, [0xc0a0_a0a0, 1 << 26]);
+        Redistributors::new(&fake, REDISTRIBUTOR_BYTES).of(0).unwrap().expect_guests();
+        let set = [PRIVATE_PRIORITY + 24, PRIVATE_SET_ENABLE].map(|at| fake.get(at));
+        assert_eq!(set, [0xc0a0_a0a0, 0b111 << 25]);
     }
 
     #[test]

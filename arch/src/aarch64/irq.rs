@@ -202,8 +202,12 @@ impl<R: Registers> Controllers<R> {
         let affinity = cpu::affinity(cpu::mpidr());
         match &self.interface {
             Interface::System(..) => {
-                let own = self.own_redistributor();
-                NoCpu::unless(own.is_some_and(|own| own.wake()), affinity)
+                let own =
+                    self.own_redistributor().filter(|own| own.wake()).ok_or(NoCpu(affinity))?;
+                if timer::stop_guests() {
+                    own.expect_guests();
+                }
+                Ok(())
             }
             Interface::Memory(interface) => {
                 let bit = self.distributor.own_bit().trailing_zeros() as usize;

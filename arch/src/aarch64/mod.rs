@@ -1,8 +1,10 @@
-//! aarch64: page-table formats for three granules, TLB, CPU, trap, guest and GIC code.
+//! aarch64: page-table formats for three granules, TLB, CPU, trap, guest and GIC code, and the board of a Linux guest.
 
+pub mod board;
 pub mod exits;
 pub mod gic;
 pub mod layout;
+pub mod linux;
 pub mod pte;
 pub mod stage2;
 pub mod syndrome;
@@ -16,9 +18,13 @@ pub mod el2;
 #[cfg(target_arch = "aarch64")]
 mod el2_switch;
 #[cfg(target_arch = "aarch64")]
+mod floats;
+#[cfg(target_arch = "aarch64")]
 pub mod frame;
 #[cfg(target_arch = "aarch64")]
 mod gic_cpu;
+#[cfg(target_arch = "aarch64")]
+mod gic_guest;
 #[cfg(target_arch = "aarch64")]
 pub mod irq;
 #[cfg(target_arch = "aarch64")]

@@ -1,12 +1,16 @@
 //! The generic timer (Arm ARM D12.2): at EL1 the virtual timer, which every hypervisor leaves to its guests; at EL2
 //! the EL2 timer, which is accessed there by the names of EL1's physical timer (HCR_EL2.E2H).
 
+// UNSAFETY: a system register without a name.
+#![expect(unsafe_code)]
+
 use super::{Aarch64, cpu};
 use crate::contract::Clock;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
     CNTP_CTL_EL0, CNTP_TVAL_EL0, CNTV_CTL_EL0, CNTV_TVAL_EL0, CurrentEL, Readable, Writeable,
 };
+use core::arch::asm;
 use core::sync::atomic::Ordering;
 
 /// Private interrupts (Arm BSA, table 4).
@@ -18,6 +22,15 @@ const ENABLE: u64 = 1;
 
 fn is_at_el2() -> bool {
     CurrentEL.read(CurrentEL::EL) == 2
+}
+
+/// Turns the timer of guests off, and returns whether this CPU can have guests.
+pub(super) fn stop_guests() -> bool {
+    if is_at_el2() {
+        // SAFETY: at EL2 with E2H this is CNTV_CTL_EL0, which the kernel does not use there.
+        unsafe { asm!("msr S3_5_C14_C3_1, xzr", "isb", options(nomem, nostack, preserves_flags)) };
+    }
+    is_at_el2()
 }
 
 /// The interrupt of this CPU's timer.

@@ -71,8 +71,16 @@ pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
 pub(super) fn console(range: &Range<u64>, lines: &[u8], out: &mut dyn Write) -> fmt::Result {
     writeln!(out, "bytes {} to {}", range.start, range.end)?;
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
-        let line = line.trim_ascii_end();
-        writeln!(out, "| {}", line.escape_ascii())?;
+        out.write_str("| ")?;
+        for byte in line.trim_ascii_end() {
+            let is_plain = *byte == b' ' || byte.is_ascii_graphic();
+            if is_plain {
+                out.write_char(char::from(*byte))?
+            } else {
+                write!(out, "{}", byte.escape_ascii())?
+            }
+        }
+        out.write_char('\n')?;
     }
     Ok(())
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::code::code_only;
 
-/// Folders that may choose between architectures; and the adapters to crates that exist for one of them.
-const FOLDERS: [&str; 4] = ["arch", "boot", "mm/paging/src/x86_64", "kernel/acpi/src/x86_64"];
+/// Folders that may choose between architectures; the program of guests; and the adapters to crates that exist for one of them.
+const FOLDERS: [&str; 5] =
+    ["arch", "boot", "kernel/vm/init", "mm/paging/src/x86_64", "kernel/acpi/src/x86_64"];
 /// What such a choice asks for. Written apart, so that this file makes none.
 const ARCH: &str = concat!("target", "_arch");
 

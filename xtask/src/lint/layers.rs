@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Each package of the workspace with those of the workspace that it may depend on. Tests may depend on
 /// more: they are in no image.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("hotmem-paging", &[]),
     ("hotmem", &["hotmem-paging"]),
     ("hotmem-aml", &[]),
@@ -36,6 +36,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
         ],
     ),
     ("hotmem-uefi", &["hotmem-boot", "hotmem-paging"]),
+    ("hotmem-init", &[]),
     ("hotmem-tests", &["hotmem", "hotmem-arch"]),
     ("hotmem-hosted", &["hotmem", "hotmem-lab"]),
     ("xtask", &["hotmem-aml"]),
