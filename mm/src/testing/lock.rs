@@ -107,7 +107,7 @@ fn assert_others_take_all_locks(what: &str) {
 }
 
 /// A spin lock that counts, and must be released in the reverse order: one that masks interrupts restores the
-/// previous state.
+/// previous state. A thread that waits for itself fails.
 #[derive(Debug)]
 pub struct WatchedLock {
     lock: SpinLock,
@@ -154,6 +154,9 @@ unsafe impl RawMutex for WatchedLock {
 
     #[track_caller]
     fn lock(&self) {
+        let is_own = |taken: &Taken| core::ptr::eq(taken.lock, self);
+        let again = HELD.with_borrow(|held| held.iter().any(is_own));
+        assert!(!again || super::std::thread::panicking(), "this thread has the lock, and waits");
         while !RawMutex::try_lock(&self.lock) {
             wait();
         }

@@ -87,6 +87,15 @@ fn metadata_of_a_movable_owner_is_accessible_to_that_owner_only() {
 }
 
 #[test]
+#[should_panic(expected = "this thread has the lock, and waits")]
+fn code_that_calls_the_manager_while_it_looks_at_metadata_waits_for_itself() {
+    let bench = bench();
+    let one = Holder::register(&bench);
+    let pfn = bench.mm.alloc_movable(order(1), one.mover(), 7).unwrap();
+    let _ = bench.mm.with_meta(pfn, 0, one.mover(), |_| bench.mm.free_movable(pfn, one.mover()));
+}
+
+#[test]
 fn metadata_of_each_page_is_migrated_with_the_page() {
     for placement in Placement::ALL {
         let bench = bench();
