@@ -1,5 +1,8 @@
 //! Firmware functions that a device tree names.
 
+// UNSAFETY: declares a function with a safety contract.
+#![expect(unsafe_code)]
+
 use core::convert::Infallible;
 
 /// Firmware did not accept the call.
@@ -14,10 +17,15 @@ pub trait Rtas: Sized {
 
     /// Calls the function `token` with 32-bit cells, and fills in its results; the first result is a status.
     ///
+    /// # Safety
+    ///
+    /// With these cells the function writes to no memory but the [buffer](Self::buffer), and ends no guarantee that the
+    /// kernel relies on: it keeps memory in use, and devices away from it.
+    ///
     /// # Errors
     ///
     /// [`NoRtas`] if there are too many cells, or firmware refused.
-    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas>;
+    unsafe fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas>;
 
     /// The memory at [`buffer_address`](Self::buffer_address).
     fn buffer(&mut self) -> &mut [u8];
@@ -32,7 +40,7 @@ impl Rtas for Infallible {
         None
     }
 
-    fn call(&mut self, _token: u32, _args: &[u32], _rets: &mut [u32]) -> Result<(), NoRtas> {
+    unsafe fn call(&mut self, _token: u32, _args: &[u32], _rets: &mut [u32]) -> Result<(), NoRtas> {
         match *self {}
     }
 

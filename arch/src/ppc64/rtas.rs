@@ -81,9 +81,8 @@ impl contract::Rtas for Rtas {
         (!TAKEN.swap(true, Ordering::Relaxed)).then_some(Self(()))
     }
 
-    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
-        // SAFETY: there is one `Rtas`, and it is borrowed; the functions that a kernel calls write to the buffer
-        // whose address they are given, which is `BUFFER` or memory that Rust code does not own.
+    unsafe fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
+        // SAFETY: there is one `Rtas`, and it is borrowed; the rest by the contract of this function.
         unsafe { call(CALL.0.get(), token, args, rets) }
     }
 

@@ -5,6 +5,9 @@
 //!                      <--unusable--        <--isolate---------------------/
 //! ```
 
+// UNSAFETY: calls the services, which write to memory.
+#![expect(unsafe_code)]
+
 use super::board::Tokens;
 use core::fmt;
 
@@ -68,10 +71,15 @@ impl Associativity {
 pub trait Services {
     /// Calls the service `token`, and fills in its results, of which the first is a status.
     ///
+    /// # Safety
+    ///
+    /// With these arguments the service writes to no memory but the [buffer](Self::buffer), and takes no memory away
+    /// that is in use.
+    ///
     /// # Errors
     ///
     /// [`NoRtas`] if the call was not taken.
-    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas>;
+    unsafe fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas>;
 
     /// The memory at [`buffer_address`](Self::buffer_address), 4 KiB at least.
     fn buffer(&mut self) -> &mut [u8];
@@ -143,7 +151,10 @@ pub(super) fn status(
     let token = token.ok_or(ConnectorError::NoService(service))?;
     let mut rets = [u32::MAX];
     for _ in 0..PATIENCE {
-        let done = services.call(token, args, &mut rets);
+        // SAFETY: the callers, all in this crate, name services of the device tree. Two of them write to memory,
+        // `check-exception` and `ibm,configure-connector`: they get the address of the buffer, and the first its length.
+        // A connector is isolated when the driver has given its memory up.
+        let done = unsafe { services.call(token, args, &mut rets) };
         done.map_err(|NoRtas| ConnectorError::NoService(service))?;
         if !is_busy(rets[0]) {
             break;

@@ -1,5 +1,8 @@
 //! A machine that is described by a POWER hypervisor's device tree.
 
+// UNSAFETY: passes a safety contract on.
+#![expect(unsafe_code)]
+
 use super::{Events, MemoryPlan, warn_of_no_events};
 use crate::console;
 use crate::cpus::describe::Described;
@@ -47,8 +50,9 @@ impl fmt::Display for PlanError {
 pub(crate) struct RunTime(Rtas);
 
 impl Services for RunTime {
-    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
-        self.0.call(token, args, rets).map_err(|_| NoRtas)
+    unsafe fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
+        // SAFETY: by the contract of this function.
+        unsafe { self.0.call(token, args, rets) }.map_err(|_| NoRtas)
     }
 
     fn buffer(&mut self) -> &mut [u8] {

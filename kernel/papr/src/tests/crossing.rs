@@ -1,5 +1,8 @@
 //! Requests that cross: a device that is requested while it is being taken, and logs of devices that are gone.
 
+// UNSAFETY: implements a function with a safety contract.
+#![expect(unsafe_code)]
+
 use super::hypervisor::{CHECK_EXCEPTION, CONFIGURE, SET_INDICATOR};
 use super::spapr::{Host, Spapr, State};
 use super::tree::{FIRST, board, tree};
@@ -16,7 +19,7 @@ struct Side {
 }
 
 impl Services for Side {
-    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
+    unsafe fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
         let mut machine = self.machine.borrow_mut();
         machine.called();
         rets[0] = match token {

@@ -1,5 +1,8 @@
 //! A hypervisor that keeps the state of every connector, as QEMU does.
 
+// UNSAFETY: implements a function with a safety contract.
+#![expect(unsafe_code)]
+
 use crate::connector::{NoRtas, Services};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -140,7 +143,7 @@ pub(super) struct Side {
 }
 
 impl Services for Side {
-    fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
+    unsafe fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
         let mut hypervisor = self.fake.0.borrow_mut();
         hypervisor.buffer.clone_from(&self.buffer);
         rets[0] = match (token, args) {
