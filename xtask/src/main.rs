@@ -20,6 +20,7 @@ mod doctor;
 mod foreign;
 mod layout;
 mod lint;
+mod linux;
 mod machine;
 mod progress;
 mod qemu;

@@ -310,3 +310,22 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Slice::{Idle, More, Sleeps, Waits};
+
+    #[test]
+    fn a_cpu_sleeps_until_the_first_of_its_guests_wakes_if_all_of_them_sleep() {
+        for (one, two, both) in [
+            (Idle, Idle, Idle),
+            (Idle, Sleeps(5), Sleeps(5)),
+            (Sleeps(5), Sleeps(3), Sleeps(3)),
+            (Sleeps(5), Waits, Waits),
+            (More, Sleeps(5), More),
+            (Waits, More, More),
+        ] {
+            assert_eq!((one.with(two), two.with(one)), (both, both));
+        }
+    }
+}

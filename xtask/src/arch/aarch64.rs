@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{About, Boot, Firmware, MOST_CPUS, Replies, Target};
+use super::{About, Boot, Firmware, LinuxGuests, MOST_CPUS, Package, Replies, Target};
 use crate::machine::{Accel, Config, Exit, Line, joined};
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
@@ -28,6 +28,13 @@ pub(super) const ABOUT: About = About {
     },
     // EL2 with the virtualization host extensions, which Armv8.0 does not have.
     runs_guests: |config| Some(config.level != Some(1) && config.cpu != "cortex-a72"),
+    linux: Some(LinuxGuests {
+        package: Package { name: "linux-image-cloud-arm64", arch: "arm64" },
+        target: &TARGET,
+        // Behind the image and the ACPI tables.
+        at: 0x4800_0000,
+        options: "",
+    }),
     boots: &[
         Boot {
             firmware: Firmware::Bare,

@@ -60,6 +60,28 @@ pub(crate) struct Target {
     pub(crate) system_linker: &'static str,
 }
 
+/// A kernel of Debian's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Package {
+    /// The package that depends on the newest kernel.
+    pub(crate) name: &'static str,
+    /// The architecture, by Debian's name.
+    pub(crate) arch: &'static str,
+}
+
+/// What Linux guests are made of.
+#[derive(Debug)]
+pub(crate) struct LinuxGuests {
+    /// Debian's kernel.
+    pub(crate) package: Package,
+    /// What the program is built for.
+    pub(crate) target: &'static Target,
+    /// Where in boot memory the module goes.
+    pub(crate) at: u64,
+    /// More options for the kernel.
+    pub(crate) options: &'static str,
+}
+
 /// Something that QEMU has from a version on, and that is left out or goes wrong before.
 #[derive(Debug)]
 pub(crate) struct Newer {
@@ -110,6 +132,8 @@ pub(crate) struct About {
     pub(crate) cpus: fn(&Config) -> (u32, Option<&'static str>),
     /// Does the kernel run guests on such a machine? `None` if that depends on the host.
     pub(crate) runs_guests: fn(&Config) -> Option<bool>,
+    /// What its Linux guests are made of, if it has some.
+    pub(crate) linux: Option<LinuxGuests>,
     /// Ways to boot.
     pub(crate) boots: &'static [Boot],
     /// Sizes of a page, in bytes. An image has one of them.

@@ -19,6 +19,7 @@ pub(super) const ABOUT: About = About {
     gics: &[],
     cpus: |_| (MOST_CPUS, None),
     runs_guests,
+    linux: None,
     boots: &[
         Boot {
             firmware: Firmware::Vof,

@@ -92,6 +92,19 @@ fn carry(
     Ok(path)
 }
 
+/// Builds a program of ours for another system than the kernel; returns its path.
+///
+/// # Errors
+/// When there is no toolchain or the build fails.
+pub(crate) fn program(
+    root: &Path,
+    image: Image,
+    target: &Target,
+    package: &str,
+) -> Result<PathBuf> {
+    compile(root, image, target, package, &[], &[])
+}
+
 /// Writes a file; an unchanged one is kept, so that a debugger that has it open stays right.
 fn write_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|old| old == bytes) {

@@ -30,6 +30,7 @@ impl Config {
             nodes: 0,
             icount: None,
             words: Vec::new(),
+            module: None,
             gdb: None,
             timeout: Some(Duration::from_secs(120)),
             patience: Duration::from_secs(120),
@@ -72,6 +73,10 @@ impl Config {
             line.add("-gdb", format!("tcp:127.0.0.1:{port}"));
         }
         (about.start)(self, image, &mut line);
+        if let Some(module) = &self.module {
+            let place = format!(",addr={:#x},force-raw=on", module.at);
+            line.add("-device", joined("loader,file=", &module.path, &place));
+        }
         line.0
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -34,6 +34,15 @@ impl fmt::Display for Accel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// A file that QEMU puts into boot memory beside the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Module {
+    pub(crate) path: PathBuf,
+    /// Where it goes.
+    pub(crate) at: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A machine to be started.
@@ -71,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) icount: Option<u8>,
     /// Words of the kernel command line.
     pub(crate) words: Vec<String>,
+    /// What lies in boot memory beside the kernel.
+    pub(crate) module: Option<Module>,
     /// Port of a debugger to wait for.
     pub(crate) gdb: Option<u16>,
     /// How long the whole run may take; `None` for as long as the user likes.
@@ -84,6 +95,12 @@ impl Config {
     pub(crate) fn word(mut self, word: impl fmt::Display) -> Self {
         self.words.push(word.to_string());
         self
+    }
+
+    /// Adds a module, and tells the kernel where it is.
+    pub(crate) fn module(self, module: Module) -> Self {
+        let word = format!("initrdmem={:#x},{:#x}", module.at, module.bytes);
+        Self { module: Some(module), ..self }.word(word)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use super::log::Log;
 use super::{Dimm, Machine};
 
 /// The pause between two looks at a guest.
@@ -23,7 +24,11 @@ pub(crate) struct Held {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Guest {
     pub(crate) name: String,
+    /// `payload` or `linux`.
+    pub(crate) program: String,
     pub(crate) state: String,
+    /// Bytes that it wrote to its console.
+    pub(crate) written: u64,
     /// The CPU that runs it.
     pub(crate) cpu: u32,
     /// Bytes of its memory.
@@ -93,6 +98,53 @@ impl Machine {
             }
             thread::sleep(PAUSE);
         }
+    }
+
+    /// Reads the console of a guest until `is_so` holds, or the guest has ended.
+    ///
+    /// # Errors
+    /// When the guest stops, or neither comes in time; the error shows the end of the console.
+    pub(crate) fn wait_log(
+        &mut self,
+        name: &str,
+        log: &mut Log,
+        what: &str,
+        is_so: impl Fn(&Log) -> bool,
+    ) -> Result<Guest> {
+        let deadline = self.soon();
+        loop {
+            let guest = self.guest(name)?;
+            if guest.written > log.read {
+                log.add(&self.run(&format!("vm console {name} {}", log.read))?)?;
+            }
+            if is_so(log) || guest.state == "done" {
+                return Ok(guest);
+            }
+            let tail = || log.tail(10).join("\n    ");
+            if guest.state == "stopped" {
+                let why = self.run(&format!("vm log {name}"))?;
+                let why = why.first().cloned().unwrap_or_default();
+                bail!("guest {name} is stopped instead of {what}: {why}\n    {}", tail());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "guest {name} is not {what} in time\n    {}",
+                tail()
+            );
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits until a Linux guest has turned itself off, with all of its console read.
+    ///
+    /// # Errors
+    /// When it ends otherwise, or not in time.
+    pub(crate) fn wait_power_off(&mut self, name: &str, log: &mut Log) -> Result<Guest> {
+        self.wait_log(name, log, "turning itself off", |_| false)?;
+        // What it wrote last.
+        let end = self.wait_log(name, log, "done", |_| true)?;
+        ensure!(log.has("reboot: Power down"), "the guest ended otherwise: {:?}", log.tail(3));
+        Ok(end)
     }
 
     /// The numbers of the blocks of a DIMM.

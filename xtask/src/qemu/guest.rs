@@ -5,14 +5,14 @@ use std::fs::File;
 
 use anyhow::{Result, bail, ensure};
 
-use super::guest_report::{GuestReport, GuestSpec};
+use super::guest_report::{GuestReport, GuestSpec, Program};
 use super::page::Entry;
 use super::tour::Tour;
 use crate::machine::{Dimm, Guest, Kind as _, Offline, Remains, Remove, Request, Step, Verdict};
 use crate::size::{both, human};
 
 /// The name of the guest.
-const NAME: &str = "guest";
+pub(super) const NAME: &str = "guest";
 /// Rounds after the DIMM is gone.
 const AFTER: u64 = 3;
 
@@ -21,7 +21,8 @@ impl Tour<'_> {
     pub(super) fn create_guest(&mut self, spec: GuestSpec, dimm: &Dimm) -> Result<Option<Verdict>> {
         let size = spec.size.bytes();
         self.report.chapter(format!("Create a guest of {}", human(size)));
-        let reply = self.machine.command(&format!("vm create {NAME} {size} payload"))?;
+        let reply =
+            self.machine.command(&format!("vm create {NAME} {size} {}", spec.program.name()))?;
         if let Some(why) = reply.error {
             self.report.push(Entry::Quote(why.clone()));
             return Ok(Some(Verdict::Refused(why)));
@@ -30,10 +31,17 @@ impl Tour<'_> {
         let blocks = self.machine.blocks_of_dimm(dimm)?;
         let on = guest.bytes_in(blocks);
         ensure!(on == size, "{on} bytes of the guest lie on {}, of {size}", dimm.id);
-        self.report.text(
-            "It is a program that writes a word computed from address and round to each word of its memory, reads \
-             all of them back, and reports a checksum. It has no devices, and is never told about memory.",
-        );
+        self.report.text(match spec.program {
+            Program::Payload => {
+                "It is a program that writes a word computed from address and round to each word of its memory, \
+                 reads all of them back, and reports a checksum. It has no devices, and is never told about memory."
+            }
+            Program::Linux => {
+                "It is a Linux kernel as Debian ships it, which starts a program of ours: that writes a word \
+                 computed from place and round to each word of its memory, reads all of them back, and reports a \
+                 checksum. Nothing that the guest finds tells of memory that comes or goes."
+            }
+        });
         self.report.fact("its memory lies in", held(&guest));
         let tables: u64 = guest.table_blocks.iter().map(|held| held.bytes).sum();
         self.report.fact("its second-stage tables", both(tables));
@@ -47,34 +55,12 @@ impl Tour<'_> {
         self.machine.run(&format!("vm run {NAME}"))?;
         let before =
             self.machine.wait_guest(NAME, "in its second round", |guest| guest.rounds > 0)?;
-        let bytes_on_dimm = before.bytes_in(blocks.clone());
+        let bytes_on_dimm = before.bytes_in(blocks);
         self.report.fact("rounds before", before.rounds.to_string());
 
-        let file = self.machine.file_behind(dimm)?;
-        self.machine.unplug(dimm)?;
-        self.next::<Offline>()?.good()?;
-        let remove = self.next::<Remove>()?.good()?;
-        self.machine.wait_deleted(dimm)?;
-        let nonzero_pages_left = self.left_on(dimm, file)?;
-        self.elsewhere = self.elsewhere.saturating_add(remove.system_bytes);
-        let gone = self.machine.guest(NAME)?;
-        self.compare_status(dimm, Request::Ejection, remove.ost, true)?;
-        ensure!(gone.state == "running", "the guest is {} after the pull", gone.state);
-        ensure!(gone.bytes_in(blocks) == 0, "the guest still has memory on {}", dimm.id);
+        let (gone, nonzero_pages_left) = self.take_away(dimm)?;
         let during = gone.rounds - before.rounds;
-        ensure!(
-            during > 0,
-            "the guest finished no round between the request and the end of the DIMM"
-        );
-        self.report.text(
-            "QEMU asked for the DIMM back while the guest computed. The kernel moved the guest's pages and its \
-             tables, a batch at a time, and let it run between two batches.",
-        );
-        self.report.fact("rounds during the pull", during.to_string());
-        self.report.fact("pages moved", gone.pages_moved.to_string());
-        self.report.fact("tables moved", gone.tables_moved.to_string());
-        self.report.fact("its memory lies in", held(&gone));
-        self.report.checked("the DIMM is gone");
+        self.explain_pull(&gone, during)?;
 
         let end = self.after(&gone)?;
         let undisturbed = self.undisturbed(&end)?;
@@ -89,7 +75,7 @@ impl Tour<'_> {
             checksum_without_pull: undisturbed.checksum,
             pages_moved: end.pages_moved,
             longest_pause: end.longest_pause,
-            longest_gap: end.longest_gap,
+            longest_gap: Some(end.longest_gap),
             nonzero_pages_left,
         });
         Ok(())
@@ -111,6 +97,42 @@ impl Tour<'_> {
         }
         self.report.fact("pages of its file that hold data", left.pages.to_string());
         Ok(Some(left.pages))
+    }
+
+    /// Has QEMU ask for a DIMM that the guest lies on, and waits until it is gone.
+    /// Returns the guest, and what [`left_on`](Self::left_on) found.
+    pub(super) fn take_away(&mut self, dimm: &Dimm) -> Result<(Guest, Option<u64>)> {
+        let blocks = self.machine.blocks_of_dimm(dimm)?;
+        let file = self.machine.file_behind(dimm)?;
+        self.machine.unplug(dimm)?;
+        self.next::<Offline>()?.good()?;
+        let remove = self.next::<Remove>()?.good()?;
+        self.machine.wait_deleted(dimm)?;
+        let left = self.left_on(dimm, file)?;
+        self.elsewhere = self.elsewhere.saturating_add(remove.system_bytes);
+        let gone = self.machine.guest(NAME)?;
+        self.compare_status(dimm, Request::Ejection, remove.ost, true)?;
+        ensure!(gone.state == "running", "the guest is {} after the pull", gone.state);
+        ensure!(gone.bytes_in(blocks) == 0, "the guest still has memory on {}", dimm.id);
+        Ok((gone, left))
+    }
+
+    /// Tells what happened to the guest meanwhile.
+    pub(super) fn explain_pull(&mut self, gone: &Guest, during: u64) -> Result<()> {
+        ensure!(
+            during > 0,
+            "the guest finished no round between the request and the end of the DIMM"
+        );
+        self.report.text(
+            "QEMU asked for the DIMM back while the guest computed. The kernel moved the guest's pages and its \
+             tables, a batch at a time, and let it run between two batches.",
+        );
+        self.report.fact("rounds during the pull", during.to_string());
+        self.report.fact("pages moved", gone.pages_moved.to_string());
+        self.report.fact("tables moved", gone.tables_moved.to_string());
+        self.report.fact("its memory lies in", held(gone));
+        self.report.checked("the DIMM is gone");
+        Ok(())
     }
 
     /// Lets the guest go on for some rounds after the pull, and pauses it.

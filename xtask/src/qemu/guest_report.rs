@@ -10,9 +10,27 @@ use crate::size::{MIB, Size};
 /// Its memory, unless a size is named.
 const USUAL: u64 = 256 * MIB;
 
-/// The guest of a tour: `payload`, or `payload:SIZE`.
+/// What a guest runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Payload,
+    Linux,
+}
+
+impl Program {
+    /// Its name, here and in the monitor.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Payload => "payload",
+            Self::Linux => "linux",
+        }
+    }
+}
+
+/// The guest of a tour: `payload` or `linux`, and `:SIZE` behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GuestSpec {
+    pub(crate) program: Program,
     /// Its memory.
     pub(crate) size: Size,
 }
@@ -21,10 +39,15 @@ impl FromStr for GuestSpec {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text.split_once(':') {
-            None if text == "payload" => Ok(Self { size: Size::new(USUAL) }),
-            Some(("payload", size)) => Ok(Self { size: size.parse()? }),
-            _ => bail!("`{text}` is not payload or payload:SIZE"),
+        let (name, size) = match text.split_once(':') {
+            None => (text, Size::new(USUAL)),
+            Some((name, size)) => (name, size.parse()?),
+        };
+        let program = [Program::Payload, Program::Linux];
+        let program = program.into_iter().find(|program| program.name() == name);
+        match program {
+            Some(program) => Ok(Self { program, size }),
+            None => bail!("`{text}` is not payload, linux, or one of them with :SIZE"),
         }
     }
 }
@@ -46,8 +69,8 @@ pub(crate) struct GuestReport {
     pub(super) pages_moved: u64,
     /// In instructions, or in cycles on a machine that does not count instructions.
     pub(super) longest_pause: u64,
-    /// What the guest saw, in ticks of its counter.
-    pub(super) longest_gap: u64,
+    /// What the guest saw, in ticks of its counter; null for a guest that does not look.
+    pub(super) longest_gap: Option<u64>,
     /// Pages of the file behind the DIMM that are not zero after the pull; null if they were not before.
     pub(super) nonzero_pages_left: Option<u64>,
 }
@@ -57,12 +80,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_is_the_payload_with_a_size_or_without() {
-        let size = |text: &str| text.parse::<GuestSpec>().map(|spec| spec.size.bytes());
-        assert_eq!(size("payload").unwrap(), 256 * MIB);
-        assert_eq!(size("payload:600M").unwrap(), 600 * MIB);
-        for wrong in ["", "linux", "payload:", "payload:x", "linux:1G"] {
-            assert!(size(wrong).is_err(), "{wrong}");
+    fn a_guest_is_a_program_with_a_size_or_without() {
+        let read =
+            |text: &str| text.parse::<GuestSpec>().map(|spec| (spec.program, spec.size.bytes()));
+        assert_eq!(read("payload").unwrap(), (Program::Payload, 256 * MIB));
+        assert_eq!(read("payload:600M").unwrap(), (Program::Payload, 600 * MIB));
+        assert_eq!(read("linux").unwrap(), (Program::Linux, 256 * MIB));
+        assert_eq!(read("linux:1G").unwrap(), (Program::Linux, 1024 * MIB));
+        for wrong in ["", "windows", "payload:", "payload:x", "linux:"] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -4,6 +4,7 @@
 mod guest;
 mod guest_report;
 mod interactive;
+mod linux;
 mod options;
 mod page;
 mod picture;
@@ -21,6 +22,7 @@ use anyhow::{Context, Result};
 
 pub(crate) use options::Args;
 
+use crate::linux as linux_guest;
 use crate::machine::{Config, Machine, Verdict};
 use crate::{build, layout, setup, tool};
 use page::{Entry, Page};
@@ -42,6 +44,10 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     }
     setup::ready_to_run(&config)?;
     let image = build::image(root, config.image, &[])?;
+    if let Some(wanted) = args.linux() {
+        let module = linux_guest::module(root, config.image, &wanted)?;
+        config = config.module(module);
+    }
     if args.gdb {
         config.gdb = Some(free_port()?);
         // There is no timeout while someone debugs.

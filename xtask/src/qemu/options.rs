@@ -6,13 +6,17 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-use super::guest_report::GuestSpec;
+use super::guest_report::{GuestSpec, Program};
 use crate::arch::{Arch, BuildChoices, MachineChoices, OptionSize, pick};
+use crate::linux::Wanted;
 use crate::machine::{Accel, Config, Placement, QemuDir};
 use crate::size::{DimmSpec, GIB, Size};
 
 /// CPUs of a tour. Where instructions are counted, those of all CPUs are: then there is one.
 const CPUS: u32 = 2;
+
+/// The MiB that the program of a Linux guest works on.
+const MIB: u64 = 64;
 
 /// The longest timeout there is, in seconds.
 const A_YEAR: u64 = 365 * 24 * 3600;
@@ -83,9 +87,17 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     pub(crate) touch: Option<Touch>,
 
-    /// Run a guest on the first DIMM and pull that from under it: `payload` or `payload:SIZE`
+    /// Run a guest on the first DIMM and pull that from under it: `payload` or `linux`, and `:SIZE` behind it
     #[arg(long, value_name = "GUEST", conflicts_with = "interactive")]
     pub(crate) guest: Option<GuestSpec>,
+
+    /// The kernel of `--guest linux` [default: Debian's, by apt]
+    #[arg(long, value_name = "FILE", requires = "guest")]
+    kernel: Option<PathBuf>,
+
+    /// A file system for `--guest linux`; our program is added to it
+    #[arg(long, value_name = "FILE", requires = "guest")]
+    initrd: Option<PathBuf>,
 
     /// Fill each DIMM's memory with this byte before it is plugged
     #[arg(long, value_name = "BYTE", value_parser = byte)]
@@ -164,6 +176,16 @@ impl Args {
             self.guest.is_none() || self.dimms.len() > 1,
             "--guest needs a second --dimm: the guest's memory moves there"
         );
+        let is_linux = self.guest.is_some_and(|guest| guest.program == Program::Linux);
+        ensure!(
+            is_linux || (self.kernel.is_none() && self.initrd.is_none()),
+            "--kernel and --initrd are for --guest linux"
+        );
+        ensure!(
+            !is_linux || self.arch.about().linux.is_some(),
+            "--guest linux: {} runs no Linux guests",
+            self.arch
+        );
         ensure!(image.lab, "--no-lab: a tour needs the monitor; `cargo xtask test --no-lab` runs");
         let blocks: Vec<_> =
             (self.arch.about().blocks)(image.page).iter().copied().map(OptionSize).collect();
@@ -197,6 +219,13 @@ impl Args {
             config.window += 64 * GIB;
         }
         Ok(self.words().fold(config, Config::word))
+    }
+
+    /// What the Linux guest is made of, if there is one.
+    pub(crate) fn linux(&self) -> Option<Wanted> {
+        self.guest.filter(|guest| guest.program == Program::Linux)?;
+        let (kernel, initrd) = (self.kernel.clone(), self.initrd.clone());
+        Some(Wanted { kernel, initrd, mib: MIB, rounds: 0 })
     }
 
     /// The words of `--cmdline`.
@@ -272,6 +301,21 @@ mod tests {
         let args = read(&["--dimm", "128M", "--dimm", "2G@1"]);
         assert_eq!(args.config().unwrap().slots, 2);
         assert_eq!(args.config().unwrap().nodes, 2);
+    }
+
+    #[test]
+    fn files_of_a_linux_guest_need_one() {
+        let two = ["--arch", "aarch64", "--dimm", "1G", "--dimm", "1G"];
+        let linux = [&two[..], &["--guest", "linux", "--kernel", "k"]].concat();
+        let args = read(&linux);
+        args.config().unwrap();
+        assert_eq!(args.linux().unwrap().kernel, Some(PathBuf::from("k")));
+        let payload = [&two[..], &["--guest", "payload", "--initrd", "i"]].concat();
+        let error = read(&payload).config().unwrap_err().to_string();
+        assert_eq!(error, "--kernel and --initrd are for --guest linux");
+        let other = ["--arch", "ppc64", "--dimm", "1G", "--dimm", "1G", "--guest", "linux"];
+        let error = read(&other).config().unwrap_err().to_string();
+        assert_eq!(error, "--guest linux: ppc64 runs no Linux guests");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
+use super::guest_report::Program;
 use super::options::{Args, Touch};
 use super::page::{Entry, INNER};
 use super::picture;
@@ -63,9 +64,12 @@ impl<'a> Tour<'a> {
                 return Ok(refused);
             }
         }
-        if self.args.guest.is_some() && !plugged.is_empty() {
+        if let Some(guest) = self.args.guest.filter(|_| !plugged.is_empty()) {
             let dimm = plugged.remove(0);
-            self.pull(&dimm)?;
+            match guest.program {
+                Program::Payload => self.pull(&dimm)?,
+                Program::Linux => self.pull_from_linux(&dimm)?,
+            }
         }
         if !plugged.is_empty() {
             self.use_memory()?;

@@ -16,6 +16,7 @@ mod kernel;
 mod lab;
 mod layout;
 mod life;
+mod linux;
 mod monitor;
 mod outcomes;
 mod refusals;
@@ -77,7 +78,7 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 17] = [
+const TOPICS: [(&str, &[Scenario]); 18] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
@@ -94,6 +95,7 @@ const TOPICS: [(&str, &[Scenario]); 17] = [
     ("figures", figures::SCENARIOS),
     ("guests", guests::SCENARIOS),
     ("guest_memory", guest_memory::SCENARIOS),
+    ("linux", linux::SCENARIOS),
     (ALONE, alone::SCENARIOS),
 ];
 

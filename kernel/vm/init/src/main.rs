@@ -2,7 +2,7 @@
 //! turns the machine off.
 //!
 //! ```text
-//!   init MIB ROUNDS: in each round write a word to each of so many MiB, read all of them back, and report
+//!   init MIB ROUNDS (0: without end): in each round write a word to each of so many MiB, read all of them back, and report
 //! ```
 //!
 //! A word is computed from its place and the round, and the checksum is over all words that were read so far, as the

@@ -106,9 +106,9 @@ fn compute(log: &Log, mib: u64, rounds: u64) {
     let Some(memory) = words.and_then(memory) else {
         return log.line(format_args!("there is no memory of {mib} MiB"));
     };
-    log.line(format_args!("{rounds} rounds on {mib} MiB"));
+    log.line(format_args!("computing on {mib} MiB"));
     let mut found = Found::default();
-    for round in 1..=rounds {
+    for round in 1..=(if rounds == 0 { u64::MAX } else { rounds }) {
         found = found.round(memory, round);
         let Found { wrong, checksum } = found;
         log.line(format_args!("round {round}: {wrong} wrong words, checksum {checksum:#018x}"));

@@ -1,0 +1,78 @@
+//! Linux guests: the module with their files, which the kernel is booted with.
+//!
+//! ```text
+//!   apt --> kernel --\
+//!   cargo --> init ---> module: kernel, initrd, cmdline --> QEMU puts it into boot memory
+//! ```
+
+mod cpio;
+mod debian;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::arch::Image;
+use crate::machine::Module;
+use crate::{build, root, tool};
+use cpio::Entry;
+
+/// Name of the package and program that Linux starts.
+const INIT: &str = "hotmem-init";
+/// The kernel's options: all that the program writes is shown, a panic ends the guest, and the file system is unpacked
+/// before what comes after it, so that lines have the same order in every run.
+const OPTIONS: &str = "printk.devkmsg=on panic=-1 initramfs_async=0";
+
+/// What a Linux guest does, and other files for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// A kernel in place of Debian's.
+    pub(crate) kernel: Option<PathBuf>,
+    /// A file system that is unpacked before our program.
+    pub(crate) initrd: Option<PathBuf>,
+    /// MiB that the program works on.
+    pub(crate) mib: u64,
+    /// Its rounds; 0 for rounds without end.
+    pub(crate) rounds: u64,
+}
+
+/// The module for a guest under `image`.
+///
+/// # Errors
+/// When the kernel cannot be had, the program does not build, or a file cannot be read or written.
+pub(crate) fn module(root: &Path, image: Image, wanted: &Wanted) -> Result<Module> {
+    let name = image.arch;
+    let about = image.arch.about().linux.as_ref();
+    let about = about.with_context(|| format!("{name} runs no Linux guests"))?;
+    let dir = root::target_dir(root).join("linux").join(image.arch.about().name);
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let kernel = match &wanted.kernel {
+        Some(path) => path.clone(),
+        None => debian::kernel(about.package, &dir)?,
+    };
+    let init = read(&build::program(root, image, about.target, INIT)?)?;
+
+    let mut initrd = wanted.initrd.as_deref().map(read).transpose()?.unwrap_or_default();
+    cpio::align(&mut initrd);
+    initrd.extend(cpio::archive(&[
+        ("dev", Entry::Folder),
+        ("dev/console", Entry::Device(5, 1)),
+        ("dev/kmsg", Entry::Device(1, 11)),
+        ("init", Entry::Program(&init)),
+    ]));
+    let line = format!("{OPTIONS} {} -- {} {}", about.options, wanted.mib, wanted.rounds);
+    let archive = cpio::archive(&[
+        ("kernel", Entry::File(&read(&kernel)?)),
+        ("initrd", Entry::File(&initrd)),
+        ("cmdline", Entry::File(line.as_bytes())),
+    ]);
+    // Guests that differ may run at the same time.
+    let path = dir.join(format!("module-{}-{}.cpio", wanted.mib, wanted.rounds));
+    tool::write_atomically(&path, &archive)?;
+    Ok(Module { path, at: about.at, bytes: archive.len() as u64 })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

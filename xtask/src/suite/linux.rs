@@ -1,0 +1,121 @@
+//! Linux guests, unmodified, whose memory is pulled while they boot and compute.
+
+use anyhow::{Result, ensure};
+
+use super::lab::{Lab, Taken, finish, plug};
+use super::{Scenario, scenarios};
+use crate::linux::{self, Wanted};
+use crate::machine::{Config, Log, Machine, Offline, Remove};
+use crate::root;
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same if runs_linux,
+    a_linux_guest_without_a_kernel_is_refused_by_name if runs_guests,
+];
+
+/// Whether machines like this one run Linux guests.
+fn runs_linux(lab: &Lab) -> bool {
+    // A GICv2 has no list registers that are system registers.
+    let has_controller = lab.room(&[]).is_ok_and(|config| config.gic != Some(2));
+    runs_guests(lab) && lab.about().linux.is_some() && has_controller
+}
+
+fn runs_guests(lab: &Lab) -> bool {
+    lab.runs_guests() == Some(true)
+}
+
+/// Memory of the guest, and of each DIMM.
+const SIZE: &str = "192M";
+const DIMM: &str = "256M";
+/// Rounds of the program before it turns the machine off, or before the next pull.
+const ROUNDS: u64 = 20;
+/// Cycles of memory in a storm for each pull, and the most pulls.
+const CYCLES: u64 = 30;
+const MOST: u64 = 6;
+
+/// Takes a DIMM out from under the guest.
+fn take_away(machine: &mut Machine, dimm: &Taken) -> Result<()> {
+    machine.unplug(&dimm.dimm)?;
+    machine.done::<Offline>()?;
+    machine.done::<Remove>()?;
+    machine.wait_deleted(&dimm.dimm)?;
+    let (guest, blocks) = (machine.guest("g")?, machine.blocks_of_dimm(&dimm.dimm)?);
+    ensure!(guest.bytes_in(blocks) == 0, "the guest still lies there: {guest:?}");
+    Ok(())
+}
+
+/// Lets the guest go on up to a round, or until it has turned itself off; kills it. Returns how many pages were moved.
+fn to_round(machine: &mut Machine, log: &mut Log, round: Option<u64>) -> Result<u64> {
+    let guest = match round {
+        None => machine.wait_power_off("g", log)?,
+        Some(round) => {
+            machine.wait_log("g", log, "far enough", |log| log.has_round(round))?;
+            machine.run("vm pause g")?;
+            machine.wait_log("g", log, "paused", |_| true)?
+        }
+    };
+    let last = log.last_round()?;
+    ensure!(last.wrong_words == 0 && last.number >= round.unwrap_or(ROUNDS), "{last:?}");
+    machine.run("verify")?;
+    machine.run("vm kill g")?;
+    Ok(guest.pages_moved)
+}
+
+/// The first pull begins when the kernel has written its first line, the others when its program has computed for some
+/// rounds more.
+fn linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same(
+    lab: &Lab,
+) -> Result<()> {
+    let pulls = (lab.storm().cycles / CYCLES).clamp(1, MOST);
+    let config = Config { cpus: 2, ..lab.room(&[DIMM, DIMM])? };
+    let rounds = if pulls == 1 { ROUNDS } else { 0 };
+    let wanted = Wanted { mib: 32, rounds, ..Wanted::default() };
+    let module = linux::module(&root::workspace_root()?, config.image, &wanted)?;
+    lab.with(&config.module(module), |machine| {
+        let first = plug(machine, DIMM)?;
+        machine.run(&format!("vm create g {SIZE} linux"))?;
+        let mut second = plug(machine, DIMM)?;
+        machine.run("vm run g")?;
+        let mut log = Log::default();
+        machine.wait_log("g", &mut log, "booting", |log| log.read > 0)?;
+        ensure!(log.round().is_none(), "its program computes already");
+        take_away(machine, &first)?;
+        let moved = machine.guest("g")?.pages_moved;
+        ensure!(moved >= 192 * 1024 * 1024 / lab.page(), "{moved} pages moved");
+        for _ in 1..pulls {
+            let next = plug(machine, DIMM)?;
+            let rounds = log.round().map_or(0, |round| round.number) + ROUNDS;
+            machine.wait_log("g", &mut log, "computing", |log| log.has_round(rounds))?;
+            take_away(machine, &second)?;
+            second = next;
+        }
+        let last = log.round().map_or(0, |round| round.number) + ROUNDS;
+        let moved = to_round(machine, &mut log, if pulls == 1 { None } else { Some(last) })?;
+        ensure!(moved > 0, "no page moved");
+
+        machine.run(&format!("vm create g {SIZE} linux"))?;
+        machine.run("vm run g")?;
+        let mut undisturbed = Log::default();
+        let last = if pulls == 1 { None } else { Some(log.last_round()?.number) };
+        let moved = to_round(machine, &mut undisturbed, last)?;
+        ensure!(moved == 0, "{moved} pages moved without a pull");
+        let undisturbed = last.map_or(undisturbed.clone(), |last| undisturbed.up_to(last));
+        let same = log.compare(&undisturbed)?;
+        ensure!(same > 100, "a kernel writes more than {same} lines");
+        machine.unplug(&second.dimm)?;
+        machine.done::<Offline>()?;
+        machine.done::<Remove>()?;
+        machine.wait_deleted(&second.dimm)?;
+        finish(machine)
+    })
+}
+
+fn a_linux_guest_without_a_kernel_is_refused_by_name(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&[DIMM])?, |machine| {
+        let why = machine.refused("vm create g 1M linux")?;
+        ensure!(why.starts_with("the kernel was booted without a module"), "{why}");
+        let none = machine.guests()?;
+        ensure!(none.is_empty(), "{none:?}");
+        finish(machine)
+    })
+}
