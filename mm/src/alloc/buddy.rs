@@ -229,6 +229,16 @@ impl<M: Machine> Allocator<M> {
             }
         });
     }
+
+    /// As [`inherit`](Self::inherit), if that was done before: only if the words have changed since.
+    pub(crate) fn inherit_changes(&self, memmap: Seen<'_, M>, from: Pfn, to: Pfn, owner: Owner) {
+        let (old, new) = (memmap.page(from).payload(), memmap.page(to).payload());
+        let same =
+            |word: usize| old[word].load(Ordering::Acquire) == new[word].load(Ordering::Relaxed);
+        if ![PRIVATE, SINCE].into_iter().all(same) {
+            self.inherit(memmap, from, to, owner);
+        }
+    }
 }
 
 /// The page of a look-up of `pfn`, if it is online.

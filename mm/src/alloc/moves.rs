@@ -98,13 +98,19 @@ fn migrate<M: Machine>(
     ops: &dyn MovableOps,
     moves: &mut [Move],
 ) {
+    // Before the owner stops using its extents: what that delays, an owner may have to wait for.
+    for one in moves.iter() {
+        allocator.inherit(memmap, one.from().pfn, one.to(), Owner::Movable(one.mover()));
+    }
     ops.isolate(moves);
-    moves.sort_unstable_by_key(|one| (one.is_refused(), one.from().pfn));
+    if moves.iter().any(Move::is_refused) {
+        moves.sort_unstable_by_key(|one| (one.is_refused(), one.from().pfn));
+    }
     let willing = moves.partition_point(|one| !one.is_refused());
     let moves = moves.get(..willing).unwrap_or_default();
     for one in moves {
         let owner = Owner::Movable(one.mover());
-        allocator.inherit(memmap, one.from().pfn, one.to(), owner);
+        allocator.inherit_changes(memmap, one.from().pfn, one.to(), owner);
         allocator.move_meta(memmap, one.from(), one.to(), owner);
     }
     if !moves.is_empty() {
