@@ -146,14 +146,13 @@ impl<M: Shared, P: Platform> Space<M, P> {
     /// Clears the leaves of the extents in `moves` that are this guest's, and flushes once. Refuses those that are
     /// not there, and all of them if a CPU does not acknowledge the flush.
     pub(crate) fn break_batch<'m>(&mut self, moves: impl Iterator<Item = &'m Move> + Clone) {
+        // Look-ups first, while the guest goes on.
+        moves.clone().filter(|one| !self.has(one)).for_each(Move::refuse);
         self.begun = P::instructions();
         let mut gather = Gather::keeping_tables(self.tables.tlb(), NoFrames);
         let (mut cleared, mut run) = (Ok(()), GuestRange::EMPTY);
         for one in moves.clone() {
-            let Some(range) = Self::range_of(one).filter(|_| self.has(one)) else {
-                one.refuse();
-                continue;
-            };
+            let Some(range) = Self::range_of(one) else { continue };
             match joined(run, range) {
                 Some(both) => run = both,
                 None => {
@@ -239,12 +238,13 @@ impl<M: Shared, P: Platform> Space<M, P> {
     }
 }
 
-/// The union of a run and the range behind it.
+/// The union of a run and a range behind or before it.
 fn joined(run: GuestRange, next: GuestRange) -> Option<GuestRange> {
     if run.is_empty() {
         return Some(next);
     }
-    (run.end() == next.start()).then(|| GuestRange::new(run.start(), run.len() + next.len()))?
+    let touch = run.end() == next.start() || next.end() == run.start();
+    touch.then(|| GuestRange::new(run.start().min(next.start()), run.len() + next.len()))?
 }
 
 /// Adds a range to those that are moving.
