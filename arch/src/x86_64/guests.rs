@@ -17,7 +17,7 @@ use hotmem_paging::addr::{GuestAddr, GuestRange};
 const VM_CR: u32 = 0xc001_0114;
 
 impl Guests for X86_64 {
-    type GuestFormat = npt::Npt<false>;
+    type GuestFormat = npt::Npt;
     type Vcpu = Vcpu;
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(0);

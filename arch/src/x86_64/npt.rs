@@ -14,7 +14,7 @@
 // UNSAFETY: vouches for the bits of the format.
 #![expect(unsafe_code)]
 
-use super::pte::{ACCESSED, DIRTY, X86Pte4};
+use super::pte::X86Pte4;
 use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
 /// Ignored by the CPU: [`Attr::USER`].
@@ -22,14 +22,13 @@ const KEPT_USER: u64 = 1 << 9;
 
 /// The format of nested paging on a host with four-level tables and EFER.NXE set.
 ///
-/// A table entry allows every access. Unless the tables are `TRACKED`, Accessed and Dirty are set from the start: the
-/// CPU then never writes to a table, and a stored entry stays the word that was encoded. In tracked tables a leaf
-/// starts with both clear, and the CPU sets them when the guest accesses the page.
+/// A table entry allows every access. Accessed and Dirty are set from the start: the CPU then never writes to a table,
+/// and a stored entry stays the word that was encoded.
 #[derive(Clone, Copy, Debug)]
-pub struct Npt<const TRACKED: bool>;
+pub struct Npt;
 
 // SAFETY: the bits are those of nested paging (AMD APM vol. 2 15.25), and the invariants are tested beside it.
-unsafe impl<const TRACKED: bool> PteFormat for Npt<TRACKED> {
+unsafe impl PteFormat for Npt {
     const LEVELS: &'static [Level] = X86Pte4::LEVELS;
     const PHYS_LIMIT: u64 = X86Pte4::PHYS_LIMIT;
 
@@ -39,8 +38,7 @@ unsafe impl<const TRACKED: bool> PteFormat for Npt<TRACKED> {
         let Entry::Leaf(at, attr) = entry else { return X86Pte4::encode(entry, level) };
         let word = X86Pte4::encode(Entry::Leaf(at, attr | Attr::USER), level);
         let kept = if attr.contains(Attr::USER) { KEPT_USER } else { 0 };
-        let clear = if TRACKED { ACCESSED | DIRTY } else { 0 };
-        word & !clear | kept
+        word | kept
     }
 
     #[inline]
