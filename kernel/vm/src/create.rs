@@ -34,6 +34,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         node: Option<NodeId>,
         program: &Program<'_>,
     ) -> Result<VmId, VmError> {
+        self.at_home()?;
         if self.find(name).is_ok() {
             return Err(VmError::Exists(name));
         }

@@ -26,6 +26,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     /// [`VmError::Busy`] if its CPU does not leave it, and it stays; [`VmError::NotFlushed`], and what it still has
     /// stays in use for ever.
     pub fn kill(&self, id: VmId) -> Result<(), VmError> {
+        self.at_home()?;
         let slot = self.slot(id).ok_or(VmError::Full)?;
         let (before, cpu) = {
             let mut life = slot.life.lock();

@@ -33,6 +33,7 @@ mod run;
 mod space;
 mod status;
 mod switch;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -1,9 +1,7 @@
 //! Which CPU is in a guest: flushes on architectures where a CPU drops its translations when it enters a guest.
 
-use crate::platform::Platform;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use hotmem::paging::NotFlushed;
-use hotmem::{Machine, Mm};
 
 /// Poll limit of a wait for another CPU to leave its guest, which takes microseconds, on a busy host tenths of a
 /// second.
@@ -31,20 +29,25 @@ impl Residence {
         self.passes.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Waits until a CPU that is in the guest has left it once.
-    pub(crate) fn expel<M: Machine, P: Platform>(&self, mm: &Mm<M>) -> Result<(), NotFlushed> {
+    /// Waits until a CPU that is in the guest has left it once: it is interrupted by `kick`, and `relax` is called
+    /// during the wait.
+    pub(crate) fn expel(
+        &self,
+        kick: impl FnOnce(usize),
+        relax: impl Fn(),
+    ) -> Result<(), NotFlushed> {
         // Orders the cleared entries before the look: partner of the exchange in `enter`.
         let seen = self.passes.fetch_add(0, Ordering::SeqCst);
         if seen.is_multiple_of(2) {
             return Ok(());
         }
         let cpu = self.cpu.load(Ordering::Relaxed);
-        P::kick(cpu);
+        kick(cpu);
         for _ in 0..MAX_TURNS {
             if self.passes.load(Ordering::SeqCst) != seen {
                 return Ok(());
             }
-            mm.machine().relax();
+            relax();
         }
         Err(NotFlushed { cpu })
     }

@@ -150,7 +150,7 @@ unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
         if P::Guests::GUEST_FLUSH_REACHES_ALL {
             return Ok(());
         }
-        self.residence.expel::<M, P>(self.mm)
+        self.residence.expel(P::kick, || self.mm.machine().relax())
     }
 }
 

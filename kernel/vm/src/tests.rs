@@ -10,7 +10,7 @@ use crate::word::{PageWord, TableWord};
 use crate::{Name, Platform, Program, State, VmError, VmId, Vms};
 use core::ptr::NonNull;
 use hotmem::paging::{Gather, GuestAddr, GuestRange, Mapper, TableFrames, TablePlace};
-use hotmem::testing::{Bench, FakeMachine, Holder, Setup, Tiny, range};
+use hotmem::testing::{Bench, FakeMachine, Holder, Setup, Tiny, on_cpu, range};
 use hotmem::{BlockId, Geometry, NodeId, Order, Pfn, Placement, ZoneKind};
 use hotmem_arch::contract::{
     GuestSpace, Guests, LinuxFiles, LinuxStart, Misdeed, NoGuests, NoLinux, Put,
@@ -20,6 +20,7 @@ use hotmem_arch::x86_64::pte::X86Pte4;
 use std::cell::Cell;
 
 mod leaks;
+mod order;
 
 type Fake = FakeMachine<Tiny>;
 
@@ -393,6 +394,19 @@ fn a_guest_that_does_not_run_is_not_paused_and_one_that_runs_is_not_started() {
     assert!(!vms.runs());
     vms.start(id, 1, Misdeed::None, 1).unwrap();
     assert!(vms.runs_on(1));
+    vms.kill(id).unwrap();
+    vms.verify().unwrap();
+}
+
+#[test]
+fn guests_are_created_and_ended_by_the_cpu_that_changes_their_tables_and_no_other() {
+    let (_, vms) = machine();
+    let id = guest(&vms, "a", MIB / 4);
+    on_cpu(1, || {
+        let name = Name::new("b").unwrap();
+        let made = vms.create(name, MIB / 4, Order::ZERO, None, &Program::Payload);
+        assert_eq!((made, vms.kill(id)), (Err(VmError::NotHere(1)), Err(VmError::NotHere(1))));
+    });
     vms.kill(id).unwrap();
     vms.verify().unwrap();
 }

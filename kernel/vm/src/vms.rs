@@ -55,6 +55,8 @@ pub enum VmError {
     State(Name, State),
     /// The CPU does not leave the guest.
     Busy(Name),
+    /// This CPU is not the one that carries out the operations of the memory manager.
+    NotHere(usize),
     /// It cannot run this Linux kernel.
     NoLinux(NoLinux),
     /// The kernel's heap has no room for its console.
@@ -80,6 +82,7 @@ impl fmt::Display for VmError {
             Self::NotFlushed(cpu) => write!(f, "{cpu}: the guest's memory stays in use"),
             Self::State(name, state) => write!(f, "guest {name} is {state}"),
             Self::Busy(name) => write!(f, "the CPU of guest {name} does not leave it"),
+            Self::NotHere(cpu) => write!(f, "CPU {cpu} does not carry out requests about guests"),
             Self::NoLinux(error) => error.fmt(f),
             Self::Heap => f.write_str("the kernel's heap has no room for the guest's console"),
         }
@@ -101,10 +104,13 @@ pub struct Vms<M: Shared, P: Platform> {
     pub(crate) pages: Mover,
     pub(crate) tables: Mover,
     pub(crate) enabled: Enabled,
+    /// The CPU that creates and ends guests.
+    home: usize,
 }
 
 impl<M: Shared, P: Platform> Vms<M, P> {
-    /// No guests yet; registers the owners of their memory for ever.
+    /// No guests yet; registers the owners of their memory for ever. The CPU that calls this carries out all operations
+    /// of the memory manager, and all requests about guests: their tables change at no other time.
     ///
     /// # Errors
     ///
@@ -114,12 +120,19 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let pages: &'static PageOwner<M, P> = Box::leak(Box::new(PageOwner(host)));
         let tables: &'static TableOwner<M, P> = Box::leak(Box::new(TableOwner(host)));
         let (pages, tables) = (mm.register(pages)?, mm.register(tables)?);
-        Ok(Self { host, pages, tables, enabled: Enabled::default() })
+        let home = mm.machine().cpu();
+        Ok(Self { host, pages, tables, enabled: Enabled::default(), home })
     }
 
     /// Has the memory of guests cleared before it is freed, after a move as after a kill, or not. By default it is.
     pub fn set_scrub(&self, scrub: bool) {
         self.host.set_scrub(scrub);
+    }
+
+    /// Refuses a request on another CPU than the one that changes tables.
+    pub(crate) fn at_home(&self) -> Result<(), VmError> {
+        let cpu = self.mm().machine().cpu();
+        if cpu == self.home { Ok(()) } else { Err(VmError::NotHere(cpu)) }
     }
 
     pub(crate) const fn mm(&self) -> &'static Mm<M> {

@@ -123,7 +123,8 @@ fn loom(root: &Path) -> Result<bool> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).env("RUSTFLAGS", "--cfg loom");
     command.env("CARGO_TARGET_DIR", root::target_dir(root).join("loom"));
-    command.args(["test", "--release", "-p", "hotmem-paging", "-p", "hotmem", "--test", "loom"]);
+    let packages = ["-p", "hotmem-paging", "-p", "hotmem", "-p", "hotmem-vm"];
+    command.args(["test", "--release"]).args(packages).args(["--test", "loom"]);
     Ok(command.status().context("cannot start cargo test for loom")?.success())
 }
 

@@ -1,0 +1,25 @@
+//! The order of a batch: clear, flush, copy, map.
+
+use super::*;
+
+#[test]
+fn an_extent_is_copied_after_its_leaf_was_cleared_and_flushed() {
+    let (bench, vms) = machine();
+    let id = guest(&vms, "a", MIB / 4);
+    let vms: &'static Vms<Fake, Soft> = Box::leak(Box::new(vms));
+    let block = bench.mm.block_at(Fake::address(pfn(vms, id, 0)));
+    let before = FLUSHES.get();
+    AT_COPY.set(Some(Box::new(move || {
+        vms.host.with_space(id.number(), |space| {
+            let at = |page: u64| GuestAddr::new((RAM + page) * PAGE);
+            let cleared = (0..64).filter(|&page| space.tables.translate(at(page)).is_none());
+            let moving = space.moving().iter().map(|range| range.len() / PAGE).sum::<u64>();
+            assert_eq!(cleared.count() as u64, moving);
+            assert!(moving > 0, "a page is copied that the guest can access");
+        });
+        assert!(FLUSHES.get() > before, "a page is copied before a flush");
+    })));
+    bench.mm.offline(block).unwrap();
+    assert!(AT_COPY.take().is_none(), "nothing was copied");
+    vms.verify().unwrap();
+}

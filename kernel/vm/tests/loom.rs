@@ -1,0 +1,119 @@
+//! A CPU in a guest, and one that takes a page away from the guest, under every interleaving that the memory model
+//! allows.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p hotmem-vm --test loom --release`, as `cargo xtask ci` runs it.
+#![cfg(loom)]
+
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+}
+
+#[path = "../src/residence.rs"]
+#[expect(unreachable_pub, dead_code, reason = "the crate uses more of it")]
+mod residence;
+
+use loom::sync::Arc;
+use loom::thread;
+use residence::Residence;
+use sync::{AtomicUsize, Ordering};
+
+/// A guest with one page, as both CPUs see it.
+struct Guest {
+    residence: Residence,
+    /// The leaf of the page: 1, or 0 when it is cleared.
+    leaf: AtomicUsize,
+    /// 1 when the page has another owner.
+    freed: AtomicUsize,
+    /// Interrupts of the CPU in the guest.
+    kicks: AtomicUsize,
+}
+
+impl Guest {
+    fn new() -> Arc<Self> {
+        let word = AtomicUsize::new;
+        let (leaf, freed, kicks) = (word(1), word(0), word(0));
+        Arc::new(Self { residence: Residence::default(), leaf, freed, kicks })
+    }
+
+    /// The CPU visits the guest, which accesses its page as long as `accesses` says. The CPU's cached translation is
+    /// the one of the entry: it is dropped there, and walked for once.
+    fn visit(&self, accesses: usize) {
+        self.residence.enter(1);
+        let cached = self.leaf.load(Ordering::Relaxed);
+        for _ in 0..accesses {
+            if cached == 1 {
+                assert_eq!(
+                    self.freed.load(Ordering::Relaxed),
+                    0,
+                    "a page of another owner is used"
+                );
+            }
+            thread::yield_now();
+        }
+        self.residence.leave();
+    }
+
+    /// Takes the page away.
+    fn take(&self) {
+        self.leaf.store(0, Ordering::Relaxed);
+        let kick = |cpu: usize| {
+            assert_eq!(cpu, 1);
+            self.kicks.fetch_add(1, Ordering::Relaxed);
+        };
+        self.residence.expel(kick, thread::yield_now).unwrap();
+        self.freed.store(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn no_cpu_in_a_guest_uses_a_page_after_it_was_taken_away() {
+    loom::model(|| {
+        let guest = Guest::new();
+        let cpu = {
+            let guest = Arc::clone(&guest);
+            thread::spawn(move || {
+                guest.visit(1);
+                guest.visit(1);
+            })
+        };
+        guest.take();
+        cpu.join().unwrap();
+        assert!(guest.kicks.load(Ordering::Relaxed) <= 1);
+    });
+}
+
+#[test]
+fn a_cpu_that_stays_in_a_guest_is_interrupted() {
+    loom::model(|| {
+        let guest = Guest::new();
+        let cpu = {
+            let guest = Arc::clone(&guest);
+            thread::spawn(move || {
+                guest.residence.enter(1);
+                // It finds the page, or nobody waits for it.
+                while guest.leaf.load(Ordering::Relaxed) == 1
+                    || guest.freed.load(Ordering::Relaxed) == 0
+                {
+                    if guest.kicks.load(Ordering::Relaxed) > 0 {
+                        break;
+                    }
+                    thread::yield_now();
+                }
+                guest.residence.leave();
+            })
+        };
+        guest.take();
+        cpu.join().unwrap();
+    });
+}
+
+#[test]
+fn a_cpu_that_is_not_in_a_guest_is_not_waited_for() {
+    loom::model(|| {
+        let guest = Guest::new();
+        guest.visit(1);
+        guest.take();
+        assert_eq!(guest.kicks.load(Ordering::Relaxed), 0);
+        guest.visit(1);
+    });
+}
