@@ -1,6 +1,6 @@
 //! x86_64: i440FX or Q35, the image started by QEMU through its PVH entry.
 
-use super::{About, Boot, Firmware, MOST_CPUS, Newer, Replies, Target};
+use super::{About, Boot, Firmware, LinuxGuests, MOST_CPUS, Newer, Package, Replies, Target};
 use crate::machine::{Accel, Config, Exit, Line};
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
@@ -20,7 +20,13 @@ pub(super) const ABOUT: About = About {
     gics: &[],
     cpus: |_| (MOST_CPUS, None),
     runs_guests,
-    linux: None,
+    linux: Some(LinuxGuests {
+        package: Package { name: "linux-image-cloud-amd64", arch: "amd64" },
+        target: &TARGET,
+        // Behind the image, in the smallest boot memory of a tour and of a scenario.
+        at: 128 * MIB,
+        options: "",
+    }),
     boots: &[Boot {
         firmware: Firmware::Bios,
         target: &TARGET,
