@@ -50,6 +50,14 @@ impl<M: Machine> Mm<M> {
         self.view().explain_offline(id)
     }
 
+    /// What the pages of a block are in use for; nothing if it is offline or missing.
+    ///
+    /// Waits while an operation changes memory. Examines each extent of the block, and calls the owners of movable
+    /// ones; a change between two of them counts in its old or its new state.
+    pub fn shares(&self, id: BlockId) -> Shares {
+        self.view().shares(id)
+    }
+
     /// Calls `each` with the facts of the present state, always in the same order.
     ///
     /// `each` may do anything. The facts are consistent if no CPU allocates, frees or operates at the same time.

@@ -3,12 +3,14 @@
 //!
 //! ```text
 //!   verify     the invariants;   snapshot   what must be equal before and after
-//!   explain    whether memory can be removed;   stats   counts;   dump   pages to save
+//!   explain    whether memory can be removed;   stats   counts;   shares   what is in use
+//!   dump       pages to save
 //! ```
 
 pub(crate) mod dump;
 pub(crate) mod explain;
 mod runs;
+pub(crate) mod shares;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod verify;

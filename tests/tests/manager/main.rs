@@ -36,6 +36,7 @@ mod refusals;
 mod reserve;
 mod reserve_frames;
 mod scripts;
+mod shares;
 mod storm;
 mod storm_threads;
 mod take;
