@@ -44,8 +44,13 @@ pub enum CpusCommand {
 #[expect(missing_docs, reason = "the commands are described in TABLE")]
 #[expect(clippy::large_enum_variant, reason = "one command is read at a time, and not kept")]
 pub enum Command {
-    Help,
+    Help {
+        json: bool,
+    },
     Blocks {
+        json: bool,
+    },
+    Shares {
         json: bool,
     },
     Stats {

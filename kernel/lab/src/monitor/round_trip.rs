@@ -20,8 +20,9 @@ use std::collections::BTreeSet;
 fn line(command: &Command) -> String {
     let flag = |json: &bool| if *json { " --json" } else { "" };
     match command {
-        Command::Help => "help".into(),
+        Command::Help { json } => format!("help{}", flag(json)),
         Command::Blocks { json } => format!("blocks{}", flag(json)),
+        Command::Shares { json } => format!("shares{}", flag(json)),
         Command::Stats { json } => format!("stats{}", flag(json)),
         Command::Zones { json } => format!("zones{}", flag(json)),
         Command::Firmware { json } => format!("firmware{}", flag(json)),
@@ -247,8 +248,9 @@ impl Any {
             Some(MhpFlags::MEMMAP_MEMBLOCK),
         ];
         let mut all = vec![
-            Command::Help,
+            Command::Help { json },
             Command::Blocks { json },
+            Command::Shares { json },
             Command::Stats { json },
             Command::Zones { json },
             Command::Firmware { json },

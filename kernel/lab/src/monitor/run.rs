@@ -233,7 +233,8 @@ impl<M: Shared> Monitor<'static, M> {
             }
             Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
-            Command::Help => table::help(out)?,
+            Command::Help { json: true } => table::help_json(out)?,
+            Command::Help { json: false } => table::help(out)?,
             Command::Cpus(CpusCommand::Show { json: true }) => cpus::json(machinery.cpus(), out)?,
             Command::Cpus(CpusCommand::Show { json: false }) => cpus::text(machinery.cpus(), out)?,
             Command::Cpus(CpusCommand::Churn) => self.churn(machinery)?,
@@ -258,6 +259,7 @@ impl<M: Shared> Monitor<'static, M> {
             }
             Command::Page { .. }
             | Command::Blocks { .. }
+            | Command::Shares { .. }
             | Command::Stats { .. }
             | Command::Zones { .. } => self.show(command, machinery.heap(), out)?,
         }
@@ -306,6 +308,8 @@ impl<M: Shared> Monitor<'static, M> {
             }
             Command::Blocks { json: true } => show::blocks_json(self.mm, out)?,
             Command::Blocks { json: false } => show::blocks_text(self.mm, out)?,
+            Command::Shares { json: true } => show::shares_json(self.mm, out)?,
+            Command::Shares { json: false } => show::shares_text(self.mm, out)?,
             Command::Stats { json: true } => show::stats_json(self.mm, heap, out)?,
             Command::Stats { json: false } => show::stats_text(self.mm, heap, out)?,
             Command::Zones { json: true } => show::zones_json(self.mm, out)?,
@@ -321,7 +325,12 @@ impl<M: Shared> Monitor<'static, M> {
         machinery: &impl Machinery,
         out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
-        let result = usage::run(self.mm, &self.held, sample, || machinery.instructions());
+        let mut report = |done, total| {
+            // If the console fails, the closing line fails as well.
+            let _ = writeln!(out, "hotmem: progress {done} of {total}");
+        };
+        let instructions = || machinery.instructions();
+        let result = usage::run(self.mm, &self.held, sample, instructions, &mut report);
         let used = result.unwrap_or_default();
         let Used { touched_bytes, first, second, .. } = used;
         let step = Step::Use(UseStep {

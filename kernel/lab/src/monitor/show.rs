@@ -1,7 +1,7 @@
 //! Blocks, counts and zones, as text and as JSON.
 
 use core::fmt::{self, Write};
-use hotmem::{Block, BlockState, Machine, Mm, PageCounts, ZoneInfo};
+use hotmem::{Block, BlockState, Machine, Mm, PageCounts, Shares, ZoneInfo};
 use hotmem_hotplug::{JsonString, OrNull};
 
 /// Bytes with the largest unit that divides them.
@@ -100,6 +100,46 @@ fn block_placement(block: &Block) -> &'static str {
         hotmem::Placement::PerBlock => "block",
         hotmem::Placement::Boot => "system",
     }
+}
+
+/// What is in use of each block that has pages in use, as one line of JSON: a list.
+pub(super) fn shares_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
+    let mut comma = "[";
+    for block in mm.blocks() {
+        let Shares { free, movable, pinned, unmovable } = mm.shares(block.id);
+        if movable + pinned + unmovable == 0 {
+            continue;
+        }
+        write!(
+            out,
+            "{comma}{{\"block\":{},\"free_bytes\":{},\"movable_bytes\":{},\"pinned_bytes\":{},\
+             \"unmovable_bytes\":{}}}",
+            block.id.get(),
+            free * M::PAGE_BYTES,
+            movable * M::PAGE_BYTES,
+            pinned * M::PAGE_BYTES,
+            unmovable * M::PAGE_BYTES,
+        )?;
+        comma = ",";
+    }
+    writeln!(out, "{}]", if comma == "[" { "[" } else { "" })
+}
+
+/// What is in use of each block that is online, as text.
+pub(super) fn shares_text<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
+    for block in mm.blocks().filter(|block| zone(block).is_some()) {
+        let Shares { free, movable, pinned, unmovable } = mm.shares(block.id);
+        writeln!(
+            out,
+            "{:>7}  {} free, {} movable, {} pinned, {} unmovable",
+            block.id.get(),
+            Size(free * M::PAGE_BYTES),
+            Size(movable * M::PAGE_BYTES),
+            Size(pinned * M::PAGE_BYTES),
+            Size(unmovable * M::PAGE_BYTES),
+        )?;
+    }
+    Ok(())
 }
 
 /// Counts over all memory as one line of JSON.

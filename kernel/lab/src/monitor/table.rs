@@ -4,6 +4,7 @@ use super::command::Command;
 use super::life::Life;
 use super::words::{CommandError, Words, order};
 use core::fmt::{self, Write};
+use hotmem_hotplug::JsonString;
 
 /// Reads the words after a name.
 type Read = for<'t> fn(&mut Words<'t>) -> Result<Command, CommandError<'t>>;
@@ -24,11 +25,20 @@ type Usage = (&'static str, &'static str);
 
 /// All commands.
 pub(super) const TABLE: &[Entry] = &[
-    Entry { name: "help", help: &[("", "this list")], read: |_| Ok(Command::Help) },
+    Entry {
+        name: "help",
+        help: &[("[--json]", "this list")],
+        read: |words| Ok(Command::Help { json: words.json()? }),
+    },
     Entry {
         name: "blocks",
         help: &[("[--json]", "memory blocks and their states")],
         read: |words| Ok(Command::Blocks { json: words.json()? }),
+    },
+    Entry {
+        name: "shares",
+        help: &[("[--json]", "what the pages of each block are in use for")],
+        read: |words| Ok(Command::Shares { json: words.json()? }),
     },
     Entry {
         name: "stats",
@@ -198,7 +208,7 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         name: "use",
-        help: &[("[all|SEED]", "allocate, write and read back all added memory")],
+        help: &[("[all|SEED]", "use all added memory: allocate, write, read back, free")],
         read: |words| words.sample().map(Command::Use),
     },
     Entry {
@@ -245,12 +255,48 @@ pub(super) const TABLE: &[Entry] = &[
 /// The column of a command's effect, after its form.
 const COLUMNS: usize = 38;
 
-/// Writes the output of `help`: a line for each form of each command.
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+
+/// Writes the output of `help`: each form of each command, with its effect, which may take several lines.
 pub(super) fn help(out: &mut dyn Write) -> fmt::Result {
     TABLE.iter().try_for_each(|Entry { name, help, .. }| {
         let width = COLUMNS.saturating_sub(name.len() + 1);
-        help.iter().try_for_each(|(usage, what)| writeln!(out, "{name} {usage:width$} {what}"))
+        help.iter().try_for_each(|(usage, what)| {
+            write!(out, "{name} {usage:width$}")?;
+            effect(what, out)
+        })
     })
+}
+
+/// Writes an effect behind a form, broken where it does not fit.
+fn effect(what: &str, out: &mut dyn Write) -> fmt::Result {
+    let mut column = COLUMNS;
+    for word in what.split(' ') {
+        if column + 1 + word.len() > WIDTH {
+            write!(out, "\n{:COLUMNS$}", "")?;
+            column = COLUMNS;
+        }
+        write!(out, " {word}")?;
+        column += 1 + word.len();
+    }
+    writeln!(out)
+}
+
+/// Writes names and forms of all commands as one line of JSON: a list.
+pub(super) fn help_json(out: &mut dyn Write) -> fmt::Result {
+    let mut comma = "[";
+    for Entry { name, help, .. } in TABLE {
+        write!(out, "{comma}{{\"name\":{},\"forms\":", JsonString(name))?;
+        let mut inner = "[";
+        for (usage, _) in *help {
+            write!(out, "{inner}{}", JsonString(usage))?;
+            inner = ",";
+        }
+        write!(out, "]}}")?;
+        comma = ",";
+    }
+    writeln!(out, "]")
 }
 
 #[cfg(test)]
@@ -278,6 +324,15 @@ mod tests {
         let line = "cache write OBJECT OFFSET BYTE [COUNT] write bytes of an object, which grows";
         assert!(text.lines().any(|one| one == line), "{text}");
         let forms: usize = TABLE.iter().map(|entry| entry.help.len()).sum();
-        assert_eq!(text.lines().count(), forms);
+        assert_eq!(text.lines().filter(|line| !line.starts_with(' ')).count(), forms);
+        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn help_in_json_has_the_name_and_the_forms_of_each_command() {
+        let mut text = String::new();
+        help_json(&mut text).unwrap();
+        assert!(text.contains(r#"{"name":"online","forms":["N [WAY]"]}"#), "{text}");
+        assert_eq!(text.matches("\"name\":").count(), TABLE.len());
     }
 }

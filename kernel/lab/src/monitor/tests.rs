@@ -107,6 +107,7 @@ fn every_line_has_exactly_one_closing_line() {
         "help",
         "blocks",
         "blocks --json",
+        "shares",
         "stats",
         "zones",
         "firmware",
@@ -157,6 +158,7 @@ fn json_output_is_one_line_and_agrees_with_the_manager() {
     let mut this = Fixture::new();
     for line in [
         "blocks --json",
+        "shares --json",
         "stats --json",
         "zones --json",
         "page 0x4000 --json",
@@ -251,6 +253,24 @@ fn use_touches_every_added_page_and_frees_all_of_them() {
     this.ok(&format!("offline {}", WINDOW / MIB + 1));
     assert_eq!(this.refused("use"), "no added memory is online and free");
     assert!(!this.ok("verdict").contains("fail"));
+}
+
+#[test]
+fn shares_tell_pinned_pages_from_those_that_can_move() {
+    let mut this = Fixture::new();
+    this.ok("pool grow 4");
+    let sum = |said: &str, name: &str| -> u64 {
+        let parts = said.split(name).skip(1);
+        parts.filter_map(|part| part.split([',', '}']).next()?.parse::<u64>().ok()).sum()
+    };
+    let before = this.ok("shares --json");
+    this.ok("pool pin 2");
+    let after = this.ok("shares --json");
+    let (movable, pinned) = ("\"movable_bytes\":", "\"pinned_bytes\":");
+    assert_eq!((sum(&before, pinned), sum(&after, pinned)), (0, 4096), "{after}");
+    assert_eq!(sum(&before, movable), sum(&after, movable) + 4096);
+    let text = this.ok("shares");
+    assert!(text.contains("4 KiB pinned"), "{text}");
 }
 
 #[test]

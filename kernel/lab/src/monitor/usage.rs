@@ -6,6 +6,8 @@
 //!   pass 3           allocate every page, write a pattern to each, read all of them back, free
 //!   share            run by several CPUs at the same time: as pass 3, with some pages
 //! ```
+//! Of much memory a sample is used, unless all of it is requested: extents of 64 pages in place of single ones, of which
+//! one page is written and read back. A request for all of much memory reports its progress.
 //!
 //! The pages are chained through the word that the allocator keeps for their owner, so that no list of them is
 //! needed elsewhere.
@@ -15,12 +17,17 @@
 
 use super::command::Sample;
 use core::fmt;
-use hotmem::{FreeError, Machine, Mm, Mover, Order, Pfn, Request};
+use hotmem::{FreeError, Machine, Mm, Mover, Order, Pfn, Request, ZoneKind};
 
 /// More memory than this is written and read back in samples, unless all of it is requested.
 const EXHAUSTIVE_BYTES: u64 = 4 << 30;
-/// A sample has one page of each window of this many pages.
-const WINDOW_PAGES: u64 = 64;
+/// A sample has one page of each window of this many pages, which are one extent.
+const WINDOW_PAGES: u64 = 1 << WINDOW_ORDER;
+const WINDOW_ORDER: u8 = 6;
+/// Extents between two reports of the progress.
+const REPORT_EXTENTS: u64 = 1 << 15;
+/// What is done with each extent: three passes, the last of which also writes it and reads it back.
+const PHASES: u64 = 8;
 /// 2^64 divided by the golden ratio: multiplying by it spreads close numbers far apart.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -75,47 +82,85 @@ impl From<FreeError> for UseError {
     }
 }
 
-/// Pages that are allocated, each pointing to the next.
+/// The work that is done of the work to do, in bytes, and who is told.
+pub(super) struct Progress<'r> {
+    extents: u64,
+    extent_bytes: u64,
+    total_bytes: u64,
+    report: &'r mut dyn FnMut(u64, u64),
+}
+
+impl<'r> Progress<'r> {
+    /// Tells `report` of the bytes that are done and of all to do, from time to time.
+    fn new(extent_bytes: u64, total_bytes: u64, report: &'r mut dyn FnMut(u64, u64)) -> Self {
+        Self { extents: 0, extent_bytes, total_bytes, report }
+    }
+
+    /// Another extent is done with, in one of the phases.
+    fn step(&mut self) {
+        self.extents += 1;
+        // A report costs instructions, which are counted where there is little memory.
+        if self.extents.is_multiple_of(REPORT_EXTENTS) && self.total_bytes > EXHAUSTIVE_BYTES {
+            let done = (self.extents * self.extent_bytes / PHASES).min(self.total_bytes);
+            (self.report)(done, self.total_bytes);
+        }
+    }
+}
+
+/// Extents of one size that are allocated, each pointing to the next.
 struct Chain<'m, M: Machine> {
     mm: &'m Mm<M>,
     held: &'m Mover,
-    /// The first page's number plus one; 0 for none.
+    order: Order,
+    /// The number of the first one's first page plus one; 0 for none.
     first: u64,
-    pages: u64,
+    extents: u64,
 }
 
 impl<'m, M: Machine> Chain<'m, M> {
-    /// Allocates every free page of added memory, one by one.
-    fn take_all(mm: &'m Mm<M>, held: &'m Mover) -> Self {
-        Self::take(mm, held, u64::MAX)
-    }
-
-    /// Allocates free pages of added memory, one by one, up to a number.
-    fn take(mm: &'m Mm<M>, held: &'m Mover, most: u64) -> Self {
-        let mut chain = Self { mm, held, first: 0, pages: 0 };
-        let request = Request::from(Order::ZERO).in_movable_zone();
-        while chain.pages < most
+    /// Allocates free extents of added memory, one by one, up to a number.
+    fn take(
+        mm: &'m Mm<M>,
+        held: &'m Mover,
+        order: Order,
+        most: u64,
+        progress: &mut Progress<'_>,
+    ) -> Self {
+        let mut chain = Self { mm, held, order, first: 0, extents: 0 };
+        let request = Request::from(order).in_movable_zone();
+        while chain.extents < most
             && let Ok(pfn) = mm.alloc_movable(request, held, chain.first)
         {
             chain.first = pfn.get() + 1;
-            chain.pages += 1;
+            chain.extents += 1;
+            progress.step();
         }
         chain
     }
 
-    /// Calls `each` with every page.
-    fn visit(&self, mut each: impl FnMut(Pfn) -> Result<(), UseError>) -> Result<(), UseError> {
+    /// Their pages.
+    const fn pages(&self) -> u64 {
+        self.extents * self.order.pages()
+    }
+
+    /// Calls `each` with the first page of every extent.
+    fn visit(
+        &self,
+        progress: &mut Progress<'_>,
+        mut each: impl FnMut(Pfn) -> Result<(), UseError>,
+    ) -> Result<(), UseError> {
         let mut next = self.first;
         while let Some(raw) = next.checked_sub(1) {
             next = self.mm.private(Pfn::new(raw))?;
             each(Pfn::new(raw))?;
+            progress.step();
         }
         Ok(())
     }
 
-    /// Frees every page.
-    fn free_all(self) -> Result<(), UseError> {
-        self.visit(|pfn| Ok(self.mm.free_movable(pfn, self.held)?))
+    /// Frees every extent.
+    fn free_all(self, progress: &mut Progress<'_>) -> Result<(), UseError> {
+        self.visit(progress, |pfn| Ok(self.mm.free_movable(pfn, self.held)?))
     }
 }
 
@@ -125,10 +170,9 @@ fn mix(a: u64, b: u64) -> u64 {
     (product ^ product >> 29).wrapping_mul(SPREAD) >> 7
 }
 
-/// Whether the page is in the sample: exactly one of each window is, chosen by the seed.
-fn in_sample(pfn: Pfn, seed: u64) -> bool {
-    let (window, offset) = (pfn.get() / WINDOW_PAGES, pfn.get() % WINDOW_PAGES);
-    mix(window, seed) % WINDOW_PAGES == offset
+/// The page of the window at `head` that is in the sample, chosen by the seed.
+fn sampled(head: Pfn, seed: u64) -> Pfn {
+    head.add(mix(head.get() / WINDOW_PAGES, seed) % WINDOW_PAGES)
 }
 
 /// The word written at `index` of a page: different from every other word of any page.
@@ -173,56 +217,69 @@ fn check<M: Machine>(chain: &Chain<'_, M>, pfn: Pfn) -> Result<(), UseError> {
     })
 }
 
-/// Allocates every page and frees it again; returns the cost.
+/// Allocates every extent and frees it again; returns the cost.
 fn pass<M: Machine>(
     mm: &Mm<M>,
     held: &Mover,
+    order: Order,
     instructions: &impl Fn() -> Option<u64>,
+    progress: &mut Progress<'_>,
 ) -> Result<Option<u64>, UseError> {
     let before = instructions();
-    Chain::take_all(mm, held).free_all()?;
+    Chain::take(mm, held, order, u64::MAX, progress).free_all(progress)?;
     Ok(before.zip(instructions()).map(|(before, after)| after.wrapping_sub(before)))
 }
 
-/// Uses all added memory that is online and free, and frees it.
+/// Bytes of added memory that are free.
+fn free_bytes<M: Machine>(mm: &Mm<M>) -> u64 {
+    let movable = mm.zones().filter(|zone| zone.kind == ZoneKind::Movable);
+    movable.map(|zone| zone.counts.free * M::PAGE_BYTES).sum()
+}
+
+/// Uses all added memory that is online and free, or a sample of it, and frees it. `report` is told of the progress: bytes
+/// that are done, and all of them.
 pub(super) fn run<M: Machine>(
     mm: &Mm<M>,
     held: &Mover,
     sample: Sample,
     instructions: impl Fn() -> Option<u64>,
+    report: &mut dyn FnMut(u64, u64),
 ) -> Result<Used, UseError> {
-    let first = pass(mm, held, &instructions)?;
-    let second = pass(mm, held, &instructions)?;
+    let bytes = free_bytes(mm);
+    let seed = match sample {
+        Sample::Seeded(seed) if bytes > EXHAUSTIVE_BYTES => Some(seed),
+        Sample::All | Sample::Seeded(_) => None,
+    };
+    let order = seed.and_then(|_| Order::new(WINDOW_ORDER)).unwrap_or(Order::ZERO);
+    let mut progress = Progress::new(order.pages() * M::PAGE_BYTES, bytes, report);
+    let progress = &mut progress;
+    let first = pass(mm, held, order, &instructions, progress)?;
+    let second = pass(mm, held, order, &instructions, progress)?;
 
-    let chain = Chain::take_all(mm, held);
-    if chain.pages == 0 {
+    let chain = Chain::take(mm, held, order, u64::MAX, progress);
+    if chain.extents == 0 {
         return Err(UseError::Nothing);
     }
-    let large = chain.pages.saturating_mul(M::PAGE_BYTES) > EXHAUSTIVE_BYTES;
-    let wanted = |pfn| match sample {
-        Sample::Seeded(seed) if large => in_sample(pfn, seed),
-        Sample::All | Sample::Seeded(_) => true,
-    };
-    let (all, mut pages) = (chain.pages, 0);
-    let touched =
-        chain.visit(|pfn| if wanted(pfn) { write(&chain, pfn) } else { Ok(()) }).and_then(|()| {
-            chain.visit(|pfn| {
-                pages += u64::from(wanted(pfn));
-                if wanted(pfn) { check(&chain, pfn) } else { Ok(()) }
-            })
-        });
-    chain.free_all()?;
+    let page = |head| seed.map_or(head, |seed| sampled(head, seed));
+    let touched = chain
+        .visit(progress, |head| write(&chain, page(head)))
+        .and_then(|()| chain.visit(progress, |head| check(&chain, page(head))));
+    let (pages, touched_bytes) = (chain.pages(), chain.extents * M::PAGE_BYTES);
+    chain.free_all(progress)?;
     touched?;
-    Ok(Used { pages: all, touched_bytes: pages * M::PAGE_BYTES, first, second })
+    Ok(Used { pages, touched_bytes, first, second })
 }
 
 /// Uses up to `most` pages of added memory, while other CPUs do the same. Returns the number of pages.
 pub(super) fn share<M: Machine>(mm: &Mm<M>, held: &Mover, most: u64) -> Result<u64, UseError> {
-    let chain = Chain::take(mm, held, most);
-    let pages = chain.pages;
-    let touched =
-        chain.visit(|pfn| write(&chain, pfn)).and_then(|()| chain.visit(|pfn| check(&chain, pfn)));
-    chain.free_all()?;
+    let mut nobody = |_, _| {};
+    let progress = &mut Progress::new(M::PAGE_BYTES, 0, &mut nobody);
+    let chain = Chain::take(mm, held, Order::ZERO, most, progress);
+    let pages = chain.pages();
+    let touched = chain
+        .visit(progress, |pfn| write(&chain, pfn))
+        .and_then(|()| chain.visit(progress, |pfn| check(&chain, pfn)));
+    chain.free_all(progress)?;
     touched?;
     Ok(pages)
 }
@@ -230,22 +287,38 @@ pub(super) fn share<M: Machine>(mm: &Mm<M>, held: &Mover, most: u64) -> Result<u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
-    fn a_sample_has_one_page_of_every_window() {
+    fn the_sample_of_a_window_is_one_of_its_pages() {
         for seed in [0, 1, 77, u64::MAX] {
-            for window in 0..300 {
-                let pages = (0..WINDOW_PAGES).map(|page| Pfn::new(window * WINDOW_PAGES + page));
-                assert_eq!(pages.filter(|&pfn| in_sample(pfn, seed)).count(), 1);
+            for head in (0..300).map(|window| window * WINDOW_PAGES) {
+                let page = sampled(Pfn::new(head), seed).get();
+                assert!((head..head + WINDOW_PAGES).contains(&page));
             }
         }
     }
 
     #[test]
     fn another_seed_selects_another_sample() {
-        let chosen = |seed| (0..1 << 20).map(Pfn::new).filter(move |&pfn| in_sample(pfn, seed));
+        let chosen = |seed| (0..1 << 14).map(move |w| sampled(Pfn::new(w * WINDOW_PAGES), seed));
         assert!(!chosen(1).eq(chosen(2)));
         assert!(chosen(3).eq(chosen(3)));
+    }
+
+    #[test]
+    fn progress_is_told_now_and_then_and_ends_at_the_whole() {
+        let mut told = Vec::new();
+        let mut report = |done, total| told.push((done, total));
+        let (extent, little) = (1 << 20, EXHAUSTIVE_BYTES);
+        let mut progress = Progress::new(extent, little, &mut report);
+        (0..PHASES * REPORT_EXTENTS).for_each(|_| progress.step());
+        let total = REPORT_EXTENTS * extent;
+        let mut progress = Progress::new(extent, total, &mut report);
+        (0..PHASES * REPORT_EXTENTS).for_each(|_| progress.step());
+        assert_eq!(told.len() as u64, PHASES);
+        assert_eq!((told[0], told[7]), ((total / PHASES, total), (total, total)));
+        assert!(told.is_sorted());
     }
 
     #[test]
