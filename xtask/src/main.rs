@@ -3,7 +3,7 @@
 //! One file or folder for each command; what several of them share stands beside them:
 //!
 //! ```text
-//!   build qemu test lint aml bench doctor ci the commands
+//!   build qemu map watch test lint aml bench doctor ci  the commands
 //!   setup                                    toolchain and programs, fetched where that is possible
 //!   machine                                  one QEMU: command line, QMP, console, steps
 //!   suite                                    the scenarios that run in QEMU
@@ -22,6 +22,7 @@ mod layout;
 mod lint;
 mod linux;
 mod machine;
+mod map;
 mod progress;
 mod qemu;
 mod random;
@@ -32,6 +33,7 @@ mod size;
 mod suite;
 mod test;
 mod tool;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -59,6 +61,10 @@ enum Task {
     Test(test::Args),
     /// Check format, lints, documentation and the repository's own rules
     Lint,
+    /// Draw memory before and after a pull, from a report of the tour
+    Map(map::Args),
+    /// Watch memory live, with keys to plug, unplug, pin and cancel
+    Watch(watch::Args),
     /// Load a machine's ACPI tables as the kernel would, and say what is in them
     Aml(aml::Args),
     /// Count instructions and time on the host
@@ -102,6 +108,8 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Build(args) => build::main(&root, args).map(|()| ExitCode::SUCCESS),
         Task::Qemu(args) => qemu::main(&root, args),
         Task::Test(args) => test::main(&root, args),
+        Task::Map(args) => map::main(&root, args),
+        Task::Watch(args) => watch::main(&root, args),
         Task::Aml(args) => aml::main(args).map(|()| ExitCode::SUCCESS),
         Task::Bench(args) => bench::main(&root, args).map(|()| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::main(args),

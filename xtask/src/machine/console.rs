@@ -131,16 +131,24 @@ impl Console {
             .with_context(|| format!("cannot type `{text}` at the monitor"))
     }
 
-    /// Types a command and waits for the closing line of the reply.
+    /// Types a command and waits for the closing line of the reply; `each` gets every line as it comes in.
     ///
     /// # Errors
     /// When no reply comes before `deadline`.
-    pub(crate) fn command(&self, text: &str, deadline: Instant) -> Result<Reply> {
+    pub(crate) fn command(
+        &self,
+        text: &str,
+        deadline: Instant,
+        each: &mut dyn FnMut(&str),
+    ) -> Result<Reply> {
         let start = self.position();
         self.type_line(text)?;
         let mut position = start;
         let what = format!("the reply to `{text}`");
-        let error = self.wait_for(&mut position, deadline, &what, closing)?;
+        let error = self.wait_for(&mut position, deadline, &what, |line| {
+            each(line);
+            closing(line)
+        })?;
 
         let mut lines = self.lines_from(start);
         lines.truncate(position - start - 1);
@@ -254,7 +262,7 @@ mod tests {
     fn a_reply_ends_at_ok_and_leaves_out_prompt_and_echo() {
         let console =
             replying(b"hotmem> blocks\r\nblock 0 online\r\nblock 1 online\r\nok\r\nhotmem> ");
-        let reply = console.command("blocks", soon()).unwrap();
+        let reply = console.command("blocks", soon(), &mut |_| {}).unwrap();
         assert_eq!(reply.lines, ["block 0 online", "block 1 online"]);
         assert_eq!(reply.error, None);
     }
@@ -262,17 +270,18 @@ mod tests {
     #[test]
     fn an_error_is_returned_with_its_reason() {
         let reply = replying(b"hotmem> online 99\r\nerror: no such block 99\n")
-            .command("online 99", soon())
+            .command("online 99", soon(), &mut |_| {})
             .unwrap();
         assert_eq!(reply, Reply { lines: vec![], error: Some("no such block 99".into()) });
     }
 
     #[test]
     fn a_guest_that_goes_away_or_panics_is_an_error_at_once() {
-        let gone = replying(b"half a li").command("stats", soon()).unwrap_err().to_string();
+        let gone =
+            replying(b"half a li").command("stats", soon(), &mut |_| {}).unwrap_err().to_string();
         assert!(gone.contains("gone") && gone.contains("`stats`"), "{gone}");
         let panicked = replying(b"hotmem: panic: invariant 2\n")
-            .command("stats", soon())
+            .command("stats", soon(), &mut |_| {})
             .unwrap_err()
             .to_string();
         assert!(panicked.contains("the kernel panicked"), "{panicked}");
@@ -308,7 +317,7 @@ mod tests {
     #[test]
     fn an_echo_is_never_taken_for_a_reply() {
         let console = replying(b"hotmem> ok\r\nerror: no command is called ok\r\nhotmem> ");
-        let reply = console.command("ok", soon()).unwrap();
+        let reply = console.command("ok", soon(), &mut |_| {}).unwrap();
         assert_eq!(reply.error.as_deref(), Some("no command is called ok"));
         assert_eq!(one_prompt("hotmem> hotmem> ok"), "hotmem> ok");
     }
@@ -316,6 +325,6 @@ mod tests {
     #[test]
     fn bytes_that_are_not_text_do_no_harm() {
         let console = replying(b"\xff\xfe garbage\nok\n");
-        assert_eq!(console.command("x", soon()).unwrap().error, None);
+        assert_eq!(console.command("x", soon(), &mut |_| {}).unwrap().error, None);
     }
 }

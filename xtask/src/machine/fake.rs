@@ -151,7 +151,7 @@ impl Fake {
                         "reserved_for_hotplug": 135168,
                     })
                 ),
-                "blocks --json" => "[]\nok".into(),
+                "blocks --json" | "shares --json" => "[]\nok".into(),
                 "cpus --json" => format!("{}\nok", cpus(self.habit)),
                 "snapshot check" if self.habit == Habit::Leaks => {
                     "error: section 32 differs".into()

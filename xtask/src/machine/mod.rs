@@ -20,6 +20,7 @@ mod guest;
 mod inbox;
 mod installed;
 mod log;
+mod map;
 mod place;
 mod process;
 mod qmp;
@@ -46,6 +47,7 @@ pub(crate) use geometry::{Block, DESCRIPTOR, Geometry};
 pub(crate) use guest::Guest;
 pub(crate) use installed::QemuDir;
 pub(crate) use log::{Log, Round};
+pub(crate) use map::{Map, Mapped};
 pub(crate) use place::{Asked, Place, Spare, UnplugEnd};
 pub(crate) use remains::Remains;
 pub(crate) use step::{Add, Kind, Offline, Online, Placement, Remove, Scrub, Step, Use};
@@ -61,6 +63,8 @@ use region::Region;
 
 /// The line that says hotplug events are armed.
 const READY: &str = "hotmem: ready";
+/// How a line begins that reports the progress of a command.
+const PROGRESS: &str = "hotmem: progress ";
 /// How the line begins by which the kernel declines to start.
 const DECLINED: &str = "hotmem: cannot start: ";
 /// How long the last words of a guest that is gone may take to come in.
@@ -188,8 +192,29 @@ impl Machine {
     /// # Errors
     /// When no reply comes.
     pub(crate) fn command(&mut self, text: &str) -> Result<Reply> {
-        let reply = self.console.command(text, self.soon());
+        let reply = self.console.command(text, self.soon(), &mut |_| {});
         reply.map_err(|error| self.explained(error))
+    }
+
+    /// As [`run`](Self::run), a command that takes long: `progress` gets the bytes that are done, and all of them, as the
+    /// kernel reports them.
+    ///
+    /// # Errors
+    /// When the reply is an error, or none comes.
+    pub(crate) fn run_slowly(
+        &mut self,
+        text: &str,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Vec<String>> {
+        let mut each = |line: &str| {
+            if let Some((done, total)) = reported(line) {
+                progress(done, total);
+            }
+        };
+        let reply = self.console.command(text, self.soon(), &mut each);
+        let mut lines = accepted(text, reply.map_err(|error| self.explained(error))?)?;
+        lines.retain(|line| reported(line).is_none());
+        Ok(lines)
     }
 
     /// Types a command that has to succeed; returns the lines of the reply.
@@ -197,11 +222,7 @@ impl Machine {
     /// # Errors
     /// When the reply is an error, or none comes.
     pub(crate) fn run(&mut self, text: &str) -> Result<Vec<String>> {
-        let reply = self.command(text)?;
-        match reply.error {
-            None => Ok(reply.lines),
-            Some(why) => bail!("`{text}` failed: {why}{}", indented(&reply.lines)),
-        }
+        accepted(text, self.command(text)?)
     }
 
     /// Types a command that has to fail; returns the reason.
@@ -412,6 +433,20 @@ impl Machine {
         };
         anyhow!("{error:#} ({}{more})", end.meaning(self.about))
     }
+}
+
+/// The lines of a reply to the command `text`, which must not be an error.
+fn accepted(text: &str, reply: Reply) -> Result<Vec<String>> {
+    match reply.error {
+        None => Ok(reply.lines),
+        Some(why) => bail!("`{text}` failed: {why}{}", indented(&reply.lines)),
+    }
+}
+
+/// The bytes that are done and all of them, in a line that reports the progress of a command.
+pub(crate) fn reported(line: &str) -> Option<(u64, u64)> {
+    let (done, total) = line.strip_prefix(PROGRESS)?.split_once(" of ")?;
+    Some((done.parse().ok()?, total.parse().ok()?))
 }
 
 /// Lines of a reply below a message.

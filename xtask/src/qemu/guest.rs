@@ -57,7 +57,6 @@ impl Tour<'_> {
             self.machine.wait_guest(NAME, "in its second round", |guest| guest.rounds > 0)?;
         let bytes_on_dimm = before.bytes_in(blocks);
         self.report.fact("rounds before", before.rounds.to_string());
-
         let (gone, nonzero_pages_left) = self.take_away(dimm)?;
         let during = gone.rounds - before.rounds;
         self.explain_pull(&gone, during)?;
@@ -104,10 +103,12 @@ impl Tour<'_> {
     pub(super) fn take_away(&mut self, dimm: &Dimm) -> Result<(Guest, Option<u64>)> {
         let blocks = self.machine.blocks_of_dimm(dimm)?;
         let file = self.machine.file_behind(dimm)?;
+        self.map(format!("before {} goes", dimm.id))?;
         self.machine.unplug(dimm)?;
         self.next::<Offline>()?.good()?;
         let remove = self.next::<Remove>()?.good()?;
         self.machine.wait_deleted(dimm)?;
+        self.map(format!("after {} went", dimm.id))?;
         let left = self.left_on(dimm, file)?;
         self.elsewhere = self.elsewhere.saturating_add(remove.system_bytes);
         let gone = self.machine.guest(NAME)?;

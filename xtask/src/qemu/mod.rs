@@ -1,6 +1,7 @@
 //! `cargo xtask qemu`: the tour. A machine boots, gets memory, uses it, gives it back; each step is
 //! explained and measured, and the verdict is the kernel's own.
 
+mod dimms;
 mod guest;
 mod guest_report;
 mod interactive;
@@ -20,7 +21,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+#[cfg(feature = "watch")]
+pub(crate) use dimms::Dimms;
 pub(crate) use options::Args;
+#[cfg(feature = "watch")]
+pub(crate) use page::machine as words_for_machine;
+#[cfg(feature = "watch")]
+pub(crate) use summary::sentence;
 
 use crate::linux as linux_guest;
 use crate::machine::{Config, Machine, Verdict};
@@ -56,7 +63,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
         announce_debugger(&image, &config);
     }
     if args.interactive {
-        return interactive::run(&image, &config, args);
+        return interactive::run(root, &image, &config, args);
     }
 
     let verdict = tour_of(&image, &config, args, &mut report);
@@ -70,7 +77,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
 /// The end of a run: the report, the verdict, and the exit code that goes with it.
 fn end(args: &Args, mut report: Report, verdict: &Verdict) -> Result<ExitCode> {
     report.verdict = verdict.word();
-    if let Some(path) = &args.json {
+    if let Some(path) = args.report() {
         let json = serde_json::to_vec(&report).context("cannot write the report as JSON")?;
         tool::write_atomically(path, &json)?;
     }

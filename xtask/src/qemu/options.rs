@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use super::guest_report::{GuestSpec, Program};
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     pub(crate) accel: Accel,
 
     /// Count guest instructions exactly (slower)
-    #[arg(long, conflicts_with = "interactive")]
+    #[arg(long)]
     pub(crate) icount: bool,
 
     /// More words for the kernel's command line
@@ -79,9 +79,9 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) interactive: bool,
 
-    /// Write a report to this file
-    #[arg(long, value_name = "FILE", conflicts_with = "interactive")]
-    pub(crate) json: Option<PathBuf>,
+    /// Write a report to this file; with --interactive, and without a file, show events as JSON
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    json: Option<Option<PathBuf>>,
 
     /// How much of the memory to write and read back: `all` of it, also beyond 4 GiB
     #[arg(long, value_enum)]
@@ -122,11 +122,26 @@ impl Args {
             !(self.icount && self.accel == Accel::Kvm),
             "--icount needs --accel tcg: KVM counts nothing"
         );
-        let dir = self.json.as_deref().and_then(Path::parent);
+        match &self.json {
+            Some(None) if !self.interactive => bail!("--json needs a file for the report"),
+            Some(Some(_)) if self.interactive => bail!("--json has no file with --interactive"),
+            _ => {}
+        }
+        let dir = self.report().and_then(Path::parent);
         if let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) {
             ensure!(dir.is_dir(), "no directory {} for the report", dir.display());
         }
         Ok(())
+    }
+
+    /// The file for the report.
+    pub(crate) fn report(&self) -> Option<&Path> {
+        self.json.as_ref()?.as_deref()
+    }
+
+    /// Are events shown as the kernel writes them?
+    pub(crate) fn raw_events(&self) -> bool {
+        self.json == Some(None)
     }
 
     /// Finds out what no machine of this architecture can be given, though the options are in order: QEMU

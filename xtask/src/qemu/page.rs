@@ -126,7 +126,7 @@ pub(crate) fn title(config: &Config) -> Entry {
 }
 
 /// What the machine is, in a few words.
-fn machine(config: &Config) -> Vec<String> {
+pub(crate) fn machine(config: &Config) -> Vec<String> {
     let mut words = vec![config.board.to_owned()];
     if !config.cpu.is_empty() {
         words.push(config.cpu.clone());

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::guest_report::GuestReport;
 use super::page::{Entry, Page};
-use crate::machine::{Config, Cpu, Step};
+use crate::machine::{Config, Cpu, Map, Step};
 
 /// What a tour found.
 #[derive(Debug, Serialize)]
@@ -25,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) cpus: Vec<Cpu>,
     /// The guest, and the pull from under it; null without one.
     pub(crate) guest: Option<GuestReport>,
+    /// Memory before and after a pull.
+    pub(crate) maps: Vec<Map>,
     /// What the kernel did, in order, as it reported it.
     pub(crate) steps: Vec<Step>,
     /// The messages about it, for people.
@@ -46,6 +48,7 @@ impl Report {
             reserved_for_hotplug: None,
             cpus: Vec::new(),
             guest: None,
+            maps: Vec::new(),
             steps: Vec::new(),
             entries: Vec::new(),
             page,
@@ -100,7 +103,7 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(
             json,
-            r#"{"arch":"x86_64","machine":"q35","accel":"tcg","page_size":4096,"verdict":"fail","reserved_for_hotplug":null,"cpus":[],"guest":null,"steps":[]}"#
+            r#"{"arch":"x86_64","machine":"q35","accel":"tcg","page_size":4096,"verdict":"fail","reserved_for_hotplug":null,"cpus":[],"guest":null,"maps":[],"steps":[]}"#
         );
     }
 

@@ -50,7 +50,30 @@ fn aligned(row: &Row, widths: &[usize; 5]) -> Vec<String> {
     (0..height).map(line).collect()
 }
 
+/// A step in one sentence.
+pub(crate) fn sentence(step: &Step) -> String {
+    if let Some(why) = step.error() {
+        return format!("{}: refused: {why}", step.operation());
+    }
+    let [operation, what, memory, instructions, _] = texts(step);
+    let mut text = format!("{operation}: {what}");
+    if !["", "0 B"].contains(&memory.as_str()) {
+        text.push_str(&format!(", {memory} of memory elsewhere"));
+    }
+    if !["", "-"].contains(&instructions.as_str()) {
+        text.push_str(&format!(", {} instructions", instructions.replace('\n', " + ")));
+    }
+    text
+}
+
 fn row(step: &Step) -> Row {
+    let [operation, what, memory, instructions, ost] = texts(step);
+    let lines = |cell: String| cell.lines().map(str::to_owned).collect();
+    [vec![operation], wrapped(&what, WHAT), lines(memory), lines(instructions), lines(ost)]
+}
+
+/// What stands in the columns.
+fn texts(step: &Step) -> [String; 5] {
     let none = String::new;
     let (what, memory, instructions, ost) = match step {
         Step::Add(step) => {
@@ -77,14 +100,7 @@ fn row(step: &Step) -> Row {
         }
     };
     let what = step.error().map_or(what, |why| format!("refused: {}", shortened(why)));
-    let lines = |cell: String| cell.lines().map(str::to_owned).collect();
-    [
-        vec![step.operation().into()],
-        wrapped(&what, WHAT),
-        lines(memory),
-        lines(instructions),
-        lines(ost),
-    ]
+    [step.operation().into(), what, memory, instructions, ost]
 }
 
 fn added(add: &Add) -> String {

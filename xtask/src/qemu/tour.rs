@@ -18,6 +18,7 @@ use crate::machine::{
     Add, Config, DESCRIPTOR, Dimm, Geometry, Kind, Machine, Offline, Online, Placement, Remove,
     Request, Step, Use, Verdict,
 };
+use crate::progress::{Bar, Progress};
 use crate::size::{DimmSpec, both, counted, human, signed};
 
 /// A tour in progress.
@@ -82,7 +83,10 @@ impl<'a> Tour<'a> {
 
     /// Waits for the next step, which has to be of the kind `T`, and records it.
     pub(super) fn next<T: Kind>(&mut self) -> Result<T> {
-        let step = self.machine.next_step()?;
+        let waiting = Progress::on_terminal("The kernel works on it");
+        let step = self.machine.next_step();
+        waiting.into_iter().for_each(Progress::clear);
+        let step = step?;
         self.report.steps.extend(self.machine.take_scrubs().into_iter().map(Step::Scrub));
         self.report.steps.push(step.clone());
         T::expected(step)
@@ -209,13 +213,18 @@ impl<'a> Tour<'a> {
     fn use_memory(&mut self) -> Result<()> {
         self.report.chapter("Use it");
         let all = self.args.touch == Some(Touch::All);
-        self.machine.run(if all { "use all" } else { "use" })?;
+        let mut bar = Bar::start("Using memory");
+        let command = if all { "use all" } else { "use" };
+        self.machine.run_slowly(command, &mut |done, total| bar.at(done, total))?;
+        drop(bar);
         let touched = self.next::<Use>()?.good()?.touched_bytes;
-        let which = if touched == self.usable() { "all of them" } else { "a sample of each block" };
-        self.report.text(format!(
-            "Every page was allocated one by one and freed again, twice; then pages ({which}) were written and \
-             read back through the linear map.",
-        ));
+        self.report.text(if touched == self.usable() {
+            "Every page was allocated one by one and freed again, twice; then all of them were written and read \
+             back through the linear map."
+        } else {
+            "This is much memory, so a sample was used: pages were allocated by 64 and freed again, twice; then \
+             one of each 64 was written and read back through the linear map. `--touch all` takes every page."
+        });
         self.report.fact("written and read back", both(touched));
         self.explain_cpus()
     }
@@ -261,6 +270,7 @@ impl<'a> Tour<'a> {
 
     fn unplug(&mut self, dimm: &Dimm) -> Result<()> {
         self.report.chapter(format!("Unplug {}", dimm.id));
+        self.map(format!("before {} goes", dimm.id))?;
         self.machine.unplug(dimm)?;
         self.next::<Offline>()?.good()?;
         let remove = self.next::<Remove>()?.good()?;
@@ -279,6 +289,12 @@ impl<'a> Tour<'a> {
              and all translations of the range, and {departure}.",
         ));
         self.report.checked("the DIMM is gone");
+        self.map(format!("after {} went", dimm.id))
+    }
+
+    /// Records a map of memory.
+    pub(super) fn map(&mut self, when: String) -> Result<()> {
+        self.report.maps.push(self.machine.map(when)?);
         Ok(())
     }
 
