@@ -14,6 +14,7 @@ use crate::alloc::zone::{Zone, ZoneKind};
 use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::page::PageState;
+use crate::memmap::section::Section;
 use crate::memmap::seen::Seen;
 use core::ops::Deref;
 
@@ -55,17 +56,19 @@ impl<'m, M: Machine> Cached<'m, M> {
 
     /// Takes a batch from a zone into an empty list, or as much of it as the zone can spare: at least one extent, if
     /// the zone has one that may be cached.
-    pub(super) fn refill(&self, list: &mut List, node: NodeId, kind: ZoneKind, class: Class) {
+    pub(super) fn refill(&self, cache: &mut Cache, node: NodeId, kind: ZoneKind, class: Class) {
         let mut guard = self.nodes.lock(node, kind);
         let (zone, memmap) = self.locked(&mut guard);
         let order = class.order();
         let spare = zone.counts().free / SHARE / order.pages();
         let mut wanted = spare.clamp(1, class.batch());
         while wanted > 0 {
+            let list = cache.list(kind, class);
             let taken = self.take_some(memmap, zone, list, order, wanted);
             if taken == 0 {
                 return;
             }
+            cache.count_came(class, taken);
             wanted -= taken;
         }
     }
@@ -96,13 +99,17 @@ impl<'m, M: Machine> Cached<'m, M> {
         };
         lists.unlink(zone, pfn, size);
         lists.split(zone, section, pfn, size, piece);
-        memmap.soil(block, pfn, piece);
         count_free(zone, block, piece.pages().wrapping_neg());
         let count = piece.pages() / order.pages();
         if count == 1 {
+            memmap.soil(block, pfn, piece);
             section.set_head(pfn, order, PageState::Cached { order });
             list.push(memmap, pfn);
             return 1;
+        }
+        if piece == M::PART_ORDER {
+            section.clear_head(pfn, piece);
+            memmap.initialise_part(section, Section::<M>::part(pfn));
         }
         list.push_run(memmap, PfnRange::new(pfn, piece.pages()), order);
         count
@@ -157,6 +164,10 @@ impl<'m, M: Machine> Cached<'m, M> {
             if let (Some(section), Some(block)) =
                 (memmap.known_section(at), memmap.known_record_of(at))
             {
+                if order < M::PART_ORDER && size == M::PART_ORDER {
+                    // An extent of a subsection: the first page was the head of a smaller one.
+                    section.set_head(at, size, PageState::Cached { order: size });
+                }
                 free_extent(memmap, zone, section, block, at, size);
             }
             at = at.add(size.pages());
@@ -180,13 +191,11 @@ impl<'m, M: Machine> Cached<'m, M> {
 /// descriptors then hold a state.
 fn largest_piece<M: Machine>(order: Order, wanted: u64) -> Order {
     let several = Order::new(order.get() + wanted.ilog2() as u8).unwrap_or(Order::MAX);
-    let in_part = M::PART_ORDER.half().unwrap_or(Order::ZERO);
-    several.min(in_part).max(order)
+    several.min(M::PART_ORDER).max(order)
 }
 
-/// The largest extent at the start of `pfns` that is smaller than a subsection: all its descriptors hold a state.
+/// The largest extent at the start of `pfns` within a subsection: all its descriptors hold a state.
 fn largest_at<M: Machine>(pfns: PfnRange) -> Order {
-    let in_part = M::PART_ORDER.half().unwrap_or(Order::ZERO);
     let aligned = Order::new(pfns.start.get().trailing_zeros() as u8).unwrap_or(Order::MAX);
-    Order::fitting(pfns.pages()).min(aligned).min(in_part)
+    Order::fitting(pfns.pages()).min(aligned).min(M::PART_ORDER)
 }

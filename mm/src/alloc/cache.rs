@@ -1,26 +1,29 @@
 //! Free pages kept for their next user: a cache for each CPU.
 //!
 //! ```text
-//!                 alloc / free                  a batch, the zone locked once
-//!   the kernel <--------------> [hot] <-> [cold] <----------------------> free lists of the zone
+//!               alloc / free                       a batch, the zone locked once
+//!   the kernel <-----------> [hot] <-> [cold] [cold] <------------------> free lists of the zone
 //! ```
 //!
-//! A cache has two lists for each order that it keeps and each kind of zone. Pages are allocated from the hot list
-//! and freed to it. The cold list holds a batch, or is empty: the hot list becomes the cold one when it is full, and
-//! the cold list becomes the hot one when the hot one is empty. So there are at most two batches of an order (and
-//! one of single pages that are cleared: `zeroed.rs`), and the zone is locked at most once in as many allocations or
-//! frees as a batch has.
+//! A cache has a hot and two cold lists for each order that it keeps and each kind of zone. Pages are allocated from the
+//! hot list and freed to it. A cold list holds a batch, or is empty: the hot list becomes a cold one when it is full, and
+//! a cold one becomes the hot one when that is empty. So there are at most three batches of an order (and one of single
+//! pages that are cleared: `zeroed.rs`), and the zone is locked at most once in as many allocations or frees as a batch
+//! has.
 //!
 //! All pages of a cache are of one node, that of the CPU. A page in a cache is the head of an extent in the state
 //! [`PageState::Cached`](crate::PageState::Cached), and free for this cache only: neither its zone nor its block
 //! counts it as free. Its list link is in its descriptor (`links.rs`). Any CPU may lock any cache, to drain it.
 
+use crate::addr::Pfn;
 use crate::alloc::class::{CLASSES, Class};
 use crate::alloc::closing::Closing;
 use crate::alloc::list::{List, Taken};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
+use crate::machine::Machine;
+use crate::memmap::seen::Seen;
 use core::fmt;
 
 /// Where memory belongs, as a used extent remembers it: never 0.
@@ -59,20 +62,21 @@ pub(crate) struct Cache {
     home: u64,
     /// By class, and by kind.
     lists: [[List; ZoneKind::ALL.len()]; CLASSES],
-    /// Whether a list may hold extents.
-    stocked: bool,
-    /// Extents allocated and freed, by class.
+    /// Not 0 if a list may hold extents.
+    stocked: u64,
+    /// Extents allocated, by class.
     allocated: [u64; CLASSES],
-    freed: [u64; CLASSES],
+    /// Extents that came from zones or other lists, less those that went back: what was freed is the rest.
+    came: [u64; CLASSES],
 }
 
 impl Cache {
     const EMPTY: Self = Self {
         home: 0,
         lists: [const { [const { List::EMPTY }; ZoneKind::ALL.len()] }; CLASSES],
-        stocked: false,
+        stocked: 0,
         allocated: [0; CLASSES],
-        freed: [0; CLASSES],
+        came: [0; CLASSES],
     };
 
     /// The node of its pages.
@@ -108,28 +112,40 @@ impl Cache {
         &mut self.lists[class.0 as usize % CLASSES][kind as usize]
     }
 
-    /// The list to free to.
-    #[inline]
+    /// The list to add a batch to.
     pub(crate) fn stock(&mut self, kind: ZoneKind, class: Class) -> &mut List {
-        self.stocked = true;
+        self.stocked = 1;
         self.list(kind, class)
     }
 
-    /// A list that holds extents, with its kind and class.
+    /// Adds an extent to a list, which is not full.
+    #[inline]
+    pub(crate) fn keep<M: Machine>(
+        &mut self,
+        memmap: Seen<'_, M>,
+        kind: ZoneKind,
+        class: Class,
+        pfn: Pfn,
+    ) {
+        // Any number but 0 will do, and this one is in a register.
+        self.stocked = pfn.get() + 1;
+        self.list(kind, class).push(memmap, pfn);
+    }
+
+    /// Takes a list that holds extents, with its kind and class.
     pub(crate) fn stocked(&mut self) -> Option<(ZoneKind, Class, Taken)> {
-        if !self.stocked {
+        if self.stocked == 0 {
             return None;
         }
-        let classes = Class::all().zip(&mut self.lists);
-        let mut lists = classes.flat_map(|(class, lists)| {
-            ZoneKind::ALL.into_iter().zip(lists).map(move |(kind, list)| (kind, class, list))
-        });
-        let found = lists.find_map(|(kind, class, list)| {
-            let taken = list.take();
-            (!taken.is_empty()).then_some((kind, class, taken))
-        });
-        self.stocked = found.is_some();
-        found
+        let stocked = self.all().find(|(_, class, list)| list.extents(*class) > 0);
+        let stocked = stocked.map(|(kind, class, list)| (kind, class, list.extents(class)));
+        self.stocked = u64::from(stocked.is_some());
+        let (kind, class, before) = stocked?;
+        let list = self.list(kind, class);
+        let taken = list.take();
+        let came = list.extents(class).wrapping_sub(before);
+        self.count_came(class, came);
+        Some((kind, class, taken))
     }
 
     /// Every list, with its kind and class.
@@ -151,18 +167,29 @@ impl Cache {
         *count = count.wrapping_add(1);
     }
 
-    #[inline]
-    pub(crate) fn count_freed(&mut self, class: Class) {
-        let count = &mut self.freed[class.0 as usize % CLASSES];
-        *count = count.wrapping_add(1);
+    /// A page of the class `small` was cleared, and is kept as one of zeroes.
+    pub(crate) fn count_cleared(&mut self, small: Class) {
+        self.count_came(small, 1_u64.wrapping_neg());
+        self.count_came(Class::ZEROED, 1);
+    }
+
+    /// Counts extents that came, or went (wrapping: then a negative number).
+    pub(crate) fn count_came(&mut self, class: Class, extents: u64) {
+        let came = &mut self.came[class.0 as usize % CLASSES];
+        *came = came.wrapping_add(extents);
     }
 
     fn counts(&self) -> CpuPages {
         let pages = |counts: &[u64]| {
-            Class::all().zip(counts).map(|(class, count)| count << class.order().get()).sum()
+            let counts = Class::all().zip(counts);
+            counts.fold(0, |sum: u64, (class, count)| {
+                sum.wrapping_add(count.wrapping_mul(class.order().pages()))
+            })
         };
-        let (allocated, freed) = (pages(&self.allocated), pages(&self.freed));
-        CpuPages { allocated, freed, cached: self.pages(|_| true) }
+        let (allocated, cached) = (pages(&self.allocated), self.pages(|_| true));
+        // Each page that came or was freed was allocated, or is still here.
+        let freed = allocated.wrapping_add(cached).wrapping_sub(pages(&self.came));
+        CpuPages { allocated, freed, cached }
     }
 }
 
@@ -175,7 +202,7 @@ pub(crate) type CacheGuard<'c, L> = MutexGuard<'c, L, Cache>;
 pub struct CpuCache<L: RawLock>(Mutex<L, Cache>);
 
 /// Storage for the caches of a machine's CPUs: [`CpuCaches`] with their number. A kernel names it as
-/// [`Machine::Caches`](crate::Machine::Caches).
+/// [`Machine::Caches`].
 pub trait CacheStorage: fmt::Debug + Sync {
     /// The locks of the caches.
     type Lock: RawLock;
@@ -187,7 +214,7 @@ pub trait CacheStorage: fmt::Debug + Sync {
     fn caches(&self) -> &[CpuCache<Self::Lock>];
 }
 
-/// Storage for the caches of the CPUs below `N`, under 640 bytes each. With 0, caching is off.
+/// Storage for the caches of the CPUs below `N`, 768 bytes each. With 0, caching is off.
 #[derive(Debug)]
 pub struct CpuCaches<const N: usize, L: RawLock = SpinLock>([CpuCache<L>; N]);
 

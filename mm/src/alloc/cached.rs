@@ -63,7 +63,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         if let Some(pfn) = self.take(memmap, cache, kind, class, request, owner) {
             return Some(pfn);
         }
-        self.refill(cache.list(kind, class), node, kind, class);
+        self.refill(cache, node, kind, class);
         self.take(memmap, cache, kind, class, request, owner)
     }
 
@@ -123,8 +123,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         if !page.is_kernels(order) || cache.list(kind, class).is_full(class) {
             return false;
         }
-        cache.count_freed(class);
-        cache.stock(kind, class).push(memmap, pfn);
+        cache.keep(memmap, kind, class, pfn);
         page.set_state(PageState::Cached { order });
         true
     }
@@ -150,19 +149,18 @@ impl<'m, M: Machine> Cached<'m, M> {
         if cache.list(kind, class).is_full(class) {
             self.make_room(memmap, cache, kind, class);
         }
-        cache.count_freed(class);
-        cache.stock(kind, class).push(memmap, pfn);
+        cache.keep(memmap, kind, class, pfn);
         true
     }
 
-    /// Empties a full hot list: it becomes the cold one, and the old cold list returns to its zone.
+    /// Empties a full hot list: it becomes a cold one, and if there are too many then, the oldest returns to its zone.
     fn make_room(&self, memmap: Seen<'_, M>, cache: &mut Cache, kind: ZoneKind, class: Class) {
         let node = cache.node();
-        let list = cache.list(kind, class);
-        if let (Some(cold), Some(node)) = (list.take_cold(), node) {
-            self.give_back(memmap, &cold, node, kind, class);
+        let taken = cache.list(kind, class).cool_down();
+        if let Some(node) = node.filter(|_| !taken.is_empty()) {
+            cache.count_came(class, class.batch().wrapping_neg());
+            self.give_back(memmap, &taken, node, kind, class);
         }
-        cache.list(kind, class).cool_down();
     }
 }
 

@@ -51,20 +51,16 @@ impl List {
         self.count += run.pages() >> order.get();
     }
 
-    /// Calls `each` with the extents of the hot or of the cold list. Returns whether it has as many as its count.
+    /// Calls `each` with the extents of one of its lists. Returns whether that has as many as its count.
     #[must_use]
     pub(crate) fn visit<M: Machine>(
         &self,
         memmap: Seen<'_, M>,
         class: Class,
-        cold: bool,
+        part: usize,
         each: &mut dyn FnMut(Pfn),
     ) -> bool {
-        let (first, count) = match cold {
-            false => (self.hot, self.count),
-            true if self.cold == 0 => (0, 0),
-            true => (self.cold, class.batch()),
-        };
+        let (first, count) = self.part(part, class);
         // One more than the count, so that a cyclic list is detected and left.
         let extents = chain(memmap, first).take(count as usize + 1);
         extents.inspect(|&pfn| each(pfn)).count() as u64 == count

@@ -35,7 +35,7 @@ pub(crate) mod evacuate;
 pub(crate) mod frames;
 pub(crate) mod isolate;
 mod links;
-mod list;
+pub(crate) mod list;
 pub(crate) mod lists;
 pub(crate) mod meta;
 pub(crate) mod metas;

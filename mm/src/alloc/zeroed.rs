@@ -94,16 +94,16 @@ impl<M: Machine> Cached<'_, M> {
         }
         let list = cache.stock(kind, small);
         list.warm_up(small);
-        let cached = list.pop(memmap);
-        let page = cached.or_else(|| {
-            self.refill(cache.list(kind, small), node, kind, small);
+        let page = list.pop(memmap).or_else(|| {
+            self.refill(cache, node, kind, small);
             cache.list(kind, small).pop(memmap)
         });
         let Some(pfn) = page else { return false };
         // SAFETY: the page is cached, and the lock of its cache is held: no code uses it, and its block stays
         // online.
         unsafe { clear_page(self.machine(), pfn) };
-        cache.stock(kind, Class::ZEROED).push(memmap, pfn);
+        cache.keep(memmap, kind, Class::ZEROED, pfn);
+        cache.count_cleared(small);
         true
     }
 }

@@ -35,6 +35,13 @@ impl<M: Machine> Memmap<M> {
         let reader = self.readers().enter(self.machine().cpu(), block, &self.relax());
         LookUp { memmap: self, pfn, _reader: reader }
     }
+
+    /// As [`read`](Self::read); `None` where that would wait, and sometimes where it would not.
+    #[inline]
+    pub(crate) fn read_at_once(&self, pfn: Pfn) -> Option<LookUp<'_, M>> {
+        let reader = self.readers().enter_open(self.machine().cpu())?;
+        Some(LookUp { memmap: self, pfn, _reader: reader })
+    }
 }
 
 /// A look-up under way, of all memory.

@@ -330,12 +330,15 @@ impl Page {
     /// has seen the state before.
     #[inline]
     pub(crate) fn is_kernels(&self, order: Order) -> bool {
-        // Relaxed: no payload is read because of it.
-        let word = self.word.load(Ordering::Relaxed);
-        let owner = (word >> KIND_BITS >> ORDER_BITS).wrapping_sub(FIRST_USER);
+        // Relaxed: no payload is read because of it. It does not change; the second load keeps the compiler from
+        // computing what only users with a name need before the first comparison.
+        let word = || self.word.load(Ordering::Relaxed);
         let unnamed = PageState::Used { order, owner: Owner::Kernel }.encode();
-        let low = (1 << (KIND_BITS + ORDER_BITS)) - 1;
-        word == unnamed || (word & low == unnamed & low && owner < MAX_USERS as u64)
+        word() == unnamed || {
+            let owner = (word() >> KIND_BITS >> ORDER_BITS).wrapping_sub(FIRST_USER);
+            let low = (1 << (KIND_BITS + ORDER_BITS)) - 1;
+            word() & low == unnamed & low && owner < MAX_USERS as u64
+        }
     }
 
     /// Keeps a used extent of `owner` from being freed until the value is dropped, unless it has another owner by

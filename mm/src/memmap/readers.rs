@@ -128,11 +128,10 @@ impl Readers {
         block: impl Fn() -> u64,
         relax: &impl Fn(),
     ) -> ReadGuard<'_> {
-        let shard = &self.shards[cpu % SHARDS];
-        if let Ok(guard) = self.try_count_open(shard) {
-            return guard;
+        match self.enter_open(cpu) {
+            Some(guard) => guard,
+            None => self.enter_later(&self.shards[cpu % SHARDS], block(), relax),
         }
-        self.enter_later(shard, block(), relax)
     }
 
     /// As [`enter`](Self::enter), where a gate is closed or the epoch changes.
@@ -160,15 +159,16 @@ impl Readers {
         counted.filter(|&(_, phase)| phase & CLOSED == 0).map(|(guard, _)| guard)
     }
 
-    /// As [`try_count`](Self::try_count), also unless a gate is closed: with one comparison.
+    /// Counts a reader on `cpu`; fails while a gate is closed, and if the epoch changes at that moment. One comparison
+    /// tells both.
     #[inline]
-    fn try_count_open<'m>(&'m self, shard: &'m Shard) -> Result<ReadGuard<'m>, ()> {
+    pub(crate) fn enter_open(&self, cpu: usize) -> Option<ReadGuard<'_>> {
         // The orderings of `try_count`.
         let open = self.phase.load(Ordering::Relaxed) & !CLOSED;
-        let count = &shard.0[set_of(open)];
+        let count = &self.shards[cpu % SHARDS].0[set_of(open)];
         count.fetch_add(1, Ordering::SeqCst);
         let guard = ReadGuard { count };
-        if self.phase.load(Ordering::SeqCst) == open { Ok(guard) } else { Err(()) }
+        (self.phase.load(Ordering::SeqCst) == open).then_some(guard)
     }
 
     /// Counts a reader in the set of the current epoch, and returns the phase, too; fails if the phase changes at that

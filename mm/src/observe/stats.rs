@@ -134,30 +134,31 @@ impl<'m, M: Machine> View<'m, M> {
         })
     }
 
-    /// See [`Mm::state`](crate::Mm::state).
+    /// See [`Mm::state`](crate::Mm::state). What is rare is a call at the end, so that the rest needs no stack.
     #[inline]
     pub(crate) fn state(self, pfn: Pfn) -> Option<StateWord> {
         match self.word(pfn) {
             Some(word) => StateWord::new(word),
-            None => self.state_around(pfn).map(StateWord::from),
+            None => self.state_around(pfn),
         }
     }
 
-    /// The state word of `pfn`, if its own descriptor says what it is: so does that of a page of a memmap.
+    /// The state word of `pfn`, if its own descriptor says what it is: so does that of a page of a memmap. `None` also
+    /// if the look-up has to wait.
     #[inline]
     fn word(self, pfn: Pfn) -> Option<u64> {
-        let look_up = self.allocator.memmap.read(pfn);
+        let look_up = self.allocator.memmap.read_at_once(pfn)?;
         let here = look_up.online()?;
         here.is_initialised().then(|| here.page().word())
     }
 
-    /// As [`state`](Self::state), where others say it.
+    /// As [`state`](Self::state), where others say it, or the look-up has to wait.
     #[cold]
     #[inline(never)]
-    fn state_around(self, pfn: Pfn) -> Option<PageState> {
+    fn state_around(self, pfn: Pfn) -> Option<StateWord> {
         let look_up = self.allocator.memmap.read(pfn);
         let word = look_up.block_record()?.block();
-        find(&look_up, look_up.here()?, word).map(|head| state_of(pfn, head))
+        find(&look_up, look_up.here()?, word).map(|head| state_of(pfn, head).into())
     }
 
     /// See [`Mm::is_ram`](crate::Mm::is_ram).

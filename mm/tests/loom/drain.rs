@@ -153,8 +153,8 @@ impl Pages {
         for cpu in 0..CPUS {
             let cache = self.cache(cpu);
             let memmap = self.seen(&cache);
-            for cold in [false, true] {
-                assert!(cache.list.visit(memmap, class, cold, &mut |pfn| pfns.push(pfn)));
+            for part in 0..List::PARTS {
+                assert!(cache.list.visit(memmap, class, part, &mut |pfn| pfns.push(pfn)));
             }
         }
         pfns

@@ -62,7 +62,8 @@ impl Cost {
 }
 
 /// Measures the cases on `mm`, with at most `most` pages allocated at a time. If `most` is small, the cases of
-/// `bulk` have fewer pairs than on a host.
+/// `bulk` have fewer pairs than on a host. Each case begins with empty caches: what was allocated before decides
+/// nothing.
 pub(super) fn run<M: Machine>(
     mm: &Mm<M>,
     most: usize,
@@ -70,6 +71,7 @@ pub(super) fn run<M: Machine>(
 ) -> Result<Vec<Cost>, BenchError> {
     let mut costs = Vec::new();
     for case in CASES.map(|case| case.with_at_most(most)) {
+        mm.drain_caches();
         costs.push(pairs(mm, case, &count)?);
     }
     let held = mm.alloc(Order::ZERO).map_err(|_| BenchError::Memory(PAGE_INFO))?;

@@ -4,6 +4,7 @@ use super::counts::Counts;
 use super::violation::{Violation, hold};
 use crate::addr::Pfn;
 use crate::alloc::class::Class;
+use crate::alloc::list::List;
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
@@ -15,8 +16,8 @@ impl<M: Machine> Counts<'_, M> {
     /// of caches; each list has as many extents as its count.
     pub(super) fn check_cache(&self, cpu: usize) -> Result<(), Violation> {
         for index in 0.. {
-            for cold in [false, true] {
-                if !self.check_cached(cpu, index, cold)? {
+            for part in 0..List::PARTS {
+                if !self.check_cached(cpu, index, part)? {
                     return Ok(());
                 }
             }
@@ -24,12 +25,12 @@ impl<M: Machine> Counts<'_, M> {
         Ok(())
     }
 
-    /// Checks the hot or the cold extents of a list. Returns `false` if the cache does not have so many lists.
-    fn check_cached(&self, cpu: usize, index: usize, cold: bool) -> Result<bool, Violation> {
+    /// Checks a part of a list. Returns `false` if the cache does not have so many lists.
+    fn check_cached(&self, cpu: usize, index: usize, part: usize) -> Result<bool, Violation> {
         let Some(cache) = self.allocator.caches.lock(cpu) else { return Ok(false) };
         let Some((kind, class, list)) = cache.all().nth(index) else { return Ok(false) };
         let (node, mut result) = (cache.node(), Ok(()));
-        let whole = list.visit(*self.memmap, class, cold, &mut |pfn| {
+        let whole = list.visit(*self.memmap, class, part, &mut |pfn| {
             result = result.and_then(|()| self.check_cached_extent(pfn, node, kind, class));
         });
         result?;
