@@ -16,6 +16,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_cpu_that_firmware_has_disabled_is_named if has_disabled_cpus,
     all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled,
     all_cpus_allocate_and_free_in_turns_of_counted_instructions,
+    cpus_with_interrupts_off_drop_translations_where_they_wait,
     a_timer_handler_allocates_and_frees_while_memory_is_plugged_and_pulled,
     a_panic_on_one_cpu_stops_the_others_and_is_reported_once,
     a_stack_of_another_cpu_that_overflows_is_reported_by_name,
@@ -46,6 +47,9 @@ const CYCLES_EACH: u64 = 100;
 
 /// Instructions of 128 ns: a CPU runs 781,250 of them before the next has its turn.
 const SHIFT: u8 = 7;
+
+/// Cycles in which the CPUs have interrupts disabled.
+const MASKED: u64 = 3;
 
 /// Timers interrupt in one of so many cycles.
 const TICKED: u64 = 3;
@@ -143,14 +147,14 @@ fn a_cpu_that_firmware_has_disabled_is_named(lab: &Lab) -> Result<()> {
     })
 }
 
-/// Plugs and pulls a DIMM in each of as many cycles as the storm has, while all other CPUs allocate and free.
-fn churn_through_plugs(lab: &Lab, config: &Config) -> Result<()> {
-    for first in (0..lab.storm().cycles).step_by(CYCLES_EACH as usize) {
-        let cycles = first..lab.storm().cycles.min(first + CYCLES_EACH);
+/// Plugs and pulls a DIMM in each of so many cycles, while all other CPUs `churn`: allocate and free.
+fn churn_through_plugs(lab: &Lab, config: &Config, cycles: u64, churn: &str) -> Result<()> {
+    for first in (0..cycles).step_by(CYCLES_EACH as usize) {
+        let cycles = first..cycles.min(first + CYCLES_EACH);
         lab.with(config, |machine| {
             let count = cycles.end - cycles.start;
             for cycle in cycles {
-                machine.run("cpus churn")?;
+                machine.run(churn)?;
                 let taken = plug(machine, "256M")?;
                 unplug_taken(machine, &taken).with_context(|| format!("cycle {cycle}"))?;
                 machine.run("cpus rest").with_context(|| format!("cycle {cycle}"))?;
@@ -169,11 +173,17 @@ fn churn_through_plugs(lab: &Lab, config: &Config) -> Result<()> {
 }
 
 fn all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled(lab: &Lab) -> Result<()> {
-    churn_through_plugs(lab, &machine(lab, 4, &["256M"])?)
+    churn_through_plugs(lab, &machine(lab, 4, &["256M"])?, lab.storm().cycles, "cpus churn")
 }
 
 fn all_cpus_allocate_and_free_in_turns_of_counted_instructions(lab: &Lab) -> Result<()> {
-    churn_through_plugs(lab, &Config { icount: Some(SHIFT), ..machine(lab, 4, &["256M"])? })
+    let config = Config { icount: Some(SHIFT), ..machine(lab, 4, &["256M"])? };
+    churn_through_plugs(lab, &config, lab.storm().cycles, "cpus churn")
+}
+
+/// No interrupt reaches them: they serve a request where they wait, or the removal fails.
+fn cpus_with_interrupts_off_drop_translations_where_they_wait(lab: &Lab) -> Result<()> {
+    churn_through_plugs(lab, &machine(lab, 4, &["256M"])?, MASKED, "cpus churn masked")
 }
 
 /// Has a handler on each of `count` CPUs allocate and free, many times in a second, while the main loop plugs and pulls

@@ -32,7 +32,10 @@ pub enum CpusCommand {
     /// Start the CPU with this firmware id.
     Start(u64),
     /// Have all CPUs but the first allocate and free until they are stopped.
-    Churn,
+    Churn {
+        /// With interrupts disabled.
+        masked: bool,
+    },
     /// Stop that.
     Rest,
     /// Have a timer handler on each CPU allocate and free this many times a second, or stop that.
@@ -107,7 +110,7 @@ impl<'t> Words<'t> {
         Ok(Command::Cpus(match self.next() {
             None => CpusCommand::Show { json: false },
             Some("--json") => CpusCommand::Show { json: true },
-            Some("churn") => CpusCommand::Churn,
+            Some("churn") => CpusCommand::Churn { masked: self.has("masked")? },
             Some("rest") => CpusCommand::Rest,
             Some("tick") => CpusCommand::Tick(self.hertz()?),
             Some("start") => CpusCommand::Start(self.number("a CPU's firmware id")?),

@@ -55,7 +55,13 @@ fn line(command: &Command) -> String {
         Command::Crash(Crash::Stack, cpu) => format!("crash stack {cpu}"),
         Command::Crash(Crash::Deaf, cpu) => format!("crash deaf {cpu}"),
         Command::Cpus(CpusCommand::Show { json }) => format!("cpus{}", flag(json)),
-        Command::Cpus(CpusCommand::Churn) => "cpus churn".into(),
+        Command::Cpus(CpusCommand::Churn { masked }) => {
+            if *masked {
+                "cpus churn masked".into()
+            } else {
+                "cpus churn".into()
+            }
+        }
         Command::Cpus(CpusCommand::Rest) => "cpus rest".into(),
         Command::Cpus(CpusCommand::Tick(Some(hertz))) => format!("cpus tick {hertz}"),
         Command::Cpus(CpusCommand::Tick(None)) => "cpus tick off".into(),
@@ -281,7 +287,8 @@ impl Any {
             ),
             Command::Cpus(CpusCommand::Show { json }),
             Command::Cpus(CpusCommand::Start(self.number())),
-            Command::Cpus(if json { CpusCommand::Churn } else { CpusCommand::Rest }),
+            Command::Cpus(CpusCommand::Churn { masked: json }),
+            Command::Cpus(CpusCommand::Rest),
             Command::Cpus(CpusCommand::Tick(json.then(|| 1 + self.0.below(10_000)))),
             Command::Exit(self.0.below(101) as u8),
         ];

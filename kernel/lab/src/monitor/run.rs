@@ -237,7 +237,7 @@ impl<M: Shared> Monitor<'static, M> {
             Command::Help { json: false } => table::help(out)?,
             Command::Cpus(CpusCommand::Show { json: true }) => cpus::json(machinery.cpus(), out)?,
             Command::Cpus(CpusCommand::Show { json: false }) => cpus::text(machinery.cpus(), out)?,
-            Command::Cpus(CpusCommand::Churn) => self.churn(machinery)?,
+            Command::Cpus(CpusCommand::Churn { masked }) => self.churn(machinery, masked)?,
             Command::Cpus(CpusCommand::Rest) => self.rest(machinery)?,
             Command::Cpus(CpusCommand::Tick(hertz)) => machinery.tick(hertz)?,
             Command::Cpus(CpusCommand::Start(hardware)) => {
@@ -395,9 +395,9 @@ impl<M: Shared> Monitor<'static, M> {
         Ok(())
     }
 
-    /// Has the other CPUs allocate and free until [`rest`](Self::rest).
-    fn churn(&mut self, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
-        let (job, churning) = Churning::new(self.mm, &self.movers.pool);
+    /// Has the other CPUs allocate and free until [`rest`](Self::rest), with interrupts disabled if they are `masked`.
+    fn churn(&mut self, machinery: &impl Machinery, masked: bool) -> Result<(), Refused<'static>> {
+        let (job, churning) = Churning::new(self.mm, &self.movers.pool, masked);
         machinery.begin_on_others(&job).inspect_err(|_| churning.rest())?;
         self.churning = Some(churning);
         Ok(())

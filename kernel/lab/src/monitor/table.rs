@@ -55,7 +55,7 @@ pub(super) const TABLE: &[Entry] = &[
         help: &[
             ("[--json]", "CPUs, their states and counters"),
             ("start HARDWARE", "start the CPU with this firmware id"),
-            ("churn|rest", "have all but the first allocate and free; stop that"),
+            ("churn [masked]|rest", "have all but the first allocate and free; stop that"),
             ("tick [HERTZ|off]", "have a timer handler on each allocate and free; stop that"),
         ],
         read: |words| words.cpus(),

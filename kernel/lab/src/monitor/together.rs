@@ -64,14 +64,22 @@ pub(super) struct Churning<M: Shared> {
 const EXTENTS: usize = 16;
 
 impl<M: Shared> Churning<M> {
-    /// The job of each of the CPUs, and the value that stops it.
-    pub(super) fn new(mm: &'static Mm<M>, pool: &Arc<Pool<M>>) -> (Arc<CpuJob>, Self) {
+    /// The job of each of the CPUs, and the value that stops it. With interrupts `masked`, a CPU serves flush requests
+    /// only where it waits.
+    pub(super) fn new(
+        mm: &'static Mm<M>,
+        pool: &Arc<Pool<M>>,
+        masked: bool,
+    ) -> (Arc<CpuJob>, Self) {
         let churning =
             Self { rests: Arc::new(AtomicBool::new(false)), fault: Arc::new(Mutex::new(None)) };
         let (rests, first) = (Arc::clone(&churning.rests), Arc::clone(&churning.fault));
         let pool = Arc::clone(pool);
         let job = move |relax: fn()| {
             let mut did = Did::default();
+            // A lock of the kernel disables interrupts while it is held, and no other CPU has this one.
+            let mask = Mutex::<M::Lock, ()>::new(());
+            let _masked = masked.then(|| mask.lock());
             // At least once, however late it begins.
             loop {
                 if let Err(error) = churn(mm, &pool, relax, &mut did) {

@@ -99,10 +99,15 @@ impl<'t> Words<'t> {
     }
 
     pub(super) fn json(&mut self) -> Result<bool, CommandError<'t>> {
+        self.has("--json")
+    }
+
+    /// Whether there is a next word, which has to be `flag`.
+    pub(super) fn has(&mut self, flag: &'static str) -> Result<bool, CommandError<'t>> {
         match self.next() {
             None => Ok(false),
-            Some("--json") => Ok(true),
-            Some(word) => Err(CommandError::Bad(word, "--json")),
+            Some(word) if word == flag => Ok(true),
+            Some(word) => Err(CommandError::Bad(word, flag)),
         }
     }
 
