@@ -8,7 +8,7 @@ use crate::memmap::home::{NodeId, PageCounts};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::Placement;
 use crate::memmap::record::Record;
-use crate::memmap::section::{Section, section_of};
+use crate::memmap::section::{Section, SectionState, section_of};
 use crate::memmap::seen::Seen;
 
 pub(crate) use crate::memmap::word::BlockWord;
@@ -116,6 +116,23 @@ impl<'g, M: Machine> Seen<'g, M> {
         let count = self.block_sections();
         let first = id.get().saturating_mul(count);
         (first..first.saturating_add(count)).filter_map(move |number| self.section(number))
+    }
+
+    /// Changes the state of the present sections of a block, ascending. `before` gets each of them, with its number in
+    /// the block.
+    pub(crate) fn set_state_of_block(
+        self,
+        id: BlockId,
+        state: SectionState,
+        mut before: impl FnMut(u64, Section<'g, M>),
+    ) {
+        let memmap = self.memmap();
+        let first = id.get().saturating_mul(self.block_sections());
+        let numbers = first..first.saturating_add(self.block_sections());
+        memmap.sections.change_present(&memmap.machine, numbers, |number, word| {
+            before(number - first, self.hidden_section(number, word));
+            word.with_state(state)
+        });
     }
 
     /// The record that holds the block's own words.

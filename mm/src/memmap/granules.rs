@@ -26,10 +26,10 @@ impl<M: Machine> Seen<'_, M> {
         }
     }
 
-    /// Marks the granules in which subsections of a record are initialised, for a block that goes offline; `index` is
-    /// the record's number in the block. Returns their bits.
-    pub(crate) fn soiled_parts(self, record: Record<'_>, index: u64) -> u32 {
-        let records = self.block_size().pages::<M>() / M::RECORD_PAGES;
+    /// The granules in which subsections of a record are initialised, of a block that goes offline; `index` is the
+    /// record's number among the `records` of the block.
+    #[inline]
+    pub(crate) fn soiled_parts(self, record: Record<'_>, index: u64, records: u64) -> u32 {
         fold(record.initialised().bits(), index, records)
     }
 }
@@ -42,31 +42,25 @@ fn mask(pages: u64, pfns: PfnRange) -> u32 {
     (u32::MAX >> (31 - last)) & (u32::MAX << first)
 }
 
-/// The bits of the granules that subsections of record `index`, of `records` in the block, touch.
+/// The bits of the granules that subsections of record `index`, of `records` in the block, touch. `records` is a power
+/// of two.
 #[inline]
 fn fold(parts: u64, index: u64, records: u64) -> u32 {
-    if parts == 0 || records == 1 {
+    if records == 1 {
         return halve(parts) as u32;
     }
-    fold_many(parts, index, records)
-}
-
-/// The same, if the block has several records.
-#[inline(never)]
-fn fold_many(parts: u64, index: u64, records: u64) -> u32 {
-    let granules = GRANULES / records;
-    if granules == 0 {
-        return 1 << (index * GRANULES / records);
+    // Log2 of the subsections in a granule, and the record's granules, of which it has a part of one at least.
+    let width = records.trailing_zeros() + 1;
+    let (first, count) = ((index * 64) >> width, (GRANULES / records).max(1));
+    if parts == u64::MAX {
+        // All of it was used, as is usual.
+        return (u32::MAX >> (GRANULES - count)) << first;
     }
-    // Subsections of a granule, and their bits.
-    let width = 64 / granules;
-    let mask = u64::MAX >> (64 - width);
-    let (mut rest, mut bits) = (parts, 0);
-    for granule in 0..granules {
-        bits |= u32::from(rest & mask != 0) << granule;
-        rest = rest.checked_shr(width as u32).unwrap_or(0);
-    }
-    bits << (index * granules)
+    let granules = (0..count).filter(|granule| {
+        let from = parts >> (granule << width);
+        from << (64 - (64 / count)) != 0
+    });
+    granules.fold(0, |bits, granule| bits | 1 << (first + granule))
 }
 
 /// A bit for each pair of bits: whether one of them is set.

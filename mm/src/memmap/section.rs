@@ -32,6 +32,7 @@ use crate::memmap::page::Page;
 use crate::memmap::record::{Part, Record};
 use crate::paging::TableFrame;
 use crate::sync::{AtomicU64, Ordering, array, constant};
+use core::ops::Range;
 use core::ptr::NonNull;
 
 /// Nodes the map can hold: in a model (`mm/tests/loom`) one, of two sections.
@@ -86,6 +87,11 @@ impl SectionWord {
             2 => SectionState::Online,
             _ => SectionState::Leaving,
         }
+    }
+
+    /// Whether look-ups find the section.
+    const fn is_present(self) -> bool {
+        matches!(self.state(), SectionState::Present | SectionState::Online)
     }
 
     /// Whether the section is memory that the machine was started with.
@@ -162,6 +168,29 @@ impl SectionMap {
         if word == SectionWord::ABSENT {
             self.removed[0].fetch_max(!section, Ordering::Relaxed);
             self.removed[1].fetch_max(section + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Changes the words of the sections among `numbers` that are present, ascending, to those that `change` returns:
+    /// of sections that stay present. Finds each node once.
+    pub(crate) fn change_present(
+        &self,
+        memory: &impl PhysMem,
+        numbers: Range<u64>,
+        mut change: impl FnMut(u64, SectionWord) -> SectionWord,
+    ) {
+        let mut first = numbers.start;
+        while first < numbers.end {
+            let index = (first % NODE_SECTIONS) as usize;
+            let words = self.node(memory, first).and_then(|node| node.get(index..));
+            for (number, cell) in (first..numbers.end).zip(words.unwrap_or_default()) {
+                // The orderings of `word` and `set_word`.
+                let word = SectionWord(cell.load(Ordering::Acquire));
+                if word.is_present() {
+                    cell.store(change(number, word).0, Ordering::SeqCst);
+                }
+            }
+            first = (first / NODE_SECTIONS + 1).saturating_mul(NODE_SECTIONS);
         }
     }
 
@@ -260,8 +289,7 @@ impl<'m, M: Machine> Section<'m, M> {
     /// The section `number`, if `map` has it: present or online.
     pub(super) fn get(map: &SectionMap, machine: &'m M, number: u64) -> Option<Self> {
         let word = map.word(machine, number);
-        let there = matches!(word.state(), SectionState::Present | SectionState::Online);
-        there.then_some(Self { machine, word, number })
+        word.is_present().then_some(Self { machine, word, number })
     }
 
     /// The section `number`, if it is online.

@@ -331,17 +331,16 @@ fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId
 /// that may hold data.
 fn forget_extents<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> u32 {
     let mut dirty = 0;
+    let records = memmap.block_size().pages::<M>() / M::RECORD_PAGES;
     // A block that can go offline is complete: each record's first section is present.
-    for (index, section) in (0..).zip(memmap.sections_of_block(id)) {
+    memmap.set_state_of_block(id, SectionState::Present, |index, section| {
         if index % M::RECORD_SECTIONS == 0 {
             let record = section.record();
-            dirty |= memmap.soiled_parts(record, index / M::RECORD_SECTIONS);
+            dirty |= memmap.soiled_parts(record, index / M::RECORD_SECTIONS, records);
             record.initialised().clear();
             record.heads().clear();
         }
-        let word = section.word().with_state(SectionState::Present);
-        memmap.sections().set_word(memmap.machine(), section.number(), word);
-    }
+    });
     dirty
 }
 

@@ -119,7 +119,7 @@ fn give_block<M: Machine>(
         free: usable,
     };
     // Before the lock, which other CPUs wait for: there may be many. The block is still offline.
-    set_block_state(memmap, change.block, SectionState::Online);
+    memmap.set_state_of_block(change.block, SectionState::Online, |_, _| {});
     let mut zone = allocator.nodes.lock(change.node, change.kind);
     FreeLists::of(memmap).insert_range(&mut zone, change.pfns);
     if let Some(record) = memmap.known_block_record(section_of::<M>(pfns.start)) {
@@ -132,12 +132,4 @@ fn give_block<M: Machine>(
     zone.widen(pfns);
     allocator.nodes.set_populated(change.node, change.kind, true);
     counts
-}
-
-/// Changes the state of the sections of a block to `state`.
-fn set_block_state<M: Machine>(memmap: Seen<'_, M>, id: BlockId, state: SectionState) {
-    for section in memmap.sections_of_block(id) {
-        let word = section.word().with_state(state);
-        memmap.sections().set_word(memmap.machine(), section.number(), word);
-    }
 }
