@@ -156,7 +156,7 @@ struct Add<'m, M: Machine> {
 impl<M: Machine> Operations<M> {
     /// See [`Mm::add`](crate::Mm::add).
     ///
-    /// Those of [`Mm::add`](crate::Mm::add).
+    /// # Safety
     ///
     /// By the same contract.
     pub(crate) unsafe fn add(
@@ -203,7 +203,7 @@ impl<M: Machine> Operations<M> {
 
     /// See [`Mm::add_memory`](crate::Mm::add_memory).
     ///
-    /// Those of [`Mm::add_memory`](crate::Mm::add_memory).
+    /// # Safety
     ///
     /// By the same contract.
     pub(crate) unsafe fn add_memory(
