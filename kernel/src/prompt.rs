@@ -6,9 +6,9 @@ use crate::cpus::start;
 use crate::cpus::table::{self, State};
 use crate::cpus::tick;
 use crate::cpus::work::{self, Job};
+use crate::firmware::KernelHotplug;
 use crate::memory::KernelMachine;
-use crate::serve::KernelHotplug;
-use crate::{guests, heap, memory, protection};
+use crate::{guests, heap, interrupts, memory, protection};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -116,7 +116,7 @@ impl Machinery for InstructionClock {
     }
 
     fn tick(&self, hertz: Option<u64>) -> Result<(), CpuError> {
-        tick::set_all(hertz, on_tick).map_err(not_done)
+        tick::set_all(hertz, on_tick, interrupts::set_timer).map_err(not_done)
     }
 
     fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError> {

@@ -1,18 +1,17 @@
 //! The main loop: firmware's events first, then console input, then the guests of this CPU, then sleep.
 
+#[cfg(feature = "lab")]
 use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
 use crate::cpus::{idle, table};
+use crate::firmware::KernelHotplug;
 #[cfg(feature = "lab")]
 use crate::guests;
+use crate::interrupts;
 use crate::memory::KernelMachine;
-use crate::{firmware, interrupts};
 use hotmem::Mm;
 use hotmem_arch::current::cpu::{self, Exit};
-use hotmem_hotplug::{Hotplug, HotplugSource, Line, Trigger};
-
-/// Hotplug on this machine.
-pub(crate) type KernelHotplug = Hotplug<'static, firmware::Source, KernelMachine, InstructionClock>;
+use hotmem_hotplug::{HotplugSource, Line, Trigger};
 
 /// The inputs of the main loop.
 #[derive(Debug)]

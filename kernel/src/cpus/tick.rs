@@ -2,7 +2,6 @@
 
 use super::table;
 use super::work::{self, NotDone};
-use crate::interrupts;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
@@ -26,16 +25,20 @@ pub(crate) fn run() {
     }
 }
 
-/// Has the timer of each CPU that is up call `on_tick` `hertz` times a second, or turns the timers off. Only the
-/// first `on_tick` counts.
+/// Has the timer of each CPU that is up call `on_tick` `hertz` times a second, or turns the timers off. `set_own` does
+/// that with the timer of the CPU that calls it. Only the first `on_tick` counts.
 ///
 /// # Errors
 ///
 /// [`NotDone`] with a CPU that has another job; the timers of others may have changed.
-pub(crate) fn set_all(hertz: Option<u64>, on_tick: fn()) -> Result<(), NotDone> {
+pub(crate) fn set_all(
+    hertz: Option<u64>,
+    on_tick: fn(),
+    set_own: fn(Option<u64>),
+) -> Result<(), NotDone> {
     ON_TICK.call_once(|| on_tick);
     ON.store(hertz.is_some(), Ordering::Relaxed);
-    let set_own = move || interrupts::set_timer(hertz);
+    let set_own = move || set_own(hertz);
     work::begin_on_others(&(Arc::new(set_own) as Arc<work::Job>))?;
     set_own();
     work::wait_for_others()

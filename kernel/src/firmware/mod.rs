@@ -19,10 +19,15 @@ pub(crate) use acpi::{Source, arm, events, plan};
 #[cfg(papr)]
 pub(crate) use papr::{Source, arm, events, plan};
 
+use crate::clock::InstructionClock;
 use crate::cpus::describe::Described;
+use crate::memory::KernelMachine;
 use alloc::vec::Vec;
 use hotmem::{NodeId, PhysRange};
-use hotmem_hotplug::Line;
+use hotmem_hotplug::{Hotplug, Line};
+
+/// Hotplug on this machine.
+pub(crate) type KernelHotplug = Hotplug<'static, Source, KernelMachine, InstructionClock>;
 
 /// Firmware's description of memory.
 pub(crate) struct MemoryPlan {

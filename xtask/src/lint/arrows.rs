@@ -1,7 +1,8 @@
 //! Which file may import which: no circle of files in a package, and between the wings of `mm` arrows that
-//! point down only. A `use` of something in another file is an arrow; `mod` lines, re-exports and tests are
-//! none. A re-exported name counts as the file that it comes from. What a crate's root itself defines is for
-//! all files.
+//! point down only. A `use` of something in another file is an arrow, and so is a full path to it
+//! (`super::a::b()`); `mod` lines, re-exports and tests are none, nor is a call of a module that the file itself
+//! declares (`a::b()`). A re-exported name counts as the file that it comes from. What a crate's root itself
+//! defines is for all files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +51,8 @@ fn arrows(files: &BTreeMap<Module, String>) -> Arrows {
                 None => {}
             }
         }
+        let paths = full_paths(code).filter_map(|path| absolute(module, path, files));
+        imported.extend(paths.map(|path| (module, path)));
     }
     let mut arrows: Arrows = files.keys().map(|module| (module.clone(), BTreeSet::new())).collect();
     'imports: for (module, mut path) in imported {
@@ -68,15 +71,29 @@ fn arrows(files: &BTreeMap<Module, String>) -> Arrows {
     arrows
 }
 
+/// Where the `use` declaration at the end of `statement` begins, if it ends in one.
+fn start_of_use(statement: &str) -> Option<usize> {
+    let starts = statement.match_indices("use ").map(|(at, _)| at);
+    starts.filter(|&at| !statement[..at].ends_with(|c: char| c != '\n' && c != ' ')).last()
+}
+
+/// Each path in `code`, outside `use` declarations, that begins at the crate's root, at this module or above.
+fn full_paths(code: &str) -> impl Iterator<Item = &str> {
+    let outside = |statement: &'_ str| start_of_use(statement).unwrap_or(statement.len());
+    let code = code.split(';').map(move |statement| &statement[..outside(statement)]);
+    let words =
+        code.flat_map(|code| code.split(|c: char| !(c.is_alphanumeric() || "_:$".contains(c))));
+    let full =
+        |word: &&str| ["crate::", "self::", "super::"].iter().any(|start| word.starts_with(start));
+    words.filter(full).map(|word| word.trim_end_matches(':'))
+}
+
 /// Each path that the `use` declarations of `code` name, with `=NAME` where they give another name, and
 /// whether others can import it from there.
 fn uses(code: &str) -> Vec<(bool, String)> {
     let mut found = Vec::new();
     for statement in code.split(';') {
-        let starts = statement.match_indices("use ").map(|(at, _)| at);
-        let start =
-            starts.filter(|&at| !statement[..at].ends_with(|c: char| c != '\n' && c != ' '));
-        let Some(start) = start.last() else { continue };
+        let Some(start) = start_of_use(statement) else { continue };
         let public = statement[..start].trim_end_matches(' ').rsplit('\n').next();
         let public = public.is_some_and(|before| before.trim_start().starts_with("pub"));
         let tree: String =
@@ -212,6 +229,17 @@ mod tests {
             ("a::b", "use super::super::a::A;\nfn user_of() {}"),
         ]);
         assert!(circles("p", &files).is_empty(), "{files:?}");
+    }
+
+    #[test]
+    fn a_path_is_an_arrow_as_a_use_is() {
+        let files = of(&[
+            ("a", "mod b;\nfn f() -> b::B { self::c::g::<u8>(1); $crate::z() }"),
+            ("a::b", "type C = Option<super::c::C>;"),
+            ("a::c", "fn g<T>(_: T) -> crate::a::b::D { let a: u8; ::a::x() }"),
+        ]);
+        assert_eq!(circles("p", &files), ["p: a circle of files: a::b a::c"]);
+        assert_eq!(files.values().map(BTreeSet::len).collect::<Vec<_>>(), [1, 1, 1]);
     }
 
     #[test]
