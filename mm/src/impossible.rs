@@ -15,8 +15,8 @@ pub(crate) fn impossible(what: &str, value: u64) {
     panic!("impossible: {what}: {value:#x}");
     #[cfg(not(any(test, feature = "testing")))]
     {
-        static TOLD: AtomicBool = AtomicBool::new(false);
-        if !TOLD.swap(true, Ordering::Relaxed) {
+        static REPORTED: AtomicBool = AtomicBool::new(false);
+        if !REPORTED.swap(true, Ordering::Relaxed) {
             let place = core::panic::Location::caller();
             log::error!("impossible: {what}: {value:#x}, at {place}");
         }

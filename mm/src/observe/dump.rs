@@ -128,7 +128,10 @@ mod tests {
         zones.into_iter().rev().for_each(drop);
         let gate =
             mm.allocator().memmap.hold_off_readers(mm.block_at(range(DIMM, 1).start())).unwrap();
-        assert_eq!(mm.try_dump(&mut |_| panic!("told of what moves")), Err(DescriptorsMove));
+        assert_eq!(
+            mm.try_dump(&mut |_| panic!("called while descriptors move")),
+            Err(DescriptorsMove)
+        );
         drop((gate, operation));
         bench.check();
     }

@@ -8,7 +8,7 @@
 //!   scrub                          memory is cleared before it is removed
 //!   take                           boot memory is taken out of the linear map
 //!   later, poison                  bad pages are queued, and taken out of use
-//!   notify, tell                   the list of listeners, and their notification
+//!   notify, notifier               the list of listeners, and their notification
 //!   knobs, policy                  settings, and their effect on added memory
 //!   own                            page tables, read and changed by the kernel itself
 //! ```
@@ -19,6 +19,7 @@ mod convert;
 pub(crate) mod early;
 pub(crate) mod knobs;
 pub(crate) mod later;
+mod notifier;
 pub(crate) mod notify;
 mod offline;
 mod online;
@@ -31,7 +32,6 @@ pub(crate) mod remove;
 mod scrub;
 pub(crate) mod take;
 mod takeover;
-mod tell;
 #[cfg(test)]
 mod tests;
 mod windows;

@@ -176,15 +176,15 @@ pub(crate) struct Listeners {
 
 /// Keeps the list unchanged as long as this lives, though no operation is under way.
 #[must_use = "the list may change when this is dropped"]
-pub(crate) struct Telling<'l>(&'l Listeners);
+pub(crate) struct Kept<'l>(&'l Listeners);
 
-impl Telling<'_> {
-    pub(crate) fn tell(&self, news: &News) {
+impl Kept<'_> {
+    pub(crate) fn notify(&self, news: &News) {
         self.0.announce(news);
     }
 }
 
-impl Drop for Telling<'_> {
+impl Drop for Kept<'_> {
     fn drop(&mut self) {
         // Release: partner of the Acquire in `is_kept`.
         self.0.tellers.fetch_sub(1, Ordering::Release);
@@ -201,9 +201,9 @@ impl Listeners {
     }
 
     /// Keeps the list unchanged. Called by the operation under way, which holds off `listen` until then.
-    pub(crate) fn keep(&self) -> Telling<'_> {
+    pub(crate) fn keep(&self) -> Kept<'_> {
         self.tellers.fetch_add(1, Ordering::Relaxed);
-        Telling(self)
+        Kept(self)
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -240,10 +240,15 @@ impl Listeners {
     }
 
     /// Notifies all of `event`, which can be vetoed; on a veto, notifies those before it of `cancel`.
-    pub(super) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
+    pub(super) fn notify_or_veto(
+        &self,
+        event: Event,
+        cancel: Event,
+        change: &Change,
+    ) -> Result<(), Veto> {
         for (count, listener) in self.iter().enumerate() {
             if let Err(why) = listener.hook.notify(event, change) {
-                self.tell_back(cancel, change, count);
+                self.notify_reverse(cancel, change, count);
                 return Err(Veto { by: listener.name, why });
             }
         }
@@ -251,7 +256,7 @@ impl Listeners {
     }
 
     /// Notifies all of `event`, in order.
-    pub(super) fn tell(&self, event: Event, change: &Change) {
+    pub(super) fn notify(&self, event: Event, change: &Change) {
         for listener in self.iter() {
             // It has happened: the listener's result is ignored.
             let _ = listener.hook.notify(event, change);
@@ -264,11 +269,11 @@ impl Listeners {
     }
 
     /// Notifies all of `event`, in the opposite order.
-    pub(super) fn tell_all_back(&self, event: Event, change: &Change) {
-        self.tell_back(event, change, self.iter().count());
+    pub(super) fn notify_all_reverse(&self, event: Event, change: &Change) {
+        self.notify_reverse(event, change, self.iter().count());
     }
 
-    fn tell_back(&self, event: Event, change: &Change, count: usize) {
+    fn notify_reverse(&self, event: Event, change: &Change, count: usize) {
         // The list is short, and linked in one direction: it is walked again for each.
         for index in (0..count).rev() {
             if let Some(listener) = self.iter().nth(index) {
@@ -329,7 +334,7 @@ mod tests {
     #[test]
     fn listeners_are_notified_by_priority_and_then_by_age() {
         let (listeners, heard, _) = list(&[(0, false), (5, false), (0, false), (9, false)]);
-        listeners.tell(Event::Online, &CHANGE);
+        listeners.notify(Event::Online, &CHANGE);
         let order: Vec<_> = heard.lock().iter().map(|&(number, _)| number).collect();
         assert_eq!(order, [3, 1, 0, 2]);
     }
@@ -337,7 +342,7 @@ mod tests {
     #[test]
     fn a_veto_cancels_exactly_those_that_were_notified_in_reverse_order() {
         let (listeners, heard, _) = list(&[(9, false), (8, false), (7, true), (6, false)]);
-        let veto = listeners.ask(Event::GoingOnline, Event::CancelOnline, &CHANGE);
+        let veto = listeners.notify_or_veto(Event::GoingOnline, Event::CancelOnline, &CHANGE);
         assert_eq!(veto, Err(Veto { by: "ear", why: "no" }));
         let (going, cancel) = (Event::GoingOnline, Event::CancelOnline);
         assert_eq!(*heard.lock(), [(0, going), (1, going), (1, cancel), (0, cancel)]);
@@ -350,7 +355,7 @@ mod tests {
         listeners.remove(all[1]);
         assert!(!listeners.contains(all[1]));
         listeners.insert(all[0]);
-        listeners.tell(Event::Offline, &CHANGE);
+        listeners.notify(Event::Offline, &CHANGE);
         let order: Vec<_> = heard.lock().iter().map(|&(number, _)| number).collect();
         assert_eq!(order, [0, 2]);
     }

@@ -176,7 +176,7 @@ impl<M: Machine> Operations<M> {
         area.end_isolation(&self.allocator, *operation.seen());
         operation.settle();
         if self.allocator.turn.offlining.is_notified() {
-            self.tell_back(Event::CancelOffline, &change(id, area));
+            self.notify_reverse(Event::CancelOffline, &change(id, area));
         }
         self.allocator.turn.offlining.end();
     }
@@ -243,7 +243,8 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             let isolated = emptying.phase != Phase::Isolate;
             if isolated && !operations.allocator.turn.offlining.is_notified() {
                 let change = change(self.id, &emptying.area);
-                let asked = operations.ask(Event::GoingOffline, Event::CancelOffline, &change);
+                let asked =
+                    operations.notify_or_veto(Event::GoingOffline, Event::CancelOffline, &change);
                 asked.map_err(|veto| OfflineError::Vetoed(self.id, veto))?;
                 operations.allocator.turn.offlining.set_notified();
             }
@@ -267,7 +268,7 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
             let memmap = operation.seen();
             retire(&operations.allocator, *memmap, self.id, &emptying.area);
             operation.settle();
-            operations.tell(Event::Offline, &change(self.id, &emptying.area));
+            operations.notify(Event::Offline, &change(self.id, &emptying.area));
         }
         self.emptying = None;
         operations.allocator.turn.offlining.end();

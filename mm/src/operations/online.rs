@@ -74,26 +74,26 @@ impl<M: Machine> Operations<M> {
             return Err(OnlineError::Poisoned(id));
         }
         let change = Change { block: id, pfns: usable(memmap, &block), node: block.node, kind };
-        let asked = self.ask(Event::GoingOnline, Event::CancelOnline, &change);
-        asked.map_err(|veto| OnlineError::Vetoed(id, veto))?;
+        let agreed = self.notify_or_veto(Event::GoingOnline, Event::CancelOnline, &change);
+        agreed.map_err(|veto| OnlineError::Vetoed(id, veto))?;
         if block.taken {
-            self.tell_back(Event::CancelOnline, &change);
+            self.notify_reverse(Event::CancelOnline, &change);
             return Err(OnlineError::Taken(id));
         }
         let operation = Waits::of(&self.allocator).begin(turn).map_err(|_turn| {
-            self.tell_back(Event::CancelOnline, &change);
+            self.notify_reverse(Event::CancelOnline, &change);
             OnlineError::Busy
         })?;
         // After the listeners agreed: one of them may make the memory accessible.
         if let Err(at) = Probe::of(operation.seen()).pages(change.pfns) {
             operation.settle();
-            self.tell_back(Event::CancelOnline, &change);
+            self.notify_reverse(Event::CancelOnline, &change);
             return Err(OnlineError::NoMemory { at });
         }
         let memmap = operation.seen();
         let counts = give_block(&self.allocator, *memmap, &change, block.pfns);
         operation.settle();
-        self.tell(Event::Online, &change);
+        self.notify(Event::Online, &change);
         Ok(Block { state: BlockState::Online(kind), counts, ..block })
     }
 }

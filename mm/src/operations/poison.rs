@@ -24,9 +24,9 @@ impl<M: Machine> Operations<M> {
         let kind = Quarantine::of(&self.allocator, *memmap).poison(pfn)?;
         // An offline may be under way: a listener that steps it would wait for this turn. The list is kept unchanged
         // for the notification.
-        let telling = self.listeners.keep();
+        let listeners = self.listeners.keep();
         drop(operation);
-        telling.tell(&News::Poisoned(pfn, kind));
+        listeners.notify(&News::Poisoned(pfn, kind));
         Ok(kind)
     }
 
@@ -78,12 +78,12 @@ mod tests {
         bench
     }
 
-    type Told = Vec<(Pfn, Result<Quarantined, PoisonError>)>;
+    type Results = Vec<(Pfn, Result<Quarantined, PoisonError>)>;
 
-    fn empty(bench: &Bench<Tiny>) -> (Told, usize) {
-        let mut told = Vec::new();
-        let busy = bench.mm.poison_queued(&mut |pfn, result| told.push((pfn, result)));
-        (told, busy)
+    fn empty(bench: &Bench<Tiny>) -> (Results, usize) {
+        let mut results = Vec::new();
+        let busy = bench.mm.poison_queued(&mut |pfn, result| results.push((pfn, result)));
+        (results, busy)
     }
 
     #[test]
@@ -131,9 +131,9 @@ mod tests {
                 scope.spawn(move || (0..8).for_each(|at| assert_eq!(note(at), Ok(()))));
             }
         });
-        let told = empty(&bench).0;
-        assert_eq!(told.len(), 32);
-        assert!(told.iter().all(|&(_, result)| result == Ok(Quarantined::Page)), "{told:?}");
+        let results = empty(&bench).0;
+        assert_eq!(results.len(), 32);
+        assert!(results.iter().all(|&(_, result)| result == Ok(Quarantined::Page)), "{results:?}");
         bench.check();
     }
 
@@ -178,8 +178,8 @@ mod tests {
         let in_use = (kernel, Err(PoisonError::InUse(kernel, Owner::Kernel, "kernel")));
         assert_eq!(empty(&bench), ([in_use].into_iter().collect(), 1));
         op.cancel();
-        let (told, busy) = empty(&bench);
-        let [(pfn, Err(PoisonError::InUse(..)))] = told[..] else { panic!("{told:?}") };
+        let (results, busy) = empty(&bench);
+        let [(pfn, Err(PoisonError::InUse(..)))] = results[..] else { panic!("{results:?}") };
         assert_eq!((pfn, busy), (movable, 0));
         bench.check();
     }

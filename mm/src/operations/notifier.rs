@@ -7,18 +7,24 @@ use crate::operations::notify::{Change, Event, ListInUse, Listener, Listeners, N
 
 impl<M: Machine> Operations<M> {
     /// Notifies all listeners of `event`, which can be vetoed; on a veto, those before it are notified of `cancel`.
-    pub(crate) fn ask(&self, event: Event, cancel: Event, change: &Change) -> Result<(), Veto> {
-        self.call_listeners(|listeners| listeners.ask(event, cancel, change)).unwrap_or(Ok(()))
+    pub(crate) fn notify_or_veto(
+        &self,
+        event: Event,
+        cancel: Event,
+        change: &Change,
+    ) -> Result<(), Veto> {
+        self.call_listeners(|listeners| listeners.notify_or_veto(event, cancel, change))
+            .unwrap_or(Ok(()))
     }
 
     /// Notifies all listeners of `event`, in order.
-    pub(crate) fn tell(&self, event: Event, change: &Change) {
-        self.call_listeners(|listeners| listeners.tell(event, change));
+    pub(crate) fn notify(&self, event: Event, change: &Change) {
+        self.call_listeners(|listeners| listeners.notify(event, change));
     }
 
     /// Notifies all listeners of `event`, in the opposite order.
-    pub(crate) fn tell_back(&self, event: Event, change: &Change) {
-        self.call_listeners(|listeners| listeners.tell_all_back(event, change));
+    pub(crate) fn notify_reverse(&self, event: Event, change: &Change) {
+        self.call_listeners(|listeners| listeners.notify_all_reverse(event, change));
     }
 
     /// Notifies all listeners of the news, in order.
