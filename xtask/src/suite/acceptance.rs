@@ -88,7 +88,7 @@ fn memmap_pages(machine: &mut Machine, pfn: u64) -> Result<Vec<serde_json::Value
 }
 
 /// Free bytes of boot memory.
-fn boot_free(machine: &mut Machine) -> Result<u64> {
+pub(super) fn boot_free(machine: &mut Machine) -> Result<u64> {
     let zones = machine.json("zones --json")?;
     let zones = zones.as_array().context("zones are not a list")?;
     let system = zones.iter().filter(|zone| zone["zone"] == "system");

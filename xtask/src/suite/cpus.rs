@@ -46,7 +46,7 @@ fn has_x2apic(lab: &Lab) -> bool {
 const CYCLES_EACH: u64 = 100;
 
 /// Instructions of 128 ns: a CPU runs 781,250 of them before the next has its turn.
-const SHIFT: u8 = 7;
+pub(super) const SHIFT: u8 = 7;
 
 /// Cycles in which the CPUs have interrupts disabled.
 const MASKED: u64 = 3;

@@ -1,19 +1,31 @@
 //! What guests leave in memory, and which memory they take.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
+use super::acceptance::boot_free;
+use super::cpus::SHIFT;
 use super::lab::{Lab, Taken, finish, plug, plug_filled, unplug};
-use super::{Scenario, scenarios};
-use crate::machine::{Guest, Machine, Remains};
+use super::{Scenario, on_x86_64, scenarios};
+use crate::machine::{Config, Guest, Machine, Remains};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     payload_leaves_nothing_on_a_dimm_that_is_pulled_from_under_it if runs_guests,
     payload_that_is_killed_leaves_nothing_to_the_next_one_or_on_its_dimm if runs_guests,
+    a_guest_larger_than_boot_memory_takes_a_root_of_it_and_no_more if runs_guests_on_x86_64,
+    payloads_on_three_cpus_compute_through_pulls_and_plugs if runs_guests_on_x86_64,
 ];
 
 /// Whether machines like this one run guests.
 fn runs_guests(lab: &Lab) -> bool {
     lab.runs_guests() == Some(true)
+}
+
+/// The same, where these scenarios have been tried.
+fn runs_guests_on_x86_64(lab: &Lab) -> bool {
+    runs_guests(lab) && on_x86_64(lab)
 }
 
 /// Memory of a guest.
@@ -77,6 +89,72 @@ fn payload_that_is_killed_leaves_nothing_to_the_next_one_or_on_its_dimm(lab: &La
         machine.run("vm kill b")?;
         machine.run("verify")?;
         pull(machine, lab, &taken)?;
+        finish(machine)
+    })
+}
+
+fn a_guest_larger_than_boot_memory_takes_a_root_of_it_and_no_more(lab: &Lab) -> Result<()> {
+    let config = lab.room(&["2G"])?.word("scrub=off");
+    ensure!(config.memory.bytes() <= 1 << 30, "{} at boot", config.memory.word());
+    lab.with(&config, |machine| {
+        let taken = plug(machine, "2G")?;
+        let free = boot_free(machine)?;
+        machine.run("vm create g 1088M")?;
+        let (guest, blocks) = (machine.guest("g")?, machine.blocks_of_dimm(&taken.dimm)?);
+        ensure!(guest.bytes > config.memory.bytes(), "{guest:?}");
+        ensure!(guest.bytes_in(blocks.clone()) == guest.bytes, "{guest:?}");
+        let elsewhere = guest.table_blocks.iter().find(|held| !blocks.contains(&held.block));
+        ensure!(elsewhere.is_none(), "tables lie in boot memory: {elsewhere:?}");
+        let taken_of_it = free - boot_free(machine)?;
+        ensure!(taken_of_it <= lab.page(), "{taken_of_it} bytes of boot memory are taken");
+        machine.run("vm kill g")?;
+        ensure!(boot_free(machine)? == free, "boot memory is not as it was");
+        unplug(machine, &taken.dimm)?;
+        finish(machine)
+    })
+}
+
+/// Guests on CPUs of their own, beside the first, which carries out the pulls.
+const THREE: [&str; 3] = ["a", "b", "c"];
+
+/// Pulls the DIMM that they lie on, and plugs another, again and again. Instructions are counted, so that CPUs take turns.
+fn payloads_on_three_cpus_compute_through_pulls_and_plugs(lab: &Lab) -> Result<()> {
+    let pulls = (lab.storm().rounds / 2).clamp(20, 500);
+    let config = Config { cpus: 4, icount: Some(SHIFT), ..lab.room(&["256M", "256M"])? };
+    let more = Duration::from_secs(20 * pulls);
+    let config = Config { timeout: config.timeout.map(|timeout| timeout + more), ..config };
+    lab.with(&config, |machine| {
+        let mut under = plug(machine, "256M")?;
+        for name in THREE {
+            machine.run(&format!("vm create {name} 8M"))?;
+            machine.run(&format!("vm run {name}"))?;
+        }
+        for pull in 0..pulls {
+            let next = plug(machine, "256M")?;
+            let before = machine.guests()?;
+            unplug(machine, &under.dimm)?;
+            machine.run("verify")?;
+            let (blocks, after) = (machine.blocks_of_dimm(&under.dimm)?, machine.guests()?);
+            for (before, after) in before.iter().zip(&after) {
+                let moved = after.pages_moved - before.pages_moved;
+                ensure!(after.bytes_in(blocks.clone()) == 0, "pull {pull}: {after:?}");
+                ensure!(moved * lab.page() >= after.bytes, "pull {pull}: {moved} pages, {after:?}");
+                ensure!((after.state.as_str(), after.wrong_words) == ("running", 0), "{after:?}");
+            }
+            under = next;
+        }
+        let mut ended = Vec::new();
+        for name in THREE {
+            let guest = machine.guest(name)?;
+            machine.wait_guest(name, "going on", |now| now.rounds > guest.rounds)?;
+            machine.run(&format!("vm pause {name}"))?;
+            ended.push(machine.guest(name)?);
+            ensure!(ended.iter().all(|guest| guest.wrong_words == 0), "{ended:?}");
+            machine.run(&format!("vm kill {name}"))?;
+        }
+        let cpus: BTreeSet<_> = ended.iter().map(|guest| guest.cpu).collect();
+        ensure!(cpus.len() == 3 && !cpus.contains(&0), "the guests ran on {cpus:?}");
+        unplug(machine, &under.dimm)?;
         finish(machine)
     })
 }
