@@ -12,6 +12,9 @@ use super::{Dimm, Machine};
 
 /// The pause between two looks at a guest.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The same at a console. With one CPU the guest does not run while the kernel replies, and a reply counts all of the
+/// guest's pages: looks that follow each other closely leave it no time.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Bytes of a guest's memory in a memory block.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -131,7 +134,7 @@ impl Machine {
                 "guest {name} is not {what} in time\n    {}",
                 tail()
             );
-            thread::sleep(PAUSE);
+            thread::sleep(LOOK);
         }
     }
 
