@@ -3,10 +3,11 @@
 use crate::clock::InstructionClock;
 use crate::console::{self, Screen};
 use crate::cpus::start;
-use crate::cpus::table::{self, State};
+use crate::cpus::table::{self, Entry, State};
 use crate::cpus::tick;
 use crate::cpus::work::{self, Job};
 use crate::firmware::KernelHotplug;
+use crate::lock::{self, Mutex};
 use crate::memory::KernelMachine;
 use crate::{guests, heap, interrupts, memory, protection};
 use alloc::string::{String, ToString};
@@ -47,6 +48,12 @@ fn on_tick() {
     }
 }
 
+/// The CPU with this number, which has to be up.
+fn up(number: usize) -> Result<&'static Entry, CpuError> {
+    let up = table::get(number).filter(|entry| entry.state() == State::Up);
+    up.ok_or(CpuError::NotUp(number))
+}
+
 pub(crate) fn not_done(work::NotDone(cpu): work::NotDone) -> CpuError {
     CpuError::NotDone(cpu)
 }
@@ -76,6 +83,16 @@ impl Machinery for InstructionClock {
         probe_read(at).ok()
     }
 
+    fn peek_on(&self, number: usize, at: VirtAddr) -> Result<Option<u64>, CpuError> {
+        let entry = up(number)?;
+        let word = Arc::new(Mutex::new(None));
+        let read = Arc::clone(&word);
+        let job = Arc::new(move || *read.lock() = probe_read(at).ok());
+        work::run_on(entry, job).map_err(not_done)?;
+        let word = *word.lock();
+        Ok(word)
+    }
+
     fn heap(&self) -> (u64, u64) {
         let (used, free) = heap::usage();
         (used as u64, free as u64)
@@ -103,12 +120,12 @@ impl Machinery for InstructionClock {
 
     fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError> {
         let job = Arc::clone(job);
-        let counted: Arc<Job> = Arc::new(move || count(job(cpu::relax)));
+        let counted: Arc<Job> = Arc::new(move || count(job(lock::relax)));
         work::begin_on_others(&counted).map_err(not_done)
     }
 
     fn do_here(&self, job: &CpuJob) {
-        count(job(cpu::relax));
+        count(job(lock::relax));
     }
 
     fn wait_for_others(&self) -> Result<(), CpuError> {
@@ -134,10 +151,8 @@ impl Machinery for InstructionClock {
     }
 
     fn crash(&self, crash: Crash, cpu: usize) -> Result<(), CpuError> {
-        let up = table::get(cpu).filter(|entry| entry.state() == State::Up);
-        let entry = up.ok_or(CpuError::NotUp(cpu))?;
         let job = Arc::new(move || protection::crash(crash));
-        work::begin_on(entry, job).map_err(not_done)
+        work::begin_on(up(cpu)?, job).map_err(not_done)
     }
 }
 

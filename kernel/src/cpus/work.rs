@@ -118,3 +118,13 @@ pub(crate) fn begin_on(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
     give(entry, job)?;
     wait_until(entry, |mailbox| mailbox.job.lock().is_none())
 }
+
+/// Has the CPU `entry` run `job`, and waits until it is done.
+///
+/// # Errors
+///
+/// [`NotDone`] if the CPU has another job, or does not end this one in time.
+pub(crate) fn run_on(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
+    begin_on(entry, job)?;
+    wait_until(entry, |mailbox| mailbox.owed.load(Ordering::Acquire) == 0)
+}

@@ -12,6 +12,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     at08_memory_of_a_dimm_is_not_taken,
     at09_a_taken_block_does_not_come_online,
     at10_taken_memory_has_no_translation_and_a_load_of_it_faults,
+    no_cpu_loads_from_taken_memory_that_it_loaded_from_before,
     memory_is_taken_by_size_emptied_first_and_released_clear,
     boot_blocks_go_offline_and_come_back_but_are_never_removed,
     an_invalid_list_is_refused_with_its_invalid_part,
@@ -19,8 +20,17 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 
 /// A machine with movable boot blocks, and room for a DIMM; runs `body` with their numbers.
 fn with_core(lab: &Lab, body: impl FnOnce(&mut Machine, &[u64]) -> Result<()>) -> Result<()> {
+    with_core_of(lab, 1, body)
+}
+
+/// The same with so many CPUs.
+fn with_core_of(
+    lab: &Lab,
+    cpus: u32,
+    body: impl FnOnce(&mut Machine, &[u64]) -> Result<()>,
+) -> Result<()> {
     let mut config = lab.room(&["256M"])?.word(format_args!("kernelcore={}", 2 * lab.block()));
-    config.memory = lab.memory(8 * lab.block());
+    (config.cpus, config.memory) = (cpus, lab.memory(8 * lab.block()));
     lab.with(&config, |machine| {
         let mut spare = machine.blocks()?;
         spare.retain(|one| one.boot && one.zone.as_deref() == Some("movable"));
@@ -88,6 +98,27 @@ fn at09_a_taken_block_does_not_come_online(lab: &Lab) -> Result<()> {
             switch(machine, "online", block)?;
         }
         machine.run("snapshot check")?;
+        end_well(machine)
+    })
+}
+
+/// Each CPU has the translation cached, and sleeps while another one takes the memory.
+fn no_cpu_loads_from_taken_memory_that_it_loaded_from_before(lab: &Lab) -> Result<()> {
+    with_core_of(lab, 3, |machine, spare| {
+        let address = lab.linear(spare[1] * lab.block());
+        let peeks = [2, 1, 0].map(|cpu| format!("peek {address:#x} {cpu}"));
+        for round in 1..=3 {
+            for peek in &peeks {
+                machine.run(peek)?;
+            }
+            take(machine, &spare[1..2])?;
+            for peek in &peeks {
+                let why = refused(machine, peek).with_context(|| format!("round {round}"))?;
+                ensure!(why.contains("faults"), "{peek}: {why}");
+            }
+            machine.run("memtrace release")?;
+            switch(machine, "online", spare[1])?;
+        }
         end_well(machine)
     })
 }

@@ -75,7 +75,8 @@ pub enum Command {
         json: bool,
     },
     Walk(VirtAddr),
-    Peek(VirtAddr),
+    /// On the CPU with this number.
+    Peek(VirtAddr, usize),
     Verify,
     Alloc(Order),
     Free(Pfn),

@@ -27,6 +27,13 @@ pub trait Machinery {
     /// The eight bytes at `at`; `None` if they cannot be read.
     fn peek(&self, at: VirtAddr) -> Option<u64>;
 
+    /// The same, read by the CPU `number`.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError`] if there is no such CPU, or it has another job.
+    fn peek_on(&self, number: usize, at: VirtAddr) -> Result<Option<u64>, CpuError>;
+
     /// Bytes of the kernel heap that are in use, and that are free.
     fn heap(&self) -> (u64, u64);
 

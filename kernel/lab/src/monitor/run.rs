@@ -223,8 +223,8 @@ impl<M: Shared> Monitor<'static, M> {
                 if json { mapping.json(machinery, out)? } else { mapping.text(machinery, out)? }
             }
             Command::Walk(at) => walk::write(self.mm, at, |at| machinery.peek(at), out)?,
-            Command::Peek(at) => {
-                let word = machinery.peek(at).ok_or(Refused::Faults(at))?;
+            Command::Peek(at, cpu) => {
+                let word = machinery.peek_on(cpu, at)?.ok_or(Refused::Faults(at))?;
                 writeln!(out, "{word:#x}")?;
             }
             Command::Firmware { json } => {

@@ -77,8 +77,8 @@ pub(super) const TABLE: &[Entry] = &[
     },
     Entry {
         name: "peek",
-        help: &[("VADDR", "read eight bytes, or report a fault")],
-        read: |words| words.address().map(Command::Peek),
+        help: &[("VADDR [CPU]", "read eight bytes, or report a fault")],
+        read: |words| Ok(Command::Peek(words.address()?, words.cpu()?)),
     },
     Entry {
         name: "walk",

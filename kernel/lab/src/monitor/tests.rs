@@ -423,6 +423,7 @@ fn a_device_range_is_converted_so_that_its_blocks_can_be_removed_one_by_one() {
     assert_eq!(this.refused("convert 0x4000000 2M"), "block is missing");
     this.ok("verify");
     assert_eq!(this.refused("peek 0x1000"), "a load from 0x1000 faults");
+    assert_eq!(this.refused("peek 0x1000 7"), "CPU 7 is not up");
 }
 
 #[test]

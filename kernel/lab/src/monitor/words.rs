@@ -81,6 +81,13 @@ impl<'t> Words<'t> {
         self.read("an address", number::parse).map(VirtAddr::new)
     }
 
+    /// The number of a CPU; the first one if no word is left.
+    pub(super) fn cpu(&mut self) -> Result<usize, CommandError<'t>> {
+        let number = |word: &str| usize::try_from(number::parse(word)?).ok();
+        let Some(word) = self.next() else { return Ok(0) };
+        number(word).ok_or(CommandError::Bad(word, "the number of a CPU"))
+    }
+
     pub(super) fn block(&mut self) -> Result<BlockId, CommandError<'t>> {
         self.read("a block number", number::parse).map(BlockId::new)
     }

@@ -82,6 +82,10 @@ impl Machinery for Blank {
         None
     }
 
+    fn peek_on(&self, number: usize, at: VirtAddr) -> Result<Option<u64>, CpuError> {
+        if number == 0 { Ok(self.peek(at)) } else { Err(CpuError::NotUp(number)) }
+    }
+
     fn heap(&self) -> (u64, u64) {
         (1, 2)
     }
