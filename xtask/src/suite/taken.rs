@@ -102,7 +102,8 @@ fn at09_a_taken_block_does_not_come_online(lab: &Lab) -> Result<()> {
     })
 }
 
-/// Each CPU has the translation cached, and sleeps while another one takes the memory.
+/// Each CPU has loaded by the translation, and sleeps while the first one takes the memory. Whether a CPU that sleeps still
+/// has it cached is up to QEMU: that other CPUs are asked to drop it is checked where requests are counted (`cpus::`).
 fn no_cpu_loads_from_taken_memory_that_it_loaded_from_before(lab: &Lab) -> Result<()> {
     with_core_of(lab, 3, |machine, spare| {
         let address = lab.linear(spare[1] * lab.block());
