@@ -22,8 +22,6 @@ use crate::alloc::list::{List, Taken};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
-use crate::machine::Machine;
-use crate::memmap::seen::Seen;
 use core::fmt;
 
 /// Where memory belongs, as a used extent remembers it: never 0.
@@ -118,18 +116,12 @@ impl Cache {
         self.list(kind, class)
     }
 
-    /// Adds an extent to a list, which is not full.
+    /// The list to add the extent at `pfn` to: it is not full.
     #[inline]
-    pub(crate) fn keep<M: Machine>(
-        &mut self,
-        memmap: Seen<'_, M>,
-        kind: ZoneKind,
-        class: Class,
-        pfn: Pfn,
-    ) {
+    pub(crate) fn list_for(&mut self, pfn: Pfn, kind: ZoneKind, class: Class) -> &mut List {
         // Any number but 0 will do, and this one is in a register.
         self.stocked = pfn.get() + 1;
-        self.list(kind, class).push(memmap, pfn);
+        self.list(kind, class)
     }
 
     /// Takes a list that holds extents, with its kind and class.
@@ -202,7 +194,7 @@ pub(crate) type CacheGuard<'c, L> = MutexGuard<'c, L, Cache>;
 pub struct CpuCache<L: RawLock>(Mutex<L, Cache>);
 
 /// Storage for the caches of a machine's CPUs: [`CpuCaches`] with their number. A kernel names it as
-/// [`Machine::Caches`].
+/// `Caches` of its [machine](crate::Machine).
 pub trait CacheStorage: fmt::Debug + Sync {
     /// The locks of the caches.
     type Lock: RawLock;

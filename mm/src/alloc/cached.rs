@@ -123,7 +123,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         if !page.is_kernels(order) || cache.list(kind, class).is_full(class) {
             return false;
         }
-        cache.keep(memmap, kind, class, pfn);
+        cache.list_for(pfn, kind, class).push(memmap, pfn);
         page.set_state(PageState::Cached { order });
         true
     }
@@ -149,7 +149,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         if cache.list(kind, class).is_full(class) {
             self.make_room(memmap, cache, kind, class);
         }
-        cache.keep(memmap, kind, class, pfn);
+        cache.list_for(pfn, kind, class).push(memmap, pfn);
         true
     }
 

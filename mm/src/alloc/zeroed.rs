@@ -102,7 +102,7 @@ impl<M: Machine> Cached<'_, M> {
         // SAFETY: the page is cached, and the lock of its cache is held: no code uses it, and its block stays
         // online.
         unsafe { clear_page(self.machine(), pfn) };
-        cache.keep(memmap, kind, Class::ZEROED, pfn);
+        cache.list_for(pfn, kind, Class::ZEROED).push(memmap, pfn);
         cache.count_cleared(small);
         true
     }
