@@ -13,11 +13,13 @@ use crate::cmdline::{Options, Scrub};
 use crate::console::Screen;
 use crate::cpus::{self, table};
 use crate::firmware::{self, Events};
+#[cfg(feature = "lab")]
+use crate::guests;
 use crate::lock::Mutex;
 use crate::memory::layout::Stack;
 use crate::memory::{self, Boot, KernelMachine};
 use crate::serve::Server;
-use crate::{console, guests, heap, logger, say, traps};
+use crate::{console, heap, logger, say, traps};
 use core::fmt;
 use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit};
@@ -167,6 +169,7 @@ fn serve(
     };
     hotplug.set_budget(options.budget);
     hotplug.set_scrub(options.scrub == Scrub::All);
+    #[cfg(feature = "lab")]
     guests::set_scrub(options.scrub != Scrub::Off);
     // Memory that was plugged before is part of the machine when it becomes ready: at most one event for each
     // device, so that a source which is never silent does not delay the monitor for ever.

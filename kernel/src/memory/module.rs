@@ -23,7 +23,7 @@ pub(super) fn note(range: Option<PhysRange>, ram: &RangeList, image: PhysRange) 
 }
 
 /// Its bytes, if there is one.
-#[cfg(feature = "lab")]
+#[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only guests read it"))]
 pub(crate) fn bytes() -> Option<&'static [u8]> {
     let range = MODULE.get()?;
     let bytes = LinearMemory.pointer(range.start());

@@ -9,7 +9,6 @@ mod sync {
 }
 
 #[path = "../src/residence.rs"]
-#[expect(unreachable_pub, dead_code, reason = "the crate uses more of it")]
 mod residence;
 
 use loom::sync::Arc;
