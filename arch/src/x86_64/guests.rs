@@ -26,10 +26,10 @@ impl Guests for X86_64 {
     const TIMER_ENDS_RUNS: bool = false;
 
     fn enable_guests() -> Result<(), NoGuests> {
-        let told = ask::told();
+        let leaves = ask::leaves();
         // SAFETY: a CPU with SVM has the register, and reading it changes nothing.
-        let vm_cr = if told.has_svm() { unsafe { Msr::new(VM_CR).read() } } else { 0 };
-        abilities::check(&told, vm_cr)?;
+        let vm_cr = if leaves.has_svm() { unsafe { Msr::new(VM_CR).read() } } else { 0 };
+        abilities::check(&leaves, vm_cr)?;
         // SAFETY: the CPU has SVM, and firmware has not disabled it; the bit adds instructions and nothing else.
         unsafe { Efer::update(|efer| efer.insert(EferFlags::SECURE_VIRTUAL_MACHINE_ENABLE)) };
         // SAFETY: the kernel uses no floating-point instruction; those that save the registers of guests must not trap.

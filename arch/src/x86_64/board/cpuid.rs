@@ -47,8 +47,8 @@ const ALLOWED_EXTENDED_EDX: u32 = 0x0183_a37f | 1 << 11 | 1 << 20 | 1 << 22 | 1 
 /// Leaf 8000_0007h, EDX: the counter's rate does not change.
 const ALLOWED_7_POWER: u32 = 1 << 8;
 
-/// The answer to leaf `leaf`, `sub`, where `host` asks the host's CPU.
-pub(crate) fn answer(leaf: u32, sub: u32, host: impl Fn(u32, u32) -> Leaf) -> Leaf {
+/// What the guest is shown of leaf `leaf`, `sub`; `host` reads one of the host's CPU.
+pub(crate) fn shown(leaf: u32, sub: u32, host: impl Fn(u32, u32) -> Leaf) -> Leaf {
     let [eax, ebx, ecx, edx] = host(leaf, sub);
     match (leaf, sub) {
         (0, _) => [eax.min(LAST), ebx, ecx, edx],

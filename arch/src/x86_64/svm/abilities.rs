@@ -15,9 +15,9 @@ const FLUSH_BY_ASID: u32 = 1 << 6;
 /// In the register VM_CR: firmware has disabled SVM.
 const DISABLED: u64 = 1 << 4;
 
-/// What a CPU says about itself.
+/// What CPUID returns about virtualization.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct CpuidLeaves {
     /// CPUID leaf 1, ECX.
     pub features: u32,
     /// CPUID leaf 8000_0001h, ECX and EDX; 0 if the CPU lacks the leaf.
@@ -26,7 +26,7 @@ pub(crate) struct Told {
     pub svm: [u32; 2],
 }
 
-impl Told {
+impl CpuidLeaves {
     /// Whether the CPU has SVM, and so the register VM_CR.
     pub(crate) const fn has_svm(&self) -> bool {
         self.extended[0] & SVM != 0
@@ -46,28 +46,28 @@ pub(crate) struct Abilities {
 
 impl Abilities {
     /// The extensions of a CPU.
-    pub(crate) const fn of(told: &Told) -> Self {
-        let [asids, flags] = told.svm;
+    pub(crate) const fn of(leaves: &CpuidLeaves) -> Self {
+        let [asids, flags] = leaves.svm;
         Self { asids, next_rip: flags & NEXT_RIP != 0, flush_by_asid: flags & FLUSH_BY_ASID != 0 }
     }
 }
 
-/// Checks that a CPU which says this about itself runs guests. `vm_cr` is its register VM_CR, 0 without SVM.
+/// Checks that a CPU with these `leaves` runs guests. `vm_cr` is its register VM_CR, 0 without SVM.
 ///
 /// # Errors
 ///
 /// [`NoGuests`] with what it lacks.
-pub(crate) fn check(told: &Told, vm_cr: u64) -> Result<(), NoGuests> {
-    let without_svm = match told.features & VMX != 0 {
+pub(crate) fn check(leaves: &CpuidLeaves, vm_cr: u64) -> Result<(), NoGuests> {
+    let without_svm = match leaves.features & VMX != 0 {
         true => "SVM (this CPU has VMX only)",
         false => "SVM",
     };
     let needed = [
-        (told.has_svm(), without_svm),
+        (leaves.has_svm(), without_svm),
         (vm_cr & DISABLED == 0, "SVM, disabled by firmware (VM_CR)"),
-        (told.svm[1] & NESTED_PAGING != 0, "nested paging"),
-        (told.svm[0] > 1, "ASIDs"),
-        (told.extended[1] & GIGABYTE_PAGES != 0, "pages of 1 GiB"),
+        (leaves.svm[1] & NESTED_PAGING != 0, "nested paging"),
+        (leaves.svm[0] > 1, "ASIDs"),
+        (leaves.extended[1] & GIGABYTE_PAGES != 0, "pages of 1 GiB"),
     ];
     match needed.into_iter().find(|(there, _)| !there) {
         Some((_, what)) => Err(NoGuests(what)),
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     /// What QEMU's `-cpu max` says.
-    const MAX: Told = Told {
+    const MAX: CpuidLeaves = CpuidLeaves {
         features: 0xfffa_3203,
         extended: [0x0000_0175, 0x2fd3_fbff],
         svm: [16, 0x1001_0001],
@@ -91,21 +91,21 @@ mod tests {
         assert_eq!(check(&MAX, 0), Ok(()));
         let plain = Abilities { asids: 16, next_rip: false, flush_by_asid: false };
         assert_eq!(Abilities::of(&MAX), plain);
-        let rich = Told { svm: [0x8000, 0x1119_bcff], ..MAX };
+        let rich = CpuidLeaves { svm: [0x8000, 0x1119_bcff], ..MAX };
         let all = Abilities { asids: 0x8000, next_rip: true, flush_by_asid: true };
         assert_eq!(Abilities::of(&rich), all);
     }
 
     #[test]
     fn a_refusal_names_what_the_cpu_lacks() {
-        let lacks = |told: Told, vm_cr| check(&told, vm_cr).unwrap_err().0;
-        let intel = Told { features: VMX, extended: [0x121, 0x2c10_0800], svm: [0; 2] };
+        let lacks = |leaves: CpuidLeaves, vm_cr| check(&leaves, vm_cr).unwrap_err().0;
+        let intel = CpuidLeaves { features: VMX, extended: [0x121, 0x2c10_0800], svm: [0; 2] };
         assert_eq!(lacks(intel, 0), "SVM (this CPU has VMX only)");
-        assert_eq!(lacks(Told { features: 0, ..intel }, 0), "SVM");
+        assert_eq!(lacks(CpuidLeaves { features: 0, ..intel }, 0), "SVM");
         assert_eq!(lacks(MAX, 0x18), "SVM, disabled by firmware (VM_CR)");
-        assert_eq!(lacks(Told { svm: [16, 0x1001_0000], ..MAX }, 0), "nested paging");
-        assert_eq!(lacks(Told { svm: [0, 1], ..MAX }, 0), "ASIDs");
+        assert_eq!(lacks(CpuidLeaves { svm: [16, 0x1001_0000], ..MAX }, 0), "nested paging");
+        assert_eq!(lacks(CpuidLeaves { svm: [0, 1], ..MAX }, 0), "ASIDs");
         let extended = [MAX.extended[0], MAX.extended[1] & !GIGABYTE_PAGES];
-        assert_eq!(lacks(Told { extended, ..MAX }, 0), "pages of 1 GiB");
+        assert_eq!(lacks(CpuidLeaves { extended, ..MAX }, 0), "pages of 1 GiB");
     }
 }

@@ -47,7 +47,7 @@ enum Done {
     /// The guest goes on behind it.
     Next,
     /// The host has to know of this; the guest goes on behind the instruction.
-    Tell(GuestExit),
+    Exit(GuestExit),
 }
 
 impl Guest<'_> {
@@ -97,7 +97,7 @@ impl Guest<'_> {
         };
         match done {
             Ok(Done::Next) => Some(None),
-            Ok(Done::Tell(exit)) => Some(Some(exit)),
+            Ok(Done::Exit(exit)) => Some(Some(exit)),
             Err(Refusal::Protection) => {
                 self.vmcb.control.event = exit::GENERAL_PROTECTION;
                 Some(None)
@@ -126,10 +126,10 @@ impl Guest<'_> {
     fn cpuid(&mut self) -> Result<Done, Refusal> {
         let (leaf, sub) = (self.vmcb.save.rax as u32, self.registers.rcx as u32);
         let host = |leaf, sub| {
-            let told = __cpuid_count(leaf, sub);
-            [told.eax, told.ebx, told.ecx, told.edx]
+            let found = __cpuid_count(leaf, sub);
+            [found.eax, found.ebx, found.ecx, found.edx]
         };
-        let [eax, ebx, ecx, edx] = cpuid::answer(leaf, sub, host).map(u64::from);
+        let [eax, ebx, ecx, edx] = cpuid::shown(leaf, sub, host).map(u64::from);
         self.vmcb.save.rax = eax;
         (self.registers.rbx, self.registers.rcx, self.registers.rdx) = (ebx, ecx, edx);
         self.next(CPUID_BYTES)
@@ -152,8 +152,8 @@ impl Guest<'_> {
         self.vmcb.continue_at(next);
         match effect {
             Effect::None => Ok(Done::Next),
-            Effect::Send(byte) => Ok(Done::Tell(GuestExit::Console(byte))),
-            Effect::Off => Ok(Done::Tell(GuestExit::Off)),
+            Effect::Send(byte) => Ok(Done::Exit(GuestExit::Console(byte))),
+            Effect::Off => Ok(Done::Exit(GuestExit::Off)),
             Effect::Restart => Err(Refusal::Stop("it restarted its machine", access.port.into())),
         }
     }

@@ -90,7 +90,7 @@ impl contract::Vcpu for Vcpu {
             state,
             registers,
             floating_point: FloatingPoint::new(),
-            abilities: Abilities::of(&ask::told()),
+            abilities: Abilities::of(&ask::leaves()),
             last: None,
             board: None,
         };

@@ -6,7 +6,7 @@ use hotmem_paging::testing::Random;
 const ALL: Leaf = [u32::MAX; 4];
 
 fn of_all(leaf: u32, sub: u32) -> Leaf {
-    answer(leaf, sub, |_, _| ALL)
+    shown(leaf, sub, |_, _| ALL)
 }
 
 fn has(word: u32, bits: &[u32]) -> bool {
@@ -40,7 +40,7 @@ fn state_that_no_switch_saves_is_not_shown() {
 
 #[test]
 fn what_the_board_emulates_is_shown_on_any_cpu() {
-    let none = |leaf, sub| answer(leaf, sub, |_, _| [0; 4]);
+    let none = |leaf, sub| shown(leaf, sub, |_, _| [0; 4]);
     let [_, _, ecx, edx] = none(1, 0);
     assert!(has(ecx, &[21, 24, 31]) && has(edx, &[9]));
     assert_eq!(none(6, 0), [4, 0, 0, 0]);
@@ -68,12 +68,12 @@ fn no_leaf_shows_more_than_the_host_has_and_the_board_adds() {
         let base = *random.pick(&[0, 0x4000_0000, 0x8000_0000_u32]);
         let (leaf, sub) = (base | random.below(0x30) as u32, random.below(4) as u32);
         let host = core::array::from_fn(|_| random.bits() as u32);
-        let told = answer(leaf, sub, |_, _| host);
-        let added = answer(leaf, sub, |_, _| [0; 4]);
+        let seen = shown(leaf, sub, |_, _| host);
+        let added = shown(leaf, sub, |_, _| [0; 4]);
         let is_number = matches!(leaf, 0 | 0x8000_0000);
-        let all = told.iter().zip(host).zip(added);
+        let all = seen.iter().zip(host).zip(added);
         assert!(
-            is_number || all.into_iter().all(|((told, host), added)| told & !(host | added) == 0)
+            is_number || all.into_iter().all(|((seen, host), added)| seen & !(host | added) == 0)
         );
     }
 }
