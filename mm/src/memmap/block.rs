@@ -93,6 +93,8 @@ impl<M: Machine> Memmap<M> {
 
     /// The state of a block, or `None` if it is not present.
     pub(crate) fn block(&self, id: BlockId) -> Option<Block> {
+        // A number past the end of the address space names no block.
+        self.block_range(id)?;
         self.read(self.block_pfns(id).start).block()
     }
 

@@ -26,6 +26,9 @@ impl<M: Machine> View<'_, M> {
     /// See [`Mm::shares`](crate::Mm::shares).
     pub(crate) fn shares(&self, id: BlockId) -> Shares {
         let mut shares = Shares::default();
+        if self.allocator.memmap.block(id).is_none() {
+            return shares;
+        }
         let mut rest = self.allocator.memmap.block_pfns(id);
         // The owner is called after the look, since it may look, too.
         while let Some((extent, mover)) =
