@@ -302,7 +302,7 @@ fn storm<S: Shape>(seed: u64, block: u64, steps: u64) {
     storm.run(steps);
     let (tried, done) = storm.orderly;
     assert_eq!(tried, done, "orderly offlines of movable blocks");
-    assert!(tried > steps / 125, "only {tried} orderly offlines");
+    assert!(tried > steps / 150, "only {tried} orderly offlines");
     assert!(
         storm.cancelled.min(storm.converted) > steps / 6000,
         "{} {}",
