@@ -37,6 +37,24 @@ pub(crate) struct Wanted {
     pub(crate) rounds: u64,
 }
 
+/// Debian's kernel for a guest under `image`.
+///
+/// # Errors
+/// When it cannot be had: without apt or a network.
+pub(crate) fn debian_kernel(root: &Path, image: Image) -> Result<PathBuf> {
+    let name = image.arch;
+    let about = image.arch.about().linux.as_ref();
+    let about = about.with_context(|| format!("{name} runs no Linux guests"))?;
+    debian::kernel(about.package, &directory(root, image)?)
+}
+
+/// Where the files for guests under `image` are kept.
+fn directory(root: &Path, image: Image) -> Result<PathBuf> {
+    let dir = root::target_dir(root).join("linux").join(image.arch.about().name);
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(dir)
+}
+
 /// The module for a guest under `image`.
 ///
 /// # Errors
@@ -45,11 +63,10 @@ pub(crate) fn module(root: &Path, image: Image, wanted: &Wanted) -> Result<Modul
     let name = image.arch;
     let about = image.arch.about().linux.as_ref();
     let about = about.with_context(|| format!("{name} runs no Linux guests"))?;
-    let dir = root::target_dir(root).join("linux").join(image.arch.about().name);
-    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let dir = directory(root, image)?;
     let kernel = match &wanted.kernel {
         Some(path) => path.clone(),
-        None => debian::kernel(about.package, &dir)?,
+        None => debian_kernel(root, image)?,
     };
     let init = read(&build::program(root, image, about.target, INIT)?)?;
 
