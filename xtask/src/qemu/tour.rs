@@ -259,13 +259,15 @@ impl<'a> Tour<'a> {
         }
     }
 
-    /// Bytes that all online steps gave to the page allocator.
+    /// Bytes that the page allocator got from the DIMMs that are still there: they go in the order in which they came.
     fn usable(&self) -> u64 {
-        let managed = |step: &Step| match step {
-            Step::Online(online) => online.managed(),
-            _ => 0,
-        };
-        self.report.steps.iter().map(managed).sum()
+        let steps = &self.report.steps;
+        let gone = steps.iter().filter(|step| matches!(step, Step::Remove(_))).count();
+        let managed = steps.iter().filter_map(|step| match step {
+            Step::Online(online) => Some(online.managed()),
+            _ => None,
+        });
+        managed.skip(gone).sum()
     }
 
     fn unplug(&mut self, dimm: &Dimm) -> Result<()> {
