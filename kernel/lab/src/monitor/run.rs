@@ -235,15 +235,7 @@ impl<M: Shared> Monitor<'static, M> {
             Command::Log(level) => log::set_max_level(level),
             Command::Help { json: true } => table::help_json(out)?,
             Command::Help { json: false } => table::help(out)?,
-            Command::Cpus(CpusCommand::Show { json: true }) => cpus::json(machinery.cpus(), out)?,
-            Command::Cpus(CpusCommand::Show { json: false }) => cpus::text(machinery.cpus(), out)?,
-            Command::Cpus(CpusCommand::Churn { masked }) => self.churn(machinery, masked)?,
-            Command::Cpus(CpusCommand::Rest) => self.rest(machinery)?,
-            Command::Cpus(CpusCommand::Tick(hertz)) => machinery.tick(hertz)?,
-            Command::Cpus(CpusCommand::Start(hardware)) => {
-                let number = machinery.start_cpu(hardware)?;
-                writeln!(out, "CPU {number} is up")?;
-            }
+            Command::Cpus(command) => self.cpus(command, machinery, out)?,
             Command::Crash(crash, cpu) => machinery.crash(crash, cpu)?,
             Command::Exit(_) => {}
             Command::Alloc(order) => {
@@ -262,6 +254,27 @@ impl<M: Shared> Monitor<'static, M> {
             | Command::Shares { .. }
             | Command::Stats { .. }
             | Command::Zones { .. } => self.show(command, machinery.heap(), out)?,
+        }
+        Ok(())
+    }
+
+    /// A command about CPUs.
+    fn cpus(
+        &mut self,
+        command: CpusCommand,
+        machinery: &impl Machinery,
+        out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
+        match command {
+            CpusCommand::Show { json: true } => cpus::json(machinery.cpus(), out)?,
+            CpusCommand::Show { json: false } => cpus::text(machinery.cpus(), out)?,
+            CpusCommand::Churn { masked } => self.churn(machinery, masked)?,
+            CpusCommand::Rest => self.rest(machinery)?,
+            CpusCommand::Tick(hertz) => machinery.tick(hertz)?,
+            CpusCommand::Start(hardware) => {
+                let number = machinery.start_cpu(hardware)?;
+                writeln!(out, "CPU {number} is up")?;
+            }
         }
         Ok(())
     }
