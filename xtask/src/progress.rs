@@ -26,7 +26,7 @@ impl Progress {
         Self { bar, what, started: Instant::now() }
     }
 
-    /// Starts the activity `what`, of which plain output hears nothing.
+    /// Starts the activity `what` if the output is a terminal; otherwise nothing is printed.
     pub(crate) fn on_terminal(what: impl Into<String>) -> Option<Self> {
         stderr().is_terminal().then(|| Self::start(what))
     }

@@ -109,7 +109,7 @@ impl Memory {
     ///
     /// # Panics
     ///
-    /// If there is no memory.
+    /// If an address of `bytes` is not memory.
     pub(super) unsafe fn write(&self, at: PhysAddr, bytes: &[u8]) {
         for (offset, &byte) in (0..).zip(bytes) {
             let at = at.add(offset);

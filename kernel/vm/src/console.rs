@@ -15,7 +15,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// An empty one, with the memory that it will ever need; `None` if there is none.
+    /// An empty console that allocates all of its memory now; `None` if the heap has no room.
     pub(crate) fn new() -> Option<Self> {
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(MOST).ok()?;

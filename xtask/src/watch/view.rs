@@ -177,7 +177,7 @@ fn parts(block: &Mapped, bar: usize) -> Vec<Span<'static>> {
     spans
 }
 
-/// The letters; what free memory looks like goes without saying where there is no room.
+/// The letters and their meanings; without that of free memory if the line is too narrow.
 fn legend(width: usize) -> Line<'static> {
     let spans = |kinds: &[(char, &str, Color)]| {
         let spans = kinds.iter().flat_map(|&(letter, name, colour)| {

@@ -78,7 +78,7 @@ impl Default for Gic {
     }
 }
 
-/// The bit of an interrupt; none if there is no such interrupt.
+/// The bit of an interrupt; 0 for a number past the last.
 const fn bit(id: usize) -> u64 {
     if id < INTERRUPTS { 1 << id } else { 0 }
 }

@@ -119,7 +119,7 @@ impl Board {
         Some((GuestExit::Emulated, Next::Following))
     }
 
-    /// An access to the registers of a device; `None` if there is no device at the address.
+    /// Emulates an access to the registers of a device. Returns `None` if no device has the address.
     fn access(&mut self, cause: Cause, x: &mut [u64; 31]) -> Option<(GuestExit, Next)> {
         let Cause { syndrome, .. } = cause;
         // A translation fault of the access itself, not of a walk.

@@ -10,7 +10,7 @@ const FEATURES: u64 = 0x8400_000a;
 
 /// Version 1.0.
 const VERSION_1_0: u64 = 0x1_0000;
-/// There is no trusted system that would have to be moved.
+/// What MIGRATE_INFO_TYPE returns where no Trusted OS runs: nothing has to be migrated.
 const NOTHING_TO_MIGRATE: u64 = 2;
 const NOT_SUPPORTED: u64 = -1_i64 as u64;
 

@@ -1,7 +1,7 @@
 //! The system registers of a guest that are trapped (Arm ARM D17): what its CPU can do, and registers without a use.
 //!
-//! A guest is told of nothing that the host does not switch between guests: SVE, SME, pointer authentication, memory
-//! tags, performance counters, 32-bit code. An identification register that is not listed here reads as zero, so what
+//! The guest must not use state that the host does not switch between guests, so its CPU lacks SVE, SME, pointer
+//! authentication, memory tags, performance counters and 32-bit code. An identification register that is not listed here reads as zero, so what
 //! a newer CPU adds is not seen either.
 
 /// The identification registers that guests may see a part of, as the CPU has them.

@@ -1,4 +1,4 @@
-//! Linux kernels, and what is none.
+//! Files that are Linux kernels, and files that are refused.
 
 extern crate std;
 

@@ -93,7 +93,7 @@ impl<'a> Kernel<'a> {
     /// [`NoLinux`].
     pub(crate) fn of(image: &'a [u8]) -> Result<Self, NoLinux> {
         if field(image, MAGIC) != *b"HdrS" {
-            return Err(NoLinux("the kernel is no bzImage: it has no setup header"));
+            return Err(NoLinux("the kernel is not a bzImage: it lacks the setup header"));
         }
         let version = u16::from_le_bytes(field(image, VERSION));
         if version < LEAST_VERSION {

@@ -7,7 +7,7 @@ use super::serial::Serial;
 const COM1: u16 = 0x3f8;
 const COM1_LAST: u16 = COM1 + 7;
 
-/// The counters of the interval timer, which stand at 0, so that nobody waits for them.
+/// The counters of the interval timer, which read as 0: a guest that calibrates its clock by them gives up at once.
 const COUNTERS: u16 = 0x40;
 const LAST_COUNTER: u16 = 0x42;
 

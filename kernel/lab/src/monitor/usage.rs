@@ -82,7 +82,7 @@ impl From<FreeError> for UseError {
     }
 }
 
-/// The work that is done of the work to do, in bytes, and who is told.
+/// The bytes done, the bytes to do, and the function that reports them.
 pub(super) struct Progress<'r> {
     extents: u64,
     extent_bytes: u64,
@@ -236,7 +236,7 @@ fn free_bytes<M: Machine>(mm: &Mm<M>) -> u64 {
     movable.map(|zone| zone.counts.free * M::PAGE_BYTES).sum()
 }
 
-/// Uses all added memory that is online and free, or a sample of it, and frees it. `report` is told of the progress: bytes
+/// Uses all added memory that is online and free, or a sample of it, and frees it. `report` is called with the progress: bytes
 /// that are done, and all of them.
 pub(super) fn run<M: Machine>(
     mm: &Mm<M>,

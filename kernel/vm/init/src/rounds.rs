@@ -16,7 +16,7 @@ const fn word(index: usize, round: u64) -> u64 {
 }
 
 impl Found {
-    /// Writes all of `memory`, and reads it back. The compiler knows nothing of what is read.
+    /// Writes all of `memory`, and reads it back. `black_box` has the compiler load each word again.
     pub(crate) fn round(mut self, memory: &mut [u64], round: u64) -> Self {
         for (index, place) in memory.iter_mut().enumerate() {
             *place = word(index, round);

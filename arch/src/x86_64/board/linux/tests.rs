@@ -92,9 +92,9 @@ fn an_image_that_is_no_kernel_for_this_board_is_refused_by_name() {
         change(&mut bad);
         placed(&bad, &[], &[], 32 * MIB).map(drop).unwrap_err().0
     };
-    let none = "the kernel is no bzImage: it has no setup header";
-    assert_eq!(refused(|image| image.clear()), none);
-    assert_eq!(refused(|image| image[MAGIC] = b'h'), none);
+    let lacks = "the kernel is not a bzImage: it lacks the setup header";
+    assert_eq!(refused(|image| image.clear()), lacks);
+    assert_eq!(refused(|image| image[MAGIC] = b'h'), lacks);
     let old = "the boot protocol of the kernel is older than 2.12";
     assert_eq!(refused(|image| image[VERSION] = 0xb), old);
     let entry = "the kernel has no 64-bit entry";
