@@ -66,6 +66,11 @@ use core::ptr::NonNull;
 
 pub use hotmem_paging::PhysMem;
 
+/// The distance of a node from its own CPUs.
+pub const LOCAL_DISTANCE: u8 = 10;
+/// The distance of a node from the CPUs of others, if firmware does not say.
+pub const REMOTE_DISTANCE: u8 = 20;
+
 /// A machine that the memory manager can run on.
 ///
 /// # Safety
@@ -200,16 +205,17 @@ pub unsafe trait Machine: Geometry + PhysMem {
         0
     }
 
-    /// The node whose memory is in `cpu`'s cache: its own, or the nearest that has memory. The default is node 0.
+    /// The node of `cpu`. Its cache keeps memory of this node, or of the nearest that has memory. The default is node 0.
     fn node(&self, cpu: usize) -> NodeId {
         let _ = cpu;
         NodeId::ZERO
     }
 
-    /// The distance of node `to` from `cpu`, as in firmware's distance table (ACPI's SLIT): 10 for its own, more for
-    /// others. Allocations take the nearest memory first. By default all other nodes have the same distance.
+    /// The distance of node `to` from `cpu`, as in firmware's distance table (ACPI's SLIT): [`LOCAL_DISTANCE`] for its
+    /// own, more for others. Allocations take the nearest memory first. By default all other nodes have the same
+    /// distance.
     fn distance(&self, cpu: usize, to: NodeId) -> u8 {
-        if self.node(cpu) == to { 10 } else { 20 }
+        if self.node(cpu) == to { LOCAL_DISTANCE } else { REMOTE_DISTANCE }
     }
 
     /// Whether this CPU is in the handler of an exception or an interrupt. A kernel that implements this gets

@@ -51,7 +51,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         owner: Owner,
     ) -> Option<Pfn> {
         let class = Class::of::<M>(request.order)?;
-        let node = self.machine().node(cpu);
+        let node = self.cached_node(cpu);
         let cached = request.is_cacheable() && is_users(owner) && !has_floor(kind, owner);
         if !(cached && request.takes(node, kind) && self.nodes.is_populated(node, kind)) {
             return None;
@@ -65,6 +65,18 @@ impl<'m, M: Machine> Cached<'m, M> {
         }
         self.refill(cache, node, kind, class);
         self.take(memmap, cache, kind, class, request, owner)
+    }
+
+    /// The node whose pages the cache of `cpu` keeps: its own, or the nearest that has memory.
+    pub(super) fn cached_node(&self, cpu: usize) -> NodeId {
+        let own = self.machine().node(cpu);
+        if self.nodes.has_memory(own) {
+            return own;
+        }
+        let distance = |to| self.machine().distance(cpu, to);
+        let nearest = |kind| self.nodes.nearest_first(kind, distance).next();
+        let nearest = ZoneKind::ALL.into_iter().filter_map(nearest);
+        nearest.min_by_key(|&node| (distance(node), node)).unwrap_or(own)
     }
 
     /// Locks the cache of `cpu`, for pages of `node`. If it keeps those of another, it is emptied first: list by list,

@@ -125,6 +125,11 @@ impl<S: NodeStorage> Nodes<S> {
         self.used[kind as usize].iter().any(|bits| bits.load(Ordering::Relaxed) != 0)
     }
 
+    /// Whether any zone of a node has memory.
+    pub(crate) fn has_memory(&self, node: NodeId) -> bool {
+        ZoneKind::ALL.into_iter().any(|kind| self.is_populated(node, kind))
+    }
+
     /// Whether the zone `kind` of a node has memory.
     pub(crate) fn is_populated(&self, node: NodeId, kind: ZoneKind) -> bool {
         let (word, bit) = (node.index() / 64, node.index() % 64);

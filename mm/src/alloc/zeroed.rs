@@ -79,7 +79,7 @@ impl<M: Machine> Cached<'_, M> {
     /// Clears a page of the zone `kind` on the node of `cpu`. Returns `false` if a batch of zeroed pages is cached
     /// already, or the zone has too few free pages.
     fn zero_one(&self, cpu: usize, kind: ZoneKind) -> bool {
-        let (node, Some(small)) = (self.machine().node(cpu), Class::of::<M>(Order::ZERO)) else {
+        let (node, Some(small)) = (self.cached_node(cpu), Class::of::<M>(Order::ZERO)) else {
             return false;
         };
         let Some(mut guard) = self.cache_for(cpu, node) else { return false };

@@ -3,6 +3,7 @@
 use crate::addr::{PfnRange, PhysAddr};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
+use crate::alloc::batch::Cached;
 use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
@@ -91,8 +92,13 @@ impl<M: Machine> Operations<M> {
             return Err(OnlineError::NoMemory { at });
         }
         let memmap = operation.seen();
+        let is_first = !self.allocator.nodes.has_memory(change.node);
         let counts = give_block(&self.allocator, *memmap, &change, block.pfns);
         operation.settle();
+        if is_first {
+            // The caches of the node's CPUs keep pages of another node.
+            Cached::of(&self.allocator).drain_caches();
+        }
         self.notify(Event::Online, &change);
         Ok(Block { state: BlockState::Online(kind), counts, ..block })
     }

@@ -6,8 +6,8 @@ use crate::memmap::page::PageState;
 use crate::memmap::state::StateWord;
 use crate::testing::{Bench, CPUS, FakeMachine, Holder, Setup, Tiny, become_cpu, range};
 use crate::{
-    BlockId, NodeId, OfflineError, Order, OutOfMemory, Pages, Pfn, Placement, Request, Stepped,
-    ZoneKind,
+    BlockId, NodeId, OfflineError, Order, OutOfMemory, Pages, Pfn, PhysRange, Placement, Request,
+    Stepped, ZoneKind,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -251,6 +251,40 @@ fn a_cpu_takes_memory_of_its_node_then_of_the_nearest() {
     let cached = bench.mm.zones().filter(|zone| zone.cached > 0).map(|zone| zone.node);
     assert_eq!(cached.collect::<Vec<_>>(), [node(2)]);
     bench.check();
+}
+
+#[test]
+fn the_cache_of_a_cpu_whose_node_has_no_memory_keeps_that_of_the_nearest_until_memory_comes() {
+    let node = |raw| NodeId::new(raw).unwrap();
+    let bench = bench();
+    // CPU 0 is on node 2, and node 1 is nearer to it than node 0.
+    bench.mm.machine().place_cpus(|_| NodeId(2), |_, to| [30, 20, 10][to.get() as usize]);
+    let [near, own] = [(WINDOW, 1), (WINDOW + MIB, 2)].map(|(start, raw)| {
+        let dimm = range(start, MIB);
+        bench.plug(dimm);
+        bench.mm.hot_add(dimm, node(raw), Placement::PerBlock).unwrap();
+        dimm
+    });
+    let online = |dimm: PhysRange| {
+        bench.mm.online(bench.mm.block_at(dimm.start()), ZoneKind::Normal).unwrap();
+    };
+    let allocates_from = |raw: u32| {
+        let page = bench.mm.alloc(Order::ZERO).unwrap();
+        let pfn = page.pfn();
+        assert_eq!(bench.mm.page_info(pfn).unwrap().node, node(raw));
+        drop(page);
+        assert!(is_cached(&bench, pfn));
+        bench.check();
+    };
+    allocates_from(1);
+    online(near);
+    allocates_from(1);
+    online(own);
+    allocates_from(2);
+    bench.offline(own);
+    allocates_from(1);
+    bench.offline(near);
+    allocates_from(1);
 }
 
 #[test]
