@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! RSDP -> XSDT/RSDT -> MADT  interrupt controllers, overrides
-//!                   -> SRAT  nodes, hot-pluggable window
+//!                   -> SRAT  nodes of memory and CPUs, hot-pluggable window
+//!                   -> SLIT  distances of nodes
 //!                   -> FADT  fixed hardware: SCI, GPE blocks, how to enable ACPI mode
 //!                   -> DSDT, SSDTs (byte code for hotmem-aml)
 //! ```
@@ -65,6 +66,7 @@ mod report;
 mod root;
 mod round;
 mod service;
+mod slit;
 mod source;
 mod spcr;
 mod srat;
@@ -84,6 +86,7 @@ pub use hardware::{Block, Hardware};
 pub use madt::{IoApic, Madt, Override, Processor};
 pub use mode::ModeError;
 pub use root::Tables;
+pub use slit::Slit;
 pub use source::AcpiSource;
 pub use spcr::Spcr;
 pub use srat::{Affinity, Srat, node_of};

@@ -43,6 +43,8 @@ pub struct IoApic {
 pub struct Processor {
     /// What the machine calls it: the identifier of its local APIC, or its affinity (MPIDR).
     pub hardware: u64,
+    /// The number by which the SRAT names it, if that is not `hardware`: its ACPI UID, with a GIC.
+    pub uid: Option<u32>,
     /// Whether it may be used: there may be no such CPU, or firmware keeps it.
     pub enabled: bool,
 }
@@ -172,13 +174,13 @@ impl<'a> Madt<'a> {
 
 /// The CPU that a record describes (ACPI 6.5, 5.2.12.2, 5.2.12.12 and 5.2.12.14).
 fn processor(record: &Record<'_>) -> Option<Processor> {
-    let (hardware, flags) = match record.kind {
-        LOCAL_APIC => (record.field(3, 1)?, record.field(4, 4)?),
-        LOCAL_X2APIC => (record.field(4, 4)?, record.field(8, 4)?),
-        GIC_CPU => (record.field(68, 8)?, record.field(12, 4)?),
+    let (hardware, uid, flags) = match record.kind {
+        LOCAL_APIC => (record.field(3, 1)?, None, record.field(4, 4)?),
+        LOCAL_X2APIC => (record.field(4, 4)?, None, record.field(8, 4)?),
+        GIC_CPU => (record.field(68, 8)?, Some(record.field(8, 4)? as u32), record.field(12, 4)?),
         _ => return None,
     };
-    Some(Processor { hardware, enabled: flags & 1 != 0 })
+    Some(Processor { hardware, uid, enabled: flags & 1 != 0 })
 }
 
 /// The part of a GIC that a record describes (ACPI 6.5, 5.2.12.14 to 5.2.12.17).

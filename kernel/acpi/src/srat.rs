@@ -1,4 +1,4 @@
-//! The SRAT: which memory is near which node, and where memory may be plugged (ACPI 6.5, 5.2.16).
+//! The SRAT: the node of each range of memory and of each CPU, and where memory may be plugged (ACPI 6.5, 5.2.16).
 //!
 //! A hot-pluggable entry says where memory *may* appear, not where it is; QEMU writes one entry for
 //! the whole window, with the last node's number. The node of a plugged device is its `_PXM`.
@@ -9,6 +9,7 @@ use hotmem::NodeId;
 use hotmem::addr::{PhysAddr, PhysRange};
 
 use super::error::{Signature, TableError};
+use super::madt::Processor;
 use super::root::Tables;
 use super::table::{Record, Table};
 use hotmem::paging::ReadPhys;
@@ -16,8 +17,11 @@ use hotmem::paging::ReadPhys;
 const SRAT: Signature = Signature(*b"SRAT");
 /// Where the records start.
 const RECORDS: usize = 48;
-/// The kind of a memory affinity record.
+/// Kinds of records.
+const LOCAL_APIC: u8 = 0;
 const MEMORY: u8 = 1;
+const LOCAL_X2APIC: u8 = 2;
+const GIC_CPU: u8 = 3;
 
 const ENABLED: u64 = 1 << 0;
 const HOT_PLUGGABLE: u64 = 1 << 1;
@@ -49,8 +53,13 @@ impl<'a> Srat<'a> {
     }
 
     fn check(table: Table<'a>) -> Result<Self, TableError> {
-        let least = |kind| if kind == MEMORY { 40 } else { 2 };
-        let table = table.with_whole_records(RECORDS, least)?;
+        let table = table.with_whole_records(RECORDS, |kind| match kind {
+            LOCAL_APIC => 16,
+            MEMORY => 40,
+            LOCAL_X2APIC => 24,
+            GIC_CPU => 18,
+            _ => 2,
+        })?;
         let srat = Self(table);
         for record in table.records(RECORDS).filter(|record| record.kind == MEMORY) {
             let (base, len) = (record.field(8, 8).unwrap_or(0), record.field(16, 8).unwrap_or(0));
@@ -76,12 +85,32 @@ impl<'a> Srat<'a> {
 
     /// The enabled, non-empty ranges, in the firmware's order.
     pub fn memory(&self) -> impl Iterator<Item = Affinity> + use<'a> {
-        // Revision 1 has one byte for the domain; the other three are reserved.
-        let domain_bytes = if self.0.revision() < 2 { 1 } else { 4 };
+        let narrow = self.has_narrow_domains();
         self.0
             .records(RECORDS)
             .filter(|record| record.kind == MEMORY)
-            .filter_map(move |record| affinity(&record, domain_bytes))
+            .filter_map(move |record| affinity(&record, narrow))
+    }
+
+    /// The proximity domain of a CPU; `None` if the table does not name it. Of several domains the first counts, which
+    /// is logged.
+    pub fn domain_of(&self, cpu: &Processor) -> Option<u32> {
+        let narrow = self.has_narrow_domains();
+        let records = self.0.records(RECORDS);
+        let mut domains = records.filter_map(|record| domain_of(&record, cpu, narrow));
+        let first = domains.next()?;
+        if let Some(other) = domains.find(|&other| other != first) {
+            let hardware = cpu.hardware;
+            log::warn!(
+                "acpi: SRAT: CPU {hardware:#x} has proximity domains {first} and {other}: the first counts"
+            );
+        }
+        Some(first)
+    }
+
+    /// Revision 1 has one byte for the domain; the other three are reserved.
+    fn has_narrow_domains(&self) -> bool {
+        self.0.revision() < 2
     }
 }
 
@@ -96,7 +125,7 @@ pub fn node_of(domain: u64) -> NodeId {
 }
 
 /// Decodes a memory affinity record; `None` if it is disabled or empty, as some of QEMU's are.
-fn affinity(record: &Record<'_>, domain_bytes: usize) -> Option<Affinity> {
+fn affinity(record: &Record<'_>, narrow: bool) -> Option<Affinity> {
     let flags = record.field(28, 4)?;
     let range = PhysRange::new(PhysAddr::new(record.field(8, 8)?), record.field(16, 8)?)?;
     if flags & ENABLED == 0 || range.is_empty() {
@@ -104,7 +133,23 @@ fn affinity(record: &Record<'_>, domain_bytes: usize) -> Option<Affinity> {
     }
     Some(Affinity {
         range,
-        domain: record.field(2, domain_bytes)? as u32,
+        domain: record.field(2, if narrow { 1 } else { 4 })? as u32,
         hot_pluggable: flags & HOT_PLUGGABLE != 0,
     })
+}
+
+/// The domain that a record assigns to `cpu`; `None` if it is about something else, or disabled (ACPI 6.5, 5.2.16.1,
+/// 5.2.16.3 and 5.2.16.4).
+fn domain_of(record: &Record<'_>, cpu: &Processor, narrow: bool) -> Option<u32> {
+    let number = cpu.uid.map_or(cpu.hardware, u64::from);
+    let (named, domain, flags) = match (record.kind, cpu.uid) {
+        (LOCAL_APIC, None) => {
+            let high = if narrow { 0 } else { record.field(9, 3)? };
+            (record.field(3, 1)?, high << 8 | record.field(2, 1)?, record.field(4, 4)?)
+        }
+        (LOCAL_X2APIC, None) => (record.field(8, 4)?, record.field(4, 4)?, record.field(12, 4)?),
+        (GIC_CPU, Some(_)) => (record.field(6, 4)?, record.field(2, 4)?, record.field(10, 4)?),
+        _ => return None,
+    };
+    (named == number && flags & ENABLED != 0).then_some(domain as u32)
 }

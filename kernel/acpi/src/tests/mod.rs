@@ -12,6 +12,7 @@ mod introduce;
 mod legal;
 mod lock;
 mod meanwhile;
+mod near;
 mod odd;
 mod rig;
 mod root;

@@ -10,11 +10,11 @@ use hotmem_aml::Space;
 
 use super::firmware::{self, Memory, RSDP, Random, fix, put};
 use crate::{
-    Block, Controller, Fadt, Madt, PowerOff, Signature, Spcr, Srat, Table, TableError, Tables,
+    Block, Controller, Fadt, Madt, PowerOff, Signature, Slit, Spcr, Srat, Table, TableError, Tables,
 };
 use hotmem_hotplug::{Line, Polarity, Trigger};
 
-/// A complete firmware with a MADT, a SRAT, a FADT and an SSDT.
+/// A complete firmware with a MADT, a SRAT, a SLIT, a FADT and an SSDT.
 pub(super) fn machine(revision: u8) -> Memory {
     let madt = firmware::madt(&[
         &[0, 8, 0, 0, 1, 0, 0, 0],
@@ -33,12 +33,13 @@ pub(super) fn machine(revision: u8) -> Memory {
             firmware::affinity(2, 1 << 32, 8 << 30, 3),
         ],
     );
+    let slit = firmware::table(b"SLIT", 1, &[2, 0, 0, 0, 0, 0, 0, 0, 10, 20, 20, 10]);
     let mut fadt = firmware::fadt(244);
     let dsdt = firmware::table(b"DSDT", 1, b"a block");
     put(&mut fadt, 40, 4, 0x1000_0000);
     fix(&mut fadt, 9);
     let ssdt = firmware::table(b"SSDT", 2, b"another");
-    let mut memory = firmware::memory(revision, &[madt, srat, fadt, ssdt]);
+    let mut memory = firmware::memory(revision, &[madt, srat, slit, fadt, ssdt]);
     memory.pieces.push((0x1000_0000, dsdt));
     memory
 }
@@ -54,6 +55,12 @@ fn survey(memory: &Memory) -> Result<usize, TableError> {
     }
     if let Some(srat) = Srat::find(&tables)? {
         seen += srat.memory().count();
+        let cpus = Madt::find(&tables)?;
+        let cpus = cpus.iter().flat_map(Madt::processors);
+        seen += cpus.filter(|cpu| srat.domain_of(cpu).is_some()).count();
+    }
+    if let Some(slit) = Slit::find(&tables)? {
+        seen += slit.count() + usize::from(slit.distance(0, 1).unwrap_or(0));
     }
     let fadt = Fadt::find(&tables)?;
     tables.each_definition_block(fadt.dsdt, |table| {
