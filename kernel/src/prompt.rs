@@ -34,6 +34,12 @@ fn count(Did { allocated, freed }: Did) {
     own.freed.fetch_add(freed, Ordering::Relaxed);
 }
 
+/// A job of the monitor, after which the counters of the CPU that ran it are updated.
+fn counted(job: &Arc<CpuJob>) -> Arc<Job> {
+    let job = Arc::clone(job);
+    Arc::new(move || count(job(lock::relax)))
+}
+
 /// Whether accesses that fault in a handler return to it: after the first one, the next needs a stack, too.
 fn faults_return() -> bool {
     let nowhere = VirtAddr::new(0);
@@ -109,6 +115,7 @@ impl Machinery for InstructionClock {
             CpuShown {
                 number: entry.number(),
                 hardware: entry.hardware(),
+                node: entry.node(),
                 state: entry.state().name(),
                 did: Did { allocated: read(&entry.allocated), freed: read(&entry.freed) },
                 flushes: read(&entry.flushes),
@@ -119,13 +126,15 @@ impl Machinery for InstructionClock {
     }
 
     fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError> {
-        let job = Arc::clone(job);
-        let counted: Arc<Job> = Arc::new(move || count(job(lock::relax)));
-        work::begin_on_others(&counted).map_err(not_done)
+        work::begin_on_others(&counted(job)).map_err(not_done)
     }
 
     fn do_here(&self, job: &CpuJob) {
         count(job(lock::relax));
+    }
+
+    fn do_on(&self, number: usize, job: &Arc<CpuJob>) -> Result<(), CpuError> {
+        work::run_on(up(number)?, counted(job)).map_err(not_done)
     }
 
     fn wait_for_others(&self) -> Result<(), CpuError> {

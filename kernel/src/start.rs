@@ -16,11 +16,12 @@ use crate::firmware::{self, Events};
 #[cfg(feature = "lab")]
 use crate::guests;
 use crate::lock::Mutex;
+use crate::memory::distances;
 use crate::memory::layout::Stack;
 use crate::memory::{self, Boot, KernelMachine};
 use crate::serve::Server;
 use crate::{console, heap, logger, say, traps};
-use core::fmt;
+use core::{fmt, mem};
 use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::machine_info::MachineInfo;
@@ -132,15 +133,16 @@ extern "C" fn settled() -> ! {
         Ok(plan) => plan,
         Err(error) => give_up(format_args!("firmware tables: {error}")),
     };
+    distances::set(plan.distances);
     let kernelcore = options.kernelcore;
     let memory = BootMemory { ram: &plan.ram, block_size, window: &plan.window, kernelcore };
     let mm = match memory::take_over(boot, &memory) {
         Ok(mm) => mm,
         Err(error) => give_up(format_args!("memory: {error}")),
     };
-    let events = firmware::events(info.firmware, mm, &ram);
+    let mut events = firmware::events(info.firmware, mm, &ram);
     set_clock();
-    cpus::start::start_all(mm, &events.cpus);
+    cpus::start::start_all(mm, mem::take(&mut events.cpus));
     serve(mm, &options, events)
 }
 

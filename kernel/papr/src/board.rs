@@ -1,5 +1,6 @@
 //! What the device tree says of memory, interrupts and services.
 
+use super::distances::Distances;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::fmt;
@@ -77,6 +78,15 @@ pub struct Terminal {
     pub source: Option<u32>,
 }
 
+/// A CPU: one thread of a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu {
+    /// Its server number.
+    pub server: u32,
+    /// The node that it is on.
+    pub node: NodeId,
+}
+
 /// What the device tree says.
 #[derive(Clone, Debug)]
 pub struct Board {
@@ -94,8 +104,10 @@ pub struct Board {
     pub power_source: Option<u32>,
     /// The console.
     pub console: Option<Terminal>,
-    /// The server numbers of the CPUs, each thread's.
-    pub cpus: Vec<u32>,
+    /// The CPUs.
+    pub cpus: Vec<Cpu>,
+    /// The distances of nodes.
+    pub distances: Distances,
     /// Ticks of the timebase in a second.
     pub timebase_hertz: Option<u64>,
     /// Which entry of an associativity list is the node.
@@ -131,13 +143,16 @@ impl Board {
             event_source: interrupt(tree, "/event-sources/hot-plug-events"),
             power_source: interrupt(tree, "/event-sources/epow-events"),
             console: console(tree),
-            cpus: cpus(tree),
+            cpus: Vec::new(),
+            distances: Distances::new(&points),
             timebase_hertz: timebase(tree),
             node_index: points.first().map_or(4, |&index| index as usize),
             row,
             rows: lookup.collect(),
         };
         board.ram = board.boot_memory(tree);
+        board.cpus = board.cpus(tree);
+        board.note_rows();
         Ok(board)
     }
 
@@ -198,7 +213,7 @@ impl Board {
     }
 
     /// The `memory@` nodes.
-    fn boot_memory(&self, tree: &Fdt<'_>) -> Vec<(PhysRange, NodeId)> {
+    fn boot_memory(&mut self, tree: &Fdt<'_>) -> Vec<(PhysRange, NodeId)> {
         let nodes = tree.root().children();
         let memory = nodes.filter(|node| is(node, "device_type", b"memory\0"));
         memory
@@ -207,10 +222,42 @@ impl Board {
                 let pair =
                     |at: usize| Some(u64::from(*reg.get(at)?) << 32 | u64::from(*reg.get(at + 1)?));
                 let range = PhysRange::new(PhysAddr::new(pair(0)?), pair(2)?)?;
-                let node = self.node(&words(&node, "ibm,associativity")).unwrap_or_default();
-                Some((range, node))
+                Some((range, self.noted_node(&node)))
             })
             .collect()
+    }
+
+    /// All threads (LoPAR C.6.3, `ibm,ppc-interrupt-server#s`), up to a number that no machine has.
+    fn cpus(&mut self, tree: &Fdt<'_>) -> Vec<Cpu> {
+        const MOST: usize = 4096;
+        let cores = tree.find_node("/cpus").into_iter().flat_map(|cpus| cpus.children());
+        let cores = cores.filter(|node| is(node, "device_type", b"cpu\0"));
+        let threads = cores.flat_map(|core| {
+            let node = self.noted_node(&core);
+            let servers = words(&core, "ibm,ppc-interrupt-server#s");
+            servers.into_iter().map(move |server| Cpu { server, node })
+        });
+        threads.take(MOST).collect()
+    }
+
+    /// The node that the associativity of `described` names, whose domains are noted.
+    fn noted_node(&mut self, described: &FdtNode<'_>) -> NodeId {
+        let list = words(described, "ibm,associativity");
+        let Some(node) = self.node(&list) else { return NodeId::ZERO };
+        self.distances.note(node, |point| list.get(point).copied());
+        node
+    }
+
+    /// Notes the domains of nodes that have neither memory nor CPUs yet.
+    fn note_rows(&mut self) {
+        // A row has no length in front.
+        let index = |point: usize| point.checked_sub(1);
+        for row in self.rows.chunks_exact(self.row.max(1)) {
+            let domain = |point| row.get(index(point)?).copied();
+            if let Some(node) = domain(self.node_index).and_then(NodeId::new) {
+                self.distances.note(node, domain);
+            }
+        }
     }
 }
 
@@ -234,14 +281,6 @@ fn terminal(node: &FdtNode<'_>) -> Option<Terminal> {
     let is_one = AsRef::<str>::as_ref(&node.name()).starts_with("vty@");
     let unit = words(node, "reg").first().copied().filter(|_| is_one)?;
     Some(Terminal { unit, source: words(node, "interrupts").first().copied() })
-}
-
-/// The server numbers of all threads (LoPAR C.6.3, `ibm,ppc-interrupt-server#s`), up to a number that no machine has.
-fn cpus(tree: &Fdt<'_>) -> Vec<u32> {
-    const MOST: usize = 4096;
-    let cores = tree.find_node("/cpus").into_iter().flat_map(|cpus| cpus.children());
-    let cores = cores.filter(|node| is(node, "device_type", b"cpu\0"));
-    cores.flat_map(|core| words(&core, "ibm,ppc-interrupt-server#s")).take(MOST).collect()
 }
 
 /// What the first CPU says of the timebase.

@@ -21,6 +21,7 @@ extern crate alloc;
 
 mod board;
 mod connector;
+mod distances;
 mod fault;
 mod held;
 mod log_entry;
@@ -32,8 +33,9 @@ mod source;
 mod tests;
 mod wanted;
 
-pub use board::{Board, Terminal, Tokens, TreeError};
+pub use board::{Board, Cpu, Terminal, Tokens, TreeError};
 pub use connector::{ConnectorError, NoRtas, Services};
+pub use distances::Distances;
 pub use fault::PaprError;
 pub use log_entry::{Action, LogError, MemoryEvent};
 pub use source::PaprSource;

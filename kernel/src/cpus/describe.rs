@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use hotmem::NodeId;
+use spin::Once;
 
 /// Descriptions examined at most: firmware may list any number.
 const MAX_DESCRIPTIONS: usize = 4096;
@@ -13,6 +15,22 @@ pub(crate) struct Described {
     pub(crate) hardware: u64,
     /// Whether it may be used.
     pub(crate) enabled: bool,
+    /// The node that it is on.
+    pub(crate) node: NodeId,
+}
+
+/// The CPUs that firmware describes.
+static ALL: Once<Vec<Described>> = Once::new();
+
+/// Notes the CPUs that firmware describes. Only the first call counts.
+pub(super) fn note(described: Vec<Described>) -> &'static [Described] {
+    ALL.call_once(|| described)
+}
+
+/// The node of the CPU with this firmware id: 0 if firmware does not describe it.
+pub(super) fn node_of(hardware: u64) -> NodeId {
+    let found = ALL.get().and_then(|all| all.iter().find(|cpu| cpu.hardware == hardware));
+    found.map_or(NodeId::ZERO, |cpu| cpu.node)
 }
 
 /// The reason why a CPU that firmware describes is not started.
@@ -47,7 +65,7 @@ pub(crate) fn choose(
 ) -> (Vec<u64>, Vec<LeftOut>) {
     let (mut chosen, mut left_out) = (Vec::new(), Vec::new());
     let (mut own_seen, mut too_many) = (false, None);
-    for Described { hardware, enabled } in described.take(MAX_DESCRIPTIONS) {
+    for Described { hardware, enabled, .. } in described.take(MAX_DESCRIPTIONS) {
         let first_own = hardware == own && !core::mem::replace(&mut own_seen, true);
         if !enabled {
             left_out.push(LeftOut::Disabled(hardware));
@@ -70,8 +88,12 @@ pub(crate) fn choose(
 mod tests {
     use super::*;
 
+    fn cpu(hardware: u64) -> Described {
+        Described { hardware, enabled: true, node: NodeId::ZERO }
+    }
+
     fn cpus(numbers: &[u64]) -> impl Iterator<Item = Described> {
-        numbers.iter().map(|&hardware| Described { hardware, enabled: true })
+        numbers.iter().map(|&hardware| cpu(hardware))
     }
 
     #[test]
@@ -85,7 +107,7 @@ mod tests {
         let (chosen, left_out) = choose(cpus(&[0, 1, 1, 0, 2, 1]), 0, 15);
         assert_eq!(chosen, [1, 2]);
         assert_eq!(left_out, [LeftOut::Twice(1), LeftOut::Twice(0), LeftOut::Twice(1)]);
-        let off = [Described { hardware: 5, enabled: false }];
+        let off = [Described { enabled: false, ..cpu(5) }];
         let (chosen, left_out) = choose(cpus(&[0]).chain(off), 0, 15);
         assert_eq!((chosen, left_out), (Vec::new(), [LeftOut::Disabled(5)].into()));
     }
@@ -100,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_endless_list_of_cpus_is_not_read_to_its_end() {
-        let endless = (0..).map(|hardware| Described { hardware, enabled: true });
+        let endless = (0..).map(cpu);
         let (chosen, left_out) = choose(endless, u64::MAX, 15);
         assert_eq!((chosen.len(), left_out.len()), (15, 1));
     }

@@ -14,7 +14,7 @@
 // UNSAFETY: writes the page that a CPU begins in, and identity-maps it.
 #![expect(unsafe_code)]
 
-use super::describe::{Described, choose};
+use super::describe::{self, Described, choose};
 use super::idle;
 use super::table::{self, Entry, State};
 use crate::lock::Mutex;
@@ -22,6 +22,7 @@ use crate::memory::layout::{CPUS, PAGE, Stack};
 use crate::memory::stacks::{self, StackError};
 use crate::memory::{KernelMachine, tlb};
 use crate::{interrupts, traps};
+use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
 use hotmem::paging::{Attr, Mapping};
@@ -75,9 +76,10 @@ impl fmt::Display for StartError {
 }
 
 /// Starts the CPUs that firmware describes besides this one. Logs and leaves out each CPU that does not come.
-pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: &[Described]) {
+pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: Vec<Described>) {
+    let described = describe::note(described);
     let Some(own) = interrupts::own_hardware() else { return };
-    table::own().set_hardware(own);
+    table::own().identify(own, describe::node_of(own));
     if described.len() < 2 {
         return;
     }
@@ -101,7 +103,8 @@ pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: &[Described])
 ///
 /// [`StartError`]
 pub(crate) fn start(mm: &'static Mm<KernelMachine>, hardware: u64) -> Result<usize, StartError> {
-    let entry = table::claim(hardware).ok_or(StartError::NoRoom)?;
+    let node = describe::node_of(hardware);
+    let entry = table::claim(hardware, node).ok_or(StartError::NoRoom)?;
     stacks::add(mm, entry.number()).map_err(StartError::Stacks)?;
     let root = mm.machine().tables().root();
     let launch = launch_of(entry, root).ok_or(StartError::NoRoom)?;

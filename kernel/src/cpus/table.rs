@@ -1,7 +1,8 @@
 //! The state of each CPU, by its number.
 
 use crate::memory::layout::CPUS;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use hotmem::NodeId;
 use hotmem_arch::current::cpu::{self, CpuArea};
 
 /// The state of a CPU's start.
@@ -48,6 +49,8 @@ pub(crate) struct Entry {
     pub(crate) area: CpuArea,
     /// The firmware's id of the CPU.
     hardware: AtomicU64,
+    /// The number of its node.
+    node: AtomicU32,
     state: AtomicU8,
     /// Pages that its jobs allocated.
     pub(crate) allocated: AtomicU64,
@@ -84,6 +87,7 @@ impl Entry {
         Self {
             area: CpuArea::new(number),
             hardware: AtomicU64::new(0),
+            node: AtomicU32::new(0),
             state: AtomicU8::new(State::Absent as u8),
             allocated: AtomicU64::new(0),
             freed: AtomicU64::new(0),
@@ -104,9 +108,16 @@ impl Entry {
         self.hardware.load(Ordering::Relaxed)
     }
 
-    /// Sets the firmware's id of the CPU.
-    pub(crate) fn set_hardware(&self, hardware: u64) {
+    /// The node that the CPU is on.
+    #[inline]
+    pub(crate) fn node(&self) -> NodeId {
+        NodeId::new(self.node.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    /// Sets the firmware's id of the CPU, and its node.
+    pub(crate) fn identify(&self, hardware: u64, node: NodeId) {
         self.hardware.store(hardware, Ordering::Relaxed);
+        self.node.store(node.get(), Ordering::Relaxed);
     }
 
     /// The state of its start.
@@ -151,6 +162,12 @@ pub(crate) fn get(number: usize) -> Option<&'static Entry> {
     TABLE.get(number).filter(|entry| entry.state() != State::Absent)
 }
 
+/// The node of the CPU with this number.
+#[inline]
+pub(crate) fn node_of(number: usize) -> NodeId {
+    TABLE.get(number).map_or(NodeId::ZERO, Entry::node)
+}
+
 /// Whether the CPU with this number has come, and therefore has stacks.
 pub(crate) fn has_stacks(number: usize) -> bool {
     use State::{Arriving, Stopped, Up};
@@ -174,13 +191,13 @@ pub(crate) fn others() -> impl Iterator<Item = &'static Entry> {
     TABLE.iter().filter(move |entry| up >> entry.number() & 1 != 0)
 }
 
-/// An entry for the CPU with the firmware id `hardware`, which is not running: its old entry, or a free one. `None`
-/// if the CPU has come already, or there is no room.
-pub(crate) fn claim(hardware: u64) -> Option<&'static Entry> {
+/// An entry for the CPU with the firmware id `hardware` on `node`, which is not running: its old entry, or a free one.
+/// `None` if the CPU has come already, or there is no room.
+pub(crate) fn claim(hardware: u64, node: NodeId) -> Option<&'static Entry> {
     let known = all().find(|entry| entry.hardware() == hardware);
     let entry = match known {
         Some(known) => Some(known).filter(|entry| entry.state() == State::Missing),
         None => TABLE.iter().find(|entry| entry.state() == State::Absent),
     };
-    entry.inspect(|entry| entry.set_hardware(hardware))
+    entry.inspect(|entry| entry.identify(hardware, node))
 }

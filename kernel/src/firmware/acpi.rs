@@ -5,14 +5,15 @@ use super::{Events, MemoryPlan, warn_of_no_events};
 use crate::console;
 use crate::cpus::describe::Described;
 use crate::interrupts::{self, EVENT_LINES, Target};
+use crate::memory::distances::Distances;
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use hotmem::paging::ReadPhys;
-use hotmem::{Mm, PhysAddr};
+use hotmem::{Mm, NodeId, PhysAddr};
 use hotmem_acpi::{
-    AcpiSource, Controller, Fadt, Madt, PowerOff, Processor, Spcr, Srat, Tables, node_of,
+    AcpiSource, Controller, Fadt, Madt, PowerOff, Processor, Slit, Spcr, Srat, Tables, node_of,
 };
 use hotmem_aml::Limits;
 use hotmem_arch::contract::Port as _;
@@ -65,7 +66,9 @@ pub(crate) fn plan(
 ) -> Result<MemoryPlan, PlanError> {
     let rsdp = rsdp(firmware).ok_or(PlanError::OtherFirmware)?;
     let memory = FirmwareMemory::new(tables, ram);
-    let srat = Tables::new(&memory, rsdp).and_then(|tables| Srat::find(&tables));
+    let tables = Tables::new(&memory, rsdp);
+    let distances = tables.as_ref().map(distances).unwrap_or_default();
+    let srat = tables.and_then(|tables| Srat::find(&tables));
     let srat = srat.unwrap_or_else(|error| {
         log::warn!("{error}; all memory is on node 0, without a hotplug window");
         None
@@ -74,7 +77,18 @@ pub(crate) fn plan(
     let affinities =
         affinities.map(|near| (near.range, node_of(near.domain.into()), near.hot_pluggable));
     let (ram, window) = nodes::plan(ram, &affinities.collect::<Vec<_>>());
-    Ok(MemoryPlan { ram, window })
+    Ok(MemoryPlan { ram, window, distances })
+}
+
+/// The distances between nodes. Without a table, or with a broken one, each other node is equally far.
+fn distances<P: ReadPhys>(tables: &Tables<'_, P>) -> Distances {
+    let slit = Slit::find(tables).unwrap_or_else(|error| {
+        log::warn!("acpi: {error}; all other nodes are taken as equally far");
+        None
+    });
+    slit.map_or_else(Distances::default, |slit| {
+        Distances::new(slit.count(), |from, to| slit.distance(from.get(), to.get()))
+    })
 }
 
 /// Takes over the interrupts and starts ACPI.
@@ -104,7 +118,7 @@ pub(crate) fn events(
     }
     let madt = find_madt(&tables);
     let console_line = madt.and_then(|madt| take_interrupts(&tables, &madt, mm));
-    let cpus = madt.iter().flat_map(Madt::processors).map(described).take(CPUS_READ).collect();
+    let cpus = madt.map(|madt| described(&tables, &madt)).unwrap_or_default();
     let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
     let source = match AcpiSource::new(&tables, hardware, &EVENT_LINES, Limits::default()) {
         Ok(source) => Some(Box::new(source)),
@@ -196,9 +210,21 @@ fn find_madt<'a, P: ReadPhys>(tables: &Tables<'a, P>) -> Option<Madt<'a>> {
     madt
 }
 
-/// A CPU, in the form that the kernel starts it from.
-fn described(processor: Processor) -> Described {
-    Described { hardware: processor.hardware, enabled: processor.enabled }
+/// The CPUs, in the form that the kernel starts them from. One without a node is on node 0.
+fn described<P: ReadPhys>(tables: &Tables<'_, P>, madt: &Madt<'_>) -> Vec<Described> {
+    // An error was logged when the nodes of memory were read.
+    let srat = Srat::find(tables).unwrap_or_default();
+    let node = |processor: &Processor| {
+        let domain = srat.and_then(|srat| srat.domain_of(processor));
+        domain.map_or(NodeId::ZERO, |domain| node_of(domain.into()))
+    };
+    let processors = madt.processors().take(CPUS_READ);
+    let described = processors.map(|processor| Described {
+        hardware: processor.hardware,
+        enabled: processor.enabled,
+        node: node(&processor),
+    });
+    described.collect()
 }
 
 /// Takes over the interrupt controllers, and enables the console's interrupt; returns its line.

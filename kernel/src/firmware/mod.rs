@@ -22,6 +22,7 @@ pub(crate) use papr::{Source, arm, events, plan};
 use crate::clock::InstructionClock;
 use crate::cpus::describe::Described;
 use crate::memory::KernelMachine;
+use crate::memory::distances::Distances;
 use alloc::vec::Vec;
 use hotmem::{NodeId, PhysRange};
 use hotmem_hotplug::{Hotplug, Line};
@@ -35,6 +36,8 @@ pub(crate) struct MemoryPlan {
     pub(crate) ram: Vec<(PhysRange, NodeId)>,
     /// The ranges where memory may be plugged.
     pub(crate) window: Vec<PhysRange>,
+    /// The distances between nodes.
+    pub(crate) distances: Distances,
 }
 
 /// The source of events, and the console's interrupt line, if it has one.

@@ -7,12 +7,13 @@ use super::{Events, MemoryPlan, warn_of_no_events};
 use crate::console;
 use crate::cpus::describe::Described;
 use crate::interrupts::{self, EVENT_LINES, Target};
+use crate::memory::distances::Distances;
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use hotmem::paging::ReadPhys;
-use hotmem::{Mm, PhysRange};
+use hotmem::{Mm, NodeId, PhysRange};
 use hotmem_arch::contract::Rtas as _;
 use hotmem_arch::current::Rtas;
 use hotmem_arch::irq::Controller;
@@ -110,7 +111,10 @@ pub(crate) fn plan(
     };
     info.note();
     let window = board.window().collect();
-    Ok(MemoryPlan { ram: nodes::assign(ram, &board.ram), window })
+    let last = board.distances.nodes().map(NodeId::get).max();
+    let count = last.map_or(0, |last| last as usize + 1);
+    let distances = Distances::new(count, |from, to| board.distances.between(from, to));
+    Ok(MemoryPlan { ram: nodes::assign(ram, &board.ram), window, distances })
 }
 
 /// Takes over the interrupts and starts the event source.
@@ -136,8 +140,11 @@ pub(crate) fn events(
         }
     };
     let console = board.console.and_then(|terminal| terminal.source);
-    let cpus =
-        board.cpus.iter().map(|&server| Described { hardware: server.into(), enabled: true });
+    let cpus = board.cpus.iter().map(|cpu| Described {
+        hardware: cpu.server.into(),
+        enabled: true,
+        node: cpu.node,
+    });
     let cpus = cpus.collect();
     let mut source = PaprSource::new(board, RunTime(services), &EVENT_LINES);
     if let Err(error) = interrupts::init(core::iter::once(Controller::Presentation), mm) {

@@ -3,6 +3,7 @@
 // UNSAFETY: vouches for the linear map, the memmap window and the kernel's page tables.
 #![expect(unsafe_code)]
 
+use super::distances;
 use super::early::EarlyMemory;
 use super::layout::{CPUS, LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
 use super::tlb::KernelTlb;
@@ -13,8 +14,8 @@ use core::sync::atomic::Ordering;
 use hotmem::geometry::DESCRIPTOR_BYTES;
 use hotmem::paging::Tables;
 use hotmem::{
-    BootError, BootMemory, CpuCaches, MAX_NODES, Machine, Mm, NodeTable, Page, Pfn, PhysAddr,
-    PhysMem, PhysRange, Sizes, VirtAddr, VirtRange,
+    BootError, BootMemory, CpuCaches, MAX_NODES, Machine, Mm, NodeId, NodeTable, Page, Pfn,
+    PhysAddr, PhysMem, PhysRange, Sizes, VirtAddr, VirtRange,
 };
 use hotmem_arch::current::Format;
 use hotmem_arch::current::addressing;
@@ -152,6 +153,15 @@ unsafe impl Machine for KernelMachine {
     #[inline]
     fn cpu(&self) -> usize {
         cpu::number()
+    }
+
+    #[inline]
+    fn node(&self, cpu: usize) -> NodeId {
+        table::node_of(cpu)
+    }
+
+    fn distance(&self, cpu: usize, to: NodeId) -> u8 {
+        distances::between(table::node_of(cpu), to)
     }
 
     fn in_handler(&self) -> bool {

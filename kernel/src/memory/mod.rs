@@ -2,6 +2,7 @@
 
 mod boot;
 mod devices;
+pub mod distances;
 pub mod early;
 mod firmware;
 pub mod layout;

@@ -153,6 +153,16 @@ fn without_a_srat_all_memory_is_node_0_and_events_come() {
 }
 
 #[test]
+fn without_a_slit_all_other_nodes_are_equally_far_and_nothing_else_changes() {
+    alone(|| {
+        let text = start_with_bad(b"SLIT");
+        assert!(text.contains("all other nodes are taken as equally far"), "{text}");
+        assert!(!text.contains("on node 0"), "{text}");
+        assert!(text.contains("acpi: 2 memory devices\n"), "{text}");
+    });
+}
+
+#[test]
 fn an_interrupt_controller_in_the_kernels_memory_is_refused_and_the_console_is_polled() {
     alone(|| {
         let io_apic = RAM.start().add(16 * MIB);

@@ -72,7 +72,7 @@ impl Rom {
         };
         let dsdt = if reduced { compile("reduced") } else { compile_text(include_str!("pc.asl")) };
         let dsdt = place(&mut rom, &dsdt.unwrap());
-        let tables = [fadt(dsdt, reduced), madt(io_apic, cpus), srat()];
+        let tables = [fadt(dsdt, reduced), madt(io_apic, cpus), srat(), slit()];
         let tables = tables.map(|bytes| place(&mut rom, &bytes).get());
         let pointers: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();
         rom.put(XSDT, &table(b"XSDT", 1, &pointers));
@@ -181,4 +181,9 @@ fn srat() -> Vec<u8> {
         body.extend(near);
     }
     table(b"SRAT", 2, &body)
+}
+
+/// Two nodes.
+fn slit() -> Vec<u8> {
+    table(b"SLIT", 1, &[2, 0, 0, 0, 0, 0, 0, 0, 10, 21, 21, 10])
 }

@@ -13,6 +13,9 @@ pub(crate) struct Cpu {
     /// What firmware calls it.
     #[serde(skip_serializing)]
     pub(crate) hardware: u64,
+    /// The node that it is on.
+    #[serde(skip_serializing)]
+    pub(crate) node: u32,
     /// How far it has come.
     #[serde(skip_serializing)]
     pub(crate) state: String,

@@ -78,7 +78,8 @@ pub enum Command {
     /// On the CPU with this number.
     Peek(VirtAddr, usize),
     Verify,
-    Alloc(Order),
+    /// On the CPU with this number.
+    Alloc(Order, usize),
     Free(Pfn),
     Add(PhysRange, Option<MhpFlags>),
     Remove(PhysRange),

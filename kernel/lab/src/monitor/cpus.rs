@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use core::fmt::{self, Write};
+use hotmem::NodeId;
 use hotmem_hotplug::JsonString;
 
 /// The state of a CPU that is shown.
@@ -11,6 +12,8 @@ pub struct CpuShown {
     pub number: usize,
     /// The firmware's id of the CPU.
     pub hardware: u64,
+    /// The node that it is on.
+    pub node: NodeId,
     /// The state of its start.
     pub state: &'static str,
     /// Pages that it allocated, and that it freed.
@@ -59,11 +62,12 @@ impl fmt::Display for CpuError {
 /// The CPUs as one line of JSON: a list.
 pub(super) fn json(cpus: impl Iterator<Item = CpuShown>, out: &mut dyn Write) -> fmt::Result {
     let mut comma = "[";
-    for CpuShown { number, hardware, state, did, flushes, idle, ticks } in cpus {
+    for CpuShown { number, hardware, node, state, did, flushes, idle, ticks } in cpus {
         write!(
             out,
-            "{comma}{{\"number\":{number},\"hardware\":{hardware},\"state\":{},\"allocated\":{},\
-             \"freed\":{},\"flushes\":{flushes},\"idle_ms\":{idle},\"ticks\":{ticks}}}",
+            "{comma}{{\"number\":{number},\"hardware\":{hardware},\"node\":{},\"state\":{},\
+             \"allocated\":{},\"freed\":{},\"flushes\":{flushes},\"idle_ms\":{idle},\"ticks\":{ticks}}}",
+            node.get(),
             JsonString(state),
             did.allocated,
             did.freed,
@@ -77,14 +81,16 @@ pub(super) fn json(cpus: impl Iterator<Item = CpuShown>, out: &mut dyn Write) ->
 pub(super) fn text(cpus: impl Iterator<Item = CpuShown>, out: &mut dyn Write) -> fmt::Result {
     writeln!(
         out,
-        "{:>3}  {:<10} {:<8} {:>10} {:>10} {:>8} {:>10} {:>8}",
-        "cpu", "hardware", "state", "allocated", "freed", "flushes", "idle", "ticks"
+        "{:>3}  {:<10} {:>4} {:<8} {:>10} {:>10} {:>8} {:>10} {:>8}",
+        "cpu", "hardware", "node", "state", "allocated", "freed", "flushes", "idle", "ticks"
     )?;
-    for CpuShown { number, hardware, state, did, flushes, idle, ticks } in cpus {
+    for CpuShown { number, hardware, node, state, did, flushes, idle, ticks } in cpus {
         writeln!(
             out,
-            "{number:>3}  {hardware:<#10x} {state:<8} {:>10} {:>10} {flushes:>8} {idle:>7} ms {ticks:>8}",
-            did.allocated, did.freed
+            "{number:>3}  {hardware:<#10x} {:>4} {state:<8} {:>10} {:>10} {flushes:>8} {idle:>7} ms {ticks:>8}",
+            node.get(),
+            did.allocated,
+            did.freed
         )?;
     }
     Ok(())
@@ -97,6 +103,7 @@ mod tests {
     const SHOWN: CpuShown = CpuShown {
         number: 1,
         hardware: 0x81,
+        node: NodeId::ZERO,
         state: "up",
         did: Did { allocated: 5, freed: 4 },
         flushes: 3,
@@ -108,7 +115,7 @@ mod tests {
     fn a_cpu_is_shown_with_its_counters() {
         let mut shown = String::new();
         json([SHOWN, SHOWN].into_iter(), &mut shown).unwrap();
-        let one = "{\"number\":1,\"hardware\":129,\"state\":\"up\",\"allocated\":5,\"freed\":4,\
+        let one = "{\"number\":1,\"hardware\":129,\"node\":0,\"state\":\"up\",\"allocated\":5,\"freed\":4,\
                    \"flushes\":3,\"idle_ms\":2,\"ticks\":9}";
         assert_eq!(shown, format!("[{one},{one}]\n"));
         let mut shown = String::new();
@@ -116,7 +123,8 @@ mod tests {
         assert_eq!(shown, "[]\n");
         let mut shown = String::new();
         text([SHOWN].into_iter(), &mut shown).unwrap();
-        let line = "  1  0x81       up                5          4        3       2 ms        9";
+        let line =
+            "  1  0x81          0 up                5          4        3       2 ms        9";
         assert_eq!(shown.lines().nth(1), Some(line));
     }
 }

@@ -57,6 +57,13 @@ pub trait Machinery {
     /// Runs `job` on this CPU, and updates its counters.
     fn do_here(&self, job: &CpuJob);
 
+    /// Has the CPU `number` run `job`, waits until it is done, and updates its counters.
+    ///
+    /// # Errors
+    ///
+    /// [`CpuError`] if there is no such CPU, or it has another job.
+    fn do_on(&self, number: usize, job: &Arc<CpuJob>) -> Result<(), CpuError>;
+
     /// Waits until the other CPUs have done their jobs.
     ///
     /// # Errors

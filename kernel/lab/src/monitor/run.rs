@@ -238,8 +238,8 @@ impl<M: Shared> Monitor<'static, M> {
             Command::Cpus(command) => self.cpus(command, machinery, out)?,
             Command::Crash(crash, cpu) => machinery.crash(crash, cpu)?,
             Command::Exit(_) => {}
-            Command::Alloc(order) => {
-                let pfn = self.alloc(order)?;
+            Command::Alloc(order, cpu) => {
+                let pfn = self.alloc(order, cpu, machinery)?;
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
             Command::Free(pfn) => self.free(pfn)?,
@@ -279,10 +279,17 @@ impl<M: Shared> Monitor<'static, M> {
         Ok(())
     }
 
-    /// Allocates for the operator. Returns the first page.
-    fn alloc(&mut self, order: Order) -> Result<Pfn, Refused<'static>> {
+    /// Allocates for the operator, on the CPU `cpu`. Returns the first page.
+    fn alloc(
+        &mut self,
+        order: Order,
+        cpu: usize,
+        machinery: &impl Machinery,
+    ) -> Result<Pfn, Refused<'static>> {
         self.allocated.try_reserve(1).map_err(|_| Refused::Heap)?;
-        let pages = self.mm.alloc(order)?;
+        let (job, found) = together::allocate(self.mm, order);
+        machinery.do_on(cpu, &job)?;
+        let pages = found.lock().take().ok_or(CpuError::NotDone(cpu))??;
         let pfn = pages.pfn();
         self.allocated.push(pages);
         Ok(pfn)

@@ -88,8 +88,8 @@ pub(super) const TABLE: &[Entry] = &[
     Entry { name: "verify", help: &[("", "check every invariant")], read: |_| Ok(Command::Verify) },
     Entry {
         name: "alloc",
-        help: &[("ORDER", "allocate 2^ORDER unmovable pages")],
-        read: |words| words.read("an order from 0 to 19", order).map(Command::Alloc),
+        help: &[("ORDER [CPU]", "allocate 2^ORDER unmovable pages")],
+        read: |words| Ok(Command::Alloc(words.read("an order from 0 to 19", order)?, words.cpu()?)),
     },
     Entry {
         name: "free",
@@ -319,7 +319,7 @@ mod tests {
     fn help_has_a_line_for_each_form_with_its_effect_in_one_column() {
         let mut text = String::new();
         help(&mut text).unwrap();
-        let line = "alloc ORDER                            allocate 2^ORDER unmovable pages";
+        let line = "alloc ORDER [CPU]                      allocate 2^ORDER unmovable pages";
         assert!(text.lines().any(|one| one == line), "{text}");
         let line = "cache write OBJECT OFFSET BYTE [COUNT] write bytes of an object, which grows";
         assert!(text.lines().any(|one| one == line), "{text}");

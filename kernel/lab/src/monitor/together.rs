@@ -7,10 +7,10 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem::lock::lock_api::Mutex;
-use hotmem::{Machine, Mm, Mover, Order, Pages, Pfn, Request};
+use hotmem::{Machine, Mm, Mover, Order, OutOfMemory, Pages, Pfn, Request};
 
 /// The first error of a job that several CPUs run.
-pub(super) type Fault<M, E> = Arc<Mutex<<M as hotmem::Machine>::Lock, Option<E>>>;
+pub(super) type Fault<M, E> = Arc<Mutex<<M as Machine>::Lock, Option<E>>>;
 
 /// A job in which each CPU allocates up to `pages` pages of added memory, writes and checks and frees them.
 pub(super) fn share<M: Shared>(
@@ -28,6 +28,23 @@ pub(super) fn share<M: Shared>(
         }
     };
     (Arc::new(job), fault)
+}
+
+/// The result of a CPU that allocates, once it is there.
+pub(super) type Allocated<M> =
+    Arc<Mutex<<M as Machine>::Lock, Option<Result<Pages<'static, M>, OutOfMemory>>>>;
+
+/// A job that allocates unmovable memory, and its result.
+pub(super) fn allocate<M: Shared>(mm: &'static Mm<M>, order: Order) -> (Arc<CpuJob>, Allocated<M>) {
+    let found: Allocated<M> = Arc::new(Mutex::new(None));
+    let result = Arc::clone(&found);
+    let job = move |_: fn()| {
+        let pages = mm.alloc(order);
+        let allocated = if pages.is_ok() { order.pages() } else { 0 };
+        *result.lock() = Some(pages);
+        Did { allocated, freed: 0 }
+    };
+    (Arc::new(job), found)
 }
 
 /// The error that a CPU found while it allocated and freed.

@@ -1,6 +1,7 @@
 //! The source against a hypervisor that keeps the state of every connector, as QEMU does.
 
 mod crossing;
+mod distances;
 mod hypervisor;
 mod log_entry;
 mod removal;

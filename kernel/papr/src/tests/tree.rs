@@ -1,7 +1,7 @@
 //! A device tree as QEMU writes one, and what is read of it.
 
 use super::hypervisor::{CHECK_EXCEPTION, CONFIGURE, INT_ON, SET_INDICATOR, SET_XIVE};
-use crate::board::{Board, Terminal};
+use crate::board::{Board, Cpu, Terminal};
 use hotmem::{NodeId, PhysAddr, PhysRange};
 use hotmem_boot::tree::open;
 
@@ -135,7 +135,7 @@ fn the_tree_says_where_memory_is_and_may_come() {
     assert_eq!(board.ram, [(boot, NodeId::default())]);
     assert_eq!(board.window().collect::<Vec<_>>(), [lmbs(0, 8)]);
     assert_eq!((board.event_source, board.timebase_hertz), (Some(0x1001), Some(512_000_000)));
-    assert_eq!(board.cpus, [8, 9]);
+    assert_eq!(board.cpus, [8, 9].map(|server| Cpu { server, node: NodeId::ZERO }));
     assert_eq!(board.power_source, Some(0x1000));
     let first = Terminal { unit: 0x7100_0000, source: Some(0x1101) };
     assert_eq!(board.console, Some(first));
