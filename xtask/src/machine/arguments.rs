@@ -28,6 +28,8 @@ impl Config {
             window: 2 * GIB,
             cold: Vec::new(),
             nodes: 0,
+            cpu_nodes: Vec::new(),
+            distances: Vec::new(),
             icount: None,
             words: Vec::new(),
             module: None,
@@ -100,6 +102,11 @@ impl Config {
         (0..nodes).map(first).collect()
     }
 
+    /// The node of a CPU. QEMU complains of one that is in no node.
+    fn node_of(&self, cpu: u32) -> u32 {
+        self.cpu_nodes.get(cpu as usize).copied().unwrap_or(0)
+    }
+
     fn memory(&self, line: &mut Line) {
         let memory = self.memory.bytes();
         let page_aligned = (memory + self.window).next_multiple_of(4 * KIB);
@@ -109,20 +116,21 @@ impl Config {
             format!("size={memory}B,slots={},maxmem={page_aligned}B", self.slots),
         );
 
-        for (node, share) in self.shares().into_iter().enumerate() {
+        for (node, share) in (0..).zip(self.shares()) {
             let mut words = format!("node,nodeid={node}");
             if share > 0 {
                 line.add("-object", format!("memory-backend-ram,id=ram{node},size={share}B"));
                 words.push_str(&format!(",memdev=ram{node}"));
             }
-            if node == 0 {
-                // One that is in no node makes QEMU complain.
-                words.push_str(&match self.cpus {
-                    1 => String::from(",cpus=0"),
-                    count => format!(",cpus=0-{}", count - 1),
-                });
+            for cpu in (0..self.cpus).filter(|&cpu| self.node_of(cpu) == node) {
+                words.push_str(&format!(",cpus={cpu}"));
             }
             line.add("-numa", words);
+        }
+        for (from, row) in self.distances.iter().enumerate() {
+            for (to, distance) in row.iter().enumerate() {
+                line.add("-numa", format!("dist,src={from},dst={to},val={distance}"));
+            }
         }
         for (index, dimm) in self.cold.iter().enumerate() {
             let size = dimm.size.bytes();
@@ -191,10 +199,26 @@ mod tests {
     }
 
     #[test]
-    fn several_cpus_are_all_in_the_first_node() {
-        let config = Config { cpus: 4, ..usual() }.room_for(&["1G@1".parse().unwrap()]);
-        let line = line(&config);
-        assert!(line.contains("-smp 4 ") && line.contains(",memdev=ram0,cpus=0-3 "), "{line}");
+    fn cpus_are_in_the_first_node_unless_they_are_placed() {
+        let config = Config { cpus: 3, ..usual() }.room_for(&["1G@1".parse().unwrap()]);
+        let usual = line(&config);
+        assert!(usual.contains("-smp 3 "), "{usual}");
+        assert!(
+            usual.contains(",memdev=ram0,cpus=0,cpus=1,cpus=2 -numa node,nodeid=1 "),
+            "{usual}"
+        );
+        let placed = line(&Config { cpu_nodes: vec![1, 0], ..config });
+        let nodes = "nodeid=0,memdev=ram0,cpus=1,cpus=2 -numa node,nodeid=1,cpus=0 ";
+        assert!(placed.contains(nodes), "{placed}");
+    }
+
+    #[test]
+    fn distances_are_described_for_each_pair() {
+        let distances = vec![vec![10, 15], vec![15, 10]];
+        let config = Config { distances, ..usual() }.room_for(&["1G@1".parse().unwrap()]);
+        let pairs = "-numa dist,src=0,dst=0,val=10 -numa dist,src=0,dst=1,val=15 \
+                     -numa dist,src=1,dst=0,val=15 -numa dist,src=1,dst=1,val=10 ";
+        assert!(line(&config).contains(pairs), "{}", line(&config));
     }
 
     #[test]

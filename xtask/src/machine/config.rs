@@ -75,6 +75,10 @@ pub(crate) struct Config {
     pub(crate) cold: Vec<DimmSpec>,
     /// NUMA nodes; 0 for a machine that does not speak of nodes.
     pub(crate) nodes: u32,
+    /// The node of each CPU; those past the end are in the first.
+    pub(crate) cpu_nodes: Vec<u32>,
+    /// The distance of each node from each other one; empty if firmware does not describe it.
+    pub(crate) distances: Vec<Vec<u8>>,
     /// Make guest time count guest instructions, 2^N nanoseconds for each. QEMU gives each CPU 100 ms of that time in
     /// turn.
     pub(crate) icount: Option<u8>,

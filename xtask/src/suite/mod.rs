@@ -18,6 +18,7 @@ mod layout;
 mod life;
 mod linux;
 mod monitor;
+mod nodes;
 mod outcomes;
 mod refusals;
 mod scripts;
@@ -78,13 +79,14 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 18] = [
+const TOPICS: [(&str, &[Scenario]); 19] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
     ("events", events::SCENARIOS),
     ("monitor", monitor::SCENARIOS),
     ("cpus", cpus::SCENARIOS),
+    ("nodes", nodes::SCENARIOS),
     ("acceptance", acceptance::SCENARIOS),
     ("scripts", scripts::SCENARIOS),
     ("outcomes", outcomes::SCENARIOS),
