@@ -9,7 +9,7 @@ use crate::machine::{Config, Cpu, Exit, Machine, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     four_cpus_come_up_and_use_memory_at_the_same_time,
-    as_many_cpus_as_there_can_be_come_up,
+    as_many_cpus_as_there_is_room_for_come_up_and_more_are_counted,
     cpus_are_started_and_called_by_xapic if has_apics,
     cpus_are_started_and_called_by_x2apic if has_x2apic,
     a_cpu_that_does_not_come_is_named_and_the_others_work,
@@ -87,11 +87,16 @@ fn four_cpus_come_up_and_use_memory_at_the_same_time(lab: &Lab) -> Result<()> {
     })
 }
 
-fn as_many_cpus_as_there_can_be_come_up(lab: &Lab) -> Result<()> {
+fn as_many_cpus_as_there_is_room_for_come_up_and_more_are_counted(lab: &Lab) -> Result<()> {
     let config = lab.room(&["256M"])?;
-    let (cpus, _) = (lab.about().cpus)(&config);
-    lab.with(&Config { cpus, ..config }, |machine| {
-        use_by_all(machine, cpus as usize)?;
+    let (room, hardware) = (lab.about().cpus)(&config);
+    // Only the kernel has no room for more of them, unless the hardware has none, either.
+    let more = if hardware.is_some() { 0 } else { 2 };
+    lab.with(&Config { cpus: room + more, ..config }, |machine| {
+        use_by_all(machine, room as usize)?;
+        let expected = format!("no room for {more} more CPUs, the first is ");
+        let said = machine.lines_from(0).iter().any(|line| line.contains(&expected));
+        ensure!(said == (more > 0), "`{expected}`: {said}");
         finish(machine)
     })
 }
