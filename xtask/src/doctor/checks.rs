@@ -4,14 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::arch::{About, Arch, Boot, Newer, Target};
-use crate::machine::{Accel, QemuDir};
+use crate::machine::{Accel, QemuDir, kvm};
 use crate::setup::{self, Program};
 use crate::tool;
 
 /// The oldest QEMU that the tests pass with.
 const OLDEST_QEMU: (u32, u32) = (7, 2);
-/// Linux's device for virtual machines.
-const KVM: &str = "/dev/kvm";
 
 /// A command that needs something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,17 +148,11 @@ fn lacks(about: &About, version: &str, prints: impl Fn(&str) -> Option<String>) 
     };
     lacks.extend(newer.map(shown));
     if about.accels.contains(&Accel::Kvm)
-        && let Some(why) = kvm()
+        && let Some(why) = kvm::lacks()
     {
         lacks.push(format!("KVM, for `--accel kvm`: {why}"));
     }
     lacks
-}
-
-/// Why KVM cannot be used, if it cannot.
-fn kvm() -> Option<String> {
-    let opened = std::fs::OpenOptions::new().read(true).write(true).open(KVM);
-    opened.err().map(|error| format!("{KVM}: {error}"))
 }
 
 /// The directories that QEMU looks for firmware in.

@@ -19,6 +19,7 @@ mod geometry;
 mod guest;
 mod inbox;
 mod installed;
+pub(crate) mod kvm;
 mod log;
 mod map;
 mod place;

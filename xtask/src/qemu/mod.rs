@@ -30,7 +30,7 @@ pub(crate) use page::machine as words_for_machine;
 pub(crate) use summary::sentence;
 
 use crate::linux as linux_guest;
-use crate::machine::{Config, Machine, Verdict};
+use crate::machine::{Accel, Config, Machine, Verdict, kvm};
 use crate::{build, layout, setup, tool};
 use page::{Entry, Page};
 use report::Report;
@@ -61,6 +61,11 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
         config.timeout = None;
         config.patience = Duration::from_secs(24 * 3600);
         announce_debugger(&image, &config);
+    }
+    if config.accel == Accel::Kvm
+        && let Some(why) = kvm::lacks()
+    {
+        eprintln!("note: --accel kvm: {why}");
     }
     if args.interactive {
         return interactive::run(root, &image, &config, args);
