@@ -6,7 +6,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-use super::{Arch, Firmware, Image};
+use super::{Arch, Firmware, Image, MOST_CPUS};
 use crate::machine::Config;
 use crate::size::Size;
 
@@ -47,7 +47,7 @@ pub(crate) struct MachineChoices {
     gic: Option<u8>,
 
     /// CPUs, 1 to 16 [default: 2 on a tour, 1 if it counts instructions; 4 in tests]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = cpus)]
     smp: Option<u32>,
 }
 
@@ -120,6 +120,11 @@ impl MachineChoices {
         check_cpus(&config)?;
         Ok(config)
     }
+}
+
+/// Reads a number of CPUs.
+fn cpus(word: &str) -> Result<u32, String> {
+    word.parse().map_err(|_| format!("a machine has 1 to {MOST_CPUS} CPUs"))
 }
 
 /// Finds out whether such a machine can have that many CPUs.
@@ -275,6 +280,12 @@ mod tests {
         for count in ["0", "17"] {
             let refused = refusal(Arch::X86_64, &["--smp", count]);
             assert_eq!(refused, format!("--smp {count}: x86_64 has 1 to 16 CPUs"));
+        }
+        for count in ["abc", "4294967296", "1.5"] {
+            let refused = refusal(Arch::Ppc64, &["--smp", count]);
+            let expected =
+                format!("invalid value '{count}' for '--smp <N>': a machine has 1 to 16 CPUs");
+            assert!(refused.contains(&expected), "{refused}");
         }
         let refused = refusal(Arch::Aarch64, &["--gic", "2", "--smp", "9"]);
         assert_eq!(refused, "--smp 9: aarch64 with --gic 2 has 1 to 8 CPUs");
