@@ -29,8 +29,8 @@ pub(crate) struct Server {
     pub(crate) console_line: Option<Line>,
 }
 
-/// Runs the guests of this CPU for a while, and lets those of others run after an event or a step of one. Returns
-/// whether this CPU has guests.
+/// Runs the guests of this CPU for a while, and lets those of others run after a step of an event that moved memory.
+/// Returns whether this CPU has guests.
 fn run_guests(event: bool) -> bool {
     #[cfg(feature = "lab")]
     let ran = guests::slices();

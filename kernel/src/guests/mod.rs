@@ -100,16 +100,29 @@ pub(crate) fn run() -> bool {
     known().is_some_and(Vms::runs)
 }
 
-/// Waits for the time of a slice, if a guest runs on another CPU. Without this pause an eject would give it no time
-/// between two moves.
+/// The batches of moves after which guests had time.
+static PACED: AtomicU64 = AtomicU64::new(0);
+
+/// Sleeps for the time of a slice, if a guest runs on another CPU and memory was moved since the last time. Without
+/// this pause an eject would give it no time between two moves. A CPU that polled would take time from the others where
+/// CPUs are threads of a busy host, or take turns.
 pub(crate) fn let_others_run() {
-    if !run() {
+    let batches = known().map_or(0, Vms::batches);
+    if PACED.swap(batches, Ordering::Relaxed) == batches || !run() {
         return;
     }
-    let begun = cpu::timestamp();
-    while cpu::timestamp().wrapping_sub(begun) < cpu::timestamp_hertz() / SLICES {
-        relax();
+    let until = cpu::timestamp().saturating_add(cpu::timestamp_hertz() / SLICES);
+    // With another use of the timer, or without one, nothing would end the sleep.
+    let polls = tick::is_on() || interrupts::own_hardware().is_none();
+    set_timer(Some(SLICES));
+    while cpu::timestamp() < until {
+        if polls {
+            relax();
+        } else {
+            sleep_until(until, || true);
+        }
     }
+    set_timer(None);
 }
 
 /// When the first CPU wakes for a guest whose timer is due then; `u64::MAX` for none.

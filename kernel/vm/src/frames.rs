@@ -102,6 +102,7 @@ impl<M: Shared, P: Platform> MovableOps for TableOwner<M, P> {
     fn isolate(&self, _moves: &[Move]) {}
 
     fn migrate(&self, moves: &[Move]) {
+        self.0.count_batch();
         for one in moves.iter().filter(|one| !one.is_refused()) {
             if !self.relocate(one) {
                 one.refuse();

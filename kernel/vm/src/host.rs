@@ -8,7 +8,7 @@ use crate::space::Space;
 use crate::status::Life;
 use crate::switch::OwnVcpu;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hotmem::Mm;
 use hotmem::lock::lock_api::Mutex;
 
@@ -30,6 +30,8 @@ pub(crate) struct Host<M: Shared, P: Platform> {
     pub(crate) slots: [Slot<M, P>; MAX_VMS],
     /// What guests leave is cleared.
     scrub: AtomicBool,
+    /// Batches of moves so far.
+    batches: AtomicU64,
 }
 
 impl<M: Shared, P: Platform> Host<M, P> {
@@ -40,7 +42,8 @@ impl<M: Shared, P: Platform> Host<M, P> {
             life: Mutex::new(Life::default()),
             console: Mutex::new(Console::default()),
         };
-        Self { mm, slots: core::array::from_fn(slot), scrub: AtomicBool::new(true) }
+        let (slots, scrub) = (core::array::from_fn(slot), AtomicBool::new(true));
+        Self { mm, slots, scrub, batches: AtomicU64::new(0) }
     }
 
     /// Whether memory is cleared before it is freed.
@@ -50,6 +53,16 @@ impl<M: Shared, P: Platform> Host<M, P> {
 
     pub(crate) fn set_scrub(&self, scrub: bool) {
         self.scrub.store(scrub, Ordering::Relaxed);
+    }
+
+    /// Counts a batch of moves.
+    pub(crate) fn count_batch(&self) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Batches of moves so far.
+    pub(crate) fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
     }
 
     /// Calls `f` with the memory of the guest with this number, if there is one.

@@ -56,6 +56,7 @@ impl<M: Shared, P: Platform> MovableOps for PageOwner<M, P> {
         }
         self.for_each_guest(moves, |space, number| space.map_batch(of(moves, number)));
         // The guests go on.
+        self.0.count_batch();
         if self.0.scrubs() {
             moves.iter().for_each(|one| switch::clear_unused(self.0.mm, one));
         }

@@ -131,6 +131,11 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         VmId::all().any(|id| self.state(id) == State::Runs)
     }
 
+    /// Batches of moves of the memory of guests so far.
+    pub fn batches(&self) -> u64 {
+        self.host.batches()
+    }
+
     /// Whether a guest is to run on CPU `cpu`.
     pub fn runs_on(&self, cpu: usize) -> bool {
         VmId::all().any(|id| self.is_on(id, cpu))
