@@ -2,7 +2,7 @@
 
 use super::connector::ConnectorError;
 use super::log_entry::LogError;
-use super::pieces::DEVICES;
+use super::pieces::{DEVICES, MOST_BLOCKS};
 use core::fmt;
 use hotmem_hotplug::DeviceId;
 
@@ -16,6 +16,13 @@ pub enum PaprError {
     Log(LogError),
     /// The device tree does not describe the memory behind these connectors.
     NotDescribed {
+        /// The first.
+        connector: u32,
+        /// How many.
+        count: u32,
+    },
+    /// These are more connectors than one piece of memory may have.
+    TooLarge {
         /// The first.
         connector: u32,
         /// How many.
@@ -48,6 +55,9 @@ impl fmt::Display for PaprError {
             Self::Log(error) => error.fmt(f),
             Self::NotDescribed { connector, count } => {
                 write!(f, "{count} connectors from {connector:#x} on are not described")
+            }
+            Self::TooLarge { connector, count } => {
+                write!(f, "{count} connectors from {connector:#x} on are more than {MOST_BLOCKS}")
             }
             Self::Overlaps { connector, count } => {
                 write!(f, "{count} connectors from {connector:#x} on are in part plugged already")

@@ -8,6 +8,10 @@ use hotmem_hotplug::DeviceId;
 /// Pieces at the most: QEMU has 32 slots.
 pub(super) const DEVICES: usize = 128;
 
+/// Blocks of one piece at the most: each takes several calls of the hypervisor, one after the other, so a count that is
+/// wrong must not keep the kernel busy for hours. It is 16 TiB in blocks of 256 MiB.
+pub(super) const MOST_BLOCKS: u32 = 1 << 16;
+
 /// Memory that came, and goes, in one piece: a DIMM of QEMU's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {

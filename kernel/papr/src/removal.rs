@@ -24,8 +24,8 @@ impl<S: Services> PaprSource<S> {
         since: Option<u64>,
     ) -> Option<Event<PaprError>> {
         // A count may be any number: only memory that the tree describes can have come.
-        if self.board.memory(wanted.connector, wanted.count).is_none() {
-            log::warn!("{wanted}: removal requested, but the device tree does not describe them");
+        if let Err(error) = self.board.memory(wanted.connector, wanted.count) {
+            log::warn!("removal requested: {error}; the request is dropped");
             return None;
         }
         let used = || self.pieces.iter().filter(|(_, piece)| piece.overlaps(wanted));

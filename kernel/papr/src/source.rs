@@ -152,10 +152,9 @@ impl<S: Services> PaprSource<S> {
         take: impl FnOnce(&mut Self) -> Result<NodeId, PaprError>,
     ) -> Result<(DeviceId, Ranges, NodeId), PaprError> {
         let Piece { connector, count } = piece;
-        let range = self.board.memory(connector, count);
         let mut ranges = Ranges::default();
         // One range always fits.
-        let _ = ranges.push(range.ok_or(PaprError::NotDescribed { connector, count })?);
+        let _ = ranges.push(self.board.memory(connector, count)?);
         match self.pieces.known(piece) {
             Known::Plugged(device, node) => Ok((device, ranges, node)),
             Known::InPart => Err(PaprError::Overlaps { connector, count }),
