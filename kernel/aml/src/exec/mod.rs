@@ -186,10 +186,11 @@ impl<'m> Exec<'m> {
         self.loading && self.m.frames.is_empty()
     }
 
-    /// Counts `count` steps.
+    /// Counts `count` steps. After one that is refused none is left.
     fn charge(&mut self, count: u32) -> Res<()> {
-        self.steps = self.steps.saturating_add(count);
-        if self.steps > self.m.most_steps() { Err(ErrorKind::TooLong) } else { Ok(()) }
+        let (steps, most) = (self.steps.saturating_add(count), self.m.most_steps());
+        self.steps = steps.min(most);
+        if steps > most { Err(ErrorKind::TooLong) } else { Ok(()) }
     }
 
     /// Goes one level deeper. An error ends the whole evaluation, or comes back up to [`Self::block`]
