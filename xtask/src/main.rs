@@ -3,7 +3,7 @@
 //! One file or folder for each command; what several of them share stands beside them:
 //!
 //! ```text
-//!   build qemu map watch test lint aml bench doctor ci  the commands
+//!   build qemu map watch test lint aml fuzz bench doctor ci  the commands
 //!   setup                                    toolchain and programs, fetched where that is possible
 //!   machine                                  one QEMU: command line, QMP, console, steps
 //!   suite                                    the scenarios that run in QEMU
@@ -18,6 +18,7 @@ mod build;
 mod ci;
 mod doctor;
 mod foreign;
+mod fuzz;
 mod layout;
 mod lint;
 mod linux;
@@ -67,6 +68,8 @@ enum Task {
     Watch(watch::Args),
     /// Load a machine's ACPI tables as the kernel would, and say what is in them
     Aml(aml::Args),
+    /// Run hostile inputs, guided by coverage, through all that reads such
+    Fuzz(fuzz::Args),
     /// Count instructions and time on the host
     Bench(bench::Args),
     /// Say what is there, what is missing, and how to get it
@@ -111,6 +114,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Map(args) => map::main(&root, args),
         Task::Watch(args) => watch::main(&root, args),
         Task::Aml(args) => aml::main(args).map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(args) => fuzz::main(&root, args),
         Task::Bench(args) => bench::main(&root, args).map(|()| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::main(args),
         Task::Lint => lint::main(&root),

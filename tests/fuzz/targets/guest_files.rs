@@ -1,0 +1,4 @@
+//! The target `guest_files` for cargo-fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hotmem_fuzz::run("guest_files", input));
