@@ -47,8 +47,9 @@ use hotmem_paging::{PteFormat, Tlb};
 
 pub use controllers::Controllers;
 pub use guests::{
-    Access, GuestCall, GuestExit, GuestSpace, Guests, LinuxFiles, LinuxStart, Misdeed, NoGuests,
-    NoLinux, PAYLOAD_DONE, PAYLOAD_ROUND, Put, StateMemory, Vcpu,
+    Access, CpuAnswer, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, GuestSpace, Guests,
+    LinuxFiles, LinuxStart, Misdeed, NoGuests, NoLinux, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND,
+    Put, StateMemory, Vcpu, payload_kind,
 };
 pub use rtas::{NoRtas, Rtas};
 

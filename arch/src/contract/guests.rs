@@ -132,11 +132,73 @@ pub enum GuestExit {
     Emulated,
     /// The guest wrote this byte to its serial port. It continues after that instruction.
     Console(u8),
+    /// The guest asks something of its CPUs. It continues after that instruction; [`Vcpu::answer`] tells it the result.
+    Cpus(CpuRequest),
     /// The guest turned its machine off.
     Off,
     /// The guest did what this host does not emulate, and cannot continue: the reason, and a code of the
     /// architecture with more about it.
     Stopped(&'static str, u64),
+}
+
+/// CPUs of a guest: a bit for each number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuSet(u64);
+
+impl CpuSet {
+    /// The CPU with this number; empty for a number that no CPU has.
+    pub const fn one(number: u64) -> Self {
+        Self(if number < u64::BITS as u64 { 1 << number } else { 0 })
+    }
+
+    /// The numbers of the CPUs.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..u64::BITS as usize).filter(move |number| self.0 >> number & 1 != 0)
+    }
+}
+
+/// What a guest asks of its CPUs, which have numbers from 0 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuRequest {
+    /// These CPUs are to run, if they are off.
+    Start {
+        /// The CPUs.
+        cpus: CpuSet,
+        /// Where each of them begins.
+        start: CpuStart,
+    },
+    /// The CPU that asks this goes off, unless it gets an answer.
+    Stop,
+    /// Whether this CPU is on.
+    State(CpuSet),
+}
+
+/// Where a CPU of a guest begins that another started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuStart {
+    /// Its first instruction.
+    pub entry: GuestAddr,
+    /// What it finds in its first register, if the architecture hands that on.
+    pub context: u64,
+}
+
+/// The answer to a [`CpuRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuAnswer {
+    /// It is carried out.
+    Done,
+    /// The guest has no such CPU.
+    NoCpu,
+    /// The CPU is on already.
+    IsOn,
+    /// It has been started, and does not run yet.
+    IsStarting,
+    /// It is off.
+    IsOff,
+    /// It cannot begin there.
+    BadEntry,
+    /// The last CPU that is on stays on.
+    Denied,
 }
 
 /// What a Linux kernel is started with.
@@ -191,6 +253,12 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
         Self::new(state, start.entry, start.arguments)
     }
 
+    /// The CPU `number` of a guest, which another of its CPUs started. Never called where [`Guests::MOST_CPUS`] is 1.
+    fn started(state: StateMemory, number: usize, start: &CpuStart) -> Self {
+        let _ = number;
+        Self::new(state, start.entry, [start.context, 0, 0, 0])
+    }
+
     /// Runs the guest in `space` until an exit. Interrupts of the host must be off; one that is pending ends the run,
     /// and so does the guest's timer if [`Guests::TIMER_ENDS_RUNS`].
     ///
@@ -202,6 +270,11 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
 
     /// Returns `value` to the guest from its last [call](GuestExit::Call).
     fn reply(&mut self, value: u64);
+
+    /// Tells the guest the result of its last [request](GuestExit::Cpus); nothing on an architecture where it gets none.
+    fn answer(&mut self, answer: CpuAnswer) {
+        let _ = answer;
+    }
 }
 
 /// The virtualization of an architecture.
@@ -216,6 +289,9 @@ pub trait Guests {
 
     /// One past the highest guest address that tables can translate.
     const GUEST_LIMIT: GuestAddr;
+
+    /// The most virtual CPUs of a guest. A guest with several starts all but the first itself.
+    const MOST_CPUS: usize = 1;
 
     /// Whether [`drop_guest_translations`](Self::drop_guest_translations) reaches every CPU. If not, it reaches the
     /// CPU that runs it; another CPU drops its cached translations of a space when it leaves a guest and enters one
@@ -268,12 +344,15 @@ pub trait Guests {
     /// The payload: a program for a guest without devices, position-independent, that begins at its first byte.
     ///
     /// Its arguments are: the address of the memory it works on, which ends where the guest's memory ends, the bytes
-    /// of that memory (whole pages), the number of rounds (0: without end), and the [`Misdeed`] that it commits after
-    /// the first round, or before it. In each round it writes a word computed from address and round to every word of the memory,
-    /// reads all of them back, and calls the host with number [`PAYLOAD_ROUND`] and the arguments: rounds done, words
+    /// of that memory (whole pages), the number of rounds (0: without end), and
+    /// [`payload_kind`]. In each round it writes a word computed from address and round to every word of the memory, reads
+    /// all of them back, and calls the host with number [`PAYLOAD_ROUND`] and the arguments: rounds done, words
     /// that were wrong so far, the checksum over all words read so far (rotate by one, then add), and the largest
     /// gap so far between two reads of the counter that [`Clock::timestamp`](super::Clock::timestamp) reads. After the
     /// last round it calls [`PAYLOAD_DONE`] with the same arguments.
+    ///
+    /// The first CPU starts the others. Each has a share of the memory, the first one also what is left over, and
+    /// reports for itself. If one cannot be started, it calls [`PAYLOAD_ALONE`] with the architecture's error.
     fn payload() -> &'static [u8];
 }
 
@@ -311,7 +390,15 @@ impl Misdeed {
     ];
 }
 
+/// The last argument of the payload: the [`Misdeed`] that its first CPU commits after the first round, or before it, and
+/// how many other CPUs it has.
+pub const fn payload_kind(misdeed: Misdeed, others: usize) -> u64 {
+    misdeed as u64 | (others as u64) << 8
+}
+
 /// The number of the call with which the payload reports a round.
 pub const PAYLOAD_ROUND: u64 = 0x686d_0001;
 /// The number of the call with which the payload ends.
 pub const PAYLOAD_DONE: u64 = 0x686d_0002;
+/// The number of the call with which the payload reports that it could not start a CPU.
+pub const PAYLOAD_ALONE: u64 = 0x686d_0003;

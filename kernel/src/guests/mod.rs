@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   one CPU:      main loop: [event, console, a slice of each guest] ...    the timer ends a slice
-//!   several CPUs: each guest is a job of another CPU, which leaves it when it is interrupted
+//!   several CPUs: each virtual CPU is a job of another CPU, which leaves it when it is interrupted
 //!   a guest that waits for its timer: the CPU sleeps until then, if it has nothing else to do
 //! ```
 
 mod show;
 
+use crate::cpus::table::Entry;
 use crate::cpus::work::{self, Job, NotDone};
 use crate::cpus::{caller, idle, table, tick};
 use crate::interrupts;
@@ -15,13 +16,16 @@ use crate::lock::relax;
 use crate::memory::{self, KernelMachine, module};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hotmem::{NodeId, Order};
 use hotmem_arch::contract::{LinuxFiles, Misdeed};
 use hotmem_arch::current::{Arch, cpu};
 use hotmem_lab::monitor::{CpuError, VmCommand, VmName, VmProgram};
-use hotmem_vm::{Name, Platform, Program, Slice, State, VmId, Vms, archive};
+use hotmem_vm::{
+    MAX_VCPUS, Name, Platform, Program, Slice, State, VcpuId, VmError, VmId, Vms, archive,
+};
 use spin::Once;
 
 /// Pages that an eject examines or moves before guests run again: a batch.
@@ -29,6 +33,9 @@ pub(crate) const BUDGET: u64 = 64;
 
 /// How often the timer ends slices, in a second; guests of other CPUs run as long between two steps of an eject.
 const SLICES: u64 = 500;
+
+/// The part of a second that a start waits for CPUs that leave their jobs.
+const LEAVES: u64 = 4;
 
 /// How often the timer wakes a CPU at most, in a second: more often, it might do nothing else.
 const FASTEST: u64 = 10_000;
@@ -167,19 +174,20 @@ fn set_timer(hertz: Option<u64>) {
     }
 }
 
-/// Runs a guest on this CPU until it ends or is paused.
-fn run_here(id: VmId) {
+/// Runs a virtual CPU on this CPU until its guest ends or is paused.
+fn run_here(at: VcpuId) {
     let Some(vms) = known() else { return };
-    let hertz = vms.needs_ticks(id).then_some(SLICES);
+    let hertz = vms.needs_ticks(at.vm).then_some(SLICES);
     set_timer(hertz);
     loop {
-        match vms.slice(id) {
+        match vms.slice(at) {
             Slice::Idle => break,
+            Slice::Off => sleep_until(u64::MAX, || vms.is_off(at)),
             Slice::Waits => relax(),
             Slice::More => {}
             Slice::Sleeps(until) => {
                 set_timer(Some(hertz_until(until)));
-                sleep_until(until, || vms.state(id) == State::Runs);
+                sleep_until(until, || vms.state(at.vm) == State::Runs);
                 set_timer(hertz);
             }
         }
@@ -222,8 +230,8 @@ pub(crate) fn command(command: VmCommand, out: &mut dyn fmt::Write) -> Result<()
             // At once: a CPU that stops a guest writes to the log meanwhile.
             out.write_str(&list).map_err(text)
         }
-        VmCommand::Create { name: word, bytes, node, program } => {
-            create(vms, name(word)?, bytes, node, program)
+        VmCommand::Create { name: word, bytes, node, vcpus, program } => {
+            create(vms, name(word)?, bytes, node, vcpus, program)
         }
         VmCommand::Run { name, rounds, misdeed } => {
             let misdeed = match misdeed {
@@ -263,13 +271,20 @@ fn create(
     name: Name,
     bytes: u64,
     node: Option<NodeId>,
+    vcpus: u64,
     program: VmProgram,
 ) -> Result<(), String> {
+    let vcpus = usize::try_from(vcpus).unwrap_or(usize::MAX);
     let program = match program {
         VmProgram::Payload => Program::Payload,
         VmProgram::Linux => Program::Linux(linux_files()?),
     };
-    vms.create(name, bytes, Order::ZERO, node, &program).map(drop).map_err(text)
+    // One may run on the first CPU, as long as that has time. Several would wait for one another.
+    let (needs, has) = (vcpus, table::others().count());
+    if (2..=MAX_VCPUS).contains(&needs) && has < needs {
+        return Err(text(VmError::Cpus { needs, has }));
+    }
+    vms.create(name, bytes, Order::ZERO, node, vcpus, &program).map(drop).map_err(text)
 }
 
 /// The files of a Linux guest: those of the archive that this kernel was booted with.
@@ -291,18 +306,40 @@ fn misdeed_of(word: VmName) -> Result<Misdeed, String> {
     found.map(|(_, misdeed)| *misdeed).ok_or_else(unknown)
 }
 
-/// Starts a guest on another CPU that has no job, or on this one.
+/// Starts a guest: each virtual CPU on a CPU that has no job, but not the first one; or on that, if it is the only one
+/// of its guest.
 fn start(vms: &'static KernelVms, id: VmId, rounds: u64, misdeed: Misdeed) -> Result<(), String> {
-    if let Some(entry) = table::others().find(|entry| !work::is_given(entry)) {
-        vms.start(id, rounds, misdeed, entry.number()).map_err(text)?;
-        let job: Arc<Job> = Arc::new(move || run_here(id));
-        return work::begin_on(entry, job).or_else(|NotDone(cpu)| {
+    let vcpus = vms.vcpu_count(id);
+    let entries = free_cpus(vcpus);
+    if entries.is_empty() && vcpus == 1 {
+        if interrupts::own_hardware().is_none() {
+            return Err("the first CPU has no timer that would end the guest's slices".into());
+        }
+        return vms.start(id, rounds, misdeed, &[cpu::number()]).map_err(text);
+    }
+    let numbers: Vec<usize> = entries.iter().map(|entry| entry.number()).collect();
+    vms.start(id, rounds, misdeed, &numbers).map_err(text)?;
+    for (number, entry) in entries.into_iter().enumerate() {
+        let at = VcpuId { vm: id, number };
+        let job: Arc<Job> = Arc::new(move || run_here(at));
+        if let Err(NotDone(cpu)) = work::begin_on(entry, job) {
             vms.pause(id).map_err(text)?;
-            Err(text(CpuError::NotDone(cpu)))
-        });
+            return Err(text(CpuError::NotDone(cpu)));
+        }
     }
-    if interrupts::own_hardware().is_none() {
-        return Err("the first CPU has no timer that would end the guest's slices".into());
+    Ok(())
+}
+
+/// CPUs without a job but the first, `count` if there are so many. A CPU whose guest has just ended leaves its job soon.
+fn free_cpus(count: usize) -> Vec<&'static Entry> {
+    let (begun, ticks) = (cpu::timestamp(), cpu::timestamp_hertz() / LEAVES);
+    loop {
+        let free = table::others().filter(|entry| !work::is_given(entry));
+        let free: Vec<_> = free.take(count).collect();
+        let waits = count > 1 && cpu::timestamp().wrapping_sub(begun) < ticks;
+        if free.len() == count || !waits {
+            return free;
+        }
+        relax();
     }
-    vms.start(id, rounds, misdeed, cpu::number()).map_err(text)
 }

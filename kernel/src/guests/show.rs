@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 use core::ops::Range;
 use hotmem::BlockId;
-use hotmem_vm::{Figures, VmStatus};
+use hotmem_vm::{Figures, VcpuStatus, VmStatus};
 
 /// A list of blocks with their bytes, as JSON.
 struct Blocks<'a>(&'a [(BlockId, u64)]);
@@ -19,21 +19,57 @@ impl fmt::Display for Blocks<'_> {
     }
 }
 
+/// Virtual CPUs with their figures, as JSON.
+struct Vcpus<'a>(&'a [VcpuStatus]);
+
+impl fmt::Display for Vcpus<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('[')?;
+        for (index, vcpu) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{{\"cpu\":{},\"power\":\"{}\"", vcpu.cpu, vcpu.power.name())?;
+            figures(&vcpu.figures, f)?;
+            f.write_char('}')?;
+        }
+        f.write_char(']')
+    }
+}
+
+/// Writes figures as members of a JSON object.
+fn figures(figures: &Figures, out: &mut dyn Write) -> fmt::Result {
+    let Figures { rounds, wrong_words, checksum, longest_gap, exits, waits } = figures;
+    write!(out, ",\"rounds\":{rounds},\"wrong_words\":{wrong_words}")?;
+    write!(out, ",\"checksum\":\"{checksum:#018x}\",\"longest_gap\":{longest_gap}")?;
+    write!(out, ",\"exits\":{exits},\"waits\":{waits}")
+}
+
+/// The CPUs that virtual CPUs are pinned to.
+struct Pins<'a>(&'a [VcpuStatus]);
+
+impl fmt::Display for Pins<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.len() == 1 { "CPU" } else { "CPUs" })?;
+        self.0.iter().enumerate().try_for_each(|(index, vcpu)| {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma} {}", vcpu.cpu)
+        })
+    }
+}
+
 /// Writes the guests as JSON. A checksum is a string, since it has 64 bits.
 pub(super) fn json(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) -> fmt::Result {
     out.write_char('[')?;
     for (index, guest) in guests.enumerate() {
         let comma = if index == 0 { "" } else { "," };
-        let VmStatus { name, program, state, cpu, bytes, written, .. } = guest;
-        let Figures { rounds, wrong_words, checksum, longest_gap, exits, waits } = guest.figures;
+        let VmStatus { name, program, state, bytes, written, .. } = guest;
         write!(out, "{comma}{{\"name\":\"{name}\",\"program\":\"{program}\"")?;
-        write!(out, ",\"state\":\"{state}\",\"cpu\":{cpu},\"written\":{written}")?;
+        write!(out, ",\"state\":\"{state}\",\"vcpus\":{}", Vcpus(&guest.vcpus))?;
+        write!(out, ",\"written\":{written}")?;
         write!(out, ",\"bytes\":{bytes},\"blocks\":{}", Blocks(&guest.blocks))?;
         write!(out, ",\"table_blocks\":{}", Blocks(&guest.table_blocks))?;
-        write!(out, ",\"rounds\":{rounds},\"wrong_words\":{wrong_words}")?;
-        write!(out, ",\"checksum\":\"{checksum:#018x}\",\"longest_gap\":{longest_gap}")?;
-        write!(out, ",\"longest_pause\":{},\"exits\":{exits}", guest.longest_pause)?;
-        write!(out, ",\"waits\":{waits},\"pages_moved\":{}", guest.pages_moved)?;
+        figures(&guest.figures, out)?;
+        write!(out, ",\"longest_pause\":{}", guest.longest_pause)?;
+        write!(out, ",\"pages_moved\":{}", guest.pages_moved)?;
         write!(out, ",\"tables_moved\":{}}}", guest.tables_moved)?;
     }
     writeln!(out, "]")
@@ -42,9 +78,9 @@ pub(super) fn json(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
 /// Writes the guests as text.
 pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) -> fmt::Result {
     for guest in guests {
-        let VmStatus { name, program, state, cpu, bytes, written, .. } = guest;
+        let VmStatus { name, program, state, bytes, written, .. } = guest;
         let Figures { rounds, wrong_words, checksum, longest_gap, .. } = guest.figures;
-        writeln!(out, "{name}: {program}, {state} on CPU {cpu}, {} MiB", bytes >> 20)?;
+        writeln!(out, "{name}: {program}, {state} on {}, {} MiB", Pins(&guest.vcpus), bytes >> 20)?;
         for (block, bytes) in &guest.blocks {
             writeln!(out, "  {block} holds {} KiB", bytes >> 10)?;
         }
@@ -55,6 +91,10 @@ pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
                 out,
                 "  {rounds} rounds, {wrong_words} wrong words, checksum {checksum:#018x}"
             )?;
+        }
+        for (number, vcpu) in guest.vcpus.iter().enumerate().filter(|_| guest.vcpus.len() > 1) {
+            let (power, rounds) = (vcpu.power.name(), vcpu.figures.rounds);
+            writeln!(out, "  virtual CPU {number} on CPU {}: {power}, {rounds} rounds", vcpu.cpu)?;
         }
         let VmStatus { pages_moved, tables_moved, longest_pause, .. } = guest;
         writeln!(out, "  {pages_moved} pages and {tables_moved} tables moved")?;

@@ -222,6 +222,12 @@ fn requests_that_cannot_be_are_refused_by_name() {
             ("vm create b 4K", "the memory of a guest is 0x2000 to"),
             ("vm create b 65K", "a multiple of 0x1000"),
             ("vm create b 2G", "the guest needs 524288 pages, and "),
+            ("vm create b 64K --vcpus 0", "a guest has one virtual CPU on this architecture"),
+            ("vm create b 64K --vcpus 9", "a guest has one virtual CPU on this architecture"),
+            (
+                "vm create b 64K --vcpus 2",
+                "the guest's 2 virtual CPUs need as many CPUs, and 0 are free",
+            ),
             ("vm create ! 64K", "a name has letters, digits, dots, dashes and underscores"),
             (
                 "vm create b 1M linux",
@@ -260,6 +266,12 @@ fn a_guest_is_paused_and_goes_on_where_it_was() {
         run(&pc, "vm pause a");
         let paused = number(&run(&pc, "vm list --json"), "rounds");
         assert_eq!(number(&run(&pc, "vm list --json"), "rounds"), paused);
+        assert_eq!(
+            pc.ask("vm run a 0 store"),
+            "error: guest a goes on: a misdeed is for its beginning\n"
+        );
+        let before = format!("error: guest a has done {paused} rounds already\n");
+        assert_eq!(pc.ask("vm run a 1"), before);
         run(&pc, "vm run a");
         let done = wait(&pc, |list| value(list, "state") == "done");
         assert_eq!((number(&done, "rounds"), number(&done, "wrong_words")), (6, 0));

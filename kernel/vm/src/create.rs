@@ -3,7 +3,7 @@
 use crate::Shared;
 use crate::console::Console;
 use crate::frames::GuestFrames;
-use crate::id::VmId;
+use crate::id::{MAX_VCPUS, VmId};
 use crate::name::Name;
 use crate::platform::Platform;
 use crate::program::{Loaded, Program};
@@ -11,17 +11,21 @@ use crate::residence::Residence;
 use crate::space::Space;
 use crate::status::{Life, State};
 use crate::switch::{self, Begin, Fresh, GuestTables, OwnVcpu, Root};
+use crate::vcpus::VcpuLife;
 use crate::vms::{VmError, Vms};
 use crate::word::PageWord;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::marker::PhantomData;
 use hotmem::paging::{GuestAddr, GuestRange};
 use hotmem::{NodeId, Order, Request};
-use hotmem_arch::contract::{Guests, Misdeed, NoLinux};
+use hotmem_arch::contract::{Guests, Misdeed, NoLinux, payload_kind};
 
 impl<M: Shared, P: Platform> Vms<M, P> {
-    /// Creates a guest with `bytes` of memory in extents of `order`, on `node` or anywhere, that will run `program`.
+    /// Creates a guest with `vcpus` virtual CPUs and `bytes` of memory in extents of `order`, on `node` or anywhere, that
+    /// will run `program`.
     ///
     /// # Errors
     ///
@@ -32,6 +36,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         bytes: u64,
         order: Order,
         node: Option<NodeId>,
+        vcpus: usize,
         program: &Program<'_>,
     ) -> Result<VmId, VmError> {
         self.at_home()?;
@@ -40,14 +45,29 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         }
         self.enabled.enable::<M, P>(self.mm()).map_err(VmError::NoGuests)?;
         let ram = Self::ram(bytes, order)?;
+        Self::check_vcpus(vcpus, program)?;
         let (pages, free) = (bytes / M::PAGE_BYTES, self.mm().stats().pages.free);
         if pages > free {
             return Err(VmError::TooLarge { pages, free });
         }
-        let id = self.reserve(name).ok_or(VmError::Full)?;
+        let id = self.reserve(name, vcpus).ok_or(VmError::Full)?;
         let made = self.make(id, ram, order, node).and_then(|()| self.load(id, ram, program));
         self.change_state(id, if made.is_ok() { State::Ready } else { State::Absent });
         made.map(|()| id)
+    }
+
+    /// Refuses what cannot be the number of a guest's virtual CPUs.
+    fn check_vcpus(vcpus: usize, program: &Program<'_>) -> Result<(), VmError> {
+        let most = MAX_VCPUS.min(P::Guests::MOST_CPUS);
+        if !(1..=most).contains(&vcpus) {
+            return Err(VmError::Vcpus(most));
+        }
+        match program {
+            Program::Linux(_) if vcpus > 1 => {
+                Err(VmError::NoLinux(NoLinux("its board has one virtual CPU")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The addresses of a guest's memory.
@@ -66,13 +86,15 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     }
 
     /// A free place, which gets the name.
-    fn reserve(&self, name: Name) -> Option<VmId> {
+    fn reserve(&self, name: Name, vcpus: usize) -> Option<VmId> {
         VmId::all().find(|id| {
             self.slot(*id).is_some_and(|slot| {
                 let mut life = slot.life.lock();
                 let free = life.state == State::Absent;
                 if free {
-                    *life = Life { name: Some(name), state: State::Changing, ..Life::default() };
+                    let vcpus = vec![VcpuLife::default(); vcpus];
+                    let name = Some(name);
+                    *life = Life { name, state: State::Changing, vcpus, ..Life::default() };
                 }
                 free
             })
@@ -134,9 +156,10 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     ) -> Result<(), VmError> {
         let slot = self.slot(id).ok_or(VmError::Full)?;
         let root = Arc::new(Root::new(self.mm(), id, GuestTables::<M, P>::ROOT_BYTES)?);
-        let residence = Arc::new(Residence::default());
-        let tables = root.tables::<P>(self.mm(), &residence).map_err(VmError::NotFlushed)?;
-        *slot.space.lock() = Some(Space::new(id, ram, order, root, residence, tables));
+        let vcpus = slot.life.lock().vcpus.len();
+        let residences: Arc<[Residence]> = (0..vcpus).map(|_| Residence::default()).collect();
+        let tables = root.tables::<P>(self.mm(), &residences).map_err(VmError::NotFlushed)?;
+        *slot.space.lock() = Some(Space::new(id, ram, order, root, residences, tables));
         let filled = self.fill(id, ram, order, node);
         if filled.is_err() {
             self.take_apart(id)?;
@@ -170,27 +193,33 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         Ok(())
     }
 
-    /// A virtual CPU at the beginning of the program; the payload's for `rounds` rounds.
-    pub(crate) fn fresh_vcpu(
+    /// New virtual CPUs: the first at the beginning of the program, the payload's for `rounds` rounds; the others off.
+    pub(crate) fn fresh_vcpus(
         &self,
         id: VmId,
         rounds: u64,
         misdeed: Misdeed,
-    ) -> Result<Option<Box<OwnVcpu<M, P>>>, VmError> {
+    ) -> Result<Vec<Box<OwnVcpu<M, P>>>, VmError> {
         let made = self.host.with_space(id.number(), |space| {
-            (space.ram, Arc::clone(&space.root), Arc::clone(&space.residence))
+            (space.ram, Arc::clone(&space.root), Arc::clone(&space.residences))
         });
-        let Some((ram, root, residence)) = made else { return Ok(None) };
+        let Some((ram, root, residences)) = made else { return Ok(Vec::new()) };
         let loaded = self.slot(id).map_or(Loaded::Payload, |slot| slot.life.lock().program);
         let begin = match loaded {
             Loaded::Linux(start) => Begin::Linux(start),
             Loaded::Payload => {
                 let work: GuestAddr = ram.start().add(Self::code_bytes());
                 let bytes = ram.len() - Self::code_bytes();
-                Begin::Payload(ram.start(), [work.get(), bytes, rounds, misdeed as u64])
+                let kind = payload_kind(misdeed, residences.len() - 1);
+                Begin::Payload(ram.start(), [work.get(), bytes, rounds, kind])
             }
         };
-        let vcpu = OwnVcpu::new(self.mm(), &root, &residence, &begin)?;
-        Ok(Some(Box::new(vcpu)))
+        let numbers = 0..residences.len();
+        let made = numbers.map(|number| OwnVcpu::new(self.mm(), &root, &residences, number));
+        let mut vcpus = made.map(|made| made.map(Box::new)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(first) = vcpus.first_mut() {
+            first.begin(self.mm(), &begin);
+        }
+        Ok(vcpus)
     }
 }

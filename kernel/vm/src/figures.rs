@@ -1,11 +1,11 @@
 //! What a guest has reported, and what happened to it.
 
-use hotmem_arch::contract::{GuestCall, PAYLOAD_DONE, PAYLOAD_ROUND};
+use hotmem_arch::contract::{GuestCall, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND};
 
-/// The figures of a guest.
+/// The figures of a virtual CPU, or of a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Rounds that the payload has finished.
+    /// Rounds that the payload has finished; a guest has finished those that each of its virtual CPUs has.
     pub rounds: u64,
     /// Words that had another value than the payload wrote.
     pub wrong_words: u64,
@@ -26,6 +26,8 @@ pub(crate) enum Report {
     Round,
     /// It has finished.
     Done,
+    /// It could not start a CPU, by this error.
+    Alone(u64),
     /// The call is unknown.
     Unknown,
 }
@@ -36,11 +38,26 @@ impl Figures {
         let report = match call.number {
             PAYLOAD_ROUND => Report::Round,
             PAYLOAD_DONE => Report::Done,
+            PAYLOAD_ALONE => return Report::Alone(call.arguments[0]),
             _ => return Report::Unknown,
         };
         let [rounds, wrong_words, checksum, longest_gap, _] = call.arguments;
         *self = Self { rounds, wrong_words, checksum, longest_gap, ..*self };
         report
+    }
+
+    /// The figures of a guest whose virtual CPUs have these. Its checksum is that of the first, to which those of the
+    /// others are added in turn.
+    pub(crate) fn of_all(all: impl IntoIterator<Item = Self>) -> Self {
+        let add = |sum: Self, one: Self| Self {
+            rounds: sum.rounds.min(one.rounds),
+            wrong_words: sum.wrong_words.saturating_add(one.wrong_words),
+            checksum: sum.checksum.rotate_left(1).wrapping_add(one.checksum),
+            longest_gap: sum.longest_gap.max(one.longest_gap),
+            exits: sum.exits + one.exits,
+            waits: sum.waits + one.waits,
+        };
+        all.into_iter().reduce(add).unwrap_or_default()
     }
 }
 
@@ -59,5 +76,27 @@ mod tests {
             Figures { rounds: 1, wrong_words: 2, checksum: 3, longest_gap: 4, exits: 7, waits: 0 };
         assert_eq!(figures, expected);
         assert_eq!(figures.take(call(PAYLOAD_DONE)), Report::Done);
+        assert_eq!(figures.take(call(PAYLOAD_ALONE)), Report::Alone(1));
+        assert_eq!(figures, expected);
+    }
+
+    #[test]
+    fn a_guest_has_the_rounds_that_all_its_cpus_have_and_the_checksum_of_one_is_its_own() {
+        let one = Figures {
+            rounds: 5,
+            wrong_words: 1,
+            checksum: 1 << 63,
+            longest_gap: 9,
+            exits: 10,
+            waits: 2,
+        };
+        assert_eq!(Figures::of_all([one]), one);
+        assert_eq!(Figures::of_all([]), Figures::default());
+        let other =
+            Figures { rounds: 4, checksum: 6, longest_gap: 8, wrong_words: 0, exits: 1, waits: 1 };
+        let both =
+            Figures { rounds: 4, wrong_words: 1, checksum: 7, longest_gap: 9, exits: 11, waits: 3 };
+        assert_eq!(Figures::of_all([one, other]), both);
+        assert_ne!(Figures::of_all([other, one]).checksum, 7, "which CPU counts");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Shared;
 use crate::console::Console;
-use crate::id::{MAX_VMS, VmId};
+use crate::id::{MAX_VCPUS, MAX_VMS, VcpuId, VmId};
 use crate::platform::Platform;
 use crate::space::Space;
 use crate::status::Life;
@@ -12,13 +12,16 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hotmem::Mm;
 use hotmem::lock::lock_api::Mutex;
 
+/// The place of a virtual CPU.
+pub(crate) type VcpuPlace<M, P> = Mutex<<M as hotmem::Machine>::Lock, Option<Box<OwnVcpu<M, P>>>>;
+
 /// The place of a guest. Locks are taken one at a time.
 #[derive(Debug)]
 pub(crate) struct Slot<M: Shared, P: Platform> {
     /// Its memory.
     pub(crate) space: Mutex<M::Lock, Option<Space<M, P>>>,
-    /// Its virtual CPU, while that does not run.
-    pub(crate) vcpu: Mutex<M::Lock, Option<Box<OwnVcpu<M, P>>>>,
+    /// Its virtual CPUs, each while it does not run.
+    pub(crate) vcpus: [VcpuPlace<M, P>; MAX_VCPUS],
     pub(crate) life: Mutex<M::Lock, Life>,
     pub(crate) console: Mutex<M::Lock, Console>,
 }
@@ -38,12 +41,17 @@ impl<M: Shared, P: Platform> Host<M, P> {
     pub(crate) fn new(mm: &'static Mm<M>) -> Self {
         let slot = |_| Slot {
             space: Mutex::new(None),
-            vcpu: Mutex::new(None),
+            vcpus: core::array::from_fn(|_| Mutex::new(None)),
             life: Mutex::new(Life::default()),
             console: Mutex::new(Console::default()),
         };
         let (slots, scrub) = (core::array::from_fn(slot), AtomicBool::new(true));
         Self { mm, slots, scrub, batches: AtomicU64::new(0) }
+    }
+
+    /// The place of a virtual CPU.
+    pub(crate) fn vcpu(&self, at: VcpuId) -> Option<&VcpuPlace<M, P>> {
+        self.slots.get(at.vm.index())?.vcpus.get(at.number)
     }
 
     /// Whether memory is cleared before it is freed.

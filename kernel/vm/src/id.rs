@@ -3,6 +3,18 @@
 /// The most guests at a time. Tags of guests are numbered from 1, and processors have at least 15.
 pub const MAX_VMS: usize = 8;
 
+/// The most virtual CPUs of a guest.
+pub const MAX_VCPUS: usize = 8;
+
+/// A virtual CPU: the guest, and the number among those of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuId {
+    /// The guest.
+    pub vm: VmId,
+    /// The number, from 0.
+    pub number: usize,
+}
+
 /// The number of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmId(u8);

@@ -2,7 +2,7 @@
 
 use crate::Shared;
 use crate::console::Console;
-use crate::id::VmId;
+use crate::id::{VcpuId, VmId};
 use crate::platform::Platform;
 use crate::space::Space;
 use crate::status::State;
@@ -28,35 +28,40 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     pub fn kill(&self, id: VmId) -> Result<(), VmError> {
         self.at_home()?;
         let slot = self.slot(id).ok_or(VmError::Full)?;
-        let (before, cpu) = {
-            let mut life = slot.life.lock();
-            (core::mem::replace(&mut life.state, State::Changing), life.cpu)
-        };
-        if before == State::Runs && !self.wait_for_vcpu(id, cpu) {
+        let before = core::mem::replace(&mut slot.life.lock().state, State::Changing);
+        // One that has ended may have CPUs that have not left it yet.
+        if before != State::Ready && !self.wait_for_vcpus(id) {
             let name = slot.life.lock().name;
-            self.change_state(id, State::Paused);
+            self.change_state(id, if before == State::Runs { State::Paused } else { before });
             return Err(name.map_or(VmError::Full, VmError::Busy));
         }
-        drop(slot.vcpu.lock().take());
+        slot.vcpus.iter().for_each(|place| drop(place.lock().take()));
         *slot.console.lock() = Console::default();
         let apart = self.take_apart(id);
         self.change_state(id, State::Absent);
         apart
     }
 
-    /// Waits until the CPU that runs a guest has put its virtual CPU back. Returns whether it has.
-    pub(crate) fn wait_for_vcpu(&self, id: VmId, cpu: usize) -> bool {
-        let Some(slot) = self.slot(id) else { return true };
-        (0..MAX_TURNS).any(|turn| {
-            let back = slot.vcpu.lock().is_some();
-            if !back {
-                if turn == 0 {
-                    P::kick(cpu);
+    /// Waits until the CPUs that run a guest have put its virtual CPUs back: all are interrupted before the first wait.
+    /// Returns whether they have.
+    pub(crate) fn wait_for_vcpus(&self, id: VmId) -> bool {
+        let all = self.vcpus(id);
+        let out = all.iter().filter(|(at, _)| !self.is_back(*at));
+        out.for_each(|(_, cpu)| P::kick(*cpu));
+        all.into_iter().all(|(at, _)| {
+            (0..MAX_TURNS).any(|_| {
+                let back = self.is_back(at);
+                if !back {
+                    self.mm().machine().relax();
                 }
-                self.mm().machine().relax();
-            }
-            back
+                back
+            })
         })
+    }
+
+    /// Whether no CPU has this virtual CPU.
+    fn is_back(&self, at: VcpuId) -> bool {
+        self.host.vcpu(at).is_none_or(|place| place.lock().is_some())
     }
 
     /// Frees the memory and the tables of a guest that does not run.

@@ -5,7 +5,7 @@
 //!                |
 //!                +-- Space: the second-stage tables of a guest, and what moves <--- Pages, Frames: owners that the
 //!                |                                                                  manager asks to move memory
-//!                +-- Runner: the virtual CPU --> switch (the file with `unsafe`) --> guest --> exit
+//!                +-- Runner: each virtual CPU, on a CPU --> switch (the file with `unsafe`) --> guest --> exit
 //! ```
 //!
 //! The manager's word of an extent names the guest and its place there ([`word`]), so an extent moves without a
@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod archive;
 mod console;
+mod cpus;
 mod create;
 mod exits;
 mod figures;
@@ -38,17 +39,19 @@ mod switch;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod vcpus;
 mod verify;
 mod vms;
 pub mod word;
 
 pub use figures::Figures;
-pub use id::{MAX_VMS, VmId};
+pub use id::{MAX_VCPUS, MAX_VMS, VcpuId, VmId};
 pub use name::Name;
 pub use platform::Platform;
 pub use program::Program;
 pub use slice::Slice;
 pub use status::{State, VmStatus};
+pub use vcpus::{Power, VcpuStatus};
 pub use verify::Violation;
 pub use vms::{VmError, Vms};
 

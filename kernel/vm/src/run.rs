@@ -3,22 +3,28 @@
 use crate::Shared;
 use crate::exits::After;
 use crate::host::Slot;
-use crate::id::VmId;
+use crate::id::{VcpuId, VmId};
 use crate::platform::Platform;
 use crate::program::Loaded;
 use crate::slice::Slice;
-use crate::status::State;
+use crate::status::{Life, State};
 use crate::switch::{EnabledHere, OwnVcpu};
+use crate::vcpus::Power;
 use crate::vms::{VmError, Vms};
-use alloc::string::String;
 use hotmem_arch::contract::{Guests, Misdeed};
 
 /// Exits of a slice.
 const EXITS: u64 = 64;
 
 impl<M: Shared, P: Platform> Vms<M, P> {
-    /// Lets a guest run on CPU `cpu`, for `rounds` rounds of the payload (0: without end), with a `misdeed` after the
-    /// first. A guest that was paused goes on. Whoever runs it there calls [`slice`](Self::slice).
+    /// How many virtual CPUs a guest has.
+    pub fn vcpu_count(&self, id: VmId) -> usize {
+        self.slot(id).map_or(0, |slot| slot.life.lock().vcpus.len())
+    }
+
+    /// Lets a guest run, each of its virtual CPUs on one of `cpus`, for `rounds` rounds of the payload (0: without end),
+    /// with a `misdeed` after the first. A guest that was paused goes on, and ends when each virtual CPU has done
+    /// `rounds` rounds altogether. Whoever runs a virtual CPU calls [`slice`](Self::slice) on its CPU.
     ///
     /// # Errors
     ///
@@ -28,47 +34,71 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         id: VmId,
         rounds: u64,
         misdeed: Misdeed,
-        cpu: usize,
+        cpus: &[usize],
     ) -> Result<(), VmError> {
         let slot = self.slot(id).ok_or(VmError::Full)?;
-        let (name, state, is_payload) = {
-            let life = slot.life.lock();
-            (life.name, life.state, life.program == Loaded::Payload)
-        };
-        match (state, name) {
-            (State::Paused, _) => {}
-            (State::Ready | State::Done, _) if state == State::Ready || is_payload => {
-                let vcpu = self.fresh_vcpu(id, rounds, misdeed)?;
-                *slot.vcpu.lock() = vcpu;
-                let mut life = slot.life.lock();
-                life.figures = Default::default();
-                life.log = String::new();
+        let goes_on = Self::may_start(&slot.life.lock(), rounds, misdeed, cpus)?;
+        if !goes_on {
+            let vcpus = self.fresh_vcpus(id, rounds, misdeed)?;
+            for (place, vcpu) in slot.vcpus.iter().zip(vcpus) {
+                *place.lock() = Some(vcpu);
             }
-            (_, Some(name)) => return Err(VmError::State(name, state)),
-            (_, None) => return Err(VmError::Full),
         }
         let mut life = slot.life.lock();
-        (life.state, life.cpu, life.idle) = (State::Runs, cpu, 0);
+        if goes_on {
+            life.go_on(cpus, rounds);
+        } else {
+            life.begin(cpus);
+        }
         Ok(())
+    }
+
+    /// Whether a guest goes on, and does not begin.
+    fn may_start(
+        life: &Life,
+        rounds: u64,
+        misdeed: Misdeed,
+        cpus: &[usize],
+    ) -> Result<bool, VmError> {
+        let name = life.name.ok_or(VmError::Full)?;
+        let (needs, has, is_payload) =
+            (life.vcpus.len(), cpus.len(), life.program == Loaded::Payload);
+        let goes_on = match life.state {
+            State::Paused => true,
+            State::Ready => false,
+            State::Done if is_payload => false,
+            state => return Err(VmError::State(name, state)),
+        };
+        if !is_payload && (rounds, misdeed) != (0, Misdeed::None) {
+            return Err(VmError::NoPayload(name));
+        }
+        if goes_on && misdeed != Misdeed::None {
+            return Err(VmError::Begun(name));
+        }
+        let done = life.vcpus.iter().map(|vcpu| vcpu.status.figures.rounds).max().unwrap_or(0);
+        if goes_on && (1..=done).contains(&rounds) {
+            return Err(VmError::Rounds(name, done));
+        }
+        if needs > has { Err(VmError::Cpus { needs, has }) } else { Ok(goes_on) }
     }
 
     /// Has a guest stop running until it is started again.
     ///
     /// # Errors
     ///
-    /// [`VmError::State`] if it does not run; [`VmError::Busy`] if its CPU does not leave it.
+    /// [`VmError::State`] if it does not run; [`VmError::Busy`] if a CPU does not leave it.
     pub fn pause(&self, id: VmId) -> Result<(), VmError> {
         let slot = self.slot(id).ok_or(VmError::Full)?;
-        let (name, cpu) = {
+        let name = {
             let mut life = slot.life.lock();
             let name = life.name.ok_or(VmError::Full)?;
             if life.state != State::Runs {
                 return Err(VmError::State(name, life.state));
             }
             life.state = State::Paused;
-            (name, life.cpu)
+            name
         };
-        if self.wait_for_vcpu(id, cpu) { Ok(()) } else { Err(VmError::Busy(name)) }
+        if self.wait_for_vcpus(id) { Ok(()) } else { Err(VmError::Busy(name)) }
     }
 
     /// Whether a guest runs.
@@ -81,9 +111,14 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         self.host.batches()
     }
 
-    /// Whether a guest is to run on CPU `cpu`.
+    /// Whether a virtual CPU is to run on CPU `cpu`.
     pub fn runs_on(&self, cpu: usize) -> bool {
-        VmId::all().any(|id| self.is_on(id, cpu))
+        self.all_vcpus().any(|at| self.power(at, cpu).is_some())
+    }
+
+    /// The virtual CPUs of all guests.
+    fn all_vcpus(&self) -> impl Iterator<Item = VcpuId> {
+        VmId::all().flat_map(|vm| (0..self.vcpu_count(vm)).map(move |number| VcpuId { vm, number }))
     }
 
     /// Whether a guest has a timer that does not end its runs: its CPU must be interrupted often.
@@ -92,49 +127,60 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         !P::Guests::TIMER_ENDS_RUNS && self.slot(id).is_some_and(has_timer)
     }
 
-    fn is_on(&self, id: VmId, cpu: usize) -> bool {
-        self.slot(id).is_some_and(|slot| {
-            let life = slot.life.lock();
-            life.state == State::Runs && life.cpu == cpu
-        })
+    /// Whether a virtual CPU is on, if its guest runs and it is pinned to `cpu`.
+    fn power(&self, at: VcpuId, cpu: usize) -> Option<Power> {
+        let life = self.slot(at.vm)?.life.lock();
+        let status = life.vcpus.get(at.number)?.status;
+        (life.state == State::Runs && status.cpu == cpu).then_some(status.power)
     }
 
-    /// Runs each guest of the CPU that runs this for a slice: [`Slice::Idle`] if there is none, [`Slice::Sleeps`] if all
-    /// of them sleep.
+    /// Whether a guest runs, and its virtual CPU `at`, which is pinned to the CPU that runs this, is off.
+    pub fn is_off(&self, at: VcpuId) -> bool {
+        self.power(at, self.mm().machine().cpu()).is_some_and(|power| power != Power::On)
+    }
+
+    /// Runs each virtual CPU of the CPU that runs this for a slice: [`Slice::Idle`] if there is none, [`Slice::Sleeps`]
+    /// if all of them sleep.
     pub fn slices(&self) -> Slice {
-        VmId::all().map(|id| self.slice(id)).fold(Slice::Idle, Slice::with)
+        self.all_vcpus().map(|at| self.slice(at)).fold(Slice::Idle, Slice::with)
     }
 
-    /// Runs a guest, if this is its CPU, until an interrupt of the host or some other exits. Interrupts are on
+    /// Runs a virtual CPU, if this is its CPU, until an interrupt of the host or some other exits. Interrupts are on
     /// afterwards.
-    pub fn slice(&self, id: VmId) -> Slice {
-        if !self.is_on(id, self.mm().machine().cpu()) {
-            return Slice::Idle;
+    pub fn slice(&self, at: VcpuId) -> Slice {
+        match self.power(at, self.mm().machine().cpu()) {
+            None => return Slice::Idle,
+            Some(Power::On) => {}
+            Some(_) => return Slice::Off,
         }
-        let Some(slot) = self.slot(id) else { return Slice::Idle };
-        let Some(mut vcpu) = slot.vcpu.lock().take() else { return Slice::Idle };
+        let (Some(slot), Some(place)) = (self.slot(at.vm), self.host.vcpu(at)) else {
+            return Slice::Idle;
+        };
+        let Some(mut vcpu) = place.lock().take() else { return Slice::Idle };
         let slice = match self.enabled.enable::<M, P>(self.mm()) {
-            Ok(here) => self.run_some(id, &mut vcpu, &here),
+            Ok(here) => self.run_some(at, &mut vcpu, &here),
             Err(_) => {
-                self.stop(id, &vcpu, "its CPU cannot run guests", None);
+                self.stop(at, &vcpu, "its CPU cannot run guests", None);
                 Slice::Idle
             }
         };
-        *slot.vcpu.lock() = Some(vcpu);
+        *place.lock() = Some(vcpu);
+        // In its place again, it can be started.
+        slot.life.lock().change(at.number, Power::Stopping, Power::Off);
         slice
     }
 
-    fn run_some(&self, id: VmId, vcpu: &mut OwnVcpu<M, P>, here: &EnabledHere) -> Slice {
+    fn run_some(&self, at: VcpuId, vcpu: &mut OwnVcpu<M, P>, here: &EnabledHere) -> Slice {
         for _ in 0..EXITS {
-            if self.state(id) != State::Runs {
+            if self.state(at.vm) != State::Runs {
                 return Slice::Idle;
             }
             let exit = vcpu.run(self.mm(), here);
-            match self.handle(id, vcpu, exit) {
+            match self.handle(at, vcpu, exit) {
                 After::GoOn => {}
                 After::End(slice) => return slice,
                 After::Stop(why, code) => {
-                    self.stop(id, vcpu, why, code);
+                    self.stop(at, vcpu, why, code);
                     return Slice::Idle;
                 }
             }

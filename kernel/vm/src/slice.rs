@@ -5,6 +5,8 @@
 pub enum Slice {
     /// The guest does not run.
     Idle,
+    /// The guest runs, but this virtual CPU is off, or has ended.
+    Off,
     /// It can go on.
     More,
     /// It waits for a move.
@@ -14,10 +16,10 @@ pub enum Slice {
 }
 
 impl Slice {
-    /// How the slices of two guests ended.
+    /// How the slices of two virtual CPUs ended.
     pub(crate) fn with(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Idle, slice) | (slice, Self::Idle) => slice,
+            (Self::Idle | Self::Off, slice) | (slice, Self::Idle | Self::Off) => slice,
             (Self::Sleeps(one), Self::Sleeps(two)) => Self::Sleeps(one.min(two)),
             (Self::Sleeps(_), slice) | (slice, Self::Sleeps(_)) => slice,
             (Self::Waits, Self::Waits) => Self::Waits,
@@ -28,12 +30,14 @@ impl Slice {
 
 #[cfg(test)]
 mod tests {
-    use super::Slice::{Idle, More, Sleeps, Waits};
+    use super::Slice::{Idle, More, Off, Sleeps, Waits};
 
     #[test]
     fn a_cpu_sleeps_until_the_first_of_its_guests_wakes_if_all_of_them_sleep() {
         for (one, two, both) in [
             (Idle, Idle, Idle),
+            (Off, Sleeps(5), Sleeps(5)),
+            (Off, More, More),
             (Idle, Sleeps(5), Sleeps(5)),
             (Sleeps(5), Sleeps(3), Sleeps(3)),
             (Sleeps(5), Waits, Waits),

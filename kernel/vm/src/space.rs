@@ -69,7 +69,8 @@ pub(crate) struct Space<M: Shared, P: Platform> {
     pub(crate) order: Order,
     pub(crate) tables: GuestTables<M, P>,
     pub(crate) root: Arc<Root<M>>,
-    pub(crate) residence: Arc<Residence>,
+    /// One for each virtual CPU.
+    pub(crate) residences: Arc<[Residence]>,
     /// The ranges without a leaf because they are being moved; the first `runs` are in use.
     moving: [GuestRange; MOST_MOVING],
     runs: usize,
@@ -84,12 +85,12 @@ impl<M: Shared, P: Platform> Space<M, P> {
         ram: GuestRange,
         order: Order,
         root: Arc<Root<M>>,
-        residence: Arc<Residence>,
+        residences: Arc<[Residence]>,
         tables: GuestTables<M, P>,
     ) -> Self {
         let moving = [GuestRange::EMPTY; MOST_MOVING];
         let moved = Moved::default();
-        Self { id, ram, order, tables, root, residence, moving, runs: 0, begun: 0, moved }
+        Self { id, ram, order, tables, root, residences, moving, runs: 0, begun: 0, moved }
     }
 
     /// The address of a page of the guest, by its frame number.

@@ -3,6 +3,7 @@
 use crate::figures::Figures;
 use crate::name::Name;
 use crate::program::Loaded;
+use crate::vcpus::{VcpuLife, VcpuStatus};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -55,13 +56,9 @@ pub(crate) struct Life {
     pub(crate) name: Option<Name>,
     pub(crate) state: State,
     pub(crate) program: Loaded,
-    /// The CPU that runs it.
-    pub(crate) cpu: usize,
-    pub(crate) figures: Figures,
-    /// Exits one after the other in which it has done nothing.
-    pub(crate) idle: u64,
-    /// The last of them was a wait for an interrupt.
-    pub(crate) waits: bool,
+    pub(crate) vcpus: Vec<VcpuLife>,
+    /// Each virtual CPU ends after so many rounds of the payload; 0 for none.
+    pub(crate) last_round: u64,
     /// Why it stopped, and its registers.
     pub(crate) log: String,
 }
@@ -75,15 +72,15 @@ pub struct VmStatus {
     pub program: &'static str,
     /// Its state.
     pub state: State,
-    /// The CPU that runs it.
-    pub cpu: usize,
+    /// Its virtual CPUs.
+    pub vcpus: Vec<VcpuStatus>,
     /// Bytes of its memory.
     pub bytes: u64,
     /// The blocks that hold its memory, with the bytes in each.
     pub blocks: Vec<(BlockId, u64)>,
     /// The blocks that hold its tables, with the bytes in each.
     pub table_blocks: Vec<(BlockId, u64)>,
-    /// What it has reported.
+    /// What all of them have reported.
     pub figures: Figures,
     /// Bytes that it wrote to its serial port.
     pub written: u64,

@@ -10,7 +10,7 @@
 
 use crate::id::VmId;
 use crate::platform::Platform;
-use crate::residence::Residence;
+use crate::residence::{self, Residence};
 use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
@@ -22,7 +22,7 @@ use hotmem::{
     Request, VirtRange,
 };
 use hotmem_arch::contract::{
-    GuestExit, GuestSpace, Guests, LinuxStart, NoGuests, StateMemory, Vcpu,
+    CpuAnswer, CpuStart, GuestExit, GuestSpace, Guests, LinuxStart, NoGuests, StateMemory, Vcpu,
 };
 
 /// The second-stage tables of a guest.
@@ -107,12 +107,12 @@ impl<M: Machine> Root<M> {
     pub(crate) fn tables<P: Platform>(
         self: &Arc<Self>,
         mm: &'static Mm<M>,
-        residence: &Arc<Residence>,
+        residences: &Arc<[Residence]>,
     ) -> Result<GuestTables<M, P>, NotFlushed> {
         let tlb = SpaceTlb {
             mm,
             root: Arc::clone(self),
-            residence: Arc::clone(residence),
+            residences: Arc::clone(residences),
             platform: PhantomData,
         };
         tlb.flush(&[GuestRange::new(GuestAddr::new(0), u64::MAX).unwrap_or_default()])?;
@@ -127,7 +127,7 @@ impl<M: Machine> Root<M> {
 pub(crate) struct SpaceTlb<M: Machine + 'static, P> {
     mm: &'static Mm<M>,
     root: Arc<Root<M>>,
-    residence: Arc<Residence>,
+    residences: Arc<[Residence]>,
     platform: PhantomData<fn() -> P>,
 }
 
@@ -137,9 +137,9 @@ impl<M: Machine, P> fmt::Debug for SpaceTlb<M, P> {
     }
 }
 
-// SAFETY: the architecture drops the cached translations on this CPU, and on all others if it can; if not, the CPU
+// SAFETY: the architecture drops the cached translations on this CPU, and on all others if it can; if not, each CPU
 // that is in the guest leaves it before the flush ends, and drops them before it enters again, by the contract of
-// `Guests`.
+// `Guests`. Each virtual CPU of the guest has one of the residences.
 unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
     fn publish(&self) {
         P::Guests::publish_guest_entries();
@@ -150,7 +150,7 @@ unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
         if P::Guests::GUEST_FLUSH_REACHES_ALL {
             return Ok(());
         }
-        self.residence.expel(P::kick, || self.mm.machine().relax())
+        residence::expel(&self.residences, P::kick, || self.mm.machine().relax())
     }
 }
 
@@ -159,11 +159,17 @@ unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
 #[derive(Debug)]
 struct StatePages<M: Machine + 'static>(Option<Pages<'static, M>>);
 
-impl<M: Machine> Drop for StatePages<M> {
-    fn drop(&mut self) {
+impl<M: Machine> StatePages<M> {
+    fn clear(&self) {
         let Some(pages) = &self.0 else { return };
         let pages = (0..pages.order().pages()).filter_map(|page| pages.words(page));
         pages.flatten().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+}
+
+impl<M: Machine> Drop for StatePages<M> {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -174,57 +180,81 @@ pub(crate) enum Begin {
     Payload(GuestAddr, [u64; 4]),
     /// In a Linux kernel.
     Linux(LinuxStart),
+    /// Where another of the guest's CPUs says.
+    Started(CpuStart),
 }
 
 /// A virtual CPU, with the memory of its state and the root that it runs on.
 #[derive(Debug)]
 pub(crate) struct OwnVcpu<M: Machine + 'static, P: Platform> {
-    /// Dropped before its state.
-    vcpu: PlatformVcpu<P>,
-    _state: StatePages<M>,
+    number: usize,
+    /// None before it begins. Dropped before its state.
+    vcpu: Option<PlatformVcpu<P>>,
+    state: StatePages<M>,
     root: Arc<Root<M>>,
-    residence: Arc<Residence>,
+    residences: Arc<[Residence]>,
 }
 
 impl<M: Machine, P: Platform> OwnVcpu<M, P> {
-    /// One that begins as `begin` says, in the tables of `root`.
+    /// The CPU `number` of a guest, off, in the tables of `root`.
     pub(crate) fn new(
         mm: &'static Mm<M>,
         root: &Arc<Root<M>>,
-        residence: &Arc<Residence>,
-        begin: &Begin,
+        residences: &Arc<[Residence]>,
+        number: usize,
     ) -> Result<Self, OutOfMemory> {
-        let pages = StatePages(kernel_memory(mm, PlatformVcpu::<P>::STATE_BYTES)?);
-        // SAFETY: the pages are freed when this value is dropped, and the virtual CPU before them.
-        let state = unsafe { state(mm.machine(), pages.0.as_ref()) };
-        let vcpu = match begin {
+        let state = StatePages(kernel_memory(mm, PlatformVcpu::<P>::STATE_BYTES)?);
+        let (root, residences) = (Arc::clone(root), Arc::clone(residences));
+        Ok(Self { number, vcpu: None, state, root, residences })
+    }
+
+    /// Has it begin, with the registers of a CPU that was off.
+    pub(crate) fn begin(&mut self, mm: &Mm<M>, begin: &Begin) {
+        self.vcpu = None;
+        self.state.clear();
+        // SAFETY: the pages were just cleared, and no virtual CPU uses them; they are freed when this value is dropped,
+        // and the virtual CPU before them.
+        let state = unsafe { state(mm.machine(), self.state.0.as_ref()) };
+        self.vcpu = Some(match begin {
             Begin::Payload(entry, arguments) => PlatformVcpu::<P>::new(state, *entry, *arguments),
             Begin::Linux(start) => PlatformVcpu::<P>::linux(state, start),
-        };
-        let (root, residence) = (Arc::clone(root), Arc::clone(residence));
-        Ok(Self { vcpu, _state: pages, root, residence })
+            Begin::Started(start) => PlatformVcpu::<P>::started(state, self.number, start),
+        });
     }
 
     /// Runs it until an exit. Interrupts are off during the call, and on afterwards.
     pub(crate) fn run(&mut self, mm: &Mm<M>, _here: &EnabledHere) -> GuestExit {
+        let (Some(vcpu), Some(residence)) = (&mut self.vcpu, self.residences.get(self.number))
+        else {
+            return GuestExit::Stopped("its CPU never began", self.number as u64);
+        };
         P::disable_interrupts();
-        self.residence.enter(mm.machine().cpu());
+        residence.enter(mm.machine().cpu());
         // SAFETY: `_here` proves that this CPU is enabled; the root lives as long as this value, and the rest of the
         // space's contract is kept by `Root::space`.
-        let exit = unsafe { self.vcpu.run(&self.root.space()) };
-        self.residence.leave();
+        let exit = unsafe { vcpu.run(&self.root.space()) };
+        residence.leave();
         P::enable_interrupts();
         exit
     }
 
     /// Returns a value from the guest's last call.
     pub(crate) fn reply(&mut self, value: u64) {
-        self.vcpu.reply(value);
+        if let Some(vcpu) = &mut self.vcpu {
+            vcpu.reply(value);
+        }
     }
 
-    /// Its registers.
-    pub(crate) const fn registers(&self) -> &impl fmt::Display {
-        &self.vcpu
+    /// Returns the answer to the guest's last request about its CPUs.
+    pub(crate) fn answer(&mut self, answer: CpuAnswer) {
+        if let Some(vcpu) = &mut self.vcpu {
+            vcpu.answer(answer);
+        }
+    }
+
+    /// Its registers, once it has begun.
+    pub(crate) const fn registers(&self) -> Option<&impl fmt::Display> {
+        self.vcpu.as_ref()
     }
 }
 

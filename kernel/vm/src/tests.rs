@@ -21,6 +21,7 @@ use std::cell::Cell;
 
 mod leaks;
 mod order;
+mod vcpus;
 
 type Fake = FakeMachine<Tiny>;
 
@@ -36,6 +37,8 @@ thread_local! {
     static FLUSHES: Cell<u64> = const { Cell::new(0) };
     /// Instructions so far.
     static TIME: Cell<u64> = const { Cell::new(0) };
+    /// CPUs that were interrupted, a bit for each.
+    static KICKED: Cell<u64> = const { Cell::new(0) };
     /// Called once, when an extent is copied.
     static AT_COPY: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
 }
@@ -50,6 +53,7 @@ impl Guests for Soft {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(RAM * PAGE);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 36);
+    const MOST_CPUS: usize = 4;
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
     fn enable_guests() -> Result<(), NoGuests> {
@@ -102,7 +106,9 @@ impl Platform for Soft {
 
     fn enable_interrupts() {}
 
-    fn kick(_cpu: usize) {}
+    fn kick(cpu: usize) {
+        KICKED.set(KICKED.get() | 1 << cpu);
+    }
 }
 
 /// 16 MiB at boot, four movable blocks of 1 MiB, and guests.
@@ -126,7 +132,7 @@ fn online(bench: &Bench<Tiny>, block: u64) {
 }
 
 fn guest(vms: &Vms<Fake, Soft>, name: &str, bytes: u64) -> VmId {
-    vms.create(Name::new(name).unwrap(), bytes, Order::ZERO, None, &Program::Payload).unwrap()
+    vms.create(Name::new(name).unwrap(), bytes, Order::ZERO, None, 1, &Program::Payload).unwrap()
 }
 
 /// The frame that page `page` of a guest lies in.
@@ -208,7 +214,7 @@ fn a_linux_guest_begins_with_its_files_in_memory_and_starts_once() {
     let (bench, vms) = machine();
     let name = Name::new("a").unwrap();
     let files = LinuxFiles { kernel: b"kernel", initrd: b"fs", command_line: b"" };
-    let id = vms.create(name, 8 * PAGE, Order::ZERO, None, &Program::Linux(files)).unwrap();
+    let id = vms.create(name, 8 * PAGE, Order::ZERO, None, 1, &Program::Linux(files)).unwrap();
     let byte = |at: u64| {
         let read = |space: &mut Space<Fake, Soft>| switch::byte(&bench.mm, &space.tables, at);
         vms.host.with_space(id.number(), read).flatten()
@@ -220,9 +226,9 @@ fn a_linux_guest_begins_with_its_files_in_memory_and_starts_once() {
     assert_eq!(bytes(8 * PAGE - 3, 3), b"\0fs");
     assert_eq!(byte((RAM + 8) * PAGE), None);
     assert_eq!(vms.status().next().unwrap().program, "linux");
-    vms.start(id, 0, Misdeed::None, 0).unwrap();
+    vms.start(id, 0, Misdeed::None, &[0]).unwrap();
     vms.change_state(id, State::Done);
-    assert_eq!(vms.start(id, 0, Misdeed::None, 0), Err(VmError::State(name, State::Done)));
+    assert_eq!(vms.start(id, 0, Misdeed::None, &[0]), Err(VmError::State(name, State::Done)));
     vms.kill(id).unwrap();
     vms.verify().unwrap();
 }
@@ -233,7 +239,7 @@ fn a_linux_guest_whose_files_do_not_fit_leaves_nothing() {
     let before = bench.snapshot();
     let name = Name::new("a").unwrap();
     let files = LinuxFiles { kernel: b"kernel", initrd: b"fs ", command_line: b"" };
-    let made = vms.create(name, 8 * PAGE, Order::ZERO, None, &Program::Linux(files));
+    let made = vms.create(name, 8 * PAGE, Order::ZERO, None, 1, &Program::Linux(files));
     assert_eq!(made, Err(VmError::NoLinux(NoLinux("it does not fit the guest's memory"))));
     assert_eq!(vms.find(name), Err(VmError::Unknown(name)));
     vms.verify().unwrap();
@@ -262,10 +268,10 @@ fn a_guest_for_which_memory_runs_out_leaves_nothing() {
     let before = bench.snapshot();
     let free = bench.mm.stats().pages.free;
     let name = Name::new("a").unwrap();
-    let large = vms.create(name, (free + 1) * PAGE, Order::ZERO, None, &Program::Payload);
+    let large = vms.create(name, (free + 1) * PAGE, Order::ZERO, None, 1, &Program::Payload);
     assert_eq!(large, Err(VmError::TooLarge { pages: free + 1, free }));
     // The floor of boot memory is not for movable memory, so this one fails half-way.
-    let most = vms.create(name, free * PAGE, Order::ZERO, None, &Program::Payload);
+    let most = vms.create(name, free * PAGE, Order::ZERO, None, 1, &Program::Payload);
     assert!(matches!(most, Err(VmError::Memory(_) | VmError::Map(_))), "{most:?}");
     assert_eq!(vms.find(name), Err(VmError::Unknown(name)));
     vms.verify().unwrap();
@@ -386,13 +392,13 @@ fn a_guest_that_does_not_run_is_not_paused_and_one_that_runs_is_not_started() {
     let id = guest(&vms, "a", MIB / 4);
     let name = Name::new("a").unwrap();
     assert_eq!(vms.pause(id), Err(VmError::State(name, State::Ready)));
-    vms.start(id, 1, Misdeed::None, 0).unwrap();
+    vms.start(id, 1, Misdeed::None, &[0]).unwrap();
     assert!(vms.runs() && vms.runs_on(0) && !vms.runs_on(1));
-    let again = vms.start(id, 1, Misdeed::None, 0);
+    let again = vms.start(id, 1, Misdeed::None, &[0]);
     assert_eq!(again, Err(VmError::State(name, State::Runs)));
     vms.pause(id).unwrap();
     assert!(!vms.runs());
-    vms.start(id, 1, Misdeed::None, 1).unwrap();
+    vms.start(id, 1, Misdeed::None, &[1]).unwrap();
     assert!(vms.runs_on(1));
     vms.kill(id).unwrap();
     vms.verify().unwrap();
@@ -404,7 +410,7 @@ fn guests_are_created_and_ended_by_the_cpu_that_changes_their_tables_and_no_othe
     let id = guest(&vms, "a", MIB / 4);
     on_cpu(1, || {
         let name = Name::new("b").unwrap();
-        let made = vms.create(name, MIB / 4, Order::ZERO, None, &Program::Payload);
+        let made = vms.create(name, MIB / 4, Order::ZERO, None, 1, &Program::Payload);
         assert_eq!((made, vms.kill(id)), (Err(VmError::NotHere(1)), Err(VmError::NotHere(1))));
     });
     vms.kill(id).unwrap();

@@ -53,8 +53,23 @@ pub enum VmError {
     NotFlushed(NotFlushed),
     /// The guest is in a state in which this is not possible.
     State(Name, State),
-    /// The CPU does not leave the guest.
+    /// A CPU does not leave the guest.
     Busy(Name),
+    /// A guest has one virtual CPU at least, and at most so many.
+    Vcpus(usize),
+    /// It needs so many CPUs, and was given so many.
+    Cpus {
+        /// Its virtual CPUs.
+        needs: usize,
+        /// The CPUs.
+        has: usize,
+    },
+    /// Rounds and misdeeds are the payload's, and it runs Linux.
+    NoPayload(Name),
+    /// A guest that goes on commits no misdeed any more.
+    Begun(Name),
+    /// It has done this many rounds already.
+    Rounds(Name, u64),
     /// This CPU is not the one that carries out the operations of the memory manager.
     NotHere(usize),
     /// It cannot run this Linux kernel.
@@ -81,7 +96,21 @@ impl fmt::Display for VmError {
             Self::Map(error) => error.fmt(f),
             Self::NotFlushed(cpu) => write!(f, "{cpu}: the guest's memory stays in use"),
             Self::State(name, state) => write!(f, "guest {name} is {state}"),
-            Self::Busy(name) => write!(f, "the CPU of guest {name} does not leave it"),
+            Self::Busy(name) => write!(f, "a CPU of guest {name} does not leave it"),
+            Self::Vcpus(1) => f.write_str("a guest has one virtual CPU on this architecture"),
+            Self::Vcpus(most) => write!(f, "a guest has 1 to {most} virtual CPUs"),
+            Self::Cpus { needs, has } => {
+                write!(f, "the guest's {needs} virtual CPUs need as many CPUs, and {has} are free")
+            }
+            Self::NoPayload(name) => {
+                write!(f, "guest {name} runs Linux: rounds and misdeeds are for the payload")
+            }
+            Self::Begun(name) => {
+                write!(f, "guest {name} goes on: a misdeed is for its beginning")
+            }
+            Self::Rounds(name, done) => {
+                write!(f, "guest {name} has done {done} rounds already")
+            }
             Self::NotHere(cpu) => write!(f, "CPU {cpu} does not carry out requests about guests"),
             Self::NoLinux(error) => error.fmt(f),
             Self::Heap => f.write_str("the kernel's heap has no room for the guest's console"),
@@ -97,7 +126,7 @@ impl From<OutOfMemory> for VmError {
     }
 }
 
-/// The guests. The first CPU creates, pauses and kills; each guest runs on one CPU.
+/// The guests. The first CPU creates, pauses and kills; each virtual CPU runs on one CPU.
 #[derive(Debug)]
 pub struct Vms<M: Shared, P: Platform> {
     pub(crate) host: &'static Host<M, P>,
@@ -185,9 +214,10 @@ impl<M: Shared, P: Platform> Vms<M, P> {
 
     fn status_of(&self, id: VmId) -> Option<VmStatus> {
         let slot = self.slot(id)?;
-        let (name, program, state, cpu, figures) = {
+        let (name, program, state, vcpus, figures) = {
             let life = slot.life.lock();
-            (life.name?, life.program.name(), life.state, life.cpu, life.figures)
+            let vcpus = life.vcpus.iter().map(|vcpu| vcpu.status).collect();
+            (life.name?, life.program.name(), life.state, vcpus, life.figures())
         };
         let written = slot.console.lock().written();
         let (ram, moved) = slot.space.lock().as_ref().map(|space| (space.ram, space.moved))?;
@@ -202,7 +232,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             name,
             program,
             state,
-            cpu,
+            vcpus,
             bytes: ram.len(),
             blocks,
             table_blocks,

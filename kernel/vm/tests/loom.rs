@@ -8,36 +8,42 @@ mod sync {
     pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 }
 
+#[path = "../src/id.rs"]
+#[expect(dead_code, reason = "a part of it is used here")]
+mod id;
+
 #[path = "../src/residence.rs"]
 mod residence;
 
 use loom::sync::Arc;
 use loom::thread;
-use residence::Residence;
+use residence::{Residence, expel};
 use sync::{AtomicUsize, Ordering};
 
 /// A guest with one page, as both CPUs see it.
 struct Guest {
-    residence: Residence,
+    /// One for each of its virtual CPUs.
+    residences: [Residence; 2],
     /// The leaf of the page: 1, or 0 when it is cleared.
     leaf: AtomicUsize,
     /// 1 when the page has another owner.
     freed: AtomicUsize,
-    /// Interrupts of the CPU in the guest.
-    kicks: AtomicUsize,
+    /// Interrupts of CPUs 1 and 2 in the guest.
+    kicks: [AtomicUsize; 2],
 }
 
 impl Guest {
     fn new() -> Arc<Self> {
         let word = AtomicUsize::new;
-        let (leaf, freed, kicks) = (word(1), word(0), word(0));
-        Arc::new(Self { residence: Residence::default(), leaf, freed, kicks })
+        let (leaf, freed, kicks) = (word(1), word(0), [word(0), word(0)]);
+        Arc::new(Self { residences: Default::default(), leaf, freed, kicks })
     }
 
-    /// The CPU visits the guest, which accesses its page as long as `accesses` says. The CPU's cached translation is
+    /// CPU `cpu` visits the guest, which accesses its page as long as `accesses` says. The CPU's cached translation is
     /// the one of the entry: it is dropped there, and walked for once.
-    fn visit(&self, accesses: usize) {
-        self.residence.enter(1);
+    fn visit(&self, cpu: usize, accesses: usize) {
+        let residence = &self.residences[cpu - 1];
+        residence.enter(cpu);
         let cached = self.leaf.load(Ordering::Relaxed);
         for _ in 0..accesses {
             if cached == 1 {
@@ -49,17 +55,14 @@ impl Guest {
             }
             thread::yield_now();
         }
-        self.residence.leave();
+        residence.leave();
     }
 
     /// Takes the page away.
     fn take(&self) {
         self.leaf.store(0, Ordering::Relaxed);
-        let kick = |cpu: usize| {
-            assert_eq!(cpu, 1);
-            self.kicks.fetch_add(1, Ordering::Relaxed);
-        };
-        self.residence.expel(kick, thread::yield_now).unwrap();
+        let kick = |cpu: usize| _ = self.kicks[cpu - 1].fetch_add(1, Ordering::Relaxed);
+        expel(&self.residences, kick, thread::yield_now).unwrap();
         self.freed.store(1, Ordering::Relaxed);
     }
 }
@@ -71,13 +74,13 @@ fn no_cpu_in_a_guest_uses_a_page_after_it_was_taken_away() {
         let cpu = {
             let guest = Arc::clone(&guest);
             thread::spawn(move || {
-                guest.visit(1);
-                guest.visit(1);
+                guest.visit(1, 1);
+                guest.visit(1, 1);
             })
         };
         guest.take();
         cpu.join().unwrap();
-        assert!(guest.kicks.load(Ordering::Relaxed) <= 1);
+        assert!(guest.kicks[0].load(Ordering::Relaxed) <= 1);
     });
 }
 
@@ -88,17 +91,17 @@ fn a_cpu_that_stays_in_a_guest_is_interrupted() {
         let cpu = {
             let guest = Arc::clone(&guest);
             thread::spawn(move || {
-                guest.residence.enter(1);
+                guest.residences[0].enter(1);
                 // It finds the page, or nobody waits for it.
                 while guest.leaf.load(Ordering::Relaxed) == 1
                     || guest.freed.load(Ordering::Relaxed) == 0
                 {
-                    if guest.kicks.load(Ordering::Relaxed) > 0 {
+                    if guest.kicks[0].load(Ordering::Relaxed) > 0 {
                         break;
                     }
                     thread::yield_now();
                 }
-                guest.residence.leave();
+                guest.residences[0].leave();
             })
         };
         guest.take();
@@ -110,9 +113,26 @@ fn a_cpu_that_stays_in_a_guest_is_interrupted() {
 fn a_cpu_that_is_not_in_a_guest_is_not_waited_for() {
     loom::model(|| {
         let guest = Guest::new();
-        guest.visit(1);
+        guest.visit(1, 1);
         guest.take();
-        assert_eq!(guest.kicks.load(Ordering::Relaxed), 0);
-        guest.visit(1);
+        assert_eq!(guest.kicks[0].load(Ordering::Relaxed), 0);
+        guest.visit(1, 1);
+    });
+}
+
+#[test]
+fn no_cpu_of_two_in_a_guest_uses_a_page_after_it_was_taken_away() {
+    // Without a limit, two CPUs and their interrupter have more interleavings than can be run.
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let guest = Guest::new();
+        let cpus: [_; 2] = core::array::from_fn(|index| {
+            let guest = Arc::clone(&guest);
+            thread::spawn(move || guest.visit(index + 1, 1))
+        });
+        guest.take();
+        cpus.into_iter().for_each(|cpu| cpu.join().unwrap());
+        assert!(guest.kicks.iter().all(|kicks| kicks.load(Ordering::Relaxed) <= 1));
     });
 }

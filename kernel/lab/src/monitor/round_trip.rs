@@ -116,13 +116,13 @@ fn vm_line(vm: &VmCommand) -> String {
     match vm {
         VmCommand::List { json: false } => "vm".into(),
         VmCommand::List { json: true } => "vm list --json".into(),
-        VmCommand::Create { name, bytes, node, program } => {
+        VmCommand::Create { name, bytes, node, vcpus, program } => {
             let node = node.map_or(String::new(), |node| format!(" @{}", node.get()));
             let program = match program {
                 VmProgram::Payload => "payload",
                 VmProgram::Linux => "linux",
             };
-            format!("vm create {} {bytes}{node} {program}", name.as_str())
+            format!("vm create {} {bytes}{node} --vcpus {vcpus} {program}", name.as_str())
         }
         VmCommand::Console { name, from } => format!("vm console {} {from}", name.as_str()),
         VmCommand::Run { name, rounds, misdeed } => {
@@ -342,7 +342,7 @@ impl Any {
         let program = if json { VmProgram::Linux } else { VmProgram::Payload };
         [
             VmCommand::List { json },
-            VmCommand::Create { name, bytes: self.number(), node, program },
+            VmCommand::Create { name, bytes: self.number(), node, vcpus: self.number(), program },
             VmCommand::Console { name, from: self.number() },
             VmCommand::Run { name, rounds: self.number(), misdeed: json.then_some(name) },
             VmCommand::Pause(name),

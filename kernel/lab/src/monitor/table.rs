@@ -196,7 +196,7 @@ pub(super) const TABLE: &[Entry] = &[
         help: &[
             ("[--json]", "the guests, and the blocks that hold them"),
             (
-                "create NAME SIZE [@NODE] [linux]",
+                "create NAME SIZE [@NODE] [--vcpus N] [linux]",
                 "a guest in movable memory: the payload, or Linux",
             ),
             ("run NAME [ROUNDS [MISDEED]]", "let it run: rounds, 0 for ever; do wrong after one"),

@@ -60,6 +60,8 @@ pub enum VmCommand {
         bytes: u64,
         /// Its memory is of this node only.
         node: Option<NodeId>,
+        /// Its virtual CPUs.
+        vcpus: u64,
         /// What it will run.
         program: VmProgram,
     },
@@ -133,18 +135,24 @@ impl<'t> Words<'t> {
     fn create(&mut self) -> Result<VmCommand, CommandError<'t>> {
         let name = self.name()?;
         let bytes = self.read("a size in bytes", number::parse_size)?;
-        let (mut node, mut program) = (None, None);
+        let (mut node, mut program, mut vcpus) = (None, None, None);
         while let Some(word) = self.next() {
             let parse = |number: &str| NodeId::new(u32::try_from(number::parse(number)?).ok()?);
             match (word, word.strip_prefix('@').map(parse)) {
                 ("payload", _) if program.is_none() => program = Some(VmProgram::Payload),
                 ("linux", _) if program.is_none() => program = Some(VmProgram::Linux),
+                ("--vcpus", _) if vcpus.is_none() => {
+                    vcpus = Some(self.read("a number of virtual CPUs", number::parse)?);
+                }
                 (_, Some(Some(number))) if node.is_none() => node = Some(number),
-                _ => return Err(CommandError::Bad(word, "@NODE, payload or linux")),
+                _ => {
+                    let what = "@NODE, payload, linux or --vcpus";
+                    return Err(CommandError::Bad(word, what));
+                }
             }
         }
         let program = program.unwrap_or(VmProgram::Payload);
-        Ok(VmCommand::Create { name, bytes, node, program })
+        Ok(VmCommand::Create { name, bytes, node, vcpus: vcpus.unwrap_or(1), program })
     }
 }
 
@@ -168,11 +176,19 @@ mod tests {
         assert_eq!(vm("vm"), Ok(VmCommand::List { json: false }));
         assert_eq!(vm("vm list --json"), Ok(VmCommand::List { json: true }));
         let run = |rounds, misdeed| Ok(VmCommand::Run { name, rounds, misdeed });
-        let create = |bytes, node, program| Ok(VmCommand::Create { name, bytes, node, program });
+        let with = |bytes, node, vcpus, program| {
+            Ok(VmCommand::Create { name, bytes, node, vcpus, program })
+        };
+        let create = |bytes, node, program| with(bytes, node, 1, program);
         let (payload, linux) = (VmProgram::Payload, VmProgram::Linux);
         assert_eq!(vm("vm create a 256M"), create(256 << 20, None, payload));
         assert_eq!(vm("vm create a 1G @3 payload"), create(1 << 30, NodeId::new(3), payload));
         assert_eq!(vm("vm create a 1G linux"), create(1 << 30, None, linux));
+        assert_eq!(vm("vm create a 1G --vcpus 3"), with(1 << 30, None, 3, payload));
+        assert_eq!(
+            vm("vm create a 1G --vcpus 0x2 linux @1"),
+            with(1 << 30, NodeId::new(1), 2, linux)
+        );
         assert_eq!(vm("vm run a"), run(0, None));
         assert_eq!(vm("vm run a 12"), run(12, None));
         assert_eq!(vm("vm run a 2 wait"), run(2, VmName::new("wait")));
@@ -191,9 +207,13 @@ mod tests {
             ("vm create", "a name of at most 15 characters is missing"),
             ("vm create 1234567890123456 1G", "is not a name of at most 15 characters"),
             ("vm create a", "a size in bytes is missing"),
-            ("vm create a 1G @x", "\"@x\" is not @NODE, payload or linux"),
-            ("vm create a 1G @1 @2", "\"@2\" is not @NODE, payload or linux"),
-            ("vm create a 1G linux payload", "\"payload\" is not @NODE, payload or linux"),
+            ("vm create a 1G @x", "\"@x\" is not @NODE, payload, linux or --vcpus"),
+            ("vm create a 1G @1 @2", "\"@2\" is not @NODE, payload, linux or --vcpus"),
+            ("vm create a 1G linux payload", "\"payload\" is not @NODE, payload, linux or --vcpus"),
+            ("vm create a 1G --vcpus", "a number of virtual CPUs is missing"),
+            ("vm create a 1G --vcpus two", "\"two\" is not a number of virtual CPUs"),
+            ("vm create a 1G --vcpus -1", "\"-1\" is not a number of virtual CPUs"),
+            ("vm create a 1G --vcpus 1 --vcpus 2", "\"--vcpus\" is not @NODE"),
             ("vm console a b", "\"b\" is not the number of a byte"),
             ("vm run a b", "\"b\" is not a number of rounds"),
             ("vm kill a b", "unexpected argument \"b\""),

@@ -1,0 +1,99 @@
+//! What a guest asks of its virtual CPUs.
+
+use crate::Shared;
+use crate::exits::After;
+use crate::id::{VcpuId, VmId};
+use crate::platform::Platform;
+use crate::slice::Slice;
+use crate::switch::{Begin, OwnVcpu};
+use crate::vcpus::Power;
+use crate::vms::Vms;
+use alloc::vec::Vec;
+use hotmem_arch::contract::{CpuAnswer, CpuRequest, CpuSet, CpuStart};
+
+impl<M: Shared, P: Platform> Vms<M, P> {
+    /// The virtual CPUs of a guest, each with the CPU that it is pinned to.
+    pub(crate) fn vcpus(&self, vm: VmId) -> Vec<(VcpuId, usize)> {
+        let Some(slot) = self.slot(vm) else { return Vec::new() };
+        let life = slot.life.lock();
+        let vcpus = life.vcpus.iter().enumerate();
+        vcpus.map(|(number, vcpu)| (VcpuId { vm, number }, vcpu.status.cpu)).collect()
+    }
+
+    /// Has the CPUs of a guest look at its state, but for that of the virtual CPU `but`.
+    pub(crate) fn kick_others(&self, but: VcpuId) {
+        let others = self.vcpus(but.vm).into_iter().filter(|(at, _)| *at != but);
+        others.for_each(|(_, cpu)| P::kick(cpu));
+    }
+
+    /// Carries out a request of the virtual CPU `at`.
+    pub(crate) fn cpu_request(
+        &self,
+        at: VcpuId,
+        vcpu: &mut OwnVcpu<M, P>,
+        request: CpuRequest,
+    ) -> After {
+        if request == CpuRequest::Stop && self.begin_stop(at) {
+            return After::End(Slice::Off);
+        }
+        vcpu.answer(self.answer_of(at.vm, request));
+        After::GoOn
+    }
+
+    /// The answer to a request of a CPU that stays on.
+    pub(crate) fn answer_of(&self, vm: VmId, request: CpuRequest) -> CpuAnswer {
+        match request {
+            CpuRequest::Start { cpus, start } => self.start_vcpus(vm, cpus, &start),
+            CpuRequest::State(cpus) => self.power_of(vm, cpus),
+            CpuRequest::Stop => CpuAnswer::Denied,
+        }
+    }
+
+    /// Starts those of `cpus` that are off. Returns the answer for the last one.
+    fn start_vcpus(&self, vm: VmId, cpus: CpuSet, start: &CpuStart) -> CpuAnswer {
+        let is_ram = self.host.with_space(vm.number(), |space| space.ram.contains(start.entry));
+        if is_ram != Some(true) {
+            return CpuAnswer::BadEntry;
+        }
+        let started = cpus.iter().map(|number| self.start_vcpu(VcpuId { vm, number }, start));
+        started.last().unwrap_or(CpuAnswer::NoCpu)
+    }
+
+    fn start_vcpu(&self, at: VcpuId, start: &CpuStart) -> CpuAnswer {
+        let (Some(slot), Some(place)) = (self.slot(at.vm), self.host.vcpu(at)) else {
+            return CpuAnswer::NoCpu;
+        };
+        match slot.life.lock().change(at.number, Power::Off, Power::Starting) {
+            None => return CpuAnswer::NoCpu,
+            Some(Power::Off) => {}
+            Some(power) => return power.answer(),
+        }
+        // One that is off is in its place.
+        if let Some(vcpu) = place.lock().as_mut() {
+            vcpu.begin(self.mm(), &Begin::Started(*start));
+        }
+        let mut life = slot.life.lock();
+        life.change(at.number, Power::Starting, Power::On);
+        let cpu = life.vcpus.get(at.number).map(|vcpu| vcpu.status.cpu);
+        drop(life);
+        cpu.into_iter().for_each(P::kick);
+        CpuAnswer::Done
+    }
+
+    fn power_of(&self, vm: VmId, cpus: CpuSet) -> CpuAnswer {
+        let Some(slot) = self.slot(vm) else { return CpuAnswer::NoCpu };
+        let life = slot.life.lock();
+        let power =
+            cpus.iter().last().and_then(|number| Some(life.vcpus.get(number)?.status.power));
+        power.map_or(CpuAnswer::NoCpu, Power::answer)
+    }
+
+    /// Has a virtual CPU that is not the last one go off. Returns whether it does.
+    fn begin_stop(&self, at: VcpuId) -> bool {
+        self.slot(at.vm).is_some_and(|slot| {
+            let mut life = slot.life.lock();
+            life.has_others_on(at.number)
+                && life.change(at.number, Power::On, Power::Stopping) == Some(Power::On)
+        })
+    }
+}

@@ -1,0 +1,230 @@
+//! Virtual CPUs: who starts and stops them, and what a guest is told.
+
+use super::*;
+use crate::exits::After;
+use crate::switch::OwnVcpu;
+use crate::{MAX_VCPUS, Power, Slice, VcpuId};
+use hotmem::testing::Random;
+use hotmem_arch::contract::{
+    CpuAnswer, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, PAYLOAD_DONE, PAYLOAD_ROUND,
+};
+
+/// A guest with so many virtual CPUs, which runs on CPUs 1 and up.
+fn several(vms: &Vms<Fake, Soft>, vcpus: usize) -> VmId {
+    let name = Name::new("a").unwrap();
+    let id = vms.create(name, MIB / 4, Order::ZERO, None, vcpus, &Program::Payload).unwrap();
+    let cpus: Vec<usize> = (1..=vcpus).collect();
+    vms.start(id, 0, Misdeed::None, &cpus).unwrap();
+    KICKED.set(0);
+    id
+}
+
+fn powers(vms: &Vms<Fake, Soft>) -> Vec<Power> {
+    let status = vms.status().next().unwrap();
+    status.vcpus.iter().map(|vcpu| vcpu.power).collect()
+}
+
+/// Has CPU `number` of a guest leave it by `exit`, as its CPU would.
+fn leave(vms: &Vms<Fake, Soft>, vm: VmId, number: usize, exit: GuestExit) -> After {
+    let at = VcpuId { vm, number };
+    let place = vms.host.vcpu(at).unwrap();
+    let mut vcpu = place.lock().take().unwrap();
+    let after = vms.handle(at, &mut vcpu, exit);
+    if let After::Stop(why, code) = after {
+        vms.stop(at, &vcpu, why, code);
+    }
+    *place.lock() = Some(vcpu);
+    after
+}
+
+/// The answer to a request of a CPU.
+fn answer(vms: &Vms<Fake, Soft>, vm: VmId, request: CpuRequest) -> CpuAnswer {
+    vms.answer_of(vm, request)
+}
+
+const ENTRY: CpuStart = CpuStart { entry: GuestAddr::new(RAM * PAGE + 64), context: 7 };
+
+fn start(cpus: CpuSet) -> CpuRequest {
+    CpuRequest::Start { cpus, start: ENTRY }
+}
+
+#[test]
+fn a_cpu_is_started_once_where_the_guest_has_memory_and_its_own_cpu_is_interrupted() {
+    let (_, vms) = machine();
+    let id = several(&vms, 3);
+    assert_eq!(powers(&vms), [Power::On, Power::Off, Power::Off]);
+    for entry in [0, RAM * PAGE - 4, RAM * PAGE + MIB / 4, !3] {
+        let wrong = CpuStart { entry: GuestAddr::new(entry), context: 0 };
+        let request = CpuRequest::Start { cpus: CpuSet::one(1), start: wrong };
+        assert_eq!(answer(&vms, id, request), CpuAnswer::BadEntry, "{entry:#x}");
+    }
+    for number in [3, 63, 64, u64::MAX] {
+        assert_eq!(answer(&vms, id, start(CpuSet::one(number))), CpuAnswer::NoCpu);
+        assert_eq!(answer(&vms, id, CpuRequest::State(CpuSet::one(number))), CpuAnswer::NoCpu);
+    }
+    assert_eq!(KICKED.get(), 0);
+    assert_eq!(answer(&vms, id, CpuRequest::State(CpuSet::one(2))), CpuAnswer::IsOff);
+    assert_eq!(answer(&vms, id, start(CpuSet::one(2))), CpuAnswer::Done);
+    assert_eq!((KICKED.get(), powers(&vms)), (1 << 3, vec![Power::On, Power::Off, Power::On]));
+    for number in [0, 2] {
+        assert_eq!(answer(&vms, id, start(CpuSet::one(number))), CpuAnswer::IsOn);
+        assert_eq!(answer(&vms, id, CpuRequest::State(CpuSet::one(number))), CpuAnswer::IsOn);
+    }
+    vms.kill(id).unwrap();
+    vms.verify().unwrap();
+}
+
+#[test]
+fn a_cpu_goes_off_unless_it_is_the_last_and_can_be_started_again() {
+    let (_, vms) = machine();
+    let id = several(&vms, 2);
+    let stop = GuestExit::Cpus(CpuRequest::Stop);
+    assert!(matches!(leave(&vms, id, 0, stop), After::GoOn), "the last one stays on");
+    assert_eq!(answer(&vms, id, start(CpuSet::one(1))), CpuAnswer::Done);
+    assert!(matches!(leave(&vms, id, 0, stop), After::End(Slice::Off)));
+    // Its CPU has not put it back yet.
+    assert_eq!(powers(&vms), [Power::Stopping, Power::On]);
+    assert_eq!(answer(&vms, id, start(CpuSet::one(0))), CpuAnswer::IsOn);
+    assert!(matches!(leave(&vms, id, 1, stop), After::GoOn), "the last one stays on");
+    vms.slot(id).unwrap().life.lock().change(0, Power::Stopping, Power::Off);
+    assert_eq!(answer(&vms, id, start(CpuSet::one(0))), CpuAnswer::Done);
+    assert_eq!(powers(&vms), [Power::On, Power::On]);
+    on_cpu(1, || assert!(!vms.is_off(VcpuId { vm: id, number: 0 })));
+    vms.kill(id).unwrap();
+}
+
+#[test]
+fn a_guest_is_done_with_its_last_cpu_and_all_cpus_look_at_its_state() {
+    let (_, vms) = machine();
+    let id = several(&vms, 3);
+    assert_eq!(answer(&vms, id, start(CpuSet::one(1))), CpuAnswer::Done);
+    KICKED.set(0);
+    let call = |number, rounds, sum| {
+        GuestExit::Call(GuestCall { number, arguments: [rounds, 0, sum, 0, 0] })
+    };
+    leave(&vms, id, 0, call(PAYLOAD_ROUND, 1, 3));
+    assert!(matches!(leave(&vms, id, 0, call(PAYLOAD_DONE, 1, 3)), After::End(Slice::Off)));
+    assert_eq!((vms.state(id), KICKED.get()), (State::Runs, 0));
+    on_cpu(1, || assert!(vms.is_off(VcpuId { vm: id, number: 0 })));
+    leave(&vms, id, 1, call(PAYLOAD_DONE, 1, 5));
+    assert_eq!((vms.state(id), KICKED.get()), (State::Done, 1 << 1 | 1 << 3));
+    on_cpu(1, || assert!(!vms.is_off(VcpuId { vm: id, number: 0 })));
+    vms.kill(id).unwrap();
+}
+
+#[test]
+fn a_guest_that_goes_on_up_to_a_round_ends_when_each_cpu_has_done_it() {
+    let (_, vms) = machine();
+    let (id, name) = (several(&vms, 2), Name::new("a").unwrap());
+    answer(&vms, id, start(CpuSet::one(1)));
+    let round = |rounds| {
+        GuestExit::Call(GuestCall { number: PAYLOAD_ROUND, arguments: [rounds, 0, 0, 0, 0] })
+    };
+    leave(&vms, id, 0, round(4));
+    leave(&vms, id, 1, round(6));
+    vms.pause(id).unwrap();
+    let go_on = |rounds, misdeed| vms.start(id, rounds, misdeed, &[1, 2]);
+    assert_eq!(go_on(6, Misdeed::None), Err(VmError::Rounds(name, 6)));
+    assert_eq!(go_on(0, Misdeed::Store), Err(VmError::Begun(name)));
+    go_on(7, Misdeed::None).unwrap();
+    assert!(matches!(leave(&vms, id, 0, round(6)), After::GoOn));
+    assert!(matches!(leave(&vms, id, 1, round(7)), After::End(Slice::Off)));
+    assert_eq!(vms.state(id), State::Runs);
+    leave(&vms, id, 0, round(7));
+    assert_eq!((vms.state(id), vms.status().next().unwrap().figures.rounds), (State::Done, 7));
+    vms.kill(id).unwrap();
+}
+
+#[test]
+fn what_one_cpu_does_wrong_stops_all_and_is_named() {
+    let (_, vms) = machine();
+    let id = several(&vms, 2);
+    let call = GuestCall { number: 0xbad, arguments: [0; 5] };
+    leave(&vms, id, 1, GuestExit::Call(call));
+    assert_eq!((vms.state(id), KICKED.get()), (State::Stopped, 1 << 1));
+    assert_eq!(vms.log(id), "its call is unknown (0xbad), on its CPU 1");
+    vms.kill(id).unwrap();
+}
+
+#[test]
+fn numbers_of_virtual_cpus_that_cannot_be_are_refused_and_leave_nothing() {
+    let (bench, vms) = machine();
+    let before = bench.snapshot();
+    let name = Name::new("a").unwrap();
+    let create =
+        |vcpus, program: &Program<'_>| vms.create(name, MIB / 4, Order::ZERO, None, vcpus, program);
+    for vcpus in [0, 5, MAX_VCPUS + 1, usize::MAX] {
+        assert_eq!(create(vcpus, &Program::Payload), Err(VmError::Vcpus(4)));
+    }
+    assert_eq!(VmError::Vcpus(4).to_string(), "a guest has 1 to 4 virtual CPUs");
+    let files = LinuxFiles { kernel: b"kernel", initrd: b"fs", command_line: b"" };
+    let linux = create(2, &Program::Linux(files));
+    assert!(matches!(linux, Err(VmError::NoLinux(_))), "{linux:?}");
+    assert_eq!(bench.snapshot(), before);
+    let id = create(4, &Program::Payload).unwrap();
+    let few = vms.start(id, 0, Misdeed::None, &[1, 2, 3]);
+    assert_eq!(few, Err(VmError::Cpus { needs: 4, has: 3 }));
+    assert_eq!(vms.state(id), State::Ready);
+    vms.kill(id).unwrap();
+    assert_eq!(bench.snapshot(), before);
+}
+
+#[test]
+fn rounds_and_misdeeds_are_not_for_linux() {
+    let (_, vms) = machine();
+    let name = Name::new("a").unwrap();
+    let files = LinuxFiles { kernel: b"kernel", initrd: b"fs", command_line: b"" };
+    let id = vms.create(name, 8 * PAGE, Order::ZERO, None, 1, &Program::Linux(files)).unwrap();
+    for (rounds, misdeed) in [(3, Misdeed::None), (0, Misdeed::Wait)] {
+        assert_eq!(vms.start(id, rounds, misdeed, &[0]), Err(VmError::NoPayload(name)));
+    }
+    assert_eq!(vms.state(id), State::Ready);
+    vms.start(id, 0, Misdeed::None, &[0]).unwrap();
+    vms.kill(id).unwrap();
+}
+
+/// Any request, of any CPU, in any state.
+#[test]
+fn no_request_of_a_guest_harms_the_host_or_starts_a_cpu_that_it_lacks() {
+    let (_, vms) = machine();
+    let id = several(&vms, 4);
+    let mut random = Random::new(5);
+    for _ in 0..20_000 {
+        let running: Vec<usize> = powers(&vms)
+            .iter()
+            .enumerate()
+            .filter_map(|(number, power)| (*power == Power::On).then_some(number))
+            .collect();
+        let cpus = CpuSet::one(random.bits() >> random.below(64));
+        let entry = [RAM * PAGE, RAM * PAGE + random.below(MIB), random.bits()];
+        let entry = GuestAddr::new(*random.pick(&entry));
+        let request = match random.below(3) {
+            0 => CpuRequest::State(cpus),
+            1 => CpuRequest::Stop,
+            _ => CpuRequest::Start { cpus, start: CpuStart { entry, context: random.bits() } },
+        };
+        let number = *random.pick(&running);
+        leave(&vms, id, number, GuestExit::Cpus(request));
+        vms.slot(id).unwrap().life.lock().change(number, Power::Stopping, Power::Off);
+        assert!(powers(&vms).contains(&Power::On), "{request:?} turned the last one off");
+        assert_eq!(vms.state(id), State::Runs);
+    }
+    vms.kill(id).unwrap();
+    vms.verify().unwrap();
+}
+
+#[test]
+fn a_cpu_that_never_began_does_not_run() {
+    let (_, vms) = machine();
+    let id = several(&vms, 2);
+    let at = VcpuId { vm: id, number: 1 };
+    on_cpu(2, || assert_eq!(vms.slice(at), Slice::Off));
+    let mut vcpu = vms.host.vcpu(at).unwrap().lock().take().unwrap();
+    let exit = {
+        let vcpu: &mut OwnVcpu<Fake, Soft> = &mut vcpu;
+        vcpu.run(vms.mm(), &vms.enabled.enable::<Fake, Soft>(vms.mm()).ok().unwrap())
+    };
+    assert_eq!(exit, GuestExit::Stopped("its CPU never began", 1));
+    *vms.host.vcpu(at).unwrap().lock() = Some(vcpu);
+    vms.kill(id).unwrap();
+}
