@@ -15,7 +15,7 @@
 #![expect(unsafe_code)]
 
 use super::board::system::IdRegisters;
-use super::board::{Board, TIMER_LINE, Timer};
+use super::board::{Board, TIMER_LINE, Timer, psci};
 use super::el2_switch::{General, TGE, enter};
 use super::exits::{Cause, Next, decode};
 use super::floats::Floats;
@@ -23,8 +23,8 @@ use super::gic_guest::{self, Interface};
 use super::stage2::{GUEST_BITS, Stage2};
 use super::{Aarch64, cpu, linux, payload, timer};
 use crate::contract::{
-    Clock, GuestExit, GuestSpace, Guests, Layout, LinuxFiles, LinuxStart, NoGuests, NoLinux, Put,
-    StateMemory, Vcpu,
+    Clock, CpuAnswer, CpuStart, GuestExit, GuestSpace, Guests, Layout, LinuxFiles, LinuxStart,
+    NoGuests, NoLinux, Put, StateMemory, Vcpu,
 };
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
@@ -60,7 +60,7 @@ const FEATURE_TRAPS: u64 = 1 << 28;
 const FLOATS: u64 = 0b11 << 20;
 /// CNTHCTL_EL2 with E2H: the physical counter and timer of a guest are trapped (EL1PCTEN, EL1PTEN 0).
 const GUEST_TIMERS: u64 = 1 << 10 | 1 << 11;
-/// MPIDR_EL1 of a guest: the first CPU.
+/// MPIDR_EL1 of a guest's first CPU; that of another has its number in the lowest bits.
 const GUEST_MPIDR: u64 = 1 << 31;
 /// PSTATE at the start: EL1 on SP_EL1, everything masked.
 const START: u64 = 0x3c5;
@@ -131,6 +131,8 @@ registers! {
 /// The registers of a guest that does not run.
 #[derive(Clone, Debug)]
 pub struct Registers {
+    /// The number of the CPU.
+    number: u64,
     general: General,
     system: El1,
     /// What a Linux guest has besides.
@@ -216,7 +218,12 @@ impl Vcpu for Registers {
         for (register, argument) in general.x.iter_mut().zip(arguments) {
             *register = argument;
         }
-        Self { general, system: El1 { sctlr: SCTLR, ..El1::default() }, linux: None }
+        Self { number: 0, general, system: El1 { sctlr: SCTLR, ..El1::default() }, linux: None }
+    }
+
+    fn started(state: StateMemory, number: usize, start: &CpuStart) -> Self {
+        let number = number as u64;
+        Self { number, ..Self::new(state, start.entry, [start.context, 0, 0, 0]) }
     }
 
     fn linux(state: StateMemory, start: &LinuxStart) -> Self {
@@ -238,6 +245,7 @@ impl Vcpu for Registers {
             }
         }
         load(space);
+        set_affinity(GUEST_MPIDR | self.number);
         self.system.load();
         // SAFETY: `enable_guests` found the kernel at EL2 with E2H and set the traps, by the contract of this
         // function; the tables are those of `space`; a PSTATE comes from `new`, or from the CPU when it left EL1 or
@@ -255,7 +263,10 @@ impl Vcpu for Registers {
                 linux.save();
                 linux.exit(cause, &mut self.general.x, self.system.timer())
             }
-            None => decode(cause, &self.general.x),
+            None => {
+                let x = &mut self.general.x;
+                psci::exit(cause, x).unwrap_or_else(|| decode(cause, x))
+            }
         };
         if next == Next::Following {
             self.general.pc = self.general.pc.wrapping_add(4);
@@ -266,6 +277,11 @@ impl Vcpu for Registers {
     fn reply(&mut self, value: u64) {
         let [first, ..] = &mut self.general.x;
         *first = value;
+    }
+
+    fn answer(&mut self, answer: CpuAnswer) {
+        let [function, ..] = self.general.x;
+        self.reply(psci::result(function, answer));
     }
 }
 
@@ -296,6 +312,12 @@ fn load(space: &GuestSpace) {
     barrier::isb(barrier::SY);
 }
 
+/// Sets what the CPU of a guest reads as MPIDR_EL1.
+fn set_affinity(word: u64) {
+    // SAFETY: the register concerns guests only.
+    unsafe { asm!("msr vmpidr_el2, {}", in(reg) word, options(nostack, preserves_flags)) };
+}
+
 /// The feature that this machine lacks to run guests.
 fn missing() -> Option<&'static str> {
     let level = CurrentEL.read(CurrentEL::EL);
@@ -319,7 +341,6 @@ fn set_traps() {
     unsafe {
         asm!(
             "msr vpidr_el2, {midr}",
-            "msr vmpidr_el2, {mpidr}",
             "msr cntvoff_el2, xzr",
             "msr hstr_el2, xzr",
             "msr cptr_el2, {features}",
@@ -327,7 +348,6 @@ fn set_traps() {
             "bic {timers}, {timers}, {guest_timers}",
             "msr cnthctl_el2, {timers}",
             midr = in(reg) MIDR_EL1.get(),
-            mpidr = in(reg) GUEST_MPIDR,
             features = in(reg) FEATURE_TRAPS,
             timers = out(reg) _,
             guest_timers = in(reg) GUEST_TIMERS,
@@ -345,6 +365,7 @@ impl Guests for Aarch64 {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(0x4000_0000);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << GUEST_BITS);
+    const MOST_CPUS: usize = 8;
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
     fn enable_guests() -> Result<(), NoGuests> {

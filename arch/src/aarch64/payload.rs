@@ -4,7 +4,7 @@
 // UNSAFETY: assembly, and the bytes between two of its symbols.
 #![expect(unsafe_code)]
 
-use crate::contract::{Misdeed, PAYLOAD_DONE, PAYLOAD_ROUND};
+use crate::contract::{Misdeed, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND};
 use core::arch::global_asm;
 
 unsafe extern "C" {
@@ -25,7 +25,9 @@ pub(super) fn bytes() -> &'static [u8] {
 //
 //   x19 memory   x20 its end   x21 rounds wanted   x22 round       x23 wrong words   x24 checksum
 //   x25 gap      x26 counter   x27 8 * C1          x28 16 * C1     x9 at             x10 end of the run
-//   x11, x12 expected words    x13, x14 read words          x29 misdeed
+//   x11, x12 expected words    x13, x14 read words          x29 misdeed     x18 end of all memory
+//
+// Other CPUs begin at 17, with the first byte of their share in x0; its size and the rounds are at 20.
 global_asm!(
     r#"
     .section .rodata.hotmem_payload, "a"
@@ -35,14 +37,15 @@ global_asm!(
 hotmem_payload_begin:
     mov x19, x0
     add x20, x0, x1
+    mov x18, x20
     mov x21, x2
-    mov x29, x3
+    and x29, x3, #0xff
     mov x22, xzr
     mov x23, xzr
     mov x24, xzr
     mov x25, xzr
     cmp x29, #{search}
-    b.ne 13f
+    b.ne 14f
     mov x29, xzr
     add x9, x19, #64
 12: ldr x13, [x9], #8
@@ -50,6 +53,45 @@ hotmem_payload_begin:
     cinc x23, x23, ne
     cmp x9, x20
     b.lo 12b
+
+    /* Start the other CPUs, x5 of them, with x6 bytes each: CPU_ON. */
+14: lsr x5, x3, #8
+    cbz x5, 13f
+    add x6, x5, #1
+    udiv x6, x1, x6
+    and x6, x6, #~0xfff
+    adr x7, 20f
+    stp x6, x21, [x7]
+    dsb ish
+    msub x20, x5, x6, x20
+    mov x3, x20
+    mov x4, xzr
+15: add x4, x4, #1
+    movz w0, #0x0003
+    movk w0, #0xc400, lsl #16
+    mov x1, x4
+    adr x2, 17f
+    hvc #0
+    cbnz x0, 16f
+    add x3, x3, x6
+    cmp x4, x5
+    b.lo 15b
+    b 13f
+16: mov x1, x0
+    ldr w0, 9f + 8
+    hvc #0
+    b 6f
+
+17: mov x19, x0
+    adr x7, 20f
+    ldp x6, x21, [x7]
+    add x20, x19, x6
+    mov x22, xzr
+    mov x23, xzr
+    mov x24, xzr
+    mov x25, xzr
+    mov x29, xzr
+
 13: isb
     mrs x26, cntvct_el0
     movz x15, #0x7f4a, lsl #48
@@ -136,20 +178,24 @@ hotmem_payload_begin:
     b.eq 13f
     cmp x29, #{jump}
     b.ne 6b
-    br x20
-11: str xzr, [x20]
+    br x18
+11: str xzr, [x18]
 12: smc #0
 13: mov w0, #0xbad
     hvc #0
     b 13b
 
-    .balign 4
+    .balign 8
 9:  .word {round}
     .word {done}
+    .word {alone}
+    .balign 8
+20: .quad 0, 0
 hotmem_payload_end:
 "#,
     round = const PAYLOAD_ROUND,
     done = const PAYLOAD_DONE,
+    alone = const PAYLOAD_ALONE,
     store = const Misdeed::Store as u64,
     firmware = const Misdeed::Firmware as u64,
     call = const Misdeed::Call as u64,
