@@ -28,6 +28,7 @@ pub(super) const ABOUT: About = About {
     },
     // EL2 with the virtualization host extensions, which Armv8.0 does not have.
     runs_guests: |config| Some(config.level != Some(1) && config.cpu != "cortex-a72"),
+    vcpus: 8,
     linux: Some(LinuxGuests {
         package: Package { name: "linux-image-cloud-arm64", arch: "arm64" },
         target: &TARGET,

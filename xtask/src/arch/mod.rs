@@ -132,6 +132,8 @@ pub(crate) struct About {
     pub(crate) cpus: fn(&Config) -> (u32, Option<&'static str>),
     /// Does the kernel run guests on such a machine? `None` if that depends on the host.
     pub(crate) runs_guests: fn(&Config) -> Option<bool>,
+    /// The most virtual CPUs of a guest that runs the payload.
+    pub(crate) vcpus: u32,
     /// What its Linux guests are made of, if it has some.
     pub(crate) linux: Option<LinuxGuests>,
     /// Ways to boot.

@@ -19,6 +19,7 @@ pub(super) const ABOUT: About = About {
     gics: &[],
     cpus: |_| (MOST_CPUS, None),
     runs_guests,
+    vcpus: 1,
     linux: None,
     boots: &[
         Boot {

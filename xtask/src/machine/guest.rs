@@ -23,6 +23,17 @@ pub(crate) struct Held {
     pub(crate) bytes: u64,
 }
 
+/// A virtual CPU, and what it did.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Vcpu {
+    /// The CPU that it is pinned to.
+    pub(crate) cpu: u32,
+    /// Rounds that it has finished.
+    pub(crate) rounds: u64,
+    /// Accesses that waited for a move.
+    pub(crate) waits: u64,
+}
+
 /// A guest, and what it did.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Guest {
@@ -32,15 +43,15 @@ pub(crate) struct Guest {
     pub(crate) state: String,
     /// Bytes that it wrote to its console.
     pub(crate) written: u64,
-    /// The CPU that runs it.
-    pub(crate) cpu: u32,
+    /// Its virtual CPUs.
+    pub(crate) vcpus: Vec<Vcpu>,
     /// Bytes of its memory.
     pub(crate) bytes: u64,
     /// Where its memory is.
     pub(crate) blocks: Vec<Held>,
     /// Where its tables are.
     pub(crate) table_blocks: Vec<Held>,
-    /// Rounds that its payload has finished.
+    /// Rounds that its payload has finished, on each virtual CPU.
     pub(crate) rounds: u64,
     pub(crate) wrong_words: u64,
     pub(crate) checksum: String,
@@ -53,6 +64,11 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
+    /// Rounds of each virtual CPU.
+    pub(crate) fn rounds_of_each(&self) -> Vec<u64> {
+        self.vcpus.iter().map(|vcpu| vcpu.rounds).collect()
+    }
+
     /// Bytes of it in these blocks.
     pub(crate) fn bytes_in(&self, blocks: Range<u64>) -> u64 {
         let held = self.blocks.iter().filter(|held| blocks.contains(&held.block));

@@ -5,7 +5,7 @@ use std::fs::File;
 
 use anyhow::{Result, bail, ensure};
 
-use super::guest_report::{GuestReport, GuestSpec, Program};
+use super::guest_report::{GuestReport, GuestSpec, Program, VcpuRounds};
 use super::page::Entry;
 use super::tour::Tour;
 use crate::machine::{Dimm, Guest, Kind as _, Offline, Remains, Remove, Request, Step, Verdict};
@@ -21,8 +21,9 @@ impl Tour<'_> {
     pub(super) fn create_guest(&mut self, spec: GuestSpec, dimm: &Dimm) -> Result<Option<Verdict>> {
         let size = spec.size.bytes();
         self.report.chapter(format!("Create a guest of {}", human(size)));
-        let reply =
-            self.machine.command(&format!("vm create {NAME} {size} {}", spec.program.name()))?;
+        let vcpus = self.args.vcpus;
+        let create = format!("vm create {NAME} {size} --vcpus {vcpus} {}", spec.program.name());
+        let reply = self.machine.command(&create)?;
         if let Some(why) = reply.error {
             self.report.push(Entry::Quote(why.clone()));
             return Ok(Some(Verdict::Refused(why)));
@@ -42,6 +43,12 @@ impl Tour<'_> {
                  checksum. Nothing that the guest finds tells of memory that comes or goes."
             }
         });
+        if vcpus > 1 {
+            self.report.text(format!(
+                "It has {vcpus} virtual CPUs, each on a CPU of its own. The first starts the others, and each works on \
+                 its share of the memory."
+            ));
+        }
         self.report.fact("its memory lies in", held(&guest));
         let tables: u64 = guest.table_blocks.iter().map(|held| held.bytes).sum();
         self.report.fact("its second-stage tables", both(tables));
@@ -60,6 +67,7 @@ impl Tour<'_> {
         let (gone, nonzero_pages_left) = self.take_away(dimm)?;
         let during = gone.rounds - before.rounds;
         self.explain_pull(&gone, during)?;
+        self.each_went_on(&before, &gone)?;
 
         let end = self.after(&gone)?;
         let undisturbed = self.undisturbed(&end)?;
@@ -69,6 +77,7 @@ impl Tour<'_> {
             rounds_before: before.rounds,
             rounds_during: during,
             rounds_after: end.rounds - gone.rounds,
+            vcpus: VcpuRounds::between(&before, &gone, &end),
             wrong_words: end.wrong_words,
             checksum: end.checksum.clone(),
             checksum_without_pull: undisturbed.checksum,
@@ -140,8 +149,7 @@ impl Tour<'_> {
     fn after(&mut self, gone: &Guest) -> Result<Guest> {
         let last = gone.rounds + AFTER;
         self.machine.wait_guest(NAME, "far enough", |guest| guest.rounds >= last)?;
-        self.machine.run(&format!("vm pause {NAME}"))?;
-        let end = self.machine.guest(NAME)?;
+        let end = self.stop_at_a_round()?;
         self.machine.run("verify")?;
         self.report.checked("every invariant holds");
         ensure!(end.wrong_words == 0, "{} words of the guest are wrong", end.wrong_words);
@@ -152,15 +160,45 @@ impl Tour<'_> {
         Ok(end)
     }
 
+    /// Tells how many rounds each of several virtual CPUs finished during the pull: one at least.
+    fn each_went_on(&mut self, before: &Guest, gone: &Guest) -> Result<()> {
+        let each = gone.rounds_of_each().into_iter().zip(before.rounds_of_each());
+        let each: Vec<u64> = each.map(|(gone, before)| gone - before).collect();
+        ensure!(each.iter().all(|rounds| *rounds > 0), "rounds during the pull: {each:?}");
+        if each.len() > 1 {
+            self.report.fact("of each virtual CPU", listed(&each));
+            let waits: Vec<u64> = gone.vcpus.iter().map(|vcpu| vcpu.waits).collect();
+            self.report.fact("accesses that waited", listed(&waits));
+        }
+        Ok(())
+    }
+
+    /// Pauses the guest; one with several virtual CPUs goes on until all of them have done as many rounds.
+    fn stop_at_a_round(&mut self) -> Result<Guest> {
+        self.machine.run(&format!("vm pause {NAME}"))?;
+        let paused = self.machine.guest(NAME)?;
+        let each = paused.rounds_of_each();
+        if each.len() == 1 {
+            return Ok(paused);
+        }
+        let last = each.iter().max().map_or(1, |most| most + 1);
+        self.machine.run(&format!("vm run {NAME} {last}"))?;
+        self.machine.wait_guest(NAME, "done", |guest| guest.state == "done")
+    }
+
     /// The same guest again, for as many rounds, without a pull; kills both.
     fn undisturbed(&mut self, pulled: &Guest) -> Result<Guest> {
         self.report.chapter("The same guest without the pull");
         self.machine.run(&format!("vm kill {NAME}"))?;
-        self.machine.run(&format!("vm create {NAME} {} payload", pulled.bytes))?;
+        let vcpus = self.args.vcpus;
+        self.machine.run(&format!("vm create {NAME} {} --vcpus {vcpus} payload", pulled.bytes))?;
         self.machine.run(&format!("vm run {NAME} {}", pulled.rounds))?;
         let done = self.machine.wait_guest(NAME, "done", |guest| guest.state == "done")?;
         self.machine.run(&format!("vm kill {NAME}"))?;
         self.report.fact("rounds", done.rounds.to_string());
+        if vcpus > 1 {
+            self.report.fact("of each virtual CPU", listed(&done.rounds_of_each()));
+        }
         self.report.fact("checksum with the pull", pulled.checksum.clone());
         self.report.fact("checksum without", done.checksum.clone());
         ensure!(done.pages_moved == 0, "{} pages moved without a pull", done.pages_moved);
@@ -169,6 +207,11 @@ impl Tour<'_> {
         self.report.checked("both checksums are the same");
         Ok(done)
     }
+}
+
+/// Figures of several virtual CPUs.
+fn listed(figures: &[u64]) -> String {
+    figures.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The blocks that hold a guest.

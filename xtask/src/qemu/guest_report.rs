@@ -5,6 +5,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use crate::machine::Guest;
 use crate::size::{MIB, Size};
 
 /// Its memory, unless a size is named.
@@ -52,6 +53,33 @@ impl FromStr for GuestSpec {
     }
 }
 
+/// What the tour found about a virtual CPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct VcpuRounds {
+    /// The CPU that it was pinned to.
+    cpu: u32,
+    rounds_before: u64,
+    rounds_during: u64,
+    rounds_after: u64,
+    /// Accesses that waited for a move.
+    waits: u64,
+}
+
+impl VcpuRounds {
+    /// Those of each virtual CPU of a guest, as it was before the pull, after it, and at the end.
+    pub(super) fn between(before: &Guest, gone: &Guest, end: &Guest) -> Vec<Self> {
+        let all = before.vcpus.iter().zip(&gone.vcpus).zip(&end.vcpus);
+        all.map(|((before, gone), end)| Self {
+            cpu: before.cpu,
+            rounds_before: before.rounds,
+            rounds_during: gone.rounds - before.rounds,
+            rounds_after: end.rounds - gone.rounds,
+            waits: end.waits,
+        })
+        .collect()
+    }
+}
+
 /// What the tour found about its guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct GuestReport {
@@ -62,6 +90,8 @@ pub(crate) struct GuestReport {
     /// Rounds between the request and the end of the DIMM.
     pub(super) rounds_during: u64,
     pub(super) rounds_after: u64,
+    /// The same of each virtual CPU; empty for Linux, which reports for all of them.
+    pub(super) vcpus: Vec<VcpuRounds>,
     pub(super) wrong_words: u64,
     pub(super) checksum: String,
     /// The checksum of as many rounds without a pull.

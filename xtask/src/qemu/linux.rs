@@ -45,6 +45,7 @@ impl Tour<'_> {
             rounds_before: before.number,
             rounds_during: during,
             rounds_after: after,
+            vcpus: Vec::new(),
             wrong_words: last.wrong_words,
             checksum: last.checksum,
             checksum_without_pull: undisturbed.checksum,

@@ -91,6 +91,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GUEST", conflicts_with = "interactive")]
     pub(crate) guest: Option<GuestSpec>,
 
+    /// Virtual CPUs of the guest; each needs a CPU beside the first
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "guest",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) vcpus: u32,
+
     /// The kernel of `--guest linux` [default: Debian's, by apt]
     #[arg(long, value_name = "FILE", requires = "guest")]
     kernel: Option<PathBuf>,
@@ -206,6 +211,7 @@ impl Args {
             (self.arch.about().blocks)(image.page).iter().copied().map(OptionSize).collect();
         let asked = self.block_size.map(|size| OptionSize(size.bytes()));
         let block = pick("--block-size", self.arch, asked, &blocks)?;
+        self.check_vcpus(is_linux)?;
         let accel = pick("--accel", self.arch, Some(self.accel), self.arch.about().accels)?;
         let timeout = self.timeout.map_or_else(|| self.default_timeout(), Duration::from_secs);
         let config = Config {
@@ -217,6 +223,13 @@ impl Args {
             patience: timeout,
             ..self.machine.config(image, if self.icount { 1 } else { CPUS })?
         };
+        ensure!(
+            self.vcpus == 1 || self.vcpus < config.cpus,
+            "--vcpus {}: the machine has {} CPUs, and the first one runs none (--smp {})",
+            self.vcpus,
+            config.cpus,
+            self.vcpus.saturating_add(1)
+        );
         let mut config =
             config.room_for(&self.dimms).word(format_args!("placement={}", self.placement.word()));
         if let Some(block) = block {
@@ -234,6 +247,18 @@ impl Args {
             config.window += 64 * GIB;
         }
         Ok(self.words().fold(config, Config::word))
+    }
+
+    /// Refuses several virtual CPUs where no guest has them.
+    fn check_vcpus(&self, is_linux: bool) -> Result<()> {
+        let most = if is_linux { 1 } else { self.arch.about().vcpus };
+        ensure!(
+            self.vcpus <= most,
+            "--vcpus {}: this guest of {} has at most {most}",
+            self.vcpus,
+            self.arch
+        );
+        Ok(())
     }
 
     /// What the Linux guest is made of, if there is one.
@@ -331,6 +356,25 @@ mod tests {
         let other = ["--arch", "ppc64", "--dimm", "1G", "--dimm", "1G", "--guest", "linux"];
         let error = read(&other).config().unwrap_err().to_string();
         assert_eq!(error, "--guest linux: ppc64 runs no Linux guests");
+    }
+
+    #[test]
+    fn virtual_cpus_need_as_many_cpus_beside_the_first() {
+        let with = |arch: &str, words: &[&str]| {
+            let two = ["--arch", arch, "--dimm", "1G", "--dimm", "1G"];
+            read(&[&two[..], words].concat()).config().map_err(|error| error.to_string())
+        };
+        let payload = ["--guest", "payload", "--vcpus", "2"];
+        let config = with("aarch64", &[&payload[..], &["--smp", "3"]].concat());
+        assert_eq!(config.unwrap().cpus, 3);
+        let few = with("aarch64", &payload).unwrap_err();
+        assert_eq!(few, "--vcpus 2: the machine has 2 CPUs, and the first one runs none (--smp 3)");
+        let ppc64 = with("ppc64", &[&payload[..], &["--smp", "4"]].concat()).unwrap_err();
+        assert_eq!(ppc64, "--vcpus 2: this guest of ppc64 has at most 1");
+        let linux = with("aarch64", &["--guest", "linux", "--vcpus", "2", "--smp", "3"]);
+        assert_eq!(linux.unwrap_err(), "--vcpus 2: this guest of aarch64 has at most 1");
+        assert!(refusal(&["--vcpus", "0"]).contains("--vcpus"));
+        assert!(refusal(&["--vcpus", "2"]).contains("--guest"));
     }
 
     #[test]

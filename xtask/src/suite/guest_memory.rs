@@ -173,7 +173,8 @@ fn compute_through_pulls(lab: &Lab, icount: Option<u8>) -> Result<()> {
             ensure!(ended.iter().all(|guest| guest.wrong_words == 0), "{ended:?}");
             machine.run(&format!("vm kill {name}"))?;
         }
-        let cpus: BTreeSet<_> = ended.iter().map(|guest| guest.cpu).collect();
+        let cpus: BTreeSet<_> =
+            ended.iter().flat_map(|guest| guest.vcpus.iter().map(|vcpu| vcpu.cpu)).collect();
         ensure!(cpus.len() == 3 && !cpus.contains(&0), "the guests ran on {cpus:?}");
         unplug(machine, &under.dimm)?;
         finish(machine)

@@ -25,6 +25,7 @@ mod scripts;
 mod scrub;
 mod storm;
 mod taken;
+mod vcpus;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,7 +80,7 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 19] = [
+const TOPICS: [(&str, &[Scenario]); 20] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
@@ -96,6 +97,7 @@ const TOPICS: [(&str, &[Scenario]); 19] = [
     ("faults", faults::SCENARIOS),
     ("figures", figures::SCENARIOS),
     ("guests", guests::SCENARIOS),
+    ("vcpus", vcpus::SCENARIOS),
     ("guest_memory", guest_memory::SCENARIOS),
     ("linux", linux::SCENARIOS),
     (ALONE, alone::SCENARIOS),
