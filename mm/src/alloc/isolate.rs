@@ -85,8 +85,10 @@ impl Area {
         let mut zone = self.lock(allocator);
         let before = zone.isolated;
         let mut done = Isolated { next: at, extents: 0, pages: 0 };
+        let mut last = None;
         while done.next < self.pfns.end && done.extents < budget.min(EXTENTS_PER_LOCK) {
-            done.next = FreeLists::of(memmap).isolate_at(&mut zone, done.next);
+            last = memmap.section_after(last, done.next);
+            done.next = FreeLists::of(memmap).isolate_at(&mut zone, last, done.next);
             done.extents += 1;
         }
         done.pages = zone.isolated - before;
@@ -171,12 +173,12 @@ impl Area {
 }
 
 impl<M: Machine> FreeLists<'_, M> {
-    /// Isolates the extent that contains `at`, if it is free, as far as it is in the area being emptied. Returns the
-    /// start of the next extent.
+    /// Isolates the extent that contains `at`, a page of `section`, if it is free, as far as it is in the area being
+    /// emptied. Returns the start of the next extent.
     #[inline]
-    fn isolate_at(&self, zone: &mut Zone, at: Pfn) -> Pfn {
+    fn isolate_at(&self, zone: &mut Zone, section: Option<Section<'_, M>>, at: Pfn) -> Pfn {
         // Most of the area is free, and each free extent begins where the previous one ends.
-        if let Some(section) = self.0.section_at(at)
+        if let Some(section) = section
             && let Some(order) = section.free_order(at)
         {
             self.isolate_free(zone, section, at, order);

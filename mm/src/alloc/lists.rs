@@ -130,10 +130,10 @@ impl<'m, M: Machine> FreeLists<'m, M> {
 
     /// Frees `pfns`, of a block that comes online in `zone`, to the allocator.
     pub(crate) fn insert_range(&self, zone: &mut Zone, pfns: PfnRange) {
+        let mut last = None;
         for (pfn, order) in self.0.cut(pfns) {
-            let Some(section) = self.0.known_section(pfn) else {
-                continue;
-            };
+            last = self.0.section_after(last, pfn).or_else(|| self.0.known_section(pfn));
+            let Some(section) = last else { continue };
             if order < M::PART_ORDER {
                 self.0.initialise_part(section, Section::<M>::part(pfn));
             }

@@ -171,6 +171,20 @@ impl SectionMap {
         }
     }
 
+    /// Changes the word of `section`, if it has a node: of a section that is not absent before or after.
+    pub(crate) fn change_word(
+        &self,
+        memory: &impl PhysMem,
+        section: u64,
+        change: impl FnOnce(SectionWord) -> SectionWord,
+    ) {
+        if let Some(node) = self.node(memory, section) {
+            let cell = &node[(section % NODE_SECTIONS) as usize];
+            // The orderings of `word` and `set_word`.
+            cell.store(change(SectionWord(cell.load(Ordering::Acquire))).0, Ordering::SeqCst);
+        }
+    }
+
     /// Changes the words of the sections among `numbers` that are present, ascending, to those that `change` returns:
     /// of sections that stay present. Finds each node once.
     pub(crate) fn change_present(

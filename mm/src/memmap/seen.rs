@@ -76,6 +76,17 @@ impl<'g, M: Machine> Seen<'g, M> {
         self.section(section_of::<M>(pfn))
     }
 
+    /// The section that contains `pfn`, if it is present: without a look at the map if that is `last`.
+    #[inline]
+    pub(crate) fn section_after(
+        self,
+        last: Option<Section<'g, M>>,
+        pfn: Pfn,
+    ) -> Option<Section<'g, M>> {
+        let same = last.filter(|last| last.number() == section_of::<M>(pfn));
+        same.or_else(|| self.section_at(pfn))
+    }
+
     /// The section that holds `pfn`, if it is online.
     #[inline]
     pub(crate) fn online_section_at(self, pfn: Pfn) -> Option<Section<'g, M>> {

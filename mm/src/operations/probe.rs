@@ -45,15 +45,10 @@ impl<'m, M: Machine> Probe<'m, M> {
             let starts = (pfns.start.get()..pfns.end.get()).step_by(pages as usize);
             starts.map(move |start| PfnRange::new(Pfn::new(start), pages))
         };
-        for (pfn, pattern) in blocks().flat_map(patterns) {
-            self.write_descriptor(pfn, pattern);
-        }
-        for (pfn, pattern) in blocks().flat_map(patterns) {
-            if self.read_descriptor(pfn) != pattern {
-                return Err(self.behind_descriptor(pfn));
-            }
-        }
-        Ok(())
+        let probes = || blocks().flat_map(patterns);
+        probes().for_each(|(pfn, pattern)| self.write_descriptor(pfn, pattern));
+        let lost = probes().find(|&(pfn, pattern)| self.read_descriptor(pfn) != pattern);
+        lost.map_or(Ok(()), |(pfn, _)| Err(self.behind_descriptor(pfn)))
     }
 
     /// Writes and reads a word in the first page of `pfns`, in the last one, and in the descriptor of the first. The

@@ -167,8 +167,7 @@ pub(super) fn come_back<M: Machine>(memmap: Whole<'_, M>, pfns: PfnRange) {
 }
 
 fn set_state<M: Machine>(memmap: Whole<'_, M>, number: u64, state: SectionState) {
-    let word = memmap.sections().word(memmap.machine(), number).with_state(state);
-    memmap.sections().set_word(memmap.machine(), number, word);
+    memmap.sections().change_word(memmap.machine(), number, |word| word.with_state(state));
 }
 
 /// Unmaps a range without readers, and its memmap; on failure both are mapped as before, and the sections are
