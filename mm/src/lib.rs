@@ -94,6 +94,8 @@
 
 mod alloc;
 mod facade;
+#[cfg(feature = "heap")]
+pub mod heap;
 mod impossible;
 pub mod lock;
 pub mod machine;
