@@ -3,12 +3,11 @@
 // UNSAFETY: adds memory on the word of the source.
 #![expect(unsafe_code)]
 
-use core::fmt;
-
 use hotmem::{AddError, Added, Machine, Mm, NodeId, PhysRange, Placement, RemoveError, Removed};
 
 use super::clock::Clock;
 use super::event::{Event, HotplugSource, Outcome, Request};
+use super::listen::OnStep;
 use super::owners::{OutOfHeap, Owners, Plugged};
 use super::report::Verdict;
 use super::step::{AddStep, Failure, Step, StepLine};
@@ -108,9 +107,9 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Continues an eject under way for some steps, or else handles one event, or begins to. Between two
-    /// blocks of an eject, a pending insert is handled first. Returns whether there was anything to do. Writes
-    /// a line for each operation to `out`.
-    pub fn run_one(&mut self, out: &mut dyn fmt::Write) -> bool {
+    /// blocks of an eject, a pending insert is handled first. Returns whether there was anything to do. `out` is
+    /// notified of each operation: a console, [`Quiet`](crate::Quiet), or [`Each`](crate::Each) with a function.
+    pub fn run_one(&mut self, out: &mut dyn OnStep) -> bool {
         if self.insert_meanwhile(out) || self.step_eject(out) || self.step_gone(out) {
             return true;
         }
@@ -121,7 +120,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Sees one event through, or begins to.
-    pub(super) fn serve(&mut self, event: Event<S::Error>, out: &mut dyn fmt::Write) {
+    pub(super) fn serve(&mut self, event: Event<S::Error>, out: &mut dyn OnStep) {
         let Event { device, request, since } = event;
         let context = Context { device, since };
         match request {
@@ -148,7 +147,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Reports that an insert failed because the announced device has an invalid description.
-    fn unreadable(&mut self, context: Context, error: &S::Error, out: &mut dyn fmt::Write) {
+    fn unreadable(&mut self, context: Context, error: &S::Error, out: &mut dyn OnStep) {
         let replied = self.reply(context, Outcome::InsertFailed);
         log::warn!("{}: {error}", self.source.label(context.device));
         self.verdict.refused(error);
@@ -165,11 +164,10 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.write(out, &Step::Add(step));
     }
 
-    /// Writes the line of an operation. What that takes is not counted as part of the request.
-    pub(super) fn write(&mut self, out: &mut dyn fmt::Write, step: &Step<'_>) {
+    /// Notifies `out` of an operation. What that takes is not counted as part of the request.
+    pub(super) fn write(&mut self, out: &mut dyn OnStep, step: &Step<'_>) {
         let before = self.clock.instructions();
-        // If the console fails, there is nowhere left to report it.
-        let _ = writeln!(out, "{}", StepLine { step, mm: self.mm });
+        out.on_step(step, &StepLine { step, mm: self.mm });
         self.written = self.written.saturating_add(self.since(before).unwrap_or(0));
     }
 

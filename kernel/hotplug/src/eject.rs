@@ -23,6 +23,7 @@ use super::clock::Clock;
 use super::driver::{Done, Hotplug, Replied};
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
 use super::insert::{add_step, blocks_step, remove_step};
+use super::listen::OnStep;
 use super::owners::Claim;
 use super::step::{Failure, RemoveStep, Step};
 use super::underway::{Context, Ejecting, Turn};
@@ -97,7 +98,7 @@ pub struct EjectProgress {
 impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// Begins to give up a device's memory: the steps that follow let the firmware eject it, or leave
     /// everything as it was.
-    pub(super) fn eject(&mut self, context: Context, out: &mut dyn fmt::Write) {
+    pub(super) fn eject(&mut self, context: Context, out: &mut dyn OnStep) {
         if let Err(error) = self.source.can_eject(context.device) {
             log::error!("{}: {error}", self.source.label(context.device));
             self.refuse(context, EjectError::NoWayOut, out);
@@ -124,7 +125,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
 
     /// Cancels the eject under way: everything is restored, and the firmware gets the reply that the device is
     /// busy. Returns `false` if no eject is under way.
-    pub fn cancel_eject(&mut self, out: &mut dyn fmt::Write) -> bool {
+    pub fn cancel_eject(&mut self, out: &mut dyn OnStep) -> bool {
         // Memory of a device that is gone is drained between two blocks; that has to end first, for the
         // memory manager does one operation at a time.
         while self.ejecting.is_some() && self.step_gone(out) {}
@@ -137,7 +138,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
 
     /// Serves an insert between two blocks of an eject, so that it waits for one block at the most. There is
     /// a step of the eject between two inserts: it ends however many devices are plugged.
-    pub(super) fn insert_meanwhile(&mut self, out: &mut dyn fmt::Write) -> bool {
+    pub(super) fn insert_meanwhile(&mut self, out: &mut dyn OnStep) -> bool {
         let Some(ejecting) = self.ejecting.as_mut().filter(|ejecting| ejecting.going.is_none())
         else {
             return false;
@@ -156,7 +157,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Continues the eject under way. Returns `false` if no eject is under way.
-    pub(super) fn step_eject(&mut self, out: &mut dyn fmt::Write) -> bool {
+    pub(super) fn step_eject(&mut self, out: &mut dyn OnStep) -> bool {
         let Some(mut ejecting) = self.ejecting.take() else { return false };
         ejecting.looked = false;
         let Some(&range) = ejecting.ranges.as_slice().get(ejecting.part) else {
@@ -245,7 +246,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         ejecting: &Ejecting<'m, M>,
         removes: &Removes,
         error: EjectError,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) {
         let context = ejecting.context;
         if !self.source.is_there(context.device) {
@@ -264,14 +265,14 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         ejecting: &Ejecting<'m, M>,
         range: PhysRange,
         result: Result<(), OfflineError>,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) {
         let done = Done { result, instructions: ejecting.instructions };
         self.write(out, &Step::Offline(blocks_step(range, &done)));
     }
 
     /// Removes a device's memory, which is offline, and lets the firmware have it.
-    fn finish_eject(&mut self, ejecting: &Ejecting<'m, M>, out: &mut dyn fmt::Write) {
+    fn finish_eject(&mut self, ejecting: &Ejecting<'m, M>, out: &mut dyn OnStep) {
         let mut removes = Removes::default();
         match self.give_up(&ejecting.ranges, &mut removes) {
             Ok(()) => self.eject_device(ejecting, &removes, out),
@@ -314,7 +315,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Brings the blocks that went back online.
-    fn restore(&mut self, ejecting: &Ejecting<'m, M>, out: &mut dyn fmt::Write) {
+    fn restore(&mut self, ejecting: &Ejecting<'m, M>, out: &mut dyn OnStep) {
         let ranges = &ejecting.ranges;
         for (part, &range) in parts(ranges).zip(ranges.as_slice()).take(ejecting.part + 1) {
             if self.taken.is_empty() {
@@ -330,12 +331,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Adds the ranges that were removed again; their blocks are then offline.
-    fn add_back(
-        &mut self,
-        ejecting: &Ejecting<'m, M>,
-        removes: &Removes,
-        out: &mut dyn fmt::Write,
-    ) {
+    fn add_back(&mut self, ejecting: &Ejecting<'m, M>, removes: &Removes, out: &mut dyn OnStep) {
         let (device, placement) = (ejecting.context.device, self.policy.placement);
         let node = self.owners.of(device).next().map_or(NodeId::default(), |entry| entry.node);
         for (&range, removed) in ejecting.ranges.as_slice().iter().zip(removes) {
@@ -357,7 +353,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         &mut self,
         ejecting: &Ejecting<'m, M>,
         removes: &Removes,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) {
         let (context, ranges) = (ejecting.context, &ejecting.ranges);
         let device = context.device;
@@ -396,7 +392,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Reports to the firmware that the device stays, with the reason.
-    fn refuse(&mut self, context: Context, error: EjectError, out: &mut dyn fmt::Write) {
+    fn refuse(&mut self, context: Context, error: EjectError, out: &mut dyn OnStep) {
         let replied = self.reply(context, Outcome::EjectRefused(error.refusal()));
         log::warn!("{}: stays: {error}", self.source.label(context.device));
 
@@ -417,7 +413,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         removes: &Removes,
         error: Option<Failure<'_>>,
         replied: Replied,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) {
         for (&range, done) in ranges.as_slice().iter().zip(removes) {
             let nothing = RemoveStep {

@@ -21,6 +21,7 @@ use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::{HotplugSource, Outcome, Ranges};
 use super::insert::{blocks_step, remove_step};
+use super::listen::OnStep;
 use super::owners::Claim;
 use super::step::Step;
 use super::underway::{Context, Draining, Draught, Now};
@@ -70,7 +71,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Continues to give up the memory of a device that is gone. Returns `false` if there is no such device.
-    pub(super) fn step_gone(&mut self, out: &mut dyn fmt::Write) -> bool {
+    pub(super) fn step_gone(&mut self, out: &mut dyn OnStep) -> bool {
         let Some(mut draining) = self.draining.take() else { return false };
         match (draining.now.take(), draining.range) {
             (Some(Now::Offlining(going)), _) => self.step_going(&mut draining, going),
@@ -108,7 +109,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         &mut self,
         draining: &mut Draining<'m, M>,
         mut range: Draught,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) {
         let id = BlockId::new(range.block);
         if range.block >= self.numbers(range.range).end {
@@ -172,12 +173,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Removes a range, unless a block of it stays.
-    fn end_range(
-        &mut self,
-        draining: &mut Draining<'m, M>,
-        range: Draught,
-        out: &mut dyn fmt::Write,
-    ) {
+    fn end_range(&mut self, draining: &mut Draining<'m, M>, range: Draught, out: &mut dyn OnStep) {
         draining.range = None;
         let done = Done { result: range.error.map_or(Ok(()), Err), instructions: None };
         self.write(out, &Step::Offline(blocks_step(range.range, &done)));
@@ -191,7 +187,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    fn remove_gone(&mut self, range: PhysRange, out: &mut dyn fmt::Write) -> bool {
+    fn remove_gone(&mut self, range: PhysRange, out: &mut dyn OnStep) -> bool {
         let done = self.remove(range);
         self.write(out, &Step::Remove(remove_step(range, &done)));
         if let Err(error) = done.result {
@@ -201,7 +197,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     }
 
     /// Reports the outcome, and takes the device that is in the slot now into use.
-    fn end_gone(&mut self, draining: Draining<'m, M>, out: &mut dyn fmt::Write) {
+    fn end_gone(&mut self, draining: Draining<'m, M>, out: &mut dyn OnStep) {
         let Draining { context, next, kept, .. } = draining;
         {
             let label = self.source.label(context.device);

@@ -17,6 +17,7 @@ use super::blocks::parts;
 use super::clock::Clock;
 use super::driver::{Done, Hotplug, Replied};
 use super::event::{HotplugSource, MAX_RANGES, Outcome, Ranges};
+use super::listen::OnStep;
 use super::owners::{Claim, Plugged};
 use super::shown::shown;
 use super::step::{AddStep, BlocksStep, Failure, RemoveStep, Step};
@@ -76,7 +77,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         context: Context,
         ranges: &Ranges,
         node: NodeId,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) {
         let known = self.owners.added(context.device);
         if known == *ranges {
@@ -96,7 +97,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         context: Context,
         ranges: &Ranges,
         node: NodeId,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) {
         if self.is_boot_memory(ranges) {
             self.know_boot_memory(context, ranges, node);
@@ -122,7 +123,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         context: Context,
         ranges: &Ranges,
         node: NodeId,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) {
         let stranded = |entry: Plugged| entry.claim == Claim::Stranded;
         if !self.owners.of(context.device).any(stranded) {
@@ -276,7 +277,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         trail: &Trail,
         error: Option<&InsertError>,
         replied: Replied,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) {
         let Trail { adds, removes, .. } = trail;
         for (n, (&range, add)) in ranges.as_slice().iter().zip(adds).enumerate() {
@@ -300,7 +301,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Writes the line of each online, and of each undo of one.
-    fn write_onlines(&mut self, ranges: &Ranges, trail: &Trail, out: &mut dyn fmt::Write) {
+    fn write_onlines(&mut self, ranges: &Ranges, trail: &Trail, out: &mut dyn OnStep) {
         let Trail { onlines, offlines, .. } = trail;
         for (&range, done) in ranges.as_slice().iter().zip(onlines) {
             if let Some(done) = done {

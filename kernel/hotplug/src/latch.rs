@@ -9,6 +9,9 @@
 //! cleared costs one interrupt for each round of the main loop and no more.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::task::Waker;
+
+use atomic_waker::AtomicWaker;
 
 /// Lines that can be watched.
 pub const MAX_LINES: usize = 32;
@@ -18,6 +21,8 @@ pub const MAX_LINES: usize = 32;
 pub struct Latch {
     raised: AtomicU32,
     since: [AtomicU64; MAX_LINES],
+    /// The task that waits for an interrupt.
+    waiting: AtomicWaker,
 }
 
 /// The lines that have interrupted.
@@ -27,7 +32,11 @@ pub struct Raised(u32);
 impl Latch {
     /// No line has interrupted.
     pub const fn new() -> Self {
-        Self { raised: AtomicU32::new(0), since: [const { AtomicU64::new(0) }; MAX_LINES] }
+        Self {
+            raised: AtomicU32::new(0),
+            since: [const { AtomicU64::new(0) }; MAX_LINES],
+            waiting: AtomicWaker::new(),
+        }
     }
 
     /// Notes that line `index` of the source has interrupted when the kernel's clock stood at `now`.
@@ -40,6 +49,12 @@ impl Latch {
         let _ = since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
         // Release: `take` (Acquire) that sees the bit sees the clock too.
         self.raised.fetch_or(1 << index, Ordering::Release);
+        self.waiting.wake();
+    }
+
+    /// Has the next interrupt wake a task, in the place of any other. Its waker must be callable from a handler.
+    pub fn wake_by(&self, waker: &Waker) {
+        self.waiting.register(waker);
     }
 
     /// Whether a line has interrupted since the last look. Safe to ask with interrupts off.

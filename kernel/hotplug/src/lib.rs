@@ -23,29 +23,46 @@
 //!
 //! ```no_run
 //! use hotmem::{Machine, Mm};
-//! use hotmem_hotplug::{Clock, Hotplug, HotplugSource, OutOfHeap, Policy};
-//!
-//! struct NotCounted;
-//!
-//! impl Clock for NotCounted {
-//!     fn instructions(&self) -> Option<u64> {
-//!         None
-//!     }
-//! }
+//! use hotmem_hotplug::{Hotplug, HotplugSource, OutOfHeap, Policy, Quiet};
 //!
 //! fn serve<S: HotplugSource, M: Machine>(
 //!     source: S,
 //!     mm: &Mm<M>,
-//!     out: &mut impl core::fmt::Write,
 //!     wait_for_interrupt: impl Fn(),
 //! ) -> Result<(), OutOfHeap> {
-//!     let mut hotplug = Hotplug::new(source, mm, NotCounted, Policy::default())?;
+//!     let mut hotplug = Hotplug::new(source, mm, (), Policy::default())?;
 //!     loop {
-//!         while hotplug.run_one(out) {}
+//!         while hotplug.run_one(&mut Quiet) {}
 //!         wait_for_interrupt();
 //!     }
 //! }
 //! ```
+//!
+//! [`Quiet`] ignores what was done; a console gets a line for each operation, and [`Each`] calls a function.
+//!
+//! # Interrupts, polling, tasks
+//!
+//! An interrupt handler masks its line and raises a bit ([`Latch`]). The main loop does the rest, and has the source
+//! unmask the line:
+//!
+//! ```
+//! use hotmem_hotplug::Latch;
+//!
+//! static LATCH: Latch = Latch::new();
+//!
+//! fn mask(_line: u8) {} // The interrupt controller's.
+//! fn end_of_interrupt(_line: u8) {}
+//!
+//! fn interrupt_handler(line: u8) {
+//!     mask(line);
+//!     LATCH.raise(0, 0);
+//!     end_of_interrupt(line);
+//! }
+//! ```
+//!
+//! Without interrupts a timer raises the bit, or the main loop itself does so before it calls
+//! [`run_one`](Hotplug::run_one): the source then looks whether anything has happened. A kernel with an executor awaits
+//! [`run_next`](Hotplug::run_next).
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -61,6 +78,8 @@ mod insert;
 mod json;
 mod latch;
 mod line;
+mod listen;
+mod next;
 pub mod number;
 mod operator;
 mod owners;
@@ -85,6 +104,7 @@ pub use event::{
 pub use json::{JsonString, List, OrNull};
 pub use latch::{Latch, MAX_LINES, Raised};
 pub use line::{Line, Polarity, Trigger};
+pub use listen::{Each, OnStep, Quiet};
 pub use operator::OperatorError;
 pub use owners::{Claim, OutOfHeap, Plugged};
 pub use report::{Reason, Verdict};

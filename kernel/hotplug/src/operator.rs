@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource};
 use super::insert::{add_step, remove_step};
+use super::listen::OnStep;
 use super::owners::Plugged;
 use super::step::{BlocksStep, Failure, Step};
 use super::underway::Draining;
@@ -70,7 +71,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         &mut self,
         range: PhysRange,
         placement: Placement,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
         if let Some(entry) = self.owners.owner_of(range) {
@@ -90,7 +91,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     pub fn operator_remove(
         &mut self,
         range: PhysRange,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
         if let Some(entry) = self.owners.owner_of(range) {
@@ -114,7 +115,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         &mut self,
         id: BlockId,
         zone: ZoneKind,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
         let range = self.mm.block_range(id);
@@ -136,7 +137,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     pub fn operator_offline(
         &mut self,
         id: BlockId,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
         let done = self.in_turn(|mm| mm.offline(id));

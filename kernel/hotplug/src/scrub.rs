@@ -2,14 +2,13 @@
 //!
 //! Each range has a line of its own, between those of its blocks that went offline and of its removal.
 
-use core::fmt;
-
 use hotmem::{BlockId, Machine, Mm, PhysRange, ScrubError, Scrubbed};
 
 use super::blocks::plus;
 use super::clock::Clock;
 use super::driver::Hotplug;
 use super::event::HotplugSource;
+use super::listen::OnStep;
 use super::step::{Failure, ScrubStep, Step};
 use super::underway::{Ejecting, Figures, Scrubbing};
 
@@ -23,7 +22,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     pub(super) fn step_scrub(
         &mut self,
         ejecting: &mut Ejecting<'m, M>,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) -> Result<bool, ScrubError> {
         let mut state = ejecting.scrubbing;
         let range = ejecting.ranges.as_slice().get(state.part).copied();
@@ -44,7 +43,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     pub(super) fn scrub_range(
         &mut self,
         range: PhysRange,
-        out: &mut dyn fmt::Write,
+        out: &mut dyn OnStep,
     ) -> Result<(), ScrubError> {
         if !self.scrub {
             return Ok(());
@@ -82,7 +81,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    fn write_scrub(&mut self, range: PhysRange, figures: &Figures, out: &mut dyn fmt::Write) {
+    fn write_scrub(&mut self, range: PhysRange, figures: &Figures, out: &mut dyn OnStep) {
         let Figures { pages, skipped, instructions } = *figures;
         let bytes = pages.saturating_mul(M::PAGE_BYTES);
         let error: Option<Failure<'_>> = None;

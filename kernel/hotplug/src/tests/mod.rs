@@ -5,6 +5,7 @@ mod absent;
 mod doubles;
 mod ejecting;
 mod gone;
+mod listening;
 mod meanwhile;
 mod operator;
 mod scrub;

@@ -191,22 +191,24 @@ impl<M: Shared> Monitor<'static, M> {
         command: Command,
         hotplug: &mut Hotplug<'_, S, M, C>,
         machinery: &impl Machinery,
-        out: &mut dyn Write,
+        mut out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
         match command {
-            Command::Add(range, flags) => hotplug.operator_add(range, asked(range, flags), out)?,
-            Command::Remove(range) => hotplug.operator_remove(range, out)?,
+            Command::Add(range, flags) => {
+                hotplug.operator_add(range, asked(range, flags), &mut out)?
+            }
+            Command::Remove(range) => hotplug.operator_remove(range, &mut out)?,
             Command::Online(id, way) => {
                 let zone = self.zone(id, way);
-                hotplug.operator_online(id, zone, out)?;
+                hotplug.operator_online(id, zone, &mut out)?;
             }
             Command::Pool(command) => self.movers.pool(command, out)?,
             Command::Cache(command) => self.movers.cache(command, out)?,
             Command::Life(life) => self.lives.run(life, machinery, out)?,
-            Command::Offline(id) => hotplug.operator_offline(id, out)?,
+            Command::Offline(id) => hotplug.operator_offline(id, &mut out)?,
             Command::OfflineStatus => eject_status(hotplug.ejecting(), out)?,
             Command::OfflineCancel => {
-                if !hotplug.cancel_eject(out) {
+                if !hotplug.cancel_eject(&mut out) {
                     return Err(Refused::NothingGoing);
                 }
             }
