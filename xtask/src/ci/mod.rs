@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: everything a change has to pass, in one command; and with `--full` what takes longer.
 
+mod libraries;
 mod races;
 
 use std::fmt::Write;
@@ -23,9 +24,13 @@ const CYCLES: [&[&str]; 4] = [
 /// Runs the checks, each although another fails, and closes with a line for each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// All checks, also those that take long to build or to run: races and cycles
+    /// All checks, also those that need more tools or take long: features, supply, semver, races and cycles
     #[arg(long, conflicts_with = "checks")]
     full: bool,
+
+    /// Compare the interfaces of the libraries with this commit [default: the last tag]
+    #[arg(long)]
+    baseline_rev: Option<String>,
 
     /// Only these checks [default: lint, loom and test]
     #[arg(value_enum)]
@@ -41,6 +46,12 @@ enum Check {
     Loom,
     /// The tests on the host and in QEMU
     Test,
+    /// Each library with each of its features alone, and with all
+    Features,
+    /// Licences, sources and versions of dependencies, and whether each is used: cargo-deny and cargo-machete
+    Supply,
+    /// The interfaces of the libraries against those of the last release: cargo-semver-checks
+    Semver,
     /// Storms of the host's threads under ThreadSanitizer, which must also find a planted race
     Races,
     /// 2,000 cycles of memory that comes and goes while all CPUs, or the threads of the host, are busy
@@ -67,16 +78,21 @@ impl Check {
     fn ready(self) -> Result<()> {
         match self {
             Self::Races => races::Tools::find().map(drop),
-            Self::Lint | Self::Loom | Self::Test | Self::Cycles => Ok(()),
+            Self::Supply => libraries::find("deny").and_then(|()| libraries::find("machete")),
+            Self::Semver => libraries::find("semver-checks"),
+            Self::Lint | Self::Loom | Self::Test | Self::Features | Self::Cycles => Ok(()),
         }
     }
 
     /// Runs it; returns whether it passed.
-    fn run(self, root: &Path) -> Result<bool> {
+    fn run(self, root: &Path, args: &Args) -> Result<bool> {
         match self {
             Self::Lint => Ok(lint::main(root)? == ExitCode::SUCCESS),
             Self::Loom => loom(root),
             Self::Test => tests(root, &[]),
+            Self::Features => libraries::features(root),
+            Self::Supply => libraries::supply(root),
+            Self::Semver => libraries::semver(root, args.baseline_rev.as_deref()),
             Self::Races => races::run(root),
             Self::Cycles => {
                 CYCLES.iter().try_fold(true, |good, words| Ok(good & tests(root, words)?))
@@ -98,7 +114,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let mut good = true;
     for check in checks {
         let started = Instant::now();
-        let passed = check.run(root).unwrap_or_else(|error| {
+        let passed = check.run(root, args).unwrap_or_else(|error| {
             eprintln!("{}: {error:#}", check.name());
             false
         });
@@ -137,10 +153,14 @@ mod tests {
         args.checks().into_iter().map(Check::name).collect()
     }
 
+    /// What `--full` runs.
+    const LONG: [&str; 8] =
+        ["lint", "loom", "test", "features", "supply", "semver", "races", "cycles"];
+
     #[test]
     fn the_long_checks_run_with_full_or_by_name() {
         assert_eq!(checks(&[]), ["lint", "loom", "test"]);
-        assert_eq!(checks(&["--full"]), ["lint", "loom", "test", "races", "cycles"]);
+        assert_eq!(checks(&["--full"]), LONG);
         assert_eq!(checks(&["races", "lint"]), ["races", "lint"]);
         assert!(arch::parsed::<Args>(&["--full", "lint"]).is_err());
     }

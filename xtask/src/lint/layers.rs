@@ -46,7 +46,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
 ///
 /// # Errors
 /// When cargo does not describe it.
-pub(super) fn workspace(root: &Path) -> Result<Value> {
+pub(crate) fn workspace(root: &Path) -> Result<Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(root)

@@ -11,6 +11,7 @@ mod rules;
 mod sources;
 
 pub(crate) use code::code_only;
+pub(crate) use layers::workspace;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -36,7 +37,7 @@ const BARE: [&str; 10] = [
 ];
 
 /// The packages that other kernels can take. Together: each finds those below it in the same command.
-const LIBRARIES: [&str; 8] = [
+pub(crate) const LIBRARIES: [&str; 8] = [
     "hotmem-paging",
     "hotmem",
     "hotmem-aml",
@@ -178,7 +179,7 @@ fn check(command: &mut Command, what: &str) -> Result<bool> {
 
 fn house_rules(root: &Path) -> Result<bool> {
     let mut complaints: Vec<_> = rules::check(root)?.iter().map(ToString::to_string).collect();
-    let workspace = layers::workspace(root)?;
+    let workspace = workspace(root)?;
     complaints.extend(layers::complaints(&workspace));
     complaints.extend(arrows::check(&workspace)?);
     complaints.extend(methods::check(&workspace)?);
