@@ -1,4 +1,5 @@
-//! Whether the tree could be tagged as it is: one version everywhere, and a changelog that begins with it.
+//! Whether the tree could be tagged as it is: one version everywhere, a changelog that begins with it, and packages that
+//! have all that crates.io shows and docs.rs needs.
 
 use std::path::Path;
 
@@ -17,7 +18,28 @@ pub(super) fn check(root: &Path, workspace: &Value) -> Result<Vec<String>> {
     let changelog = root.join("CHANGELOG.md");
     let text = std::fs::read_to_string(&changelog)
         .with_context(|| format!("cannot read {}", changelog.display()))?;
-    Ok(complaints(workspace, &text))
+    let mut complaints = complaints(workspace, &text);
+    for package in workspace["packages"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        // Without a list of registries a package goes to any.
+        if package["publish"].is_null() {
+            let name = package["name"].as_str().unwrap_or_default();
+            complaints.extend(missing(package).map(|what| format!("{name} has no {what}")));
+        }
+    }
+    Ok(complaints)
+}
+
+/// What a published package lacks.
+fn missing(package: &Value) -> impl Iterator<Item = String> {
+    const FIELDS: [&str; 5] =
+        ["/description", "/readme", "/keywords/0", "/categories/0", "/license"];
+    const DOCS: &str = "/metadata/docs/rs/all-features";
+    let fields = FIELDS.into_iter().chain([DOCS]);
+    let fields = fields.filter(|field| package.pointer(field).is_none_or(Value::is_null));
+    let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
+    let licences = ["LICENSE-MIT", "LICENSE-APACHE"].into_iter();
+    let licences = licences.filter(|name| !manifest.with_file_name(name).is_file());
+    fields.map(|field| field.trim_start_matches('/').to_owned()).chain(licences.map(str::to_owned))
 }
 
 fn complaints(workspace: &Value, changelog: &str) -> Vec<String> {
@@ -87,6 +109,16 @@ mod tests {
                 assert!(complaints(&workspace("0.1.0", wanted), &changelog).is_empty(), "{entry}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_published_package_lacks_is_named() {
+        let found: Vec<_> = missing(&json!({"description": "x", "readme": null, "keywords": [],
+            "categories": ["no-std"], "license": "MIT", "metadata": null,
+            "manifest_path": "/no/such/folder/Cargo.toml"}))
+        .collect();
+        let docs = "metadata/docs/rs/all-features";
+        assert_eq!(found, ["readme", "keywords/0", docs, "LICENSE-MIT", "LICENSE-APACHE"]);
     }
 
     #[test]
