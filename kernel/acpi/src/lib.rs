@@ -11,7 +11,8 @@
 //! Firmware is not trusted: every table is checked (signature, length, checksum, bounds) before it
 //! is used, and what is wrong with it is an error that names the value. The parsers have no `unsafe`
 //! and no `cfg`: they see memory through [`ReadPhys`](hotmem::paging::ReadPhys) and registers through [`Hardware`], so all of
-//! it runs on the host. For a PC there is a `PcHardware` (feature `x86_64`).
+//! it runs on the host. For a PC there is a `PcHardware` (feature `x86_64`),
+//! for a machine whose registers are in memory `MappedHardware`.
 //!
 //! The way from the root pointer to a source for `hotmem_hotplug::Hotplug`; the handler of each line masks it if it is
 //! level-triggered, and raises its bit:
@@ -58,10 +59,12 @@ mod handlers;
 mod hardware;
 mod introduce;
 mod madt;
+mod mapped;
 mod mode;
 mod ost;
 mod parent;
 mod presence;
+mod registers;
 mod report;
 mod root;
 mod round;
@@ -84,7 +87,9 @@ pub use fadt::{Enable, Fadt, PowerOff};
 pub use fault::{DeviceError, StartError};
 pub use hardware::{Block, Hardware};
 pub use madt::{IoApic, Madt, Override, Processor};
+pub use mapped::{Counter, MappedHardware};
 pub use mode::ModeError;
+pub use registers::Registers;
 pub use root::Tables;
 pub use slit::Slit;
 pub use source::AcpiSource;

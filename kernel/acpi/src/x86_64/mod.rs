@@ -7,5 +7,3 @@ mod registers;
 
 #[cfg(target_arch = "x86_64")]
 pub use pc::PcHardware;
-#[cfg(target_arch = "x86_64")]
-pub use registers::Registers;

@@ -6,14 +6,14 @@
 use core::arch::x86_64::_rdtsc;
 use core::fmt;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use hotmem::PhysAddr;
 use hotmem::paging::ReadPhys;
 use hotmem_aml::{HostError, Io, Space, Width};
 use hotmem_hotplug::Line;
 
-use super::registers::{Registers, input, load, output, port, register, select, store};
+use super::registers::{input, output, port, select};
+use crate::registers::{Registers, compare_exchange, load, register, store};
 use crate::{Fadt, Hardware, Tables};
 
 /// The frequency of a time stamp counter that cannot be measured: waits then take longer, not shorter.
@@ -143,11 +143,8 @@ impl<U: FnMut(&Line)> Io for PcHardware<U> {
 
 impl<U: FnMut(&Line)> Hardware for PcHardware<U> {
     fn compare_exchange(&mut self, at: PhysAddr, old: u32, new: u32) -> Result<u32, HostError> {
-        let word = register(self.registers, at.get(), Width::Dword)?.cast::<AtomicU32>();
-        // SAFETY: by the contract of `with_registers`, and it is aligned.
-        let word = unsafe { word.as_ref() };
-        let seen = word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
-        Ok(seen.unwrap_or_else(|other| other))
+        // SAFETY: by the contract of `with_registers`.
+        unsafe { compare_exchange(self.registers, at, old, new) }
     }
 
     fn unmask(&mut self, line: &Line) {

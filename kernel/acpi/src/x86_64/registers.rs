@@ -1,12 +1,9 @@
-//! Ports, PCI configuration space, and registers in memory.
+//! Ports and PCI configuration space.
 
 // UNSAFETY: makes the accesses that byte code asks for.
 #![expect(unsafe_code)]
 
-use core::ptr::NonNull;
-
 use ::x86_64::instructions::port::Port;
-use hotmem::{PhysAddr, PhysRange};
 use hotmem_aml::{HostError, PciAddress, Width};
 
 /// Ports of the kernel: its console on COM1, and the two 8259s.
@@ -15,10 +12,6 @@ const OWN_PORTS: [(u16, u16); 3] = [(0x20, 0x21), (0xa0, 0xa1), (0x3f8, 0x3ff)];
 const PCI_ADDRESS: u16 = 0xcf8;
 const PCI_DATA: u16 = 0xcfc;
 const PCI_ENABLE: u32 = 1 << 31;
-
-/// Finds registers in memory: a pointer to where they are mapped, uncached; `None` if they are not, or are RAM of the
-/// kernel.
-pub type Registers = fn(PhysRange) -> Option<NonNull<u8>>;
 
 /// The port at `address`, if firmware may access it.
 pub(super) fn port(address: u64, width: Width) -> Result<u16, HostError> {
@@ -86,53 +79,6 @@ pub(super) unsafe fn output(port: u16, width: Width, value: u64) -> Result<(), H
     Ok(())
 }
 
-/// The pointer to a register in memory, aligned to its width.
-pub(super) fn register(
-    registers: Option<Registers>,
-    at: u64,
-    width: Width,
-) -> Result<NonNull<u8>, HostError> {
-    let bytes = u64::from(width.bytes());
-    let range = PhysRange::new(PhysAddr::new(at), bytes).filter(|_| at.is_multiple_of(bytes));
-    range.zip(registers).and_then(|(range, find)| find(range)).ok_or(HostError::Unsupported)
-}
-
-/// Loads a register.
-///
-/// # Safety
-///
-/// `register` found it, and the access is one that firmware makes to its devices.
-pub(super) unsafe fn load(register: NonNull<u8>, width: Width) -> u64 {
-    match width {
-        // SAFETY: by the contract.
-        Width::Byte => unsafe { register.read_volatile() }.into(),
-        // SAFETY: by the contract, and it is aligned.
-        Width::Word => unsafe { register.cast::<u16>().read_volatile() }.into(),
-        // SAFETY: as above.
-        Width::Dword => unsafe { register.cast::<u32>().read_volatile() }.into(),
-        // SAFETY: as above.
-        Width::Qword => unsafe { register.cast::<u64>().read_volatile() },
-    }
-}
-
-/// Stores to a register.
-///
-/// # Safety
-///
-/// As for [`load`].
-pub(super) unsafe fn store(register: NonNull<u8>, width: Width, value: u64) {
-    match width {
-        // SAFETY: by the contract.
-        Width::Byte => unsafe { register.write_volatile(value as u8) },
-        // SAFETY: by the contract, and it is aligned.
-        Width::Word => unsafe { register.cast::<u16>().write_volatile(value as u16) },
-        // SAFETY: as above.
-        Width::Dword => unsafe { register.cast::<u32>().write_volatile(value as u32) },
-        // SAFETY: as above.
-        Width::Qword => unsafe { register.cast::<u64>().write_volatile(value) },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,23 +90,5 @@ mod tests {
         assert_eq!(port(0x3f6, Width::Dword), Err(HostError::Forbidden));
         assert_eq!(port(0xffff, Width::Word), Err(HostError::Unsupported));
         assert_eq!(port(0x1_0000, Width::Byte), Err(HostError::Unsupported));
-    }
-
-    #[test]
-    fn registers_in_memory_are_aligned_and_where_the_kernel_finds_them() {
-        static WORDS: [u64; 2] = [0x1122_3344_5566_7788, 0];
-        let found: Registers = |range| {
-            let offset = range.start().get().checked_sub(0x1000)? as usize;
-            (offset + range.len() as usize <= 16).then(|| {
-                // SAFETY: in bounds, by the comparison.
-                NonNull::from(&WORDS).cast::<u8>().map_addr(|at| at.saturating_add(offset))
-            })
-        };
-        let word = register(Some(found), 0x1004, Width::Dword).unwrap();
-        // SAFETY: `register` found it.
-        assert_eq!(unsafe { load(word, Width::Dword) }, 0x1122_3344);
-        assert_eq!(register(Some(found), 0x1002, Width::Dword), Err(HostError::Unsupported));
-        assert_eq!(register(Some(found), 0x1010, Width::Byte), Err(HostError::Unsupported));
-        assert_eq!(register(None, 0x1000, Width::Byte), Err(HostError::Unsupported));
     }
 }
