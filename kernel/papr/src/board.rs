@@ -1,8 +1,6 @@
 //! What the device tree says of memory, interrupts and services.
 
 use super::distances::Distances;
-use super::fault::PaprError;
-use super::pieces::MOST_BLOCKS;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::fmt;
@@ -172,19 +170,9 @@ impl Board {
         self.sets.iter().filter(move |set| set.flags & wanted == ASSIGNED)
     }
 
-    /// The memory behind `count` connectors from `connector` on.
-    ///
-    /// # Errors
-    ///
-    /// The tree does not describe all of them, one behind the other; or they are more than [`MOST_BLOCKS`].
-    pub(super) fn memory(&self, connector: u32, count: u32) -> Result<PhysRange, PaprError> {
-        if count > MOST_BLOCKS {
-            return Err(PaprError::TooLarge { connector, count });
-        }
-        self.described(connector, count).ok_or(PaprError::NotDescribed { connector, count })
-    }
-
-    fn described(&self, connector: u32, count: u32) -> Option<PhysRange> {
+    /// The memory behind `count` connectors from `connector` on, if the tree describes all of them, one
+    /// behind the other.
+    pub(super) fn memory(&self, connector: u32, count: u32) -> Option<PhysRange> {
         let (start, _) = self.block(connector)?;
         let (mut at, mut left, mut end) = (connector, count, start);
         while left > 0 {

@@ -24,7 +24,7 @@ impl<S: Services> PaprSource<S> {
         since: Option<u64>,
     ) -> Option<Event<PaprError>> {
         // A count may be any number: only memory that the tree describes can have come.
-        if let Err(error) = self.board.memory(wanted.connector, wanted.count) {
+        if let Err(error) = self.memory(wanted) {
             log::warn!("removal requested: {error}; the request is dropped");
             return None;
         }

@@ -8,11 +8,11 @@ use super::connector::{self, ConnectorError, Services, status};
 use super::fault::PaprError;
 use super::held::Held;
 use super::log_entry::{Action, LogError, MemoryEvent};
-use super::pieces::{Known, Piece, Pieces};
+use super::pieces::{Known, MOST_BLOCKS, Piece, Pieces};
 use super::queue::{LOGS, Queue};
 use super::wanted::Wanted;
 use core::fmt;
-use hotmem::NodeId;
+use hotmem::{NodeId, PhysRange};
 use hotmem_hotplug::Latch;
 use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request, shown};
 
@@ -145,6 +145,19 @@ impl<S: Services> PaprSource<S> {
         Event { device, request, since }
     }
 
+    /// The memory of a piece.
+    ///
+    /// # Errors
+    ///
+    /// The tree does not describe all of its blocks, or they are too many.
+    pub(super) fn memory(&self, piece: Piece) -> Result<PhysRange, PaprError> {
+        let Piece { connector, count } = piece;
+        if count > MOST_BLOCKS {
+            return Err(PaprError::TooLarge { connector, count });
+        }
+        self.board.memory(connector, count).ok_or(PaprError::NotDescribed { connector, count })
+    }
+
     /// Takes a piece in. One that is plugged already is not taken again: it is in use.
     fn insert(
         &mut self,
@@ -154,7 +167,7 @@ impl<S: Services> PaprSource<S> {
         let Piece { connector, count } = piece;
         let mut ranges = Ranges::default();
         // One range always fits.
-        let _ = ranges.push(self.board.memory(connector, count)?);
+        let _ = ranges.push(self.memory(piece)?);
         match self.pieces.known(piece) {
             Known::Plugged(device, node) => Ok((device, ranges, node)),
             Known::InPart => Err(PaprError::Overlaps { connector, count }),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Each package of the workspace with those of the workspace that it may depend on. Tests may depend on
 /// more: they are in no image.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("hotmem-paging", &[]),
     ("hotmem", &["hotmem-paging"]),
     ("hotmem-aml", &[]),
@@ -39,6 +39,22 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("hotmem-init", &[]),
     ("hotmem-tests", &["hotmem", "hotmem-arch"]),
     ("hotmem-hosted", &["hotmem", "hotmem-lab"]),
+    (
+        "hotmem-fuzz",
+        &[
+            "hotmem",
+            "hotmem-acpi",
+            "hotmem-aml",
+            "hotmem-arch",
+            "hotmem-boot",
+            "hotmem-hotplug",
+            "hotmem-kernel",
+            "hotmem-lab",
+            "hotmem-paging",
+            "hotmem-papr",
+            "hotmem-vm",
+        ],
+    ),
     ("xtask", &["hotmem-aml"]),
 ];
 

@@ -66,6 +66,23 @@ fn plugged_memory_is_configured_block_by_block_and_then_announced() {
 }
 
 #[test]
+fn a_request_for_more_blocks_than_can_be_taken_in_a_bounded_time_touches_none() {
+    let mut rig = Rig::of(&tree_of(0, u32::MAX));
+    for count in [(1 << 16) + 1, u32::MAX] {
+        rig.send(log(1, 4, [count, FIRST]));
+        let Request::Unreadable(error) = rig.source.next_event().unwrap().request else {
+            panic!("{count} blocks are taken");
+        };
+        assert_eq!(error, PaprError::TooLarge { connector: FIRST, count });
+        let text = format!("{count} connectors from 0x80000004 on are more than 65536");
+        assert_eq!(error.to_string(), text);
+        rig.send(log(2, 4, [count, FIRST]));
+        assert!(rig.source.next_event().is_none());
+    }
+    assert_eq!(rig.states(2), [AWAY, AWAY]);
+}
+
+#[test]
 fn memory_is_plugged_and_unplugged_and_plugged_again() {
     let mut rig = Rig::new(0);
     for _ in 0..300 {
