@@ -20,8 +20,8 @@ use core::ops::Deref;
 
 /// A batch takes at most this fraction of a zone's free pages, so that a CPU leaves pages for others.
 const SHARE: u64 = 8;
-/// Extents that are freed while the zone is locked once, and those of a run that has begun: other CPUs wait for the
-/// lock, and each extent may merge up to the size of a block.
+/// Extents that are taken or freed while the zone is locked once, and those of a run that has begun: other CPUs wait for
+/// the lock, and each extent may be split from, or merge up to, the size of a block.
 const EXTENTS_PER_LOCK: u64 = 4;
 
 /// The caching side of an allocator: batches, draining, the path of a page to a user and back.
@@ -55,21 +55,29 @@ impl<'m, M: Machine> Cached<'m, M> {
     }
 
     /// Takes a batch from a zone into an empty list, or as much of it as the zone can spare: at least one extent, if
-    /// the zone has one that may be cached.
+    /// the zone has one that may be cached. If it has only small ones, the zone is locked again after some of them; the
+    /// cache is locked all the time.
     pub(super) fn refill(&self, cache: &mut Cache, node: NodeId, kind: ZoneKind, class: Class) {
-        let mut guard = self.nodes.lock(node, kind);
-        let (zone, memmap) = self.locked(&mut guard);
         let order = class.order();
-        let spare = zone.counts().free / SHARE / order.pages();
-        let mut wanted = spare.clamp(1, class.batch());
-        while wanted > 0 {
-            let list = cache.list(kind, class);
-            let taken = self.take_some(memmap, zone, list, order, wanted);
-            if taken == 0 {
-                return;
+        let mut left = None;
+        loop {
+            let mut guard = self.nodes.lock(node, kind);
+            let (zone, memmap) = self.locked(&mut guard);
+            let spare = zone.counts().free / SHARE / order.pages();
+            let mut wanted = left.unwrap_or_else(|| spare.clamp(1, class.batch()));
+            for _ in 0..EXTENTS_PER_LOCK {
+                let list = cache.list(kind, class);
+                let taken = self.take_some(memmap, zone, list, order, wanted);
+                if taken == 0 {
+                    return;
+                }
+                cache.count_came(class, taken);
+                wanted -= taken;
+                if wanted == 0 {
+                    return;
+                }
             }
-            cache.count_came(class, taken);
-            wanted -= taken;
+            left = Some(wanted);
         }
     }
 
