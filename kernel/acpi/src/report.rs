@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use hotmem_aml::{Extent, Skipped};
-use hotmem_hotplug::{JsonString, List, OrNull, shown};
+use hotmem_hotplug::{JsonString, OrNull, json_list, shown};
 
 use super::hardware::Hardware;
 use super::source::AcpiSource;
@@ -19,24 +19,13 @@ pub(super) fn text<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> 
 /// As one line of JSON.
 pub(super) fn json<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> fmt::Result {
     let report = source.aml.load_report();
-    let definitions = shown(|f| {
-        let mut list = List::open(f);
-        report.skipped().iter().for_each(|skipped| list.element(format_args!("{}", Json(skipped))));
-        list.close()
-    });
+    let definitions =
+        shown(|f| json_list(f, report.skipped(), |skipped, out| write!(out, "{}", Json(skipped))));
     let tables = shown(|f| {
-        let mut list = List::open(f);
-        source
-            .left_out
-            .iter()
-            .for_each(|error| list.element(format_args!("{}", JsonString(error))));
-        list.close()
+        json_list(f, &source.left_out, |error, out| write!(out, "{}", JsonString(error)))
     });
-    let lines = shown(|f| {
-        let mut list = List::open(f);
-        source.handlers.lines.iter().for_each(|line| list.element(format_args!("{}", line.gsi)));
-        list.close()
-    });
+    let lines =
+        shown(|f| json_list(f, &source.handlers.lines, |line, out| write!(out, "{}", line.gsi)));
     write!(
         out,
         "{{\"tables\":{},\"names\":{},\"left_out\":{},\"definitions\":{definitions},\

@@ -44,49 +44,29 @@ impl fmt::Write for Escape<'_, '_> {
     }
 }
 
-/// Writes the elements of a list with commas between them.
-pub struct List<'a, 'b> {
-    out: &'a mut fmt::Formatter<'b>,
-    first: bool,
-    result: fmt::Result,
-}
-
-impl fmt::Debug for List<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("List").field("first", &self.first).finish_non_exhaustive()
+/// Writes `items` as a list, each as `write` writes it.
+///
+/// # Errors
+///
+/// The first error of `out`; nothing more is written then.
+pub fn json_list<T>(
+    out: &mut dyn fmt::Write,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(T, &mut dyn fmt::Write) -> fmt::Result,
+) -> fmt::Result {
+    let mut before = "[";
+    for item in items {
+        out.write_str(before)?;
+        write(item, out)?;
+        before = ",";
     }
-}
-
-impl<'a, 'b> List<'a, 'b> {
-    /// Opens a list.
-    pub fn open(out: &'a mut fmt::Formatter<'b>) -> Self {
-        let result = out.write_char('[');
-        Self { out, first: true, result }
-    }
-
-    /// Writes an element. After an error nothing more is written.
-    pub fn element(&mut self, element: fmt::Arguments<'_>) {
-        let comma = if core::mem::take(&mut self.first) { "" } else { "," };
-        if self.result.is_ok() {
-            self.result = write!(self.out, "{comma}{element}");
-        }
-    }
-
-    /// Closes the list.
-    ///
-    /// # Errors
-    ///
-    /// The first error since it was opened.
-    pub fn close(self) -> fmt::Result {
-        self.result?;
-        self.out.write_char(']')
-    }
+    out.write_str(if before == "[" { "[]" } else { "]" })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::string::ToString;
+    use std::string::{String, ToString};
 
     #[test]
     fn text_is_escaped_as_json_asks() {
@@ -97,5 +77,15 @@ mod tests {
     fn a_missing_value_is_null() {
         assert_eq!(OrNull(Some(7)).to_string(), "7");
         assert_eq!(OrNull(None::<u64>).to_string(), "null");
+    }
+
+    #[test]
+    fn elements_of_a_list_have_commas_between_them() {
+        let list = |items: &[u64]| {
+            let mut text = String::new();
+            json_list(&mut text, items, |item, out| write!(out, "{item}")).unwrap();
+            text
+        };
+        assert_eq!([list(&[]), list(&[1]), list(&[1, 2, 3])], ["[]", "[1]", "[1,2,3]"]);
     }
 }

@@ -101,7 +101,7 @@ pub use eject::EjectProgress;
 pub use event::{
     DeviceId, Event, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal, Request, TooManyRanges,
 };
-pub use json::{JsonString, List, OrNull};
+pub use json::{JsonString, OrNull, json_list};
 pub use latch::{Latch, MAX_LINES, Raised};
 pub use line::{Line, Polarity, Trigger};
 pub use listen::{Each, OnStep, Quiet};

@@ -8,7 +8,7 @@ use core::fmt;
 
 use hotmem::{Machine, Mm, NodeId, PhysRange, Placement};
 
-use super::json::{JsonString, List, OrNull};
+use super::json::{JsonString, OrNull, json_list};
 
 /// Why an operation failed.
 #[derive(Clone, Copy)]
@@ -171,21 +171,19 @@ fn groups<M: Machine>(
     mm: &Mm<M>,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
-    let mut list = List::open(f);
     let mut last = None;
     let blocks = range.into_iter().flat_map(|range| mm.blocks_in(range));
     let heads = blocks.filter_map(|id| mm.block(id)?.group);
-    for head in heads.filter(|&head| last.replace(head) != Some(head)) {
-        if let Some(group) = mm.group(head) {
-            list.element(format_args!(
-                "{{\"memmap_start\":{},\"memmap_pages\":{},\"sections\":{}}}",
-                group.pfns.start.get().saturating_mul(M::PAGE_BYTES),
-                group.pfns.pages(),
-                group.sections,
-            ));
-        }
-    }
-    list.close()
+    let heads = heads.filter(|&head| last.replace(head) != Some(head));
+    json_list(f, heads.filter_map(|head| mm.group(head)), |group, out| {
+        write!(
+            out,
+            "{{\"memmap_start\":{},\"memmap_pages\":{},\"sections\":{}}}",
+            group.pfns.start.get().saturating_mul(M::PAGE_BYTES),
+            group.pfns.pages(),
+            group.sections,
+        )
+    })
 }
 
 fn blocks<M: Machine>(
@@ -196,19 +194,15 @@ fn blocks<M: Machine>(
 ) -> fmt::Result {
     let (start, size) = (step.range.start().get(), step.range.len());
     write!(f, "{{\"operation\":\"{operation}\",\"start\":{start},\"size\":{size},\"blocks\":")?;
-
-    let mut list = List::open(f);
-    let present = mm.blocks_in(step.range).filter_map(|id| mm.block(id));
-    for block in present {
-        list.element(format_args!(
+    json_list(f, mm.blocks_in(step.range).filter_map(|id| mm.block(id)), |block, out| {
+        write!(
+            out,
             "{{\"block\":{},\"state\":\"{}\",\"managed_bytes\":{}}}",
             block.id.get(),
             block.state,
             block.counts.managed.saturating_mul(M::PAGE_BYTES),
-        ));
-    }
-    list.close()?;
-
+        )
+    })?;
     write!(f, ",\"instructions\":{}", OrNull(step.instructions))
 }
 

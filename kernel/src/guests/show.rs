@@ -3,36 +3,27 @@
 use core::fmt::{self, Write};
 use core::ops::Range;
 use hotmem::BlockId;
+use hotmem_hotplug::{json_list, shown};
 use hotmem_vm::{Figures, VcpuStatus, VmStatus};
 
 /// A list of blocks with their bytes, as JSON.
-struct Blocks<'a>(&'a [(BlockId, u64)]);
-
-impl fmt::Display for Blocks<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('[')?;
-        for (index, (block, bytes)) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{{\"block\":{},\"bytes\":{bytes}}}", block.get())?;
-        }
-        f.write_char(']')
-    }
+fn blocks(blocks: &[(BlockId, u64)]) -> impl fmt::Display {
+    shown(move |f| {
+        json_list(f, blocks, |(block, bytes), out| {
+            write!(out, "{{\"block\":{},\"bytes\":{bytes}}}", block.get())
+        })
+    })
 }
 
 /// Virtual CPUs with their figures, as JSON.
-struct Vcpus<'a>(&'a [VcpuStatus]);
-
-impl fmt::Display for Vcpus<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('[')?;
-        for (index, vcpu) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{{\"cpu\":{},\"power\":\"{}\"", vcpu.cpu, vcpu.power.name())?;
-            figures(&vcpu.figures, f)?;
-            f.write_char('}')?;
-        }
-        f.write_char(']')
-    }
+fn vcpus(vcpus: &[VcpuStatus]) -> impl fmt::Display {
+    shown(move |f| {
+        json_list(f, vcpus, |vcpu, out| {
+            write!(out, "{{\"cpu\":{},\"power\":\"{}\"", vcpu.cpu, vcpu.power.name())?;
+            figures(&vcpu.figures, out)?;
+            out.write_char('}')
+        })
+    })
 }
 
 /// Writes figures as members of a JSON object.
@@ -58,21 +49,19 @@ impl fmt::Display for Pins<'_> {
 
 /// Writes the guests as JSON. A checksum is a string, since it has 64 bits.
 pub(super) fn json(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) -> fmt::Result {
-    out.write_char('[')?;
-    for (index, guest) in guests.enumerate() {
-        let comma = if index == 0 { "" } else { "," };
+    json_list(out, guests, |guest, out| {
         let VmStatus { name, program, state, bytes, written, .. } = guest;
-        write!(out, "{comma}{{\"name\":\"{name}\",\"program\":\"{program}\"")?;
-        write!(out, ",\"state\":\"{state}\",\"vcpus\":{}", Vcpus(&guest.vcpus))?;
+        write!(out, "{{\"name\":\"{name}\",\"program\":\"{program}\"")?;
+        write!(out, ",\"state\":\"{state}\",\"vcpus\":{}", vcpus(&guest.vcpus))?;
         write!(out, ",\"written\":{written}")?;
-        write!(out, ",\"bytes\":{bytes},\"blocks\":{}", Blocks(&guest.blocks))?;
-        write!(out, ",\"table_blocks\":{}", Blocks(&guest.table_blocks))?;
+        write!(out, ",\"bytes\":{bytes},\"blocks\":{}", blocks(&guest.blocks))?;
+        write!(out, ",\"table_blocks\":{}", blocks(&guest.table_blocks))?;
         figures(&guest.figures, out)?;
         write!(out, ",\"longest_pause\":{}", guest.longest_pause)?;
         write!(out, ",\"pages_moved\":{}", guest.pages_moved)?;
-        write!(out, ",\"tables_moved\":{}}}", guest.tables_moved)?;
-    }
-    writeln!(out, "]")
+        write!(out, ",\"tables_moved\":{}}}", guest.tables_moved)
+    })?;
+    writeln!(out)
 }
 
 /// Writes the guests as text.

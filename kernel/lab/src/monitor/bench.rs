@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::hint::black_box;
 use hotmem::{Machine, Mm, Order, StateWord};
+use hotmem_hotplug::json_list;
 
 /// Pairs in the short run, but at least a round, and the pairs that the long run adds.
 const SHORT: usize = 100;
@@ -130,14 +131,12 @@ fn difference(
 
 /// The costs as one line of JSON: a list.
 pub(super) fn json(costs: &[Cost], out: &mut dyn Write) -> fmt::Result {
-    let mut comma = "[";
-    for cost in costs {
+    json_list(out, costs, |cost, out| {
         let (tenths, pairs) = (cost.tenths(), cost.pairs);
-        write!(out, "{comma}{{\"case\":\"{}\",\"pairs\":{pairs},", cost.case)?;
-        write!(out, "\"instructions\":{}.{}}}", tenths / 10, tenths % 10)?;
-        comma = ",";
-    }
-    writeln!(out, "]")
+        write!(out, "{{\"case\":\"{}\",\"pairs\":{pairs},", cost.case)?;
+        write!(out, "\"instructions\":{}.{}}}", tenths / 10, tenths % 10)
+    })?;
+    writeln!(out)
 }
 
 /// The costs, as text.

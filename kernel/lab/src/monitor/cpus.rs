@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt::{self, Write};
 use hotmem::NodeId;
-use hotmem_hotplug::JsonString;
+use hotmem_hotplug::{JsonString, json_list};
 
 /// The state of a CPU that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,20 +61,19 @@ impl fmt::Display for CpuError {
 
 /// The CPUs as one line of JSON: a list.
 pub(super) fn json(cpus: impl Iterator<Item = CpuShown>, out: &mut dyn Write) -> fmt::Result {
-    let mut comma = "[";
-    for CpuShown { number, hardware, node, state, did, flushes, idle, ticks } in cpus {
+    json_list(out, cpus, |cpu, out| {
+        let CpuShown { number, hardware, node, state, did, flushes, idle, ticks } = cpu;
         write!(
             out,
-            "{comma}{{\"number\":{number},\"hardware\":{hardware},\"node\":{},\"state\":{},\
+            "{{\"number\":{number},\"hardware\":{hardware},\"node\":{},\"state\":{},\
              \"allocated\":{},\"freed\":{},\"flushes\":{flushes},\"idle_ms\":{idle},\"ticks\":{ticks}}}",
             node.get(),
             JsonString(state),
             did.allocated,
             did.freed,
-        )?;
-        comma = ",";
-    }
-    writeln!(out, "{}]", if comma == "[" { "[" } else { "" })
+        )
+    })?;
+    writeln!(out)
 }
 
 /// The CPUs, as text.

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt::{self, Write};
+use hotmem_hotplug::json_list;
 
 /// The holds of locks that began at one place in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +26,11 @@ fn sorted(mut holds: Vec<Hold>) -> Vec<Hold> {
 
 /// The holds as one line of JSON: a list.
 pub(super) fn json(holds: Vec<Hold>, out: &mut dyn Write) -> fmt::Result {
-    let mut comma = "[";
-    for Hold { file, line, times, longest } in sorted(holds) {
-        write!(out, "{comma}{{\"file\":\"{file}\",\"line\":{line},")?;
-        write!(out, "\"times\":{times},\"instructions\":{longest}}}")?;
-        comma = ",";
-    }
-    writeln!(out, "{}]", if comma == "[" { "[" } else { "" })
+    json_list(out, sorted(holds), |Hold { file, line, times, longest }, out| {
+        write!(out, "{{\"file\":\"{file}\",\"line\":{line},")?;
+        write!(out, "\"times\":{times},\"instructions\":{longest}}}")
+    })?;
+    writeln!(out)
 }
 
 /// The holds, as text.

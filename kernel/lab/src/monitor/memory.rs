@@ -5,11 +5,11 @@ use super::listeners::{Full, Trace, WatchError, Watchers};
 use super::machinery::Machinery;
 use core::fmt::{self, Write};
 use hotmem::{
-    AutoOnline, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun, Machine, Mm,
-    NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, QueueFull, ReleaseError,
-    Removability, TakeError, TakeList, ZoneKind,
+    AutoOnline, Block, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun,
+    Machine, Mm, NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, QueueFull,
+    ReleaseError, Removability, TakeError, TakeList, ZoneKind,
 };
-use hotmem_hotplug::{JsonString, OrNull};
+use hotmem_hotplug::{JsonString, OrNull, json_list};
 
 /// The reason why such a command failed.
 #[derive(Clone, Copy, Debug)]
@@ -143,22 +143,20 @@ impl<'m, M: Machine> Lives<'m, M> {
     }
 
     fn status(&self, json: bool, out: &mut dyn Write) -> fmt::Result {
-        let mut comma = "[";
-        for block in self.mm.blocks().filter(|block| block.taken) {
-            let how = if block.state == BlockState::Offline { "name" } else { "size" };
-            if json {
-                write!(
-                    out,
-                    "{comma}{{\"block\":{},\"node\":{},\"by\":\"{how}\"}}",
-                    block.id.get(),
-                    block.node.get()
-                )?;
-            } else {
-                writeln!(out, "{} of {}, taken by {how}", block.id, block.node)?;
-            }
-            comma = ",";
+        let how = |block: &Block| {
+            if block.state == BlockState::Offline { "name" } else { "size" }
+        };
+        let mut taken = self.mm.blocks().filter(|block| block.taken);
+        if !json {
+            return taken.try_for_each(|block| {
+                writeln!(out, "{} of {}, taken by {}", block.id, block.node, how(&block))
+            });
         }
-        if json { writeln!(out, "{}]", if comma == "[" { "[" } else { "" }) } else { Ok(()) }
+        json_list(out, taken, |block, out| {
+            let (id, node, how) = (block.id.get(), block.node.get(), how(&block));
+            write!(out, "{{\"block\":{id},\"node\":{node},\"by\":\"{how}\"}}")
+        })?;
+        writeln!(out)
     }
 
     fn compact(

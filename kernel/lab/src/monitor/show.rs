@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 use hotmem::{Block, BlockState, Machine, Mm, PageCounts, Shares, ZoneInfo};
-use hotmem_hotplug::{JsonString, OrNull};
+use hotmem_hotplug::{JsonString, OrNull, json_list};
 
 /// Bytes with the largest unit that divides them.
 struct Size(u64);
@@ -46,12 +46,11 @@ impl fmt::Display for CountsJson<'_> {
 /// The blocks as one line of JSON: a list.
 pub(super) fn blocks_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
     let size = mm.block_size().bytes();
-    let mut comma = "[";
-    for block in mm.blocks() {
+    json_list(out, mm.blocks(), |block, out| {
         let start = M::address(block.pfns.start).get();
         write!(
             out,
-            "{comma}{{\"block\":{},\"start\":{start},\"size\":{size},\"state\":\"{}\",\"zone\":{},\
+            "{{\"block\":{},\"start\":{start},\"size\":{size},\"state\":\"{}\",\"zone\":{},\
              \"node\":{},\"placement\":\"{}\",\"boot\":{},\"memmap_start\":{},{}}}",
             block.id.get(),
             block.state,
@@ -61,10 +60,9 @@ pub(super) fn blocks_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::R
             block.boot,
             OrNull(block.group.map(|head| M::address(head).get())),
             CountsJson(&block.counts, M::PAGE_BYTES),
-        )?;
-        comma = ",";
-    }
-    writeln!(out, "{}]", if comma == "[" { "[" } else { "" })
+        )
+    })?;
+    writeln!(out)
 }
 
 /// The blocks, as text.
@@ -104,25 +102,21 @@ fn block_placement(block: &Block) -> &'static str {
 
 /// What is in use of each block that has pages in use, as one line of JSON: a list.
 pub(super) fn shares_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
-    let mut comma = "[";
-    for block in mm.blocks() {
-        let Shares { free, movable, pinned, unmovable } = mm.shares(block.id);
-        if movable + pinned + unmovable == 0 {
-            continue;
-        }
+    let shares = mm.blocks().map(|block| (block.id, mm.shares(block.id)));
+    let used = shares.filter(|(_, share)| share.movable + share.pinned + share.unmovable > 0);
+    json_list(out, used, |(id, Shares { free, movable, pinned, unmovable }), out| {
         write!(
             out,
-            "{comma}{{\"block\":{},\"free_bytes\":{},\"movable_bytes\":{},\"pinned_bytes\":{},\
+            "{{\"block\":{},\"free_bytes\":{},\"movable_bytes\":{},\"pinned_bytes\":{},\
              \"unmovable_bytes\":{}}}",
-            block.id.get(),
+            id.get(),
             free * M::PAGE_BYTES,
             movable * M::PAGE_BYTES,
             pinned * M::PAGE_BYTES,
             unmovable * M::PAGE_BYTES,
-        )?;
-        comma = ",";
-    }
-    writeln!(out, "{}]", if comma == "[" { "[" } else { "" })
+        )
+    })?;
+    writeln!(out)
 }
 
 /// What is in use of each block that is online, as text.
@@ -190,27 +184,21 @@ pub(super) fn stats_text<M: Machine>(
 
 /// The zones as one line of JSON: a list.
 pub(super) fn zones_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
-    let mut comma = "[";
-    for zone in mm.zones() {
+    json_list(out, mm.zones(), |zone, out| {
         let ZoneInfo { node, kind, span, counts, isolated, extents, .. } = zone;
         let counts = CountsJson(&counts, M::PAGE_BYTES);
         write!(
             out,
-            "{comma}{{\"node\":{},\"zone\":\"{kind}\",\"span\":[{},{}],{counts},\"isolated_bytes\":{},\"free_extents\":",
+            "{{\"node\":{},\"zone\":\"{kind}\",\"span\":[{},{}],{counts},\"isolated_bytes\":{},\"free_extents\":",
             node.get(),
             M::address(span.start).get(),
             M::address(span.end).get(),
             isolated * M::PAGE_BYTES
         )?;
-        let mut inner = "[";
-        for count in extents {
-            write!(out, "{inner}{count}")?;
-            inner = ",";
-        }
-        write!(out, "]}}")?;
-        comma = ",";
-    }
-    writeln!(out, "{}]", if comma == "[" { "[" } else { "" })
+        json_list(out, extents, |count, out| write!(out, "{count}"))?;
+        write!(out, "}}")
+    })?;
+    writeln!(out)
 }
 
 /// The zones, as text.

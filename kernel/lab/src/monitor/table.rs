@@ -4,7 +4,7 @@ use super::command::Command;
 use super::life::Life;
 use super::words::{CommandError, Words, order};
 use core::fmt::{self, Write};
-use hotmem_hotplug::JsonString;
+use hotmem_hotplug::{JsonString, json_list};
 
 /// Reads the words after a name.
 type Read = for<'t> fn(&mut Words<'t>) -> Result<Command, CommandError<'t>>;
@@ -285,18 +285,12 @@ fn effect(what: &str, out: &mut dyn Write) -> fmt::Result {
 
 /// Writes names and forms of all commands as one line of JSON: a list.
 pub(super) fn help_json(out: &mut dyn Write) -> fmt::Result {
-    let mut comma = "[";
-    for Entry { name, help, .. } in TABLE {
-        write!(out, "{comma}{{\"name\":{},\"forms\":", JsonString(name))?;
-        let mut inner = "[";
-        for (usage, _) in *help {
-            write!(out, "{inner}{}", JsonString(usage))?;
-            inner = ",";
-        }
-        write!(out, "]}}")?;
-        comma = ",";
-    }
-    writeln!(out, "]")
+    json_list(out, TABLE, |Entry { name, help, .. }, out| {
+        write!(out, "{{\"name\":{},\"forms\":", JsonString(name))?;
+        json_list(out, *help, |(usage, _), out| write!(out, "{}", JsonString(usage)))?;
+        write!(out, "}}")
+    })?;
+    writeln!(out)
 }
 
 #[cfg(test)]
