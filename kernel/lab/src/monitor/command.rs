@@ -42,38 +42,42 @@ pub enum CpusCommand {
     Tick(Option<u64>),
 }
 
+/// A state that is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Help,
+    Blocks,
+    Shares,
+    Stats,
+    Zones,
+    Page(Pfn),
+    Mapping(Pfn),
+    Holds,
+}
+
+/// A request to the driver of hotplug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HotplugCommand {
+    Add(PhysRange, Option<MhpFlags>),
+    Remove(PhysRange),
+    Online(BlockId, OnlineAs),
+    Offline(BlockId),
+    Status,
+    Cancel,
+    Firmware {
+        /// As JSON.
+        json: bool,
+    },
+}
+
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the commands are described in TABLE")]
 #[expect(clippy::large_enum_variant, reason = "one command is read at a time, and not kept")]
 pub enum Command {
-    Help {
-        json: bool,
-    },
-    Blocks {
-        json: bool,
-    },
-    Shares {
-        json: bool,
-    },
-    Stats {
-        json: bool,
-    },
-    Zones {
-        json: bool,
-    },
+    /// As JSON or as text.
+    Show(Shown, bool),
     Cpus(CpusCommand),
-    Firmware {
-        json: bool,
-    },
-    Page {
-        pfn: Pfn,
-        json: bool,
-    },
-    Mapping {
-        pfn: Pfn,
-        json: bool,
-    },
     Walk(VirtAddr),
     /// On the CPU with this number.
     Peek(VirtAddr, usize),
@@ -81,21 +85,13 @@ pub enum Command {
     /// On the CPU with this number.
     Alloc(Order, usize),
     Free(Pfn),
-    Add(PhysRange, Option<MhpFlags>),
-    Remove(PhysRange),
-    Online(BlockId, OnlineAs),
-    Offline(BlockId),
-    OfflineStatus,
-    OfflineCancel,
+    Hotplug(HotplugCommand),
     Life(Life),
     Pool(PoolCommand),
     Cache(CacheCommand),
     Vm(VmCommand),
     Use(Sample),
     Bench {
-        json: bool,
-    },
-    Holds {
         json: bool,
     },
     SnapshotSave,
@@ -158,14 +154,16 @@ impl<'t> Words<'t> {
     }
 
     pub(super) fn offline(&mut self) -> Result<Command, CommandError<'t>> {
-        match self.word("a block number, status or cancel")? {
-            "status" => Ok(Command::OfflineStatus),
-            "cancel" => Ok(Command::OfflineCancel),
-            word => match number::parse(word) {
-                Some(raw) => Ok(Command::Offline(BlockId::new(raw))),
-                None => Err(CommandError::Bad(word, "a block number, status or cancel")),
-            },
-        }
+        const WANTED: &str = "a block number, status or cancel";
+        let command = match self.word(WANTED)? {
+            "status" => HotplugCommand::Status,
+            "cancel" => HotplugCommand::Cancel,
+            word => {
+                let raw = number::parse(word).ok_or(CommandError::Bad(word, WANTED))?;
+                HotplugCommand::Offline(BlockId::new(raw))
+            }
+        };
+        Ok(Command::Hotplug(command))
     }
 
     pub(super) fn snapshot(&mut self) -> Result<Command, CommandError<'t>> {

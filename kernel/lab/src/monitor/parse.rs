@@ -22,7 +22,7 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{CpusCommand, Sample};
+    use super::super::command::{CpusCommand, HotplugCommand, Sample, Shown};
     use super::super::machinery::Crash;
     use super::*;
     use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysAddr, PhysRange, VirtAddr};
@@ -35,17 +35,23 @@ mod tests {
     #[test]
     fn commands_are_read_with_their_arguments() {
         for (line, command) in [
-            ("  blocks\t--json ", Command::Blocks { json: true }),
-            ("stats", Command::Stats { json: false }),
-            ("firmware --json", Command::Firmware { json: true }),
-            ("page 0x100 --json", Command::Page { pfn: Pfn::new(256), json: true }),
-            ("mapping 7 --json", Command::Mapping { pfn: Pfn::new(7), json: true }),
+            ("  blocks\t--json ", Command::Show(Shown::Blocks, true)),
+            ("stats", Command::Show(Shown::Stats, false)),
+            ("firmware --json", Command::Hotplug(HotplugCommand::Firmware { json: true })),
+            ("page 0x100 --json", Command::Show(Shown::Page(Pfn::new(256)), true)),
+            ("mapping 7 --json", Command::Show(Shown::Mapping(Pfn::new(7)), true)),
             ("walk 0xffff800000000000", Command::Walk(VirtAddr::new(0xffff_8000_0000_0000))),
             ("alloc 3", Command::Alloc(Order::new(3).unwrap(), 0)),
             ("alloc 0 15", Command::Alloc(Order::ZERO, 15)),
-            ("add 0x100000000 128M", Command::Add(range(1 << 32, 128 << 20), None)),
-            ("remove 4096 4096", Command::Remove(range(4096, 4096))),
-            ("online 32", Command::Online(BlockId::new(32), OnlineAs::Movable)),
+            (
+                "add 0x100000000 128M",
+                Command::Hotplug(HotplugCommand::Add(range(1 << 32, 128 << 20), None)),
+            ),
+            ("remove 4096 4096", Command::Hotplug(HotplugCommand::Remove(range(4096, 4096)))),
+            (
+                "online 32",
+                Command::Hotplug(HotplugCommand::Online(BlockId::new(32), OnlineAs::Movable)),
+            ),
             ("use", Command::Use(Sample::Seeded(0))),
             ("use all", Command::Use(Sample::All)),
             ("use 7", Command::Use(Sample::Seeded(7))),
@@ -71,7 +77,7 @@ mod tests {
     #[test]
     fn placements_add_up_to_flags() {
         let flags = |line| match parse(line) {
-            Ok(Some(Command::Add(_, flags))) => flags,
+            Ok(Some(Command::Hotplug(HotplugCommand::Add(_, flags)))) => flags,
             other => panic!("{other:?}"),
         };
         assert_eq!(flags("add 0 4096 boot"), Some(MhpFlags::empty()));

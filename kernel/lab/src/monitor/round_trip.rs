@@ -1,6 +1,6 @@
 //! Every command is read back as it was written, with its numbers; no input makes the parser panic.
 
-use super::command::{Command, CpusCommand, Sample};
+use super::command::{Command, CpusCommand, HotplugCommand, Sample, Shown};
 use super::life::{CacheCommand, Life, PoolCommand, Watch};
 use super::line::{Edit, LineEditor};
 use super::listeners::Objection;
@@ -18,16 +18,8 @@ use std::collections::BTreeSet;
 
 /// The line for a command.
 fn line(command: &Command) -> String {
-    let flag = |json: &bool| if *json { " --json" } else { "" };
     match command {
-        Command::Help { json } => format!("help{}", flag(json)),
-        Command::Blocks { json } => format!("blocks{}", flag(json)),
-        Command::Shares { json } => format!("shares{}", flag(json)),
-        Command::Stats { json } => format!("stats{}", flag(json)),
-        Command::Zones { json } => format!("zones{}", flag(json)),
-        Command::Firmware { json } => format!("firmware{}", flag(json)),
-        Command::Page { pfn, json } => format!("page {:#x}{}", pfn.get(), flag(json)),
-        Command::Mapping { pfn, json } => format!("mapping {}{}", pfn.get(), flag(json)),
+        Command::Show(shown, json) => format!("{}{}", shown_line(shown), flag(json)),
         Command::Walk(address) => format!("walk {:#x}", address.get()),
         Command::Peek(address, 0) => format!("peek {}", address.get()),
         Command::Peek(address, cpu) => format!("peek {} {cpu}", address.get()),
@@ -35,18 +27,12 @@ fn line(command: &Command) -> String {
         Command::Alloc(order, 0) => format!("alloc {}", order.get()),
         Command::Alloc(order, cpu) => format!("alloc {} {cpu}", order.get()),
         Command::Free(pfn) => format!("free {}", pfn.get()),
-        Command::Add(range, flags) => format!("add {}{}", spoken(range), placements(*flags)),
-        Command::Remove(range) => format!("remove {}", spoken(range)),
-        Command::Online(block, way) => format!("online {} {way}", block.get()),
-        Command::Offline(block) => format!("offline {}", block.get()),
-        Command::OfflineStatus => "offline status".into(),
-        Command::OfflineCancel => "offline cancel".into(),
+        Command::Hotplug(command) => hotplug_line(command),
         Command::Life(life) => life_line(life),
         Command::Pool(pool) => pool_line(pool),
         Command::Cache(cache) => cache_line(cache),
         Command::Vm(vm) => vm_line(vm),
         Command::Bench { json } => format!("bench{}", flag(json)),
-        Command::Holds { json } => format!("holds{}", flag(json)),
         Command::Use(Sample::All) => "use all".into(),
         Command::Use(Sample::Seeded(seed)) => format!("use {seed}"),
         Command::SnapshotSave => "snapshot save".into(),
@@ -69,6 +55,36 @@ fn line(command: &Command) -> String {
         Command::Cpus(CpusCommand::Tick(None)) => "cpus tick off".into(),
         Command::Cpus(CpusCommand::Start(hardware)) => format!("cpus start {hardware:#x}"),
         Command::Exit(code) => format!("exit {code}"),
+    }
+}
+
+fn flag(json: &bool) -> &'static str {
+    if *json { " --json" } else { "" }
+}
+
+/// What is shown, as its user types it.
+fn shown_line(shown: &Shown) -> String {
+    match shown {
+        Shown::Help => "help".into(),
+        Shown::Blocks => "blocks".into(),
+        Shown::Shares => "shares".into(),
+        Shown::Stats => "stats".into(),
+        Shown::Zones => "zones".into(),
+        Shown::Holds => "holds".into(),
+        Shown::Page(pfn) => format!("page {:#x}", pfn.get()),
+        Shown::Mapping(pfn) => format!("mapping {}", pfn.get()),
+    }
+}
+
+fn hotplug_line(command: &HotplugCommand) -> String {
+    match command {
+        HotplugCommand::Firmware { json } => format!("firmware{}", flag(json)),
+        HotplugCommand::Add(range, flags) => format!("add {}{}", spoken(range), placements(*flags)),
+        HotplugCommand::Remove(range) => format!("remove {}", spoken(range)),
+        HotplugCommand::Online(block, way) => format!("online {} {way}", block.get()),
+        HotplugCommand::Offline(block) => format!("offline {}", block.get()),
+        HotplugCommand::Status => "offline status".into(),
+        HotplugCommand::Cancel => "offline cancel".into(),
     }
 }
 
@@ -256,27 +272,27 @@ impl Any {
             Some(MhpFlags::MEMMAP_MEMBLOCK),
         ];
         let mut all = vec![
-            Command::Help { json },
-            Command::Blocks { json },
-            Command::Shares { json },
-            Command::Stats { json },
-            Command::Zones { json },
-            Command::Firmware { json },
-            Command::Page { pfn: self.pfn(), json },
-            Command::Mapping { pfn: self.pfn(), json },
+            Command::Show(Shown::Help, json),
+            Command::Show(Shown::Blocks, json),
+            Command::Show(Shown::Shares, json),
+            Command::Show(Shown::Stats, json),
+            Command::Show(Shown::Zones, json),
+            Command::Hotplug(HotplugCommand::Firmware { json }),
+            Command::Show(Shown::Page(self.pfn()), json),
+            Command::Show(Shown::Mapping(self.pfn()), json),
             Command::Walk(VirtAddr::new(self.number())),
             Command::Peek(VirtAddr::new(self.number()), self.0.below(3) as usize),
             Command::Verify,
             Command::Alloc(self.order(), self.0.below(3) as usize),
             Command::Free(self.pfn()),
-            Command::Add(self.range(), *self.0.pick(&flags)),
-            Command::Remove(self.range()),
-            Command::Online(self.block(), self.way()),
-            Command::Offline(self.block()),
-            Command::OfflineStatus,
-            Command::OfflineCancel,
+            Command::Hotplug(HotplugCommand::Add(self.range(), *self.0.pick(&flags))),
+            Command::Hotplug(HotplugCommand::Remove(self.range())),
+            Command::Hotplug(HotplugCommand::Online(self.block(), self.way())),
+            Command::Hotplug(HotplugCommand::Offline(self.block())),
+            Command::Hotplug(HotplugCommand::Status),
+            Command::Hotplug(HotplugCommand::Cancel),
             Command::Bench { json },
-            Command::Holds { json },
+            Command::Show(Shown::Holds, json),
             Command::Use(Sample::All),
             Command::Use(Sample::Seeded(self.number())),
             Command::SnapshotSave,

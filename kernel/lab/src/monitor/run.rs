@@ -1,7 +1,7 @@
 //! Runs commands and writes their output.
 
 use super::bench::{self, BenchError};
-use super::command::{Command, CpusCommand, Sample};
+use super::command::{Command, CpusCommand, HotplugCommand, Sample, Shown};
 use super::cpus::{self, CpuError};
 use super::held::Held;
 use super::holds;
@@ -191,52 +191,24 @@ impl<M: Shared> Monitor<'static, M> {
         command: Command,
         hotplug: &mut Hotplug<'_, S, M, C>,
         machinery: &impl Machinery,
-        mut out: &mut dyn Write,
+        out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
         match command {
-            Command::Add(range, flags) => {
-                hotplug.operator_add(range, asked(range, flags), &mut out)?
-            }
-            Command::Remove(range) => hotplug.operator_remove(range, &mut out)?,
-            Command::Online(id, way) => {
-                let zone = self.zone(id, way);
-                hotplug.operator_online(id, zone, &mut out)?;
-            }
+            Command::Hotplug(command) => self.hotplug(command, hotplug, out)?,
             Command::Pool(command) => self.movers.pool(command, out)?,
             Command::Cache(command) => self.movers.cache(command, out)?,
             Command::Life(life) => self.lives.run(life, machinery, out)?,
-            Command::Offline(id) => hotplug.operator_offline(id, &mut out)?,
-            Command::OfflineStatus => eject_status(hotplug.ejecting(), out)?,
-            Command::OfflineCancel => {
-                if !hotplug.cancel_eject(&mut out) {
-                    return Err(Refused::NothingGoing);
-                }
-            }
             Command::Vm(command) => machinery.vm(command, out).map_err(Refused::Guest)?,
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
             Command::Bench { json } => self.bench(json, machinery, out)?,
-            Command::Holds { json } => {
-                let holds = machinery.holds().ok_or(Refused::NotRecorded)?;
-                if json { holds::json(holds, out)? } else { holds::text(holds, out)? }
-            }
-            Command::Mapping { pfn, json } => {
-                self.mm.page_info(pfn).ok_or(Refused::NoPage(pfn))?;
-                let mapping = Mapping::of(self.mm, pfn);
-                if json { mapping.json(machinery, out)? } else { mapping.text(machinery, out)? }
-            }
+            Command::Show(shown, json) => self.show(shown, json, machinery, out)?,
             Command::Walk(at) => walk::write(self.mm, at, |at| machinery.peek(at), out)?,
             Command::Peek(at, cpu) => {
                 let word = machinery.peek_on(cpu, at)?.ok_or(Refused::Faults(at))?;
                 writeln!(out, "{word:#x}")?;
             }
-            Command::Firmware { json } => {
-                hotplug.source().write_firmware(json, out)?;
-                out.write_str(if json { "\n" } else { "" })?;
-            }
             Command::Verdict => self.verdict(hotplug, machinery, out)?,
             Command::Log(level) => log::set_max_level(level),
-            Command::Help { json: true } => table::help_json(out)?,
-            Command::Help { json: false } => table::help(out)?,
             Command::Cpus(command) => self.cpus(command, machinery, out)?,
             Command::Crash(crash, cpu) => machinery.crash(crash, cpu)?,
             Command::Exit(_) => {}
@@ -251,11 +223,36 @@ impl<M: Shared> Monitor<'static, M> {
                 let count = self.saved.check(self.mm, out)?;
                 writeln!(out, "{count} facts are the same")?;
             }
-            Command::Page { .. }
-            | Command::Blocks { .. }
-            | Command::Shares { .. }
-            | Command::Stats { .. }
-            | Command::Zones { .. } => self.show(command, machinery.heap(), out)?,
+        }
+        Ok(())
+    }
+
+    /// A command to the driver of hotplug.
+    fn hotplug<S: HotplugSource, C: Clock>(
+        &self,
+        command: HotplugCommand,
+        hotplug: &mut Hotplug<'_, S, M, C>,
+        mut out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
+        match command {
+            HotplugCommand::Add(range, flags) => {
+                hotplug.operator_add(range, asked(range, flags), &mut out)?;
+            }
+            HotplugCommand::Remove(range) => hotplug.operator_remove(range, &mut out)?,
+            HotplugCommand::Online(id, way) => {
+                hotplug.operator_online(id, self.zone(id, way), &mut out)?;
+            }
+            HotplugCommand::Offline(id) => hotplug.operator_offline(id, &mut out)?,
+            HotplugCommand::Status => eject_status(hotplug.ejecting(), out)?,
+            HotplugCommand::Cancel => {
+                if !hotplug.cancel_eject(&mut out) {
+                    return Err(Refused::NothingGoing);
+                }
+            }
+            HotplugCommand::Firmware { json } => {
+                hotplug.source().write_firmware(json, out)?;
+                out.write_str(if json { "\n" } else { "" })?;
+            }
         }
         Ok(())
     }
@@ -316,27 +313,39 @@ impl<M: Shared> Monitor<'static, M> {
         self.mm.zone_of(range, node, way)
     }
 
-    /// The commands that only show state.
+    /// Shows state, as JSON or as text.
     fn show(
         &self,
-        command: Command,
-        heap: (u64, u64),
+        shown: Shown,
+        json: bool,
+        machinery: &impl Machinery,
         out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
-        match command {
-            Command::Page { pfn, json } => {
-                let info = self.mm.page_info(pfn).ok_or(Refused::NoPage(pfn))?;
+        let (mm, heap) = (self.mm, || machinery.heap());
+        match (shown, json) {
+            (Shown::Help, true) => table::help_json(out)?,
+            (Shown::Help, false) => table::help(out)?,
+            (Shown::Blocks, true) => show::blocks_json(mm, out)?,
+            (Shown::Blocks, false) => show::blocks_text(mm, out)?,
+            (Shown::Shares, true) => show::shares_json(mm, out)?,
+            (Shown::Shares, false) => show::shares_text(mm, out)?,
+            (Shown::Stats, true) => show::stats_json(mm, heap(), out)?,
+            (Shown::Stats, false) => show::stats_text(mm, heap(), out)?,
+            (Shown::Zones, true) => show::zones_json(mm, out)?,
+            (Shown::Zones, false) => show::zones_text(mm, out)?,
+            (Shown::Page(pfn), _) => {
+                let info = mm.page_info(pfn).ok_or(Refused::NoPage(pfn))?;
                 if json { page::json(&info, out)? } else { page::text(&info, out)? }
             }
-            Command::Blocks { json: true } => show::blocks_json(self.mm, out)?,
-            Command::Blocks { json: false } => show::blocks_text(self.mm, out)?,
-            Command::Shares { json: true } => show::shares_json(self.mm, out)?,
-            Command::Shares { json: false } => show::shares_text(self.mm, out)?,
-            Command::Stats { json: true } => show::stats_json(self.mm, heap, out)?,
-            Command::Stats { json: false } => show::stats_text(self.mm, heap, out)?,
-            Command::Zones { json: true } => show::zones_json(self.mm, out)?,
-            Command::Zones { json: false } => show::zones_text(self.mm, out)?,
-            _ => {}
+            (Shown::Mapping(pfn), _) => {
+                mm.page_info(pfn).ok_or(Refused::NoPage(pfn))?;
+                let mapping = Mapping::of(mm, pfn);
+                if json { mapping.json(machinery, out)? } else { mapping.text(machinery, out)? }
+            }
+            (Shown::Holds, _) => {
+                let holds = machinery.holds().ok_or(Refused::NotRecorded)?;
+                if json { holds::json(holds, out)? } else { holds::text(holds, out)? }
+            }
         }
         Ok(())
     }

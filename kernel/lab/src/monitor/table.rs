@@ -1,6 +1,6 @@
 //! The table of the monitor's commands: each entry has a name, its help, and the function that reads its words.
 
-use super::command::Command;
+use super::command::{Command, HotplugCommand, Shown};
 use super::life::Life;
 use super::words::{CommandError, Words, order};
 use core::fmt::{self, Write};
@@ -28,27 +28,27 @@ pub(super) const TABLE: &[Entry] = &[
     Entry {
         name: "help",
         help: &[("[--json]", "this list")],
-        read: |words| Ok(Command::Help { json: words.json()? }),
+        read: |words| Ok(Command::Show(Shown::Help, words.json()?)),
     },
     Entry {
         name: "blocks",
         help: &[("[--json]", "memory blocks and their states")],
-        read: |words| Ok(Command::Blocks { json: words.json()? }),
+        read: |words| Ok(Command::Show(Shown::Blocks, words.json()?)),
     },
     Entry {
         name: "shares",
         help: &[("[--json]", "what the pages of each block are in use for")],
-        read: |words| Ok(Command::Shares { json: words.json()? }),
+        read: |words| Ok(Command::Show(Shown::Shares, words.json()?)),
     },
     Entry {
         name: "stats",
         help: &[("[--json]", "counts over all memory")],
-        read: |words| Ok(Command::Stats { json: words.json()? }),
+        read: |words| Ok(Command::Show(Shown::Stats, words.json()?)),
     },
     Entry {
         name: "zones",
         help: &[("[--json]", "zones of each node, free extents by order")],
-        read: |words| Ok(Command::Zones { json: words.json()? }),
+        read: |words| Ok(Command::Show(Shown::Zones, words.json()?)),
     },
     Entry {
         name: "cpus",
@@ -63,17 +63,17 @@ pub(super) const TABLE: &[Entry] = &[
     Entry {
         name: "firmware",
         help: &[("[--json]", "firmware's tables, and the parts that are left out")],
-        read: |words| Ok(Command::Firmware { json: words.json()? }),
+        read: |words| Ok(Command::Hotplug(HotplugCommand::Firmware { json: words.json()? })),
     },
     Entry {
         name: "page",
         help: &[("PFN [--json]", "the state of a page")],
-        read: |words| Ok(Command::Page { pfn: words.pfn()?, json: words.json()? }),
+        read: |words| Ok(Command::Show(Shown::Page(words.pfn()?), words.json()?)),
     },
     Entry {
         name: "mapping",
         help: &[("PFN [--json]", "the mappings of a page and its descriptor, the CPU's mode")],
-        read: |words| Ok(Command::Mapping { pfn: words.pfn()?, json: words.json()? }),
+        read: |words| Ok(Command::Show(Shown::Mapping(words.pfn()?), words.json()?)),
     },
     Entry {
         name: "peek",
@@ -99,17 +99,17 @@ pub(super) const TABLE: &[Entry] = &[
     Entry {
         name: "add",
         help: &[("START SIZE [device|block|boot]", "add plugged memory that no device owns")],
-        read: |words| Ok(Command::Add(words.range()?, words.flags()?)),
+        read: |words| Ok(Command::Hotplug(HotplugCommand::Add(words.range()?, words.flags()?))),
     },
     Entry {
         name: "remove",
         help: &[("START SIZE", "remove memory added by add")],
-        read: |words| words.range().map(Command::Remove),
+        read: |words| Ok(Command::Hotplug(HotplugCommand::Remove(words.range()?))),
     },
     Entry {
         name: "online",
         help: &[("N [WAY]", "bring block N online: online, online_kernel, online_movable")],
-        read: |words| Ok(Command::Online(words.block()?, words.way()?)),
+        read: |words| Ok(Command::Hotplug(HotplugCommand::Online(words.block()?, words.way()?))),
     },
     Entry {
         name: "offline",
@@ -219,7 +219,7 @@ pub(super) const TABLE: &[Entry] = &[
     Entry {
         name: "holds",
         help: &[("[--json]", "how long locks were held, if the image records that")],
-        read: |words| Ok(Command::Holds { json: words.json()? }),
+        read: |words| Ok(Command::Show(Shown::Holds, words.json()?)),
     },
     Entry {
         name: "snapshot",
