@@ -86,7 +86,7 @@ impl Bar {
             bar.set_position(done);
         } else if self.shown.elapsed() >= EVERY {
             self.shown = Instant::now();
-            eprintln!("{}", told(&self.what, done, total, self.started.elapsed()));
+            eprintln!("{}", progress_line(&self.what, done, total, self.started.elapsed()));
         }
     }
 }
@@ -100,7 +100,7 @@ impl Drop for Bar {
 }
 
 /// A line about work that has taken `elapsed` so far.
-fn told(what: &str, done: u64, total: u64, elapsed: Duration) -> String {
+fn progress_line(what: &str, done: u64, total: u64, elapsed: Duration) -> String {
     let rate = (done as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
     let rest = Duration::from_secs(total.saturating_sub(done) / rate.max(1));
     let percent = done.saturating_mul(100) / total.max(1);
@@ -142,11 +142,14 @@ mod tests {
     #[test]
     fn a_line_has_rate_and_rest_and_fits() {
         let gib = 1 << 30;
-        let line = told("Using memory", 128 * gib, 512 * gib, Duration::from_secs(60));
+        let line = progress_line("Using memory", 128 * gib, 512 * gib, Duration::from_secs(60));
         let expected = "Using memory: 25 %, 128.00 GiB of 512.00 GiB, 2.13 GiB/s, 3 minutes left";
         assert_eq!(line, expected);
         assert!(line.len() <= crate::layout::WIDTH);
         // Nothing is done yet.
-        assert!(told("x", 0, gib, Duration::ZERO).starts_with("x: 0 %, 0 B of 1.00 GiB, 0 B/s"));
+        assert!(
+            progress_line("x", 0, gib, Duration::ZERO)
+                .starts_with("x: 0 %, 0 B of 1.00 GiB, 0 B/s")
+        );
     }
 }

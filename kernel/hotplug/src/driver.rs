@@ -171,7 +171,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.written = self.written.saturating_add(self.since(before).unwrap_or(0));
     }
 
-    /// Tells the firmware how a request ended.
+    /// Reports to the firmware how a request ended.
     pub(super) fn reply(&mut self, context: Context, outcome: Outcome) -> Replied {
         let ost = match self.source.reply(context.device, outcome) {
             Ok(ost) => ost,

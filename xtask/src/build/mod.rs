@@ -113,7 +113,7 @@ fn write_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     tool::write_atomically(path, bytes)
 }
 
-/// Tells the crates which image they are built for: their build scripts read the size of a page.
+/// Sets which image the crates are built for: their build scripts read the size of a page.
 pub(crate) fn for_image(cargo: &mut Command, image: Image) -> &mut Command {
     cargo.env("HOTMEM_PAGE_SIZE", Size::new(image.page).word())
 }

@@ -101,7 +101,7 @@ impl Config {
         self
     }
 
-    /// Adds a module, and tells the kernel where it is.
+    /// Adds a module, and its place to the kernel's command line.
     pub(crate) fn module(self, module: Module) -> Self {
         let word = format!("initrdmem={:#x},{:#x}", module.at, module.bytes);
         Self { module: Some(module), ..self }.word(word)

@@ -169,7 +169,7 @@ impl Machine {
     /// The numbers of the blocks of a DIMM.
     ///
     /// # Errors
-    /// When the kernel does not tell its block size.
+    /// When the kernel does not report its block size.
     pub(crate) fn blocks_of_dimm(&mut self, dimm: &Dimm) -> Result<Range<u64>> {
         let block = self.geometry()?.block;
         Ok(dimm.start / block..(dimm.start + dimm.size) / block)

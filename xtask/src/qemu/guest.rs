@@ -35,12 +35,12 @@ impl Tour<'_> {
         self.report.text(match spec.program {
             Program::Payload => {
                 "It is a program that writes a word computed from address and round to each word of its memory, \
-                 reads all of them back, and reports a checksum. It has no devices, and is never told about memory."
+                 reads all of them back, and reports a checksum. It has no devices, and gets no events about memory."
             }
             Program::Linux => {
                 "It is a Linux kernel as Debian ships it, which starts a program of ours: that writes a word \
                  computed from place and round to each word of its memory, reads all of them back, and reports a \
-                 checksum. Nothing that the guest finds tells of memory that comes or goes."
+                 checksum. Nothing in it shows that memory comes or goes."
             }
         });
         if vcpus > 1 {
@@ -127,7 +127,7 @@ impl Tour<'_> {
         Ok((gone, left))
     }
 
-    /// Tells what happened to the guest meanwhile.
+    /// Reports what happened to the guest during the pull.
     pub(super) fn explain_pull(&mut self, gone: &Guest, during: u64) -> Result<()> {
         ensure!(
             during > 0,

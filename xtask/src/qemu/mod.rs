@@ -115,7 +115,7 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// Tells how to attach.
+/// Prints how to attach.
 fn announce_debugger(image: &Path, config: &Config) {
     let port = config.gdb.unwrap_or_default();
     println!("The machine waits for a debugger. In another terminal:\n");

@@ -55,7 +55,7 @@ impl Report {
         }
     }
 
-    /// Tells something, now.
+    /// Adds an entry, and prints it.
     pub(crate) fn push(&mut self, entry: Entry) {
         self.page.show(&entry);
         self.entries.push(entry);
@@ -68,17 +68,17 @@ impl Report {
         self.push(Entry::Chapter(number, title.into()));
     }
 
-    /// Tells running text.
+    /// Adds running text.
     pub(crate) fn text(&mut self, text: impl Into<String>) {
         self.push(Entry::Text(text.into()));
     }
 
-    /// Tells a named fact.
+    /// Adds a named fact.
     pub(crate) fn fact(&mut self, name: &'static str, value: impl Into<String>) {
         self.push(Entry::Fact(name, value.into()));
     }
 
-    /// Tells what was checked and holds.
+    /// Adds something that was checked and holds.
     pub(crate) fn checked(&mut self, what: impl Into<String>) {
         self.push(Entry::Checked(what.into()));
     }

@@ -15,7 +15,7 @@ use crate::size::DimmSpec;
 const PERIOD: Duration = Duration::from_millis(400);
 const PAUSE_PER_LOOK: u32 = 4;
 
-/// What the machine's side tells.
+/// A message of the thread that has the machine.
 #[derive(Debug)]
 pub(super) enum Update {
     /// Something has begun that takes a moment.
@@ -45,8 +45,8 @@ impl Driver {
 
     /// Goes on until it is asked to leave, the other side is gone, or the machine has ended.
     pub(super) fn run(mut self, actions: &Receiver<Action>, updates: &Sender<Update>) {
-        // Where nobody listens any more, there is an end to actions as well.
-        let tell = |update| drop(updates.send(update));
+        // If the receiver is gone, so is the sender of actions, and the loop ends.
+        let send = |update| drop(updates.send(update));
         let mut pause = Duration::ZERO;
         loop {
             match actions.recv_timeout(pause) {
@@ -56,9 +56,9 @@ impl Driver {
                     return;
                 }
                 Ok(action) => {
-                    tell(Update::Busy(name(&action)));
+                    send(Update::Busy(name(&action)));
                     let said = self.act(&action);
-                    tell(Update::Said(said.unwrap_or_else(|error| format!("{error:#}"))));
+                    send(Update::Said(said.unwrap_or_else(|error| format!("{error:#}"))));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -67,9 +67,9 @@ impl Driver {
             pause = PERIOD.max(begun.elapsed() * PAUSE_PER_LOOK);
             if let Some(exit) = self.machine.ended() {
                 let last = self.machine.tail(3).join(" / ");
-                return tell(Update::Ended(format!("{exit}: {last}")));
+                return send(Update::Ended(format!("{exit}: {last}")));
             }
-            tell(match looked {
+            send(match looked {
                 Ok(news) => Update::News(news),
                 Err(error) => Update::Said(format!("{error:#}")),
             });

@@ -67,7 +67,7 @@ impl Shares {
 
 impl Model {
     /// Adds an event.
-    pub(crate) fn tell(&mut self, event: impl Into<String>) {
+    pub(crate) fn add_event(&mut self, event: impl Into<String>) {
         if self.events.len() == EVENTS {
             self.events.pop_front();
         }
@@ -97,7 +97,7 @@ impl Model {
         let again = self.dimms.iter().position(|dimm| Some(dimm.number) == number);
         self.selected =
             again.unwrap_or_else(|| self.selected.min(self.dimms.len().saturating_sub(1)));
-        new.events.into_iter().for_each(|event| self.tell(event));
+        new.events.into_iter().for_each(|event| self.add_event(event));
     }
 
     /// Zones by node, each with its blocks' shares.
@@ -193,7 +193,7 @@ pub(crate) mod tests {
     #[test]
     fn old_events_make_room() {
         let mut model = Model::default();
-        (0..EVENTS + 5).for_each(|number| model.tell(number.to_string()));
+        (0..EVENTS + 5).for_each(|number| model.add_event(number.to_string()));
         assert_eq!((model.events.len(), model.events[0].as_str()), (EVENTS, "5"));
     }
 }

@@ -66,13 +66,13 @@ fn watch(
     }
 }
 
-/// Puts what the machine's side tells into the model.
+/// Applies a message to the model.
 fn apply(model: &mut Model, update: Update) {
     match update {
         Update::Busy(what) => model.busy = Some(what),
         Update::Said(text) => {
             model.busy = None;
-            model.tell(text);
+            model.add_event(text);
         }
         Update::News(news) => model.refresh(news),
         Update::Ended(how) => {

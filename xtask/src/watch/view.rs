@@ -311,8 +311,8 @@ mod tests {
         model.blocks[11].movable_bytes = 64 * MIB;
         model.blocks[11].pinned_bytes = 4096;
         model.dimms = vec![DimmRow { number: 0, start: 1 << 32, size: 1 << 30, going: false }];
-        model.tell("add: 1 GiB at 0x100000000, 1 memmap, 4,096 pages");
-        model.tell("online: 8 blocks, 1008 MiB usable");
+        model.add_event("add: 1 GiB at 0x100000000, 1 memmap, 4,096 pages");
+        model.add_event("online: 8 blocks, 1008 MiB usable");
         model
     }
 
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn a_large_terminal_shows_longer_bars_and_more_events() {
         let mut model = usual();
-        (0..20).for_each(|number| model.tell(format!("event {number}")));
+        (0..20).for_each(|number| model.add_event(format!("event {number}")));
         let large = screen(&model, 200, 60);
         assert_eq!(large.len(), 60);
         assert!(shows(&large, "m movable . free"));

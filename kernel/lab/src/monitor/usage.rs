@@ -91,7 +91,7 @@ pub(super) struct Progress<'r> {
 }
 
 impl<'r> Progress<'r> {
-    /// Tells `report` of the bytes that are done and of all to do, from time to time.
+    /// Reports the bytes that are done and of all to do, from time to time.
     fn new(extent_bytes: u64, total_bytes: u64, report: &'r mut dyn FnMut(u64, u64)) -> Self {
         Self { extents: 0, extent_bytes, total_bytes, report }
     }
@@ -308,17 +308,17 @@ mod tests {
 
     #[test]
     fn progress_is_told_now_and_then_and_ends_at_the_whole() {
-        let mut told = Vec::new();
-        let mut report = |done, total| told.push((done, total));
+        let mut reported = Vec::new();
+        let mut report = |done, total| reported.push((done, total));
         let (extent, little) = (1 << 20, EXHAUSTIVE_BYTES);
         let mut progress = Progress::new(extent, little, &mut report);
         (0..PHASES * REPORT_EXTENTS).for_each(|_| progress.step());
         let total = REPORT_EXTENTS * extent;
         let mut progress = Progress::new(extent, total, &mut report);
         (0..PHASES * REPORT_EXTENTS).for_each(|_| progress.step());
-        assert_eq!(told.len() as u64, PHASES);
-        assert_eq!((told[0], told[7]), ((total / PHASES, total), (total, total)));
-        assert!(told.is_sorted());
+        assert_eq!(reported.len() as u64, PHASES);
+        assert_eq!((reported[0], reported[7]), ((total / PHASES, total), (total, total)));
+        assert!(reported.is_sorted());
     }
 
     #[test]
