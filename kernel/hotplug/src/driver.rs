@@ -3,6 +3,8 @@
 // UNSAFETY: adds memory on the word of the source.
 #![expect(unsafe_code)]
 
+use core::fmt;
+
 use hotmem::{AddError, Added, Machine, Mm, NodeId, PhysRange, Placement, RemoveError, Removed};
 
 use super::clock::Clock;
@@ -10,7 +12,7 @@ use super::event::{Event, HotplugSource, Outcome, Request};
 use super::listen::OnStep;
 use super::owners::{OutOfHeap, Owners, Plugged};
 use super::report::Verdict;
-use super::step::{AddStep, Failure, Step, StepLine};
+use super::step::{Failure, Operation, Replied, Step, StepLine};
 use super::touched::Touched;
 use super::underway::{Context, Draining, Ejecting};
 
@@ -62,13 +64,11 @@ pub(super) struct Done<T, E> {
     pub(super) instructions: Option<u64>,
 }
 
-/// The end of a request, for the steps that report it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Replied {
-    /// The status code that was reported to the firmware.
-    pub(super) ost: Option<u32>,
-    /// Instructions from the interrupt to the reply to the firmware, without those that wrote to the console.
-    pub(super) instructions: Option<u64>,
+impl<T, E: fmt::Display> Done<T, E> {
+    /// Why it failed, if it did.
+    pub(super) fn failure(&self) -> Option<Failure<'_>> {
+        self.result.as_ref().err().map(|error| Failure(error))
+    }
 }
 
 impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
@@ -151,17 +151,10 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let replied = self.reply(context, Outcome::InsertFailed);
         log::warn!("{}: {error}", self.source.label(context.device));
         self.verdict.refused(error);
-        let step = AddStep {
-            range: None,
-            node: None,
-            placement: self.policy.placement,
-            system_bytes: 0,
-            instructions: None,
-            event_instructions: replied.instructions,
-            ost: replied.ost,
-            error: Some(Failure(error)),
-        };
-        self.write(out, &Step::Add(step));
+        let placement = self.policy.placement;
+        let operation = Operation::Add { node: None, placement, system_bytes: 0, replied };
+        let error = Some(Failure(error));
+        self.write(out, &Step { range: None, operation, instructions: None, error });
     }
 
     /// Notifies `out` of an operation. What that takes is not counted as part of the request.

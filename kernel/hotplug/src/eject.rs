@@ -20,12 +20,12 @@ use hotmem::{
 
 use super::blocks::{parts, plus};
 use super::clock::Clock;
-use super::driver::{Done, Hotplug, Replied};
+use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
 use super::insert::{add_step, blocks_step, remove_step};
 use super::listen::OnStep;
 use super::owners::Claim;
-use super::step::{Failure, RemoveStep, Step};
+use super::step::{Failure, Operation, Replied, Step};
 use super::underway::{Context, Ejecting, Turn};
 
 /// Why a device is not given up.
@@ -268,7 +268,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         out: &mut dyn OnStep,
     ) {
         let done = Done { result, instructions: ejecting.instructions };
-        self.write(out, &Step::Offline(blocks_step(range, &done)));
+        self.write(out, &blocks_step(range, Operation::Offline, &done));
     }
 
     /// Removes a device's memory, which is offline, and lets the firmware have it.
@@ -326,7 +326,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                 log::error!("{range}: cannot be brought back online: {error}");
                 self.verdict.failed(error);
             }
-            self.write(out, &Step::Online(blocks_step(range, &done)));
+            self.write(out, &blocks_step(range, Operation::Online, &done));
         }
     }
 
@@ -344,7 +344,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                 self.verdict.failed(error);
                 self.owners.turn(device, range, Claim::Refused);
             }
-            self.write(out, &Step::Add(add_step(range, node, placement, Some(&done))));
+            self.write(out, &add_step(range, node, placement, Some(&done), Replied::default()));
         }
     }
 
@@ -416,21 +416,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         out: &mut dyn OnStep,
     ) {
         for (&range, done) in ranges.as_slice().iter().zip(removes) {
-            let nothing = RemoveStep {
-                range,
-                system_bytes: 0,
-                instructions: None,
-                event_instructions: None,
-                ost: None,
-                error: None,
-            };
-            let step = RemoveStep {
-                event_instructions: replied.instructions,
-                ost: replied.ost,
-                error,
-                ..done.as_ref().map_or(nothing, |done| remove_step(range, done))
-            };
-            self.write(out, &Step::Remove(step));
+            self.write(out, &Step { error, ..remove_step(range, done.as_ref(), replied) });
         }
     }
 }

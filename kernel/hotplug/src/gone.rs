@@ -23,7 +23,7 @@ use super::event::{HotplugSource, Outcome, Ranges};
 use super::insert::{blocks_step, remove_step};
 use super::listen::OnStep;
 use super::owners::Claim;
-use super::step::Step;
+use super::step::{Operation, Replied};
 use super::underway::{Context, Draining, Draught, Now};
 
 /// The memory of a device that is gone, for the verdict.
@@ -176,7 +176,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     fn end_range(&mut self, draining: &mut Draining<'m, M>, range: Draught, out: &mut dyn OnStep) {
         draining.range = None;
         let done = Done { result: range.error.map_or(Ok(()), Err), instructions: None };
-        self.write(out, &Step::Offline(blocks_step(range.range, &done)));
+        self.write(out, &blocks_step(range.range, Operation::Offline, &done));
         let there = |raw| self.mm.block(BlockId::new(raw)).is_some();
         let gone = !self.numbers(range.range).any(there);
         let removed = gone || range.stays == 0 && self.remove_gone(range.range, out);
@@ -189,7 +189,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
 
     fn remove_gone(&mut self, range: PhysRange, out: &mut dyn OnStep) -> bool {
         let done = self.remove(range);
-        self.write(out, &Step::Remove(remove_step(range, &done)));
+        self.write(out, &remove_step(range, Some(&done), Replied::default()));
         if let Err(error) = done.result {
             log::error!("{range} stays offline, though its memory is gone: {error}");
         }

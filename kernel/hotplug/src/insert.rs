@@ -15,12 +15,12 @@ use hotmem::{
 
 use super::blocks::parts;
 use super::clock::Clock;
-use super::driver::{Done, Hotplug, Replied};
+use super::driver::{Done, Hotplug};
 use super::event::{HotplugSource, MAX_RANGES, Outcome, Ranges};
 use super::listen::OnStep;
 use super::owners::{Claim, Plugged};
 use super::shown::shown;
-use super::step::{AddStep, BlocksStep, Failure, RemoveStep, Step};
+use super::step::{Failure, Operation, Replied, Step};
 use super::touched::MAX_BLOCKS;
 use super::underway::Context;
 
@@ -283,18 +283,16 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         for (n, (&range, add)) in ranges.as_slice().iter().zip(adds).enumerate() {
             // A device that was refused before the first operation still has one line that says so.
             if add.is_some() || n == 0 {
-                let step = add_step(range, node, self.policy.placement, add.as_ref());
                 // An add that succeeded is not a failure, even if the device was refused because of another range.
                 let worked = add.as_ref().is_some_and(|add| add.result.is_ok());
                 let error = error.filter(|_| !worked).map(|error| Failure(error));
-                let Replied { ost, instructions } = replied;
-                let step = AddStep { event_instructions: instructions, ost, error, ..step };
-                self.write(out, &Step::Add(step));
+                let step = add_step(range, node, self.policy.placement, add.as_ref(), replied);
+                self.write(out, &Step { error, ..step });
             }
         }
         for (&range, done) in ranges.as_slice().iter().zip(removes) {
-            if let Some(done) = done {
-                self.write(out, &Step::Remove(remove_step(range, done)));
+            if done.is_some() {
+                self.write(out, &remove_step(range, done.as_ref(), Replied::default()));
             }
         }
         self.write_onlines(ranges, trail, out);
@@ -305,12 +303,12 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let Trail { onlines, offlines, .. } = trail;
         for (&range, done) in ranges.as_slice().iter().zip(onlines) {
             if let Some(done) = done {
-                self.write(out, &Step::Online(blocks_step(range, done)));
+                self.write(out, &blocks_step(range, Operation::Online, done));
             }
         }
         for (&range, done) in ranges.as_slice().iter().zip(offlines) {
             if let Some(done) = done {
-                self.write(out, &Step::Offline(blocks_step(range, done)));
+                self.write(out, &blocks_step(range, Operation::Offline, done));
             }
         }
     }
@@ -331,45 +329,48 @@ const fn outcome_of(result: &Result<(), InsertError>) -> Outcome {
     }
 }
 
-/// The line of an add without a reply to the firmware; `None` if the add was not run.
+/// The line of an add, which was not run if there is no `done`.
 pub(super) fn add_step(
     range: PhysRange,
     node: NodeId,
     placement: Placement,
     done: Option<&Done<Added, AddError>>,
-) -> AddStep<'_> {
+    replied: Replied,
+) -> Step<'_> {
     let added = done.and_then(|done| done.result.ok());
-    AddStep {
+    let placement = added.map_or(placement, |added| added.placement);
+    let system_bytes = added.map_or(0, |added| signed(added.system_bytes));
+    Step {
         range: Some(range),
-        node: Some(node),
-        placement: added.map_or(placement, |added| added.placement),
-        system_bytes: added.map_or(0, |added| signed(added.system_bytes)),
+        operation: Operation::Add { node: Some(node), placement, system_bytes, replied },
         instructions: done.and_then(|done| done.instructions),
-        event_instructions: None,
-        ost: None,
-        error: done.and_then(|done| done.result.as_ref().err()).map(|error| Failure(error)),
+        error: done.and_then(Done::failure),
     }
 }
 
-/// The line of a remove without a reply to the firmware.
-pub(super) fn remove_step(range: PhysRange, done: &Done<Removed, RemoveError>) -> RemoveStep<'_> {
-    RemoveStep {
-        range,
-        system_bytes: done.result.map_or(0, |removed| -signed(removed.system_bytes)),
-        instructions: done.instructions,
-        event_instructions: None,
-        ost: None,
-        error: done.result.as_ref().err().map(|error| Failure(error)),
+/// The line of a remove, which was not run if there is no `done`.
+pub(super) fn remove_step(
+    range: PhysRange,
+    done: Option<&Done<Removed, RemoveError>>,
+    replied: Replied,
+) -> Step<'_> {
+    let removed = done.and_then(|done| done.result.ok());
+    let system_bytes = removed.map_or(0, |removed| -signed(removed.system_bytes));
+    Step {
+        range: Some(range),
+        operation: Operation::Remove { system_bytes, replied },
+        instructions: done.and_then(|done| done.instructions),
+        error: done.and_then(Done::failure),
     }
 }
 
 /// The line of blocks that changed.
-pub(super) fn blocks_step<E: fmt::Display>(range: PhysRange, done: &Done<(), E>) -> BlocksStep<'_> {
-    BlocksStep {
-        range,
-        instructions: done.instructions,
-        error: done.result.as_ref().err().map(|error| Failure(error)),
-    }
+pub(super) fn blocks_step<E: fmt::Display>(
+    range: PhysRange,
+    operation: Operation,
+    done: &Done<(), E>,
+) -> Step<'_> {
+    Step { range: Some(range), operation, instructions: done.instructions, error: done.failure() }
 }
 
 /// A number of bytes that can also be given back.

@@ -110,5 +110,5 @@ pub use owners::{Claim, OutOfHeap, Plugged};
 pub use report::{Reason, Verdict};
 pub use shown::shown;
 pub use sources::{OneOf, Sources};
-pub use step::{AddStep, BlocksStep, Failure, RemoveStep, ScrubStep, Step, StepLine, UseStep};
+pub use step::{Failure, Operation, Replied, Step, StepLine};
 pub use touched::MAX_BLOCKS;

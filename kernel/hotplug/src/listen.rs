@@ -32,14 +32,14 @@ impl OnStep for Quiet {
 ///
 /// ```
 /// use hotmem::Machine;
-/// use hotmem_hotplug::{Clock, Each, Hotplug, HotplugSource, Step};
+/// use hotmem_hotplug::{Clock, Each, Hotplug, HotplugSource, Operation, Step};
 ///
 /// fn serve_one<S: HotplugSource, M: Machine, C: Clock>(hotplug: &mut Hotplug<'_, S, M, C>) -> u64 {
 ///     let mut added = 0;
 ///     hotplug.run_one(&mut Each(|step: &Step<'_>| {
-///         if let Step::Add(add) = step
-///             && add.error.is_none()
-///             && let Some(range) = add.range
+///         if let Operation::Add { .. } = step.operation
+///             && step.error.is_none()
+///             && let Some(range) = step.range
 ///         {
 ///             added += range.len();
 ///         }

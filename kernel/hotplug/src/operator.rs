@@ -10,10 +10,10 @@ use hotmem::{
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource};
-use super::insert::{add_step, remove_step};
+use super::insert::{add_step, blocks_step, remove_step};
 use super::listen::OnStep;
 use super::owners::Plugged;
-use super::step::{BlocksStep, Failure, Step};
+use super::step::{Operation, Replied};
 use super::underway::Draining;
 
 /// Why the operator's command was not done. Nothing was changed.
@@ -79,7 +79,8 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         }
         let entry = self.owners.unclaimed(range).ok_or(OperatorError::NotPlugged(range))?;
         let done = self.add(range, entry.node, placement);
-        self.write(out, &Step::Add(add_step(range, entry.node, placement, Some(&done))));
+        let step = add_step(range, entry.node, placement, Some(&done), Replied::default());
+        self.write(out, &step);
         done.result.map(drop).map_err(OperatorError::Add)
     }
 
@@ -102,7 +103,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             // Any other error is one of the removal, too, and that names it.
             _ => self.remove(range),
         };
-        self.write(out, &Step::Remove(remove_step(range, &done)));
+        self.write(out, &remove_step(range, Some(&done), Replied::default()));
         done.result.map(drop).map_err(OperatorError::Remove)
     }
 
@@ -123,9 +124,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             return Err(OperatorError::Gone(gone));
         }
         let done = self.in_turn(|mm| mm.online(id, zone).map(drop));
-        if let Some(step) = self.block_step(id, &done) {
-            self.write(out, &Step::Online(step));
-        }
+        self.write_block(id, Operation::Online, &done, out);
         done.result.map_err(OperatorError::Online)
     }
 
@@ -141,9 +140,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
         let done = self.in_turn(|mm| mm.offline(id));
-        if let Some(step) = self.block_step(id, &done) {
-            self.write(out, &Step::Offline(step));
-        }
+        self.write_block(id, Operation::Offline, &done, out);
         done.result.map_err(OperatorError::Offline)
     }
 
@@ -156,14 +153,16 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         }
     }
 
-    /// The line of one block; `None` for a number past the end of memory.
-    fn block_step<'a, E: fmt::Display>(
-        &self,
+    /// Writes the line of one block, unless its number is past the end of memory.
+    fn write_block<E: fmt::Display>(
+        &mut self,
         id: BlockId,
-        done: &'a Done<(), E>,
-    ) -> Option<BlocksStep<'a>> {
-        let error = done.result.as_ref().err().map(|error| Failure(error));
-        let range = self.mm.block_range(id)?;
-        Some(BlocksStep { range, instructions: done.instructions, error })
+        operation: Operation,
+        done: &Done<(), E>,
+        out: &mut dyn OnStep,
+    ) {
+        if let Some(range) = self.mm.block_range(id) {
+            self.write(out, &blocks_step(range, operation, done));
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::clock::Clock;
 use super::driver::Hotplug;
 use super::event::HotplugSource;
 use super::listen::OnStep;
-use super::step::{Failure, ScrubStep, Step};
+use super::step::{Operation, Step};
 use super::underway::{Ejecting, Figures, Scrubbing};
 
 impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
@@ -84,7 +84,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     fn write_scrub(&mut self, range: PhysRange, figures: &Figures, out: &mut dyn OnStep) {
         let Figures { pages, skipped, instructions } = *figures;
         let bytes = pages.saturating_mul(M::PAGE_BYTES);
-        let error: Option<Failure<'_>> = None;
-        self.write(out, &Step::Scrub(ScrubStep { range, bytes, skipped, instructions, error }));
+        let operation = Operation::Scrub { bytes, skipped };
+        self.write(out, &Step { range: Some(range), operation, instructions, error: None });
     }
 }

@@ -26,98 +26,67 @@ impl fmt::Debug for Failure<'_> {
     }
 }
 
-/// An add.
-#[derive(Clone, Copy, Debug)]
-pub struct AddStep<'a> {
-    /// The memory; `None` if the firmware could not say.
-    pub range: Option<PhysRange>,
-    /// Its node; `None` if the firmware could not say.
-    pub node: Option<NodeId>,
-    /// Where its memmap was asked to be.
-    pub placement: Placement,
-    /// Bytes taken from memory outside the range.
-    pub system_bytes: i64,
-    /// Instructions of the operation alone.
-    pub instructions: Option<u64>,
-    /// Instructions from the interrupt to the reply to the firmware.
-    pub event_instructions: Option<u64>,
-    /// The status code that was reported to the firmware.
-    pub ost: Option<u32>,
-    /// Why it failed; `None` if it did not.
-    pub error: Option<Failure<'a>>,
-}
-
-/// Some blocks going online or offline.
-#[derive(Clone, Copy, Debug)]
-pub struct BlocksStep<'a> {
-    /// The blocks' memory.
-    pub range: PhysRange,
-    /// Instructions of the operation alone, over all blocks.
-    pub instructions: Option<u64>,
-    /// Why it failed; `None` if it did not.
-    pub error: Option<Failure<'a>>,
-}
-
-/// Memory of a device, cleared before it goes.
-#[derive(Clone, Copy, Debug)]
-pub struct ScrubStep<'a> {
-    /// The memory.
-    pub range: PhysRange,
-    /// Bytes that were cleared: those that may have held data.
-    pub bytes: u64,
-    /// Blocks with bad memory, which are not cleared.
-    pub skipped: u64,
-    /// Instructions of the operation alone, over all blocks.
-    pub instructions: Option<u64>,
-    /// Why it failed; `None` if it did not.
-    pub error: Option<Failure<'a>>,
-}
-
-/// A use of all memory that was added and is online.
-#[derive(Clone, Copy, Debug)]
-pub struct UseStep<'a> {
-    /// Bytes that were written and read back.
-    pub touched_bytes: u64,
-    /// Instructions of the first pass: every page allocated, then freed.
-    pub first_pass_instructions: Option<u64>,
-    /// Instructions of the same again.
-    pub second_pass_instructions: Option<u64>,
-    /// Why it failed; `None` if it did not.
-    pub error: Option<Failure<'a>>,
-}
-
-/// A remove.
-#[derive(Clone, Copy, Debug)]
-pub struct RemoveStep<'a> {
-    /// The memory.
-    pub range: PhysRange,
-    /// Bytes taken from memory outside the range: negative, if any were given back.
-    pub system_bytes: i64,
-    /// Instructions of the operation alone.
-    pub instructions: Option<u64>,
-    /// Instructions from the interrupt to the reply to the firmware.
-    pub event_instructions: Option<u64>,
-    /// The status code that was reported to the firmware.
-    pub ost: Option<u32>,
-    /// Why it failed; `None` if it did not.
-    pub error: Option<Failure<'a>>,
-}
-
 /// What an operation did.
 #[derive(Clone, Copy, Debug)]
-pub enum Step<'a> {
+pub struct Step<'a> {
+    /// The memory; `None` if the firmware could not say.
+    pub range: Option<PhysRange>,
+    /// The operation.
+    pub operation: Operation,
+    /// Instructions of the operation alone, over all blocks.
+    pub instructions: Option<u64>,
+    /// Why it failed; `None` if it did not.
+    pub error: Option<Failure<'a>>,
+}
+
+/// An operation, with what only it reports.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation {
     /// Memory was added.
-    Add(AddStep<'a>),
+    Add {
+        /// Its node; `None` if the firmware could not say.
+        node: Option<NodeId>,
+        /// Where its memmap was asked to be.
+        placement: Placement,
+        /// Bytes taken from memory outside the range.
+        system_bytes: i64,
+        /// The reply to the firmware.
+        replied: Replied,
+    },
     /// Blocks were brought online.
-    Online(BlocksStep<'a>),
-    /// Memory was used.
-    Use(UseStep<'a>),
+    Online,
+    /// All memory that was added and is online was used.
+    Use {
+        /// Bytes that were written and read back.
+        touched_bytes: u64,
+        /// Instructions of a pass (every page allocated, then freed), and of the same again.
+        passes: [Option<u64>; 2],
+    },
     /// Blocks were taken offline.
-    Offline(BlocksStep<'a>),
-    /// Memory was cleared.
-    Scrub(ScrubStep<'a>),
+    Offline,
+    /// Memory of a device was cleared before it goes.
+    Scrub {
+        /// Bytes that were cleared: those that may have held data.
+        bytes: u64,
+        /// Blocks with bad memory, which are not cleared.
+        skipped: u64,
+    },
     /// Memory was removed.
-    Remove(RemoveStep<'a>),
+    Remove {
+        /// Bytes taken from memory outside the range: negative, if any were given back.
+        system_bytes: i64,
+        /// The reply to the firmware.
+        replied: Replied,
+    },
+}
+
+/// The reply to the firmware at the end of a request; by default, of a request that was the operator's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Replied {
+    /// The status code that was reported.
+    pub ost: Option<u32>,
+    /// Instructions from the interrupt to the reply, without those that wrote to the console.
+    pub instructions: Option<u64>,
 }
 
 /// The line of a step: `hotmem: step {...}`, without a line end.
@@ -136,33 +105,80 @@ impl<M: Machine> fmt::Debug for StepLine<'_, M> {
 
 impl<M: Machine> fmt::Display for StepLine<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("hotmem: step ")?;
-        let mm = self.mm;
-        let error = match self.step {
-            Step::Add(step) => add(step, mm, f).map(|()| step.error)?,
-            Step::Online(step) => blocks("online", step, mm, f).map(|()| step.error)?,
-            Step::Use(step) => passes(step, f).map(|()| step.error)?,
-            Step::Offline(step) => blocks("offline", step, mm, f).map(|()| step.error)?,
-            Step::Scrub(step) => scrub(step, f).map(|()| step.error)?,
-            Step::Remove(step) => remove(step, f).map(|()| step.error)?,
-        };
+        let Step { range, operation, error, .. } = *self.step;
+        match operation {
+            Operation::Add { node, placement, system_bytes, replied } => {
+                self.open("add", f)?;
+                let node = OrNull(node.map(NodeId::get));
+                write!(f, ",\"node\":{node},\"placement\":\"{placement}\",\"groups\":")?;
+                groups(range.filter(|_| error.is_none()), self.mm, f)?;
+                write!(f, ",\"system_bytes\":{system_bytes}")?;
+                self.instructions(f)?;
+                replied.write(f)?;
+            }
+            Operation::Online => self.blocks("online", f)?,
+            Operation::Offline => self.blocks("offline", f)?,
+            Operation::Use { touched_bytes, passes } => {
+                let [first, second] = passes.map(OrNull);
+                write!(
+                    f,
+                    "hotmem: step {{\"operation\":\"use\",\"touched_bytes\":{touched_bytes}"
+                )?;
+                write!(f, ",\"first_pass_instructions\":{first}")?;
+                write!(f, ",\"second_pass_instructions\":{second}")?;
+            }
+            Operation::Scrub { bytes, skipped } => {
+                self.open("scrub", f)?;
+                write!(f, ",\"scrubbed_bytes\":{bytes},\"skipped_blocks\":{skipped}")?;
+                self.instructions(f)?;
+            }
+            Operation::Remove { system_bytes, replied } => {
+                self.open("remove", f)?;
+                write!(f, ",\"system_bytes\":{system_bytes}")?;
+                self.instructions(f)?;
+                replied.write(f)?;
+            }
+        }
         write!(f, ",\"error\":{}}}", OrNull(error.map(JsonString)))
     }
 }
 
-fn add<M: Machine>(step: &AddStep<'_>, mm: &Mm<M>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(
-        f,
-        "{{\"operation\":\"add\",\"start\":{},\"size\":{},\"node\":{},\"placement\":\"{}\",\"groups\":",
-        OrNull(step.range.map(|range| range.start().get())),
-        OrNull(step.range.map(PhysRange::len)),
-        OrNull(step.node.map(NodeId::get)),
-        step.placement,
-    )?;
+impl<M: Machine> StepLine<'_, M> {
+    /// Begins the line of an operation on memory.
+    fn open(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = self.step.range;
+        let (start, size) = (range.map(|range| range.start().get()), range.map(PhysRange::len));
+        write!(f, "hotmem: step {{\"operation\":\"{name}\"")?;
+        write!(f, ",\"start\":{},\"size\":{}", OrNull(start), OrNull(size))
+    }
 
-    groups(step.range.filter(|_| step.error.is_none()), mm, f)?;
-    write!(f, ",\"system_bytes\":{}", step.system_bytes)?;
-    figures(step.instructions, step.event_instructions, step.ost, f)
+    fn instructions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ",\"instructions\":{}", OrNull(self.step.instructions))
+    }
+
+    /// All of an operation on blocks.
+    fn blocks(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.open(name, f)?;
+        f.write_str(",\"blocks\":")?;
+        let ids = self.step.range.into_iter().flat_map(|range| self.mm.blocks_in(range));
+        json_list(f, ids.filter_map(|id| self.mm.block(id)), |block, out| {
+            write!(
+                out,
+                "{{\"block\":{},\"state\":\"{}\",\"managed_bytes\":{}}}",
+                block.id.get(),
+                block.state,
+                block.counts.managed.saturating_mul(M::PAGE_BYTES),
+            )
+        })?;
+        self.instructions(f)
+    }
+}
+
+impl Replied {
+    fn write(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ost, instructions } = self;
+        write!(f, ",\"event_instructions\":{},\"ost\":{}", OrNull(instructions), OrNull(ost))
+    }
 }
 
 /// The memmaps that lie in `range`: those its blocks name, each once.
@@ -184,72 +200,4 @@ fn groups<M: Machine>(
             group.sections,
         )
     })
-}
-
-fn blocks<M: Machine>(
-    operation: &str,
-    step: &BlocksStep<'_>,
-    mm: &Mm<M>,
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
-    let (start, size) = (step.range.start().get(), step.range.len());
-    write!(f, "{{\"operation\":\"{operation}\",\"start\":{start},\"size\":{size},\"blocks\":")?;
-    json_list(f, mm.blocks_in(step.range).filter_map(|id| mm.block(id)), |block, out| {
-        write!(
-            out,
-            "{{\"block\":{},\"state\":\"{}\",\"managed_bytes\":{}}}",
-            block.id.get(),
-            block.state,
-            block.counts.managed.saturating_mul(M::PAGE_BYTES),
-        )
-    })?;
-    write!(f, ",\"instructions\":{}", OrNull(step.instructions))
-}
-
-fn passes(step: &UseStep<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(
-        f,
-        "{{\"operation\":\"use\",\"touched_bytes\":{},\"first_pass_instructions\":{},\"second_pass_instructions\":{}",
-        step.touched_bytes,
-        OrNull(step.first_pass_instructions),
-        OrNull(step.second_pass_instructions),
-    )
-}
-
-fn scrub(step: &ScrubStep<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(
-        f,
-        "{{\"operation\":\"scrub\",\"start\":{},\"size\":{},\"scrubbed_bytes\":{},\"skipped_blocks\":{},\"instructions\":{}",
-        step.range.start().get(),
-        step.range.len(),
-        step.bytes,
-        step.skipped,
-        OrNull(step.instructions),
-    )
-}
-
-fn remove(step: &RemoveStep<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let (start, size) = (step.range.start().get(), step.range.len());
-    write!(
-        f,
-        "{{\"operation\":\"remove\",\"start\":{start},\"size\":{size},\"system_bytes\":{}",
-        step.system_bytes
-    )?;
-    figures(step.instructions, step.event_instructions, step.ost, f)
-}
-
-/// What add and remove end with.
-fn figures(
-    instructions: Option<u64>,
-    event: Option<u64>,
-    ost: Option<u32>,
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
-    write!(
-        f,
-        ",\"instructions\":{},\"event_instructions\":{},\"ost\":{}",
-        OrNull(instructions),
-        OrNull(event),
-        OrNull(ost),
-    )
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Wake;
 
 use super::*;
-use crate::{Each, Latch, Quiet, Step};
+use crate::{Each, Latch, Operation, Quiet, Step};
 
 /// Counts how often it was woken.
 #[derive(Default)]
@@ -25,9 +25,9 @@ fn a_function_is_called_with_each_operation_and_a_quiet_driver_calls_nothing() {
     let mut steps = Vec::new();
     this.script.insert(0, &this.pieces);
     let mut note = Each(|step: &Step<'_>| {
-        steps.push(match step {
-            Step::Add(add) => ("add", add.range),
-            Step::Online(online) => ("online", Some(online.range)),
+        steps.push(match step.operation {
+            Operation::Add { .. } => ("add", step.range),
+            Operation::Online => ("online", step.range),
             _ => ("other", None),
         });
     });

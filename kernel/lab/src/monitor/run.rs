@@ -24,8 +24,9 @@ use hotmem::{
     BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, Order, OutOfMemory, Pages,
     Pfn, PhysRange, Placement, Progress, TooManyOwners, Violation, VirtAddr, ZoneKind,
 };
-use hotmem_hotplug::{Clock, Failure, Hotplug, HotplugSource, OperatorError, Step, StepLine};
-use hotmem_hotplug::{EjectProgress, UseStep};
+use hotmem_hotplug::{
+    Clock, EjectProgress, Failure, Hotplug, HotplugSource, Operation, OperatorError, Step, StepLine,
+};
 
 /// Pages that each of several CPUs uses at most.
 const SHARE: u64 = 4096;
@@ -364,12 +365,9 @@ impl<M: Shared> Monitor<'static, M> {
         let result = usage::run(self.mm, &self.held, sample, instructions, &mut report);
         let used = result.unwrap_or_default();
         let Used { touched_bytes, first, second, .. } = used;
-        let step = Step::Use(UseStep {
-            touched_bytes,
-            first_pass_instructions: first,
-            second_pass_instructions: second,
-            error: result.as_ref().err().map(|error| Failure(error)),
-        });
+        let operation = Operation::Use { touched_bytes, passes: [first, second] };
+        let error = result.as_ref().err().map(|error| Failure(error));
+        let step = Step { range: None, operation, instructions: None, error };
         writeln!(out, "{}", StepLine { step: &step, mm: self.mm })?;
         if let Err(error) = result
             && error != UseError::Nothing
