@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
+use indicatif::HumanCount;
 
 /// One kibibyte in bytes.
 pub(crate) const KIB: u64 = 1 << 10;
@@ -125,15 +126,7 @@ pub(crate) fn human(bytes: u64) -> String {
 
 /// A number with a comma between thousands: `262,144`.
 pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    HumanCount(number).to_string()
 }
 
 /// A count of things: `1 block`, `8 blocks`, `4,096 pages`.
