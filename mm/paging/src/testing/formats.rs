@@ -54,69 +54,38 @@ fn entry(word: u64, level: Level) -> Entry {
 
 const BOTH: LeafTest = LeafTest { mask: PRESENT | LEAF, value: PRESENT | LEAF };
 
-// SAFETY: only the software MMU walks these tables, and it decodes by this code.
-unsafe impl PteFormat for TinyPte {
-    const LEVELS: &'static [Level] =
-        &[level(24, 8, false), level(20, 4, true), level(16, 4, true), level(12, 4, true)];
-    const PHYS_LIMIT: u64 = 1 << 48;
+/// Implements [`PteFormat`] by [`word`] and [`entry`].
+macro_rules! formats {
+    ($($name:ident: [$($level:expr),*]),*) => {
+        $(
+            // SAFETY: only the software MMU walks these tables, and it decodes by this code.
+            unsafe impl PteFormat for $name {
+                const LEVELS: &'static [Level] = &[$($level),*];
+                const PHYS_LIMIT: u64 = 1 << 48;
 
-    #[inline]
-    fn encode(entry: Entry, _level: usize) -> u64 {
-        word(entry)
-    }
+                #[inline]
+                fn encode(entry: Entry, _level: usize) -> u64 {
+                    word(entry)
+                }
 
-    #[inline]
-    fn decode(word: u64, level: usize) -> Entry {
-        entry(word, Self::LEVELS[level])
-    }
+                #[inline]
+                fn decode(word: u64, level: usize) -> Entry {
+                    entry(word, Self::LEVELS[level])
+                }
 
-    #[inline]
-    fn leaf_test(_level: usize) -> LeafTest {
-        BOTH
-    }
+                #[inline]
+                fn leaf_test(_level: usize) -> LeafTest {
+                    BOTH
+                }
+            }
+        )*
+    };
 }
 
-// SAFETY: only the software MMU walks these tables, and it decodes by this code.
-unsafe impl PteFormat for ShallowPte {
-    const LEVELS: &'static [Level] = &[level(16, 8, true), level(12, 4, true)];
-    const PHYS_LIMIT: u64 = 1 << 48;
-
-    #[inline]
-    fn encode(entry: Entry, _level: usize) -> u64 {
-        word(entry)
-    }
-
-    #[inline]
-    fn decode(word: u64, level: usize) -> Entry {
-        entry(word, Self::LEVELS[level])
-    }
-
-    #[inline]
-    fn leaf_test(_level: usize) -> LeafTest {
-        BOTH
-    }
-}
-
-// SAFETY: only the software MMU walks these tables, and it decodes by this code.
-unsafe impl PteFormat for GranulePte {
-    const LEVELS: &'static [Level] =
-        &[level(36, 11, false), level(25, 11, true), level(14, 11, true)];
-    const PHYS_LIMIT: u64 = 1 << 48;
-
-    #[inline]
-    fn encode(entry: Entry, _level: usize) -> u64 {
-        word(entry)
-    }
-
-    #[inline]
-    fn decode(word: u64, level: usize) -> Entry {
-        entry(word, Self::LEVELS[level])
-    }
-
-    #[inline]
-    fn leaf_test(_level: usize) -> LeafTest {
-        BOTH
-    }
+formats! {
+    TinyPte: [level(24, 8, false), level(20, 4, true), level(16, 4, true), level(12, 4, true)],
+    ShallowPte: [level(16, 8, true), level(12, 4, true)],
+    GranulePte: [level(36, 11, false), level(25, 11, true), level(14, 11, true)]
 }
 
 // SAFETY: only the software MMU walks these tables, and it decodes by this code.
