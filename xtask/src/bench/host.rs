@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Row;
-use crate::build::linked_program;
+use crate::build::linked;
 use crate::progress::Progress;
 use crate::setup::{self, Program};
 use crate::tool;
@@ -140,11 +140,9 @@ fn build(root: &Path) -> Result<PathBuf> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).args(["build", "--release", "--package", "hotmem-hosted"]);
     command.args(["--bin", PROGRAM, "--message-format", "json-render-diagnostics"]);
-    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "`{}` failed ({})", tool::shown(&command), output.status);
+    let program = linked(&mut command, PROGRAM)?;
     progress.done();
-    let text = String::from_utf8_lossy(&output.stdout);
-    linked_program(&text, PROGRAM).context("cargo does not say where the program is")
+    Ok(program)
 }
 
 /// What the program says it can do.

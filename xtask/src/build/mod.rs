@@ -148,22 +148,27 @@ fn compile(
         .args(options)
         .arg("--target-dir")
         .arg(target_dir(root, image))
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit());
+        .envs(environment.iter().copied());
+    linked(&mut cargo, package)
+}
 
-    let line = tool::shown(&cargo);
-    let output = cargo.output().with_context(|| format!("cannot start `{line}`"))?;
+/// Runs `cargo`, which reports in JSON what it builds; returns the program `package` that it linked.
+///
+/// # Errors
+/// When it cannot start, or fails, or links no such program.
+pub(crate) fn linked(cargo: &mut Command, package: &str) -> Result<PathBuf> {
+    let line = tool::shown(cargo);
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot start `{line}`"))?;
     if !output.status.success() {
-        bail!("the kernel does not build: `{line}` failed ({})", output.status);
+        bail!("{package} does not build: `{line}` failed ({})", output.status);
     }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    linked_program(&messages, package)
+    linked_program(&String::from_utf8_lossy(&output.stdout), package)
         .with_context(|| format!("`{line}` linked no program {package}"))
 }
 
 /// The path of `package`'s program among cargo's messages, one JSON object a line.
-pub(crate) fn linked_program(messages: &str, package: &str) -> Option<PathBuf> {
+fn linked_program(messages: &str, package: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

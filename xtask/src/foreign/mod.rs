@@ -4,17 +4,15 @@ mod glue;
 mod guide;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::arch::{Arch, Image};
-use crate::build::linked_program;
 use crate::machine::{Add, Config, Machine, Offline, Online, QemuDir, Remove, Request};
 use crate::size::{DimmSpec, MIB, Size};
 use crate::test::results::{Case, Suite};
-use crate::{root, setup, tool};
+use crate::{build, root, setup};
 
 /// Its folder, and its program.
 const FOLDER: &str = "tests/foreign/x86_64";
@@ -84,16 +82,8 @@ fn build(root: &Path, with_hotmem: bool) -> Result<PathBuf> {
         .arg(root.join(FOLDER).join("Cargo.toml"))
         .arg("--target-dir")
         .arg(root::target_dir(root).join("foreign"))
-        .args((!with_hotmem).then_some("--no-default-features"))
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit());
-    let line = tool::shown(&cargo);
-    let output = cargo.output().with_context(|| format!("cannot start `{line}`"))?;
-    if !output.status.success() {
-        bail!("the foreign kernel does not build: `{line}` failed ({})", output.status);
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    linked_program(&messages, PROGRAM).with_context(|| format!("`{line}` linked no {PROGRAM}"))
+        .args((!with_hotmem).then_some("--no-default-features"));
+    build::linked(&mut cargo, PROGRAM)
 }
 
 /// Plugs a DIMM, has the kernel use it, and unplugs it; twice.

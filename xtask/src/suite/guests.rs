@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::lab::{Lab, Taken, exhaust, finish, free, leave_verified, plug, unchanged};
+use super::lab::{Lab, Taken, exhaust, finish, free, leave_verified, plug, unchanged, unplug};
 use super::{Scenario, scenarios};
 use crate::machine::{Config, Guest, Machine, Offline, Remove};
 
@@ -40,10 +40,7 @@ fn guest_on(machine: &mut Machine, size: &str) -> Result<(Taken, Taken)> {
 /// Pulls a DIMM that the guest lies on while it computes; returns the guest after three more rounds.
 fn pull_from_under(machine: &mut Machine, taken: &Taken) -> Result<Guest> {
     let before = machine.wait_guest("g", "in its second round", |guest| guest.rounds > 0)?;
-    machine.unplug(&taken.dimm)?;
-    machine.done::<Offline>()?;
-    machine.done::<Remove>()?;
-    machine.wait_deleted(&taken.dimm)?;
+    unplug(machine, &taken.dimm)?;
     let gone = machine.guest("g")?;
     ensure!(gone.rounds > before.rounds, "no round during the pull: {before:?} {gone:?}");
     let blocks = machine.blocks_of_dimm(&taken.dimm)?;
@@ -70,10 +67,7 @@ fn pulled(lab: &Lab, config: &Config) -> Result<()> {
         let done = machine.wait_guest("g", "done", |guest| guest.state == "done")?;
         ensure!(done.checksum == end.checksum && done.pages_moved == 0, "{end:?} {done:?}");
         machine.run("vm kill g")?;
-        machine.unplug(&second.dimm)?;
-        machine.done::<Offline>()?;
-        machine.done::<Remove>()?;
-        machine.wait_deleted(&second.dimm)?;
+        unplug(machine, &second.dimm)?;
         finish(machine)
     })
 }
@@ -100,10 +94,7 @@ fn payload_that_is_killed_in_the_middle_of_a_pull_leaves_nothing(lab: &Lab) -> R
         machine.done::<Remove>()?;
         machine.wait_deleted(&first.dimm)?;
         machine.run("verify")?;
-        machine.unplug(&second.dimm)?;
-        machine.done::<Offline>()?;
-        machine.done::<Remove>()?;
-        machine.wait_deleted(&second.dimm)?;
+        unplug(machine, &second.dimm)?;
         finish(machine)
     })
 }

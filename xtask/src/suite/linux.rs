@@ -2,10 +2,10 @@
 
 use anyhow::{Result, ensure};
 
-use super::lab::{Lab, Taken, finish, plug};
+use super::lab::{Lab, Taken, finish, plug, unplug};
 use super::{Scenario, scenarios};
 use crate::linux::{self, Wanted};
-use crate::machine::{Config, Log, Machine, Offline, Remove};
+use crate::machine::{Config, Log, Machine};
 use crate::root;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -35,10 +35,7 @@ const MOST: u64 = 6;
 
 /// Takes a DIMM out from under the guest.
 fn take_away(machine: &mut Machine, dimm: &Taken) -> Result<()> {
-    machine.unplug(&dimm.dimm)?;
-    machine.done::<Offline>()?;
-    machine.done::<Remove>()?;
-    machine.wait_deleted(&dimm.dimm)?;
+    unplug(machine, &dimm.dimm)?;
     let (guest, blocks) = (machine.guest("g")?, machine.blocks_of_dimm(&dimm.dimm)?);
     ensure!(guest.bytes_in(blocks) == 0, "the guest still lies there: {guest:?}");
     Ok(())
@@ -108,10 +105,7 @@ fn linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same(
         let undisturbed = last.map_or(undisturbed.clone(), |last| undisturbed.up_to(last));
         let same = log.compare(&undisturbed)?;
         ensure!(same > 100, "a kernel writes more than {same} lines");
-        machine.unplug(&second.dimm)?;
-        machine.done::<Offline>()?;
-        machine.done::<Remove>()?;
-        machine.wait_deleted(&second.dimm)?;
+        unplug(machine, &second.dimm)?;
         finish(machine)
     })
 }
