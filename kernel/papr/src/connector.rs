@@ -169,122 +169,104 @@ fn is_busy(status: u32) -> bool {
     matches!(status.cast_signed(), -2 | 9900..=9905)
 }
 
-fn set(
-    services: &mut impl Services,
-    tokens: &Tokens,
-    indicator: u32,
-    connector: u32,
-    value: u32,
-) -> Result<(), ConnectorError> {
-    let service = SET_INDICATOR;
-    match status(services, service, tokens.set_indicator, &[indicator, connector, value])? {
-        0 => Ok(()),
-        other => Err(ConnectorError::Failed { service, status: other.cast_signed(), connector }),
+/// The connector of a block, and the services by which its state changes.
+pub(super) struct Connector<'s, S> {
+    services: &'s mut S,
+    tokens: &'s Tokens,
+    number: u32,
+}
+
+impl<'s, S: Services> Connector<'s, S> {
+    pub(super) const fn new(services: &'s mut S, tokens: &'s Tokens, number: u32) -> Self {
+        Self { services, tokens, number }
     }
-}
 
-/// Makes the block behind `connector` usable: the first step of taking it.
-pub(super) fn allow(
-    services: &mut impl Services,
-    tokens: &Tokens,
-    connector: u32,
-) -> Result<(), ConnectorError> {
-    set(services, tokens, ALLOCATION_STATE, connector, USABLE)
-}
-
-/// Takes the block behind `connector`, which is usable; returns its associativity list. A hypervisor that has
-/// requested the block takes this for a refusal, so all blocks of a device have to be usable before.
-pub(super) fn take(
-    services: &mut impl Services,
-    tokens: &Tokens,
-    connector: u32,
-) -> Result<Associativity, ConnectorError> {
-    set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)?;
-    configure(services, tokens, connector)
-}
-
-/// Gives the block behind `connector` to the hypervisor. After an error its state is as before: a block that
-/// can neither be given nor taken again counts as gone.
-pub(super) fn give(
-    services: &mut impl Services,
-    tokens: &Tokens,
-    connector: u32,
-) -> Result<(), ConnectorError> {
-    isolate(services, tokens, connector).map_err(|error| match error {
-        ConnectorError::Failed { status: NOT_WANTED, .. } => {
-            ConnectorError::NotWanted { connector }
-        }
-        other => other,
-    })?;
-    let Err(error) = forbid(services, tokens, connector) else { return Ok(()) };
-    match take(services, tokens, connector) {
-        Ok(_) => Err(error),
-        Err(again) => {
-            log::error!("a block cannot be used again: {again}, after {error}");
-            Ok(())
+    fn set(&mut self, indicator: u32, value: u32) -> Result<(), ConnectorError> {
+        let (service, connector) = (SET_INDICATOR, self.number);
+        let args = [indicator, connector, value];
+        match status(self.services, service, self.tokens.set_indicator, &args)? {
+            0 => Ok(()),
+            other => {
+                Err(ConnectorError::Failed { service, status: other.cast_signed(), connector })
+            }
         }
     }
-}
 
-/// Isolates the block behind `connector`, which is configured: the first step of giving it.
-pub(super) fn isolate(
-    services: &mut impl Services,
-    tokens: &Tokens,
-    connector: u32,
-) -> Result<(), ConnectorError> {
-    set(services, tokens, ISOLATION_STATE, connector, ISOLATE)
-}
-
-/// Makes the block behind `connector`, which is isolated, unusable: the last step of giving it.
-pub(super) fn forbid(
-    services: &mut impl Services,
-    tokens: &Tokens,
-    connector: u32,
-) -> Result<(), ConnectorError> {
-    set(services, tokens, ALLOCATION_STATE, connector, UNUSABLE)
-}
-
-/// Reports to the hypervisor that the block behind `connector`, which is configured, stays: the hypervisor
-/// cancels the unplug of the whole device. Only call this while no block of the device is gone: otherwise the
-/// hypervisor is left with half a device, and QEMU exits at the next request for it.
-pub(super) fn keep(
-    services: &mut impl Services,
-    tokens: &Tokens,
-    connector: u32,
-) -> Result<(), ConnectorError> {
-    set(services, tokens, ISOLATION_STATE, connector, UNISOLATE)
-}
-
-/// Has firmware describe the block: node by node, property by property.
-fn configure(
-    services: &mut impl Services,
-    tokens: &Tokens,
-    connector: u32,
-) -> Result<Associativity, ConnectorError> {
-    let service = "ibm,configure-connector";
-    let area = services.buffer_address();
-    let memory = services.buffer();
-    memory.fill(0);
-    if let Some(first) = memory.first_chunk_mut() {
-        *first = connector.to_be_bytes();
+    /// Makes the block usable: the first step of taking it.
+    pub(super) fn allow(&mut self) -> Result<(), ConnectorError> {
+        self.set(ALLOCATION_STATE, USABLE)
     }
-    let mut list = Associativity::default();
-    for _ in 0..STEPS {
-        match status(services, service, tokens.configure_connector, &[area, 0])? {
-            CONFIGURED => return Ok(list),
-            NEXT_PROPERTY => {
-                if let Some(found) = associativity(services.buffer()) {
-                    list = found;
+
+    /// Takes the block, which is usable; returns its associativity list. A hypervisor that has requested the block
+    /// takes this for a refusal, so all blocks of a device have to be usable before.
+    pub(super) fn take(&mut self) -> Result<Associativity, ConnectorError> {
+        self.set(ISOLATION_STATE, UNISOLATE)?;
+        self.configure()
+    }
+
+    /// Gives the block to the hypervisor. After an error its state is as before: a block that can neither be given
+    /// nor taken again counts as gone.
+    pub(super) fn give(&mut self) -> Result<(), ConnectorError> {
+        self.isolate().map_err(|error| match error {
+            ConnectorError::Failed { status: NOT_WANTED, connector, .. } => {
+                ConnectorError::NotWanted { connector }
+            }
+            other => other,
+        })?;
+        let Err(error) = self.forbid() else { return Ok(()) };
+        match self.take() {
+            Ok(_) => Err(error),
+            Err(again) => {
+                log::error!("a block cannot be used again: {again}, after {error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Isolates the block, which is configured: the first step of giving it.
+    pub(super) fn isolate(&mut self) -> Result<(), ConnectorError> {
+        self.set(ISOLATION_STATE, ISOLATE)
+    }
+
+    /// Makes the block, which is isolated, unusable: the last step of giving it.
+    pub(super) fn forbid(&mut self) -> Result<(), ConnectorError> {
+        self.set(ALLOCATION_STATE, UNUSABLE)
+    }
+
+    /// Reports to the hypervisor that the block, which is configured, stays: the hypervisor cancels the unplug of
+    /// the whole device. Only call this while no block of the device is gone: otherwise the hypervisor is left with
+    /// half a device, and QEMU exits at the next request for it.
+    pub(super) fn keep(&mut self) -> Result<(), ConnectorError> {
+        self.set(ISOLATION_STATE, UNISOLATE)
+    }
+
+    /// Has firmware describe the block: node by node, property by property.
+    fn configure(&mut self) -> Result<Associativity, ConnectorError> {
+        let (service, connector) = ("ibm,configure-connector", self.number);
+        let area = self.services.buffer_address();
+        let memory = self.services.buffer();
+        memory.fill(0);
+        if let Some(first) = memory.first_chunk_mut() {
+            *first = connector.to_be_bytes();
+        }
+        let mut list = Associativity::default();
+        for _ in 0..STEPS {
+            match status(self.services, service, self.tokens.configure_connector, &[area, 0])? {
+                CONFIGURED => return Ok(list),
+                NEXT_PROPERTY => {
+                    if let Some(found) = associativity(self.services.buffer()) {
+                        list = found;
+                    }
+                }
+                step if step <= LAST_STEP => {}
+                other => {
+                    let status = other.cast_signed();
+                    return Err(ConnectorError::Failed { service, status, connector });
                 }
             }
-            step if step <= LAST_STEP => {}
-            other => {
-                let status = other.cast_signed();
-                return Err(ConnectorError::Failed { service, status, connector });
-            }
         }
+        Err(ConnectorError::Failed { service, status: 0, connector })
     }
-    Err(ConnectorError::Failed { service, status: 0, connector })
 }
 
 /// The property in the work area, if it is an associativity list: words 2, 3 and 4 say where its name

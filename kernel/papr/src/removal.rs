@@ -8,7 +8,7 @@
 //!           \-> some of it is gone: stays open, the hypervisor can ask for the rest again
 //! ```
 
-use super::connector::{self, ConnectorError, Services};
+use super::connector::{Connector, ConnectorError, Services};
 use super::fault::PaprError;
 use super::pieces::Piece;
 use super::source::PaprSource;
@@ -75,11 +75,11 @@ impl<S: Services> PaprSource<S> {
         }
         let whole = wanted.map_or(piece, |wanted| wanted.whole);
         self.wanted = self.wanted.filter(|wanted| !piece.is_in(wanted.whole));
-        let tokens = self.board.tokens;
         let mut result = Ok(());
         for (_, piece) in self.pieces.iter().filter(|(_, piece)| piece.is_in(whole)) {
             // A reply that fails does not keep the others from getting theirs.
-            let kept = connector::keep(&mut self.services, &tokens, piece.connector);
+            let kept =
+                Connector::new(&mut self.services, &self.board.tokens, piece.connector).keep();
             result = result.and(kept);
         }
         Ok(result?)
@@ -91,20 +91,20 @@ impl<S: Services> PaprSource<S> {
     /// A block that was not requested has the same status as a hardware error. A request is for whole devices, so
     /// the second block is tried: if that can be isolated, the first one has an error of its own.
     pub(super) fn give_first(&mut self, piece: Piece) -> Result<(), PaprError> {
-        let (tokens, mut blocks) = (self.board.tokens, piece.connectors());
+        let mut blocks = piece.connectors();
         let Some(first) = blocks.next() else { return Ok(()) };
-        let services = &mut self.services;
-        let given = connector::give(services, &tokens, first);
+        let (services, tokens) = (&mut self.services, &self.board.tokens);
+        let given = Connector::new(services, tokens, first).give();
         let (Err(error @ ConnectorError::NotWanted { .. }), Some(second)) = (given, blocks.next())
         else {
             return Ok(given?);
         };
-        if connector::isolate(services, &tokens, second).is_err() {
+        if Connector::new(services, tokens, second).isolate().is_err() {
             return Err(error.into());
         }
         // The request may have come between the two.
-        let Err(_) = connector::give(services, &tokens, first) else { return Ok(()) };
-        match connector::take(services, &tokens, second) {
+        let Err(_) = Connector::new(services, tokens, first).give() else { return Ok(()) };
+        match Connector::new(services, tokens, second).take() {
             Ok(_) => Err(ConnectorError::not_isolated(first).into()),
             Err(error) => {
                 // The block is not as before, so the piece cannot be kept.
@@ -116,8 +116,9 @@ impl<S: Services> PaprSource<S> {
 
     /// Reports to the hypervisor that a piece stays.
     fn keep(&mut self, piece: Piece) {
-        let tokens = self.board.tokens;
-        if let Err(error) = connector::keep(&mut self.services, &tokens, piece.connector) {
+        if let Err(error) =
+            Connector::new(&mut self.services, &self.board.tokens, piece.connector).keep()
+        {
             log::error!("cannot refuse: {error}");
         }
     }
@@ -125,13 +126,14 @@ impl<S: Services> PaprSource<S> {
     /// Refuses a request that does not name its device: un-isolates all devices except those that another request
     /// is about. The hypervisor knows which device it requested, and ignores this for the others.
     pub(super) fn keep_the_rest(&mut self) {
-        let tokens = self.board.tokens;
         for (_, piece) in self.pieces.iter() {
             let is_asked = self.wanted.is_some_and(|wanted| piece.overlaps(wanted.whole));
             if is_asked || self.queue.wants(piece) || self.queue.replaces(piece) {
                 continue;
             }
-            if let Err(error) = connector::keep(&mut self.services, &tokens, piece.connector) {
+            if let Err(error) =
+                Connector::new(&mut self.services, &self.board.tokens, piece.connector).keep()
+            {
                 log::error!("cannot refuse: {error}");
             }
         }

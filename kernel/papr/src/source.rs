@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use super::board::Board;
-use super::connector::{self, ConnectorError, Services, status};
+use super::connector::{Connector, ConnectorError, Services, status};
 use super::fault::PaprError;
 use super::held::Held;
 use super::log_entry::{Action, LogError, MemoryEvent};
@@ -186,11 +186,11 @@ impl<S: Services> PaprSource<S> {
     /// First all of them are made usable. A hypervisor that has requested the device refuses that, and nothing is
     /// configured yet; once all are usable, no block is removed without being given back.
     fn take(&mut self, piece: Piece) -> Result<NodeId, PaprError> {
-        let tokens = self.board.tokens;
         for (index, at) in piece.connectors().enumerate() {
             // What is held is usable, and configured, which it cannot be again.
             if self.held.node(at).is_none()
-                && let Err(error) = connector::allow(&mut self.services, &tokens, at)
+                && let Err(error) =
+                    Connector::new(&mut self.services, &self.board.tokens, at).allow()
             {
                 self.undo(piece.connectors().take(index));
                 return Err(error.into());
@@ -211,7 +211,8 @@ impl<S: Services> PaprSource<S> {
         for (index, at) in piece.connectors().enumerate() {
             let taken = match self.held.node(at) {
                 Some(node) => Ok(Some(node)),
-                None => connector::take(&mut self.services, &tokens, at)
+                None => Connector::new(&mut self.services, &self.board.tokens, at)
+                    .take()
                     .map(|list| self.board.node(list.as_slice())),
             };
             match taken {
@@ -253,11 +254,10 @@ impl<S: Services> PaprSource<S> {
     /// Leaves a block that is not used to the hypervisor, whatever its state: one that is gone already stays so,
     /// and nothing is undone. After an error it is as it was, and configured if it was.
     pub(super) fn leave(&mut self, at: u32) -> Result<(), ConnectorError> {
-        let tokens = self.board.tokens;
-        connector::isolate(&mut self.services, &tokens, at)?;
+        Connector::new(&mut self.services, &self.board.tokens, at).isolate()?;
         // Whether it becomes unusable or not: to be used again, it has to be configured again.
         self.held.remove(at);
-        if let Err(error) = connector::forbid(&mut self.services, &tokens, at) {
+        if let Err(error) = Connector::new(&mut self.services, &self.board.tokens, at).forbid() {
             log::info!("a block that is not used stays usable: {error}");
         }
         Ok(())
