@@ -292,8 +292,8 @@ fn cpus(habit: Habit) -> Value {
     let state = if habit == Habit::Alone { "missing" } else { "up" };
     let pages = if habit == Habit::Lazy { 0 } else { 7 };
     json!([
-        {"number": 0, "hardware": 0, "state": "up", "allocated": 7, "freed": 7, "flushes": 0, "ticks": 0},
-        {"number": 1, "hardware": 1, "state": state, "allocated": pages, "freed": pages, "flushes": 3, "ticks": 0},
+        {"number": 0, "hardware": 0, "node": 0, "state": "up", "allocated": 7, "freed": 7, "flushes": 0, "ticks": 0},
+        {"number": 1, "hardware": 1, "node": 0, "state": state, "allocated": pages, "freed": pages, "flushes": 3, "ticks": 0},
     ])
 }
 
