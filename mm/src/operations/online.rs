@@ -92,8 +92,7 @@ impl<M: Machine> Operations<M> {
             return Err(OnlineError::NoMemory { at });
         }
         let memmap = operation.seen();
-        let is_first = !self.allocator.nodes.has_memory(change.node);
-        let counts = give_block(&self.allocator, *memmap, &change, block.pfns);
+        let (counts, is_first) = give_block(&self.allocator, *memmap, &change, block.pfns);
         operation.settle();
         if is_first {
             // The caches of the node's CPUs keep pages of another node.
@@ -110,13 +109,13 @@ fn usable<M: Machine>(memmap: Seen<'_, M>, block: &Block) -> PfnRange {
     PfnRange { start: own.map_or(block.pfns.start, |own| own.end), ..block.pfns }
 }
 
-/// Makes an offline block online. Cannot fail. Returns what it has then.
+/// Makes an offline block online. Cannot fail. Returns what it has then, and whether it is the first of its node.
 fn give_block<M: Machine>(
     allocator: &Allocator<M>,
     memmap: Seen<'_, M>,
     change: &Change,
     pfns: PfnRange,
-) -> PageCounts {
+) -> (PageCounts, bool) {
     let usable = change.pfns.pages();
     let counts = PageCounts {
         present: pfns.pages(),
@@ -134,8 +133,12 @@ fn give_block<M: Machine>(
         let state = BlockState::Online(change.kind);
         record.change_block(|word| BlockWord { state, described: true, ..word });
     }
+    let (nodes, zone_is_new) = (&allocator.nodes, zone.counts().present == 0);
+    let is_first = zone_is_new && !nodes.has_memory(change.node);
+    if zone_is_new {
+        nodes.set_populated(change.node, change.kind, true);
+    }
     zone.add(counts);
     zone.widen(pfns);
-    allocator.nodes.set_populated(change.node, change.kind, true);
-    counts
+    (counts, is_first)
 }
