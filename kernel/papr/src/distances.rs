@@ -20,12 +20,15 @@ type Domains = [Option<u32>; LEVELS];
 pub struct Distances {
     points: Vec<u32>,
     nodes: Vec<(NodeId, Domains)>,
+    /// Whether a second description of a node was logged: there may be any number.
+    warned: bool,
 }
 
 impl Distances {
     /// Those of no node yet; `points` are the places of domains in an associativity list.
     pub(super) fn new(points: &[u32]) -> Self {
-        Self { points: points.iter().copied().take(LEVELS).collect(), nodes: Vec::new() }
+        let points = points.iter().copied().take(LEVELS).collect();
+        Self { points, nodes: Vec::new(), warned: false }
     }
 
     /// Notes the domains of a node; `domain` reads a place of its list. The first description of a node counts.
@@ -36,10 +39,13 @@ impl Distances {
         }
         match self.domains(node) {
             None => self.nodes.push((node, domains)),
-            Some(known) if *known != domains => log::warn!(
-                "papr: node {} has domains {known:?} and {domains:?}: the first count",
-                node.get()
-            ),
+            Some(known) if *known != domains && !self.warned => {
+                let node = node.get();
+                log::warn!(
+                    "papr: node {node} has domains {known:?} and {domains:?}: the first count"
+                );
+                self.warned = true;
+            }
             Some(_) => {}
         }
     }
