@@ -3,9 +3,9 @@
 use crate::Shared;
 use crate::console::Console;
 use crate::id::{MAX_VCPUS, MAX_VMS, VcpuId, VmId};
+use crate::life::Life;
 use crate::platform::Platform;
 use crate::space::Space;
-use crate::status::Life;
 use crate::switch::OwnVcpu;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -26,6 +26,7 @@ mod frames;
 mod host;
 mod id;
 mod kill;
+mod life;
 mod name;
 mod pages;
 mod platform;

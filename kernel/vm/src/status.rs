@@ -2,9 +2,7 @@
 
 use crate::figures::Figures;
 use crate::name::Name;
-use crate::program::Loaded;
-use crate::vcpus::{VcpuLife, VcpuStatus};
-use alloc::string::String;
+use crate::vcpus::VcpuStatus;
 use alloc::vec::Vec;
 use core::fmt;
 use hotmem::BlockId;
@@ -48,19 +46,6 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// What is known of a guest besides its memory.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Life {
-    pub(crate) name: Option<Name>,
-    pub(crate) state: State,
-    pub(crate) program: Loaded,
-    pub(crate) vcpus: Vec<VcpuLife>,
-    /// Each virtual CPU ends after so many rounds of the payload; 0 for none.
-    pub(crate) last_round: u64,
-    /// Why it stopped, and its registers.
-    pub(crate) log: String,
 }
 
 /// A guest, as it is shown.
