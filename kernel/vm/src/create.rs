@@ -110,7 +110,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
 
     pub(crate) fn frames(&self, id: VmId) -> GuestFrames<'_, M, P> {
         let (scrub, platform) = (self.host.scrubs(), PhantomData);
-        GuestFrames { mm: self.mm(), mover: &self.tables, id, scrub, platform }
+        GuestFrames { mm: self.mm(), mover: self.tables, id, scrub, platform }
     }
 
     /// Puts the program into the memory; takes that apart again if that fails.
@@ -156,7 +156,8 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         node: Option<NodeId>,
     ) -> Result<(), VmError> {
         let slot = self.slot(id).ok_or(VmError::Full)?;
-        let root = Arc::new(Root::new(self.mm(), id, GuestTables::<M, P>::ROOT_BYTES)?);
+        let root = Root::new(self.mm(), self.tables, id, GuestTables::<M, P>::ROOT_BYTES)?;
+        let root = Arc::new(root);
         let vcpus = slot.life.lock().vcpus.len();
         let residences: Arc<[Residence]> = (0..vcpus).map(|_| Residence::default()).collect();
         let tables = root.tables::<P>(self.mm(), &residences).map_err(VmError::NotFlushed)?;

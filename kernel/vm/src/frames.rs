@@ -1,7 +1,8 @@
 //! The owner of the second-stage tables, and the source of their frames.
 //!
 //! A table moves at once, in [`migrate`](MovableOps::migrate), with the guest's lock held: its parent's entry is
-//! cleared and flushed, and points to the copy afterwards. A guest that faults meanwhile waits for the lock.
+//! cleared and flushed, and points to the copy afterwards. A guest that faults meanwhile waits for the lock. No entry
+//! points to the root: while that moves, no CPU is in the guest.
 
 use crate::Shared;
 use crate::host::Host;
@@ -39,7 +40,7 @@ pub(crate) struct GuestFrames<'a, M: Shared, P> {
 }
 
 impl<M: Shared, P: Platform> TableFrames for GuestFrames<'_, M, P> {
-    /// Only roots are taken without a place.
+    /// Each table has a place.
     fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
         Err(OutOfFrames { bytes })
     }
@@ -61,9 +62,26 @@ impl<M: Shared, P: Platform> TableFrames for GuestFrames<'_, M, P> {
 pub(crate) struct TableOwner<M: Shared, P: Platform>(pub(crate) &'static Host<M, P>);
 
 impl<M: Shared, P: Platform> TableOwner<M, P> {
+    /// Moves a root. Returns whether it moved.
+    fn relocate_root(&self, one: &Move, vm: u16, bytes: u64) -> bool {
+        let moved = self.0.with_space(vm, |space| {
+            if space.tables.root() != M::address(one.from().pfn) {
+                return false;
+            }
+            let to = switch::frame_of_target::<M>(one, bytes);
+            let moved = switch::relocate_root::<M, P>(&mut space.tables, &space.root, to);
+            space.moved.tables += u64::from(moved.is_ok());
+            moved.inspect_err(|cpu| log::error!("guest {vm}: {cpu}")).is_ok()
+        });
+        moved.unwrap_or(false)
+    }
+
     /// Moves a table. Returns whether it moved.
     fn relocate(&self, one: &Move) -> bool {
         let word = TableWord::decode(one.from().private);
+        if let (0, Some(root)) = (word.level, Format::<P>::LEVELS.first()) {
+            return self.relocate_root(one, word.vm, root.table_bytes());
+        }
         let Some(level) = Format::<P>::LEVELS.get(word.level) else { return false };
         let Some(first) = span::<P>(word.level).and_then(|span| span.checked_mul(word.index))
         else {

@@ -10,7 +10,7 @@
 //!
 //! The manager's word of an extent names the guest and its place there ([`word`]), so an extent moves without a
 //! search. While it moves, the guest has no translation for it; an access faults, waits until the move is over, and
-//! is repeated. The tables move, too (`frames.rs`): a guest takes no memory that is never removed, except its root.
+//! is repeated. The tables move, too (`frames.rs`): with its root, a guest's memory takes none that is never removed.
 
 #![cfg_attr(not(test), no_std)]
 

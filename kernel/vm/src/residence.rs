@@ -8,6 +8,41 @@ use hotmem::paging::NotFlushed;
 /// second.
 const MAX_TURNS: u64 = 1 << 24;
 
+/// Set in an address while no CPU may enter.
+const CLOSED: u64 = 1;
+
+/// The address of the root of a guest's tables, which a CPU reads after it has [entered](Residence::enter).
+#[derive(Debug)]
+pub(crate) struct RootAddress(AtomicU64);
+
+impl RootAddress {
+    /// A root at `at`, which is even.
+    pub(crate) fn new(at: u64) -> Self {
+        Self(AtomicU64::new(at))
+    }
+
+    /// The root, whether CPUs may enter or not.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) & !CLOSED
+    }
+
+    /// The root for a CPU that has entered; `None` while it moves.
+    pub(crate) fn enter(&self) -> Option<u64> {
+        let at = self.0.load(Ordering::SeqCst);
+        (at & CLOSED == 0).then_some(at)
+    }
+
+    /// From now on no CPU enters; one that is in the guest stays until it is [expelled](expel).
+    pub(crate) fn close(&self) {
+        self.0.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
+    /// CPUs enter again, with the root at `at`.
+    pub(crate) fn open(&self, at: u64) {
+        self.0.store(at, Ordering::SeqCst);
+    }
+}
+
 /// The visits to a guest of the CPU that runs one of its virtual CPUs.
 #[derive(Debug, Default)]
 pub(crate) struct Residence {

@@ -176,7 +176,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             if self.state(at.vm) != State::Runs {
                 return Slice::Idle;
             }
-            let exit = vcpu.run(self.mm(), here);
+            let Some(exit) = vcpu.run(self.mm(), here) else { return Slice::Waits };
             match self.handle(at, vcpu, exit) {
                 After::GoOn => {}
                 After::End(slice) => return slice,

@@ -1,7 +1,7 @@
 //! The file with `unsafe`: the switch to a guest, its tables, and the content of its memory.
 //!
 //! ```text
-//!   Root   (kernel memory)  <-- Arc -- OwnVcpu: runs on it      so a tree exists while a CPU may walk it
+//!   Root   (movable memory) <-- Arc -- OwnVcpu: runs on it      so a tree exists while a CPU may walk it
 //!     ^------------------------ Arc -- GuestTables: fills it    memory is freed after clear and flush only
 //! ```
 
@@ -10,7 +10,8 @@
 
 use crate::id::VmId;
 use crate::platform::Platform;
-use crate::residence::{self, Residence};
+use crate::residence::{self, Residence, RootAddress};
+use crate::word::TableWord;
 use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
@@ -83,24 +84,51 @@ impl Enabled {
     }
 }
 
-/// The root of a guest's tables: kernel memory that is empty at first.
+/// The root of a guest's tables: memory of the tables' owner that is empty at first.
 #[derive(Debug)]
 pub(crate) struct Root<M: Machine + 'static> {
-    pages: Pages<'static, M>,
+    mm: &'static Mm<M>,
+    mover: &'static Mover,
+    at: RootAddress,
+    order: Order,
     tag: u16,
 }
 
 impl<M: Machine> Root<M> {
     /// An empty root for guest `id`.
-    pub(crate) fn new(mm: &'static Mm<M>, id: VmId, bytes: u64) -> Result<Self, OutOfMemory> {
-        let pages = mm.alloc(Request::from(order_for::<M>(bytes)).zeroed())?;
-        Ok(Self { pages, tag: id.tag() })
+    pub(crate) fn new(
+        mm: &'static Mm<M>,
+        mover: &'static Mover,
+        id: VmId,
+        bytes: u64,
+    ) -> Result<Self, OutOfMemory> {
+        let (order, place) =
+            (order_for::<M>(bytes), TableWord { vm: id.number(), level: 0, index: 0 });
+        let pfn = mm.alloc_movable(order, mover, place.encode())?;
+        // SAFETY: the extent was allocated for this root, and its owner refuses to move it until the guest has tables.
+        unsafe { clear(mm, pfn, order) };
+        Ok(Self { mm, mover, at: RootAddress::new(M::address(pfn).get()), order, tag: id.tag() })
+    }
+
+    /// Its address.
+    fn at(&self) -> PhysAddr {
+        PhysAddr::new(self.at.get())
+    }
+
+    /// The space with the root at `at`, which it is, or was until all CPUs had left.
+    fn space_at(&self, at: PhysAddr) -> GuestSpace {
+        // SAFETY: the leaves are those that `GuestTables` has, extents of the guest's owner, each of which is freed
+        // after it was cleared and flushed; the tag is the guest's, and `tables` dropped what was cached with it.
+        unsafe { GuestSpace::new(at, self.tag) }
     }
 
     fn space(&self) -> GuestSpace {
-        // SAFETY: the leaves are those that `GuestTables` has, extents of the guest's owner, each of which is freed
-        // after it was cleared and flushed; the tag is the guest's, and `tables` dropped what was cached with it.
-        unsafe { GuestSpace::new(M::address(self.pages.pfn()), self.tag) }
+        self.space_at(self.at())
+    }
+
+    /// The space, for a CPU that has entered the guest; `None` while the root moves.
+    fn enter(&self) -> Option<GuestSpace> {
+        self.at.enter().map(|at| self.space_at(PhysAddr::new(at)))
     }
 
     /// The tables of this root.
@@ -119,8 +147,42 @@ impl<M: Machine> Root<M> {
         // SAFETY: the root is zeroed, this is the only value for it, and its TLB keeps it allocated; the lock of
         // `Space` excludes calls at the same time. The machine reaches all memory that the manager allocates. No
         // Rust object lies in a guest's memory.
-        Ok(unsafe { Tables::new(M::address(self.pages.pfn()), mm.machine(), tlb) })
+        Ok(unsafe { Tables::new(self.at(), mm.machine(), tlb) })
     }
+}
+
+impl<M: Machine> Drop for Root<M> {
+    fn drop(&mut self) {
+        let pfn = M::pfn(self.at());
+        // SAFETY: the tables and all virtual CPUs that used it are gone. Without them its owner refuses to move it.
+        unsafe { clear(self.mm, pfn, self.order) };
+        if let Err(error) = self.mm.free_movable(pfn, self.mover) {
+            log::error!("a root of a guest is lost: {error}");
+        }
+    }
+}
+
+/// Moves the root of `tables` to the frame `to`, while no CPU is in the guest.
+///
+/// # Errors
+///
+/// [`NotFlushed`] if a CPU does not leave the guest; the frame is unused.
+pub(crate) fn relocate_root<M: Machine, P: Platform>(
+    tables: &mut GuestTables<M, P>,
+    root: &Root<M>,
+    to: TableFrame,
+) -> Result<(), NotFlushed> {
+    root.at.close();
+    if let Err(cpu) = tables.tlb().vacate() {
+        root.at.open(tables.root().get());
+        let _unused = to.into_raw();
+        return Err(cpu);
+    }
+    // SAFETY: the frame has the size of a root, as its maker says. No CPU is in the guest, and each that enters reads the
+    // address of the root after it has been opened again. `vacate` dropped all that was cached.
+    unsafe { tables.relocate_root(to) };
+    root.at.open(tables.root().get());
+    Ok(())
 }
 
 /// The translations of a guest that CPUs cache.
@@ -129,6 +191,21 @@ pub(crate) struct SpaceTlb<M: Machine + 'static, P> {
     root: Arc<Root<M>>,
     residences: Arc<[Residence]>,
     platform: PhantomData<fn() -> P>,
+}
+
+impl<M: Machine, P: Platform> SpaceTlb<M, P> {
+    /// Waits until the CPUs that are in the guest have left it.
+    fn expel(&self) -> Result<(), NotFlushed> {
+        residence::expel(&self.residences, P::kick, || self.mm.machine().relax())
+    }
+
+    /// Waits until no CPU is in the guest, which is closed, and drops all of its translations.
+    fn vacate(&self) -> Result<(), NotFlushed> {
+        self.expel()?;
+        let all = GuestRange::new(GuestAddr::new(0), u64::MAX).unwrap_or_default();
+        P::Guests::drop_guest_translations(&self.root.space(), &[all]);
+        Ok(())
+    }
 }
 
 impl<M: Machine, P> fmt::Debug for SpaceTlb<M, P> {
@@ -150,7 +227,7 @@ unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
         if P::Guests::GUEST_FLUSH_REACHES_ALL {
             return Ok(());
         }
-        residence::expel(&self.residences, P::kick, || self.mm.machine().relax())
+        self.expel()
     }
 }
 
@@ -222,17 +299,18 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         });
     }
 
-    /// Runs it until an exit. Interrupts are off during the call, and on afterwards.
-    pub(crate) fn run(&mut self, mm: &Mm<M>, _here: &EnabledHere) -> GuestExit {
+    /// Runs it until an exit; `None` if the root of its tables moves just now. Interrupts are off during the call, and on
+    /// afterwards.
+    pub(crate) fn run(&mut self, mm: &Mm<M>, _here: &EnabledHere) -> Option<GuestExit> {
         let (Some(vcpu), Some(residence)) = (&mut self.vcpu, self.residences.get(self.number))
         else {
-            return GuestExit::Stopped("its CPU never began", self.number as u64);
+            return Some(GuestExit::Stopped("its CPU never began", self.number as u64));
         };
         P::disable_interrupts();
         residence.enter(mm.machine().cpu());
-        // SAFETY: `_here` proves that this CPU is enabled; the root lives as long as this value, and the rest of the
-        // space's contract is kept by `Root::space`.
-        let exit = unsafe { vcpu.run(&self.root.space()) };
+        // SAFETY: `_here` proves that this CPU is enabled; the root lives as long as this value, and stays where it is
+        // until this CPU has left. The rest of the space's contract is kept by `Root::space_at`.
+        let exit = self.root.enter().map(|space| unsafe { vcpu.run(&space) });
         residence.leave();
         P::enable_interrupts();
         exit

@@ -162,7 +162,7 @@ fn point(vms: &Vms<Fake, Soft>, id: VmId, page: u64, pfn: Pfn) {
 }
 
 #[test]
-fn a_guest_takes_no_boot_memory_but_its_root_and_leaves_none_behind() {
+fn a_guest_takes_no_boot_memory_and_leaves_nothing_behind() {
     let (bench, vms) = machine();
     let before = bench.snapshot();
     let boot = |bench: &Bench<Tiny>| {
@@ -171,7 +171,7 @@ fn a_guest_takes_no_boot_memory_but_its_root_and_leaves_none_behind() {
     };
     let free = boot(bench);
     let id = guest(&vms, "a", MIB);
-    assert_eq!(free - boot(bench), 1);
+    assert_eq!(boot(bench), free);
     vms.verify().unwrap();
     bench.mm.verify_machine().unwrap();
     vms.kill(id).unwrap();
@@ -203,7 +203,7 @@ fn every_page_and_table_of_a_guest_moves_and_a_batch_is_flushed_once() {
         }
     }
     let moved = vms.status().next().unwrap();
-    assert!(moved.pages_moved >= 256 && moved.tables_moved >= 3, "{moved:?}");
+    assert!(moved.pages_moved >= 256 && moved.tables_moved >= 4, "{moved:?}");
     assert!(moved.longest_pause > 0);
     vms.kill(id).unwrap();
     vms.verify().unwrap();
@@ -359,7 +359,7 @@ fn invariant_9_a_table_that_is_another_extent_is_found() {
 
     let extra = frames.take_for(PAGE, TablePlace { level: 1, first: 1 << 39 }).unwrap();
     let linked = vms.mm().stats().pages.free;
-    assert_eq!(vms.verify(), Err(Violation::Tables { used: 4, linked: 3 }), "{linked} free");
+    assert_eq!(vms.verify(), Err(Violation::Tables { used: 5, linked: 4 }), "{linked} free");
     let at = extra.at();
     let old = vms
         .host

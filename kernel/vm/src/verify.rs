@@ -2,8 +2,8 @@
 //!
 //! 8. Each used extent of the guests' owner has exactly one leaf, at the guest and the frame that its word names, and
 //!    each leaf is such an extent. So no frame is in two guests.
-//! 9. A leaf shows memory of the guests' owner only; each table but the root is an extent of the tables' owner, at
-//!    the guest and the place that its word names, and each such extent is a table.
+//! 9. A leaf shows memory of the guests' owner only; each table is an extent of the tables' owner, at the guest and
+//!    the place that its word names, and each such extent is a table.
 //! 10. Memory of a guest is moving only while a batch of moves is under way.
 
 use crate::Shared;
@@ -155,7 +155,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         result.map(|()| mapped)
     }
 
-    /// Checks the tables of a guest below its root. Returns their pages.
+    /// Checks the tables of a guest. Returns their pages.
     fn verify_tables(&self, id: VmId) -> Result<u64, Violation> {
         let (mut result, mut linked, vm) = (Ok(()), 0, id.number());
         self.visit_tables(id, &mut |table| {
@@ -185,12 +185,12 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         }
     }
 
-    /// Calls `each` with every table of a guest but its root. `each` must not take the guest's lock.
+    /// Calls `each` with every table of a guest. `each` must not take the guest's lock.
     pub(crate) fn visit_tables(&self, id: VmId, each: &mut dyn FnMut(TableAt<Guest>)) {
         let mut tables = alloc::vec::Vec::new();
         self.host.with_space(id.number(), |space| {
             space.tables.visit_tables(&mut |table| tables.push(table));
         });
-        tables.into_iter().filter(|table| table.level > 0).for_each(each);
+        tables.into_iter().for_each(each);
     }
 }

@@ -131,7 +131,7 @@ impl From<OutOfMemory> for VmError {
 pub struct Vms<M: Shared, P: Platform> {
     pub(crate) host: &'static Host<M, P>,
     pub(crate) pages: Mover,
-    pub(crate) tables: Mover,
+    pub(crate) tables: &'static Mover,
     pub(crate) enabled: Enabled,
     /// The CPU that creates and ends guests.
     home: usize,
@@ -148,7 +148,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let host: &'static Host<M, P> = Box::leak(Box::new(Host::new(mm)));
         let pages: &'static PageOwner<M, P> = Box::leak(Box::new(PageOwner(host)));
         let tables: &'static TableOwner<M, P> = Box::leak(Box::new(TableOwner(host)));
-        let (pages, tables) = (mm.register(pages)?, mm.register(tables)?);
+        let (pages, tables) = (mm.register(pages)?, Box::leak(Box::new(mm.register(tables)?)));
         let home = mm.machine().cpu();
         Ok(Self { host, pages, tables, enabled: Enabled::default(), home })
     }

@@ -17,7 +17,7 @@ mod residence;
 
 use loom::sync::Arc;
 use loom::thread;
-use residence::{Residence, expel};
+use residence::{Residence, RootAddress, expel};
 use sync::{AtomicUsize, Ordering};
 
 /// A guest with one page, as both CPUs see it.
@@ -81,6 +81,36 @@ fn no_cpu_in_a_guest_uses_a_page_after_it_was_taken_away() {
         guest.take();
         cpu.join().unwrap();
         assert!(guest.kicks[0].load(Ordering::Relaxed) <= 1);
+    });
+}
+
+#[test]
+fn no_cpu_in_a_guest_walks_a_root_after_it_was_moved() {
+    const OLD: u64 = 2;
+    const NEW: u64 = 4;
+    loom::model(|| {
+        let root = Arc::new(RootAddress::new(OLD));
+        // The place of a root has another use.
+        let guest = Guest::new();
+        let cpu = {
+            let (guest, root) = (Arc::clone(&guest), Arc::clone(&root));
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    guest.residences[0].enter(1);
+                    let at = root.enter();
+                    let freed = guest.freed.load(Ordering::Relaxed) == 1;
+                    assert!(!(freed && at == Some(OLD)), "a root is walked that was moved");
+                    assert!(freed || at != Some(NEW), "a root is walked that was not copied");
+                    guest.residences[0].leave();
+                }
+            })
+        };
+        root.close();
+        expel(&guest.residences, |_| {}, thread::yield_now).unwrap();
+        guest.freed.store(1, Ordering::Relaxed);
+        root.open(NEW);
+        cpu.join().unwrap();
+        assert_eq!((root.get(), root.enter()), (NEW, Some(NEW)));
     });
 }
 

@@ -7,6 +7,11 @@
 //! In between, addresses that the table spans have no translation: a CPU that accesses them faults, and its handler
 //! waits for the caller's lock. The parent's entry never changes from one table to another directly
 //! (break-before-make).
+//!
+//! No entry names the root: the caller keeps all CPUs from walking the tree while it moves.
+
+// UNSAFETY: declares a function with a safety contract.
+#![expect(unsafe_code)]
 
 use super::tables::Tables;
 use super::{
@@ -104,6 +109,25 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         self.caches().publish();
         self.caches().retire(old.at(), old.bytes());
         Ok(old)
+    }
+
+    /// Moves the root to the frame `to`. Returns the old one's address.
+    ///
+    /// # Safety
+    ///
+    /// - `to` has [`ROOT_BYTES`](Self::ROOT_BYTES), which `mem`'s pointers reach.
+    /// - No CPU walks the tree during this call; walks that begin after it begin at the new root, and no CPU has cached
+    ///   a pointer to the old one.
+    pub unsafe fn relocate_root(&mut self, to: TableFrame) -> PhysAddr {
+        let (old, bytes) = (self.root, to.bytes());
+        let entries = self.slots(old, 0).iter();
+        for (old, new) in entries.zip(self.slots(to.at(), 0)) {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.root = to.into_raw();
+        self.caches().publish();
+        self.caches().retire(old, bytes);
+        old
     }
 
     /// Whether the table at `place` is in the frame `from`.

@@ -21,7 +21,7 @@ pub(super) const MAX_LEVELS: usize = 6;
 /// A value of this type means: the root and everything below it are tables of `F`, reachable through `P`, and no
 /// other code changes them.
 pub struct Tables<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space = Virtual> {
-    root: PhysAddr,
+    pub(super) root: PhysAddr,
     mem: P,
     tlb: T,
     /// Bytes of the largest leaf that is written.

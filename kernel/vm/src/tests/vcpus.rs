@@ -224,7 +224,7 @@ fn a_cpu_that_never_began_does_not_run() {
         let vcpu: &mut OwnVcpu<Fake, Soft> = &mut vcpu;
         vcpu.run(vms.mm(), &vms.enabled.enable::<Fake, Soft>(vms.mm()).ok().unwrap())
     };
-    assert_eq!(exit, GuestExit::Stopped("its CPU never began", 1));
+    assert_eq!(exit, Some(GuestExit::Stopped("its CPU never began", 1)));
     *vms.host.vcpu(at).unwrap().lock() = Some(vcpu);
     vms.kill(id).unwrap();
 }
