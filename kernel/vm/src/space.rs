@@ -13,11 +13,12 @@ use crate::residence::Residence;
 use crate::switch::{Fresh, GuestTables, Root};
 use crate::word::PageWord;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use hotmem::paging::{
     Attr, Gather, Guest, GuestAddr, GuestRange, MapError, Mapper, Mapping, OutOfFrames, TableFrame,
     TableFrames,
 };
-use hotmem::{Move, Order, Pfn};
+use hotmem::{BlockId, Move, Order, Pfn};
 
 /// The accesses of a guest to its memory.
 const ACCESS: Attr = Attr::WRITE.union(Attr::EXECUTE).union(Attr::USER);
@@ -45,6 +46,13 @@ pub(crate) struct Moved {
     pub(crate) tables: u64,
     /// The longest time from the first cleared leaf of a batch to its last new one, in instructions.
     pub(crate) longest_pause: u64,
+}
+
+/// The blocks that hold a guest, with the bytes in each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Blocks {
+    pub(crate) pages: Vec<(BlockId, u64)>,
+    pub(crate) tables: Vec<(BlockId, u64)>,
 }
 
 /// Mapping again what was cleared takes no table.
@@ -77,6 +85,8 @@ pub(crate) struct Space<M: Shared, P: Platform> {
     /// When the batch under way began.
     begun: u64,
     pub(crate) moved: Moved,
+    /// Where it lay when so much had moved: to find out takes a look at each page.
+    pub(crate) blocks: Option<(Moved, Blocks)>,
 }
 
 impl<M: Shared, P: Platform> Space<M, P> {
@@ -90,7 +100,8 @@ impl<M: Shared, P: Platform> Space<M, P> {
     ) -> Self {
         let moving = [GuestRange::EMPTY; MOST_MOVING];
         let moved = Moved::default();
-        Self { id, ram, order, tables, root, residences, moving, runs: 0, begun: 0, moved }
+        let (runs, begun, blocks) = (0, 0, None);
+        Self { id, ram, order, tables, root, residences, moving, runs, begun, moved, blocks }
     }
 
     /// The address of a page of the guest, by its frame number.

@@ -210,6 +210,26 @@ fn every_page_and_table_of_a_guest_moves_and_a_batch_is_flushed_once() {
 }
 
 #[test]
+fn where_a_guest_lies_is_looked_up_again_only_after_a_move() {
+    let (bench, vms) = machine();
+    let id = guest(&vms, "a", MIB / 4);
+    let blocks = || vms.status().next().unwrap().blocks;
+    let before = blocks();
+    let forget = |space: &mut Space<Fake, Soft>| {
+        space.blocks.as_mut().unwrap().1.pages.clear();
+    };
+    vms.host.with_space(id.number(), forget);
+    assert_eq!(blocks(), [], "its pages were looked at though none has moved");
+    let (block, _) = before[0];
+    bench.mm.offline(block).unwrap();
+    let after = blocks();
+    assert!(after.iter().all(|(held, _)| *held != block), "{after:?}");
+    let bytes = |blocks: &[(BlockId, u64)]| blocks.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    assert_eq!(bytes(&after), bytes(&before));
+    vms.kill(id).unwrap();
+}
+
+#[test]
 fn a_linux_guest_begins_with_its_files_in_memory_and_starts_once() {
     let (bench, vms) = machine();
     let name = Name::new("a").unwrap();

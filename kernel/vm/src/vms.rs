@@ -7,6 +7,7 @@ use crate::id::{MAX_VMS, VmId};
 use crate::name::Name;
 use crate::pages::PageOwner;
 use crate::platform::Platform;
+use crate::space::{Blocks, Moved};
 use crate::status::{State, VmStatus};
 use crate::switch::Enabled;
 use alloc::boxed::Box;
@@ -221,13 +222,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         };
         let written = slot.console.lock().written();
         let (ram, moved) = slot.space.lock().as_ref().map(|space| (space.ram, space.moved))?;
-        let (mut blocks, mut table_blocks) = (Vec::new(), Vec::new());
-        self.visit_extents(id, &mut |_, phys, bytes| {
-            note(&mut blocks, self.mm().block_at(phys), bytes);
-        });
-        self.visit_tables(id, &mut |table| {
-            note(&mut table_blocks, self.mm().block_at(table.frame), table.bytes);
-        });
+        let Blocks { pages: blocks, tables: table_blocks } = self.blocks_of(id, moved);
         Some(VmStatus {
             name,
             program,
@@ -242,6 +237,26 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             tables_moved: moved.tables,
             longest_pause: moved.longest_pause,
         })
+    }
+}
+
+impl<M: Shared, P: Platform> Vms<M, P> {
+    /// The blocks that hold a guest of which so much has moved. A look at each page of a guest takes as long as thousands
+    /// of moves, and if there is one CPU the guest does not run meanwhile: so the result is kept until something moves.
+    fn blocks_of(&self, id: VmId, moved: Moved) -> Blocks {
+        let known = self.host.with_space(id.number(), |space| space.blocks.clone()).flatten();
+        if let Some((_, blocks)) = known.filter(|(then, _)| *then == moved) {
+            return blocks;
+        }
+        let mut blocks = Blocks::default();
+        self.visit_extents(id, &mut |_, phys, bytes| {
+            note(&mut blocks.pages, self.mm().block_at(phys), bytes);
+        });
+        self.visit_tables(id, &mut |table| {
+            note(&mut blocks.tables, self.mm().block_at(table.frame), table.bytes);
+        });
+        self.host.with_space(id.number(), |space| space.blocks = Some((moved, blocks.clone())));
+        blocks
     }
 }
 
