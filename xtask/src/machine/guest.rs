@@ -95,6 +95,17 @@ impl Machine {
         guests.find(|guest| guest.name == name).with_context(|| format!("there is no guest {name}"))
     }
 
+    /// Free bytes of boot memory that is never removed.
+    ///
+    /// # Errors
+    /// When the reply is missing or cannot be read.
+    pub(crate) fn boot_free(&mut self) -> Result<u64> {
+        let zones = self.json("zones --json")?;
+        let zones = zones.as_array().context("zones are not a list")?;
+        let system = zones.iter().filter(|zone| zone["zone"] == "system");
+        Ok(system.filter_map(|zone| zone["free_bytes"].as_u64()).sum())
+    }
+
     /// Waits until `is_so` holds for a guest that runs or is done.
     ///
     /// # Errors

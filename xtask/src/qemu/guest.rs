@@ -21,6 +21,7 @@ impl Tour<'_> {
     pub(super) fn create_guest(&mut self, spec: GuestSpec, dimm: &Dimm) -> Result<Option<Verdict>> {
         let size = spec.size.bytes();
         self.report.chapter(format!("Create a guest of {}", human(size)));
+        let free = self.machine.boot_free()?;
         let vcpus = self.args.vcpus;
         let create = format!("vm create {NAME} {size} --vcpus {vcpus} {}", spec.program.name());
         let reply = self.machine.command(&create)?;
@@ -52,6 +53,9 @@ impl Tour<'_> {
         self.report.fact("its memory lies in", held(&guest));
         let tables: u64 = guest.table_blocks.iter().map(|held| held.bytes).sum();
         self.report.fact("its second-stage tables", both(tables));
+        let taken = free.saturating_sub(self.machine.boot_free()?);
+        self.report.fact("boot memory it took", both(taken));
+        ensure!(taken == 0, "the guest took {taken} bytes of boot memory");
         Ok(None)
     }
 

@@ -87,22 +87,14 @@ fn memmap_pages(machine: &mut Machine, pfn: u64) -> Result<Vec<serde_json::Value
     pages.iter().map(|pfn| machine.json(&format!("page {pfn:#x} --json"))).collect()
 }
 
-/// Free bytes of boot memory.
-pub(super) fn boot_free(machine: &mut Machine) -> Result<u64> {
-    let zones = machine.json("zones --json")?;
-    let zones = zones.as_array().context("zones are not a list")?;
-    let system = zones.iter().filter(|zone| zone["zone"] == "system");
-    Ok(system.filter_map(|zone| zone["free_bytes"].as_u64()).sum())
-}
-
 fn at14_adding_memory_that_holds_its_own_memmap_takes_no_page_of_boot_memory(
     lab: &Lab,
 ) -> Result<()> {
     lab.self_hosted(&["1G"], |machine| {
-        let before = boot_free(machine)?;
+        let before = machine.boot_free()?;
         ensure!(before > 0, "`zones` shows no free boot memory");
         let taken = plug(machine, "1G")?;
-        let after = boot_free(machine)?;
+        let after = machine.boot_free()?;
         ensure!(before == after, "{before} bytes free before, {after} after");
         unplug(machine, &taken.dimm)?;
         finish(machine)

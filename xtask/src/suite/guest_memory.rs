@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::acceptance::boot_free;
 use super::cpus::SHIFT;
 use super::lab::{Lab, Taken, finish, plug, plug_filled, unplug};
 use super::{Scenario, scenarios};
@@ -115,17 +114,17 @@ fn a_guest_larger_than_boot_memory_lies_in_added_memory_with_all_its_tables(
     }
     lab.with(&config, |machine| {
         let taken = plug(machine, dimm)?;
-        let free = boot_free(machine)?;
+        let free = machine.boot_free()?;
         machine.run(&format!("vm create g {size}"))?;
         let (guest, blocks) = (machine.guest("g")?, machine.blocks_of_dimm(&taken.dimm)?);
         ensure!(guest.bytes > config.memory.bytes(), "{guest:?}");
         ensure!(guest.bytes_in(blocks.clone()) == guest.bytes, "{guest:?}");
         let elsewhere = guest.table_blocks.iter().find(|held| !blocks.contains(&held.block));
         ensure!(elsewhere.is_none(), "tables lie in boot memory: {elsewhere:?}");
-        let taken_of_it = free - boot_free(machine)?;
+        let taken_of_it = free - machine.boot_free()?;
         ensure!(taken_of_it == 0, "{taken_of_it} bytes of boot memory are taken");
         machine.run("vm kill g")?;
-        ensure!(boot_free(machine)? == free, "boot memory is not as it was");
+        ensure!(machine.boot_free()? == free, "boot memory is not as it was");
         unplug(machine, &taken.dimm)?;
         finish(machine)
     })
