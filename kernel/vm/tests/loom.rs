@@ -9,7 +9,7 @@ mod sync {
 }
 
 #[path = "../src/id.rs"]
-#[expect(dead_code, reason = "a part of it is used here")]
+#[expect(dead_code, unreachable_pub, reason = "a part of it is used here")]
 mod id;
 
 #[path = "../src/residence.rs"]
