@@ -65,7 +65,10 @@ pub(super) fn find(subcommand: &str) -> Result<()> {
 /// When cargo cannot be started.
 pub(super) fn supply(root: &Path) -> Result<bool> {
     let allowed = passes(cargo(root).args(["deny", "check", "bans", "licenses", "sources"]))?;
-    Ok(passes(cargo(root).arg("machete"))? && allowed)
+    // Whether cargo runs it as a subcommand it guesses by variables, which cargo sets for this program, too.
+    let mut machete = Command::new("cargo-machete");
+    machete.arg(root).env_remove("CARGO");
+    Ok(passes(&mut machete)? && allowed)
 }
 
 /// Whether the interfaces of the libraries are compatible with those of `baseline`, by default the last tag, or have a
