@@ -196,9 +196,10 @@ pub(super) const TABLE: &[Entry] = &[
         help: &[
             ("[--json]", "the guests, and the blocks that hold them"),
             (
-                "create NAME SIZE [@NODE] [--vcpus N] [linux]",
+                "create NAME SIZE [@NODE] [linux]",
                 "a guest in movable memory: the payload, or Linux",
             ),
+            ("create NAME SIZE --vcpus N", "the same, with several virtual CPUs"),
             ("run NAME [ROUNDS [MISDEED]]", "let it run: rounds, 0 for ever; do wrong after one"),
             ("console NAME [BYTE]", "what it wrote to its serial port"),
             ("pause|kill|log NAME", "pause it, end it, show why it stopped"),
