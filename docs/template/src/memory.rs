@@ -2,6 +2,7 @@
 //! The memory manager of this kernel.
 
 use crate::boot::{BootInfo, MOST};
+use hotmem::heap::Heap;
 use hotmem::paging::x86_64::{LocalTlb, LockedTables};
 use hotmem::{BlockSize, BootError, BootMemory, EarlyRanges, Mm, NodeId, SimpleMachine, SpinLock};
 use hotmem::{PhysAddr, PhysRange, VirtAddr};
@@ -20,6 +21,10 @@ const LIMIT: u64 = 1 << 40;
 const BLOCK: u64 = 128 << 20;
 
 static MM: Once<Mm<Machine>> = Once::new();
+
+/// The heap: it grows and shrinks.
+#[global_allocator]
+static HEAP: Heap<Machine> = Heap::new();
 
 /// Gives all RAM above `first_free` to a memory manager. Memory may be added in `window`.
 ///
@@ -48,5 +53,7 @@ pub unsafe fn init(
     let memory = BootMemory { ram, block_size, window, kernelcore: None };
     // SAFETY: the RAM is there, and unused above `first_free`, by the contract.
     unsafe { mm.boot(&memory, &mut EarlyRanges::new(ram, PhysAddr::new(first_free))) }?;
+    // SAFETY: all of RAM is at `linear`.
+    unsafe { HEAP.start(mm) }.expect("a name for the heap");
     Ok(mm)
 }

@@ -65,6 +65,7 @@ pub unsafe fn init(boot: &BootInfo, frames: &mut BootFrames) -> OffsetPageTable<
 }
 
 /// Maps memory for the heap.
+#[cfg(not(feature = "hotmem"))]
 pub fn map_heap(tables: &mut OffsetPageTable<'static>, frames: &mut BootFrames, at: u64, len: u64) {
     for at in (at..at + len).step_by(4096) {
         let frame = frames.allocate_frame().expect("memory for the heap");

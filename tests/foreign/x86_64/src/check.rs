@@ -4,11 +4,17 @@ use crate::events::Events;
 use crate::memory::Machine;
 use crate::serial::was_typed;
 use crate::{exit, println};
+use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use hotmem::{AutoOnline, Geometry, Mm, OnlineAs, Order, PhysAddr, ZoneInfo, ZoneKind};
+use hotmem::{AutoOnline, Geometry, Mm, OnlineAs, Order, PhysAddr, PhysRange, ZoneInfo, ZoneKind};
 
 /// Where added memory begins.
 const ADDED: u64 = 4 << 30;
+/// How much it is.
+const ADDED_BYTES: u64 = 512 << 20;
+/// Words that the heap takes: a MiB.
+const HEAP_WORDS: u64 = 1 << 17;
 
 /// What was there at boot.
 pub struct Check {
@@ -41,6 +47,7 @@ impl Check {
             self.mm.verify().expect("the manager's invariants");
             println!("free: {} pages, before {}", free(self.mm), self.free_at_boot);
             self.use_pages();
+            self.use_the_heap();
         }
         if self.came && !online && events.plugged().is_empty() {
             self.mm.verify().expect("the manager's invariants");
@@ -70,5 +77,18 @@ impl Check {
             assert!(kept, "a page of the added memory lost its content");
         }
         println!("round {}: used 64 pages of the added memory", self.rounds);
+    }
+
+    /// Has the heap take added memory, which then cannot go.
+    fn use_the_heap(&self) {
+        let added = PhysRange::new(PhysAddr::new(ADDED), ADDED_BYTES).expect("a range");
+        let words: Vec<u64> = (0..HEAP_WORDS).collect();
+        let reason = self.mm.explain_remove(added).to_string();
+        assert!(reason.contains("is held by heap"), "{reason}");
+        assert!(words.iter().copied().eq(0..HEAP_WORDS), "the heap lost its content");
+        drop(words);
+        let reason = self.mm.explain_remove(added).to_string();
+        assert_eq!(reason, "removable now");
+        println!("round {}: the heap grew and shrank", self.rounds);
     }
 }

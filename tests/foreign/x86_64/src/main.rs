@@ -12,6 +12,7 @@ mod check;
 #[cfg(feature = "hotmem")]
 mod events;
 // glue: }
+#[cfg(not(feature = "hotmem"))]
 mod heap;
 mod interrupts;
 // glue: memory {
@@ -51,9 +52,12 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
     let mut frames = BootFrames::new(&boot);
     // SAFETY: the first call.
     let mut tables = unsafe { paging::init(&boot, &mut frames) };
-    paging::map_heap(&mut tables, &mut frames, heap::START, heap::BYTES);
-    // SAFETY: its memory is mapped now.
-    unsafe { heap::init() };
+    #[cfg(not(feature = "hotmem"))]
+    {
+        paging::map_heap(&mut tables, &mut frames, heap::START, heap::BYTES);
+        // SAFETY: its memory is mapped now.
+        unsafe { heap::init() };
+    }
     interrupts::init();
     interrupts::handle(serial::LINE, serial::interrupt);
     interrupts::handle(TIMER, || {});
