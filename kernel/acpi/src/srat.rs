@@ -3,8 +3,6 @@
 //! A hot-pluggable entry says where memory *may* appear, not where it is; QEMU writes one entry for
 //! the whole window, with the last node's number. The node of a plugged device is its `_PXM`.
 
-use alloc::vec::Vec;
-
 use hotmem::NodeId;
 use hotmem::addr::{PhysAddr, PhysRange};
 
@@ -13,6 +11,7 @@ use super::madt::Processor;
 use super::root::Tables;
 use super::table::{Record, Table};
 use hotmem::paging::ReadPhys;
+use hotmem_hotplug::{Ranges, TooManyRanges};
 
 const SRAT: Signature = Signature(*b"SRAT");
 /// Where the records start.
@@ -72,15 +71,25 @@ impl<'a> Srat<'a> {
         Ok(srat)
     }
 
-    /// The ranges into which memory may be plugged, for a memory manager's boot: none if there is no SRAT, or it is
-    /// broken, which is logged.
-    pub fn window<P: ReadPhys>(tables: &Tables<'a, P>) -> Vec<PhysRange> {
+    /// The ranges into which memory may be plugged, for a memory manager's boot, when there may be no heap yet: none if
+    /// there is no SRAT, or it is broken, which is logged, and so are more ranges than are kept.
+    pub fn window<P: ReadPhys>(tables: &Tables<'a, P>) -> Ranges {
         let srat = Self::find(tables).unwrap_or_else(|error| {
             log::warn!("acpi: {error}; no memory can be plugged that is known at boot");
             None
         });
         let memory = srat.iter().flat_map(Self::memory);
-        memory.filter(|near| near.hot_pluggable).map(|near| near.range).collect()
+        let mut window = Ranges::default();
+        for near in memory.filter(|near| near.hot_pluggable) {
+            if let Err(TooManyRanges) = window.push(near.range) {
+                log::warn!(
+                    "acpi: memory can be plugged from {} on; that is not known at boot",
+                    near.range
+                );
+                break;
+            }
+        }
+        window
     }
 
     /// The enabled, non-empty ranges, in the firmware's order.

@@ -18,12 +18,13 @@ use hotmem_aml::Limits;
 use hotmem_aml_fakes::{Machine, compile, tables};
 
 use super::board::Wire;
-use super::firmware::{Memory as Pieces, RSDP, fix, put, table};
+use super::firmware::{Memory as Pieces, RSDP, affinity, fix, put, table};
 use super::rig::{BLOCK, Still, WINDOW, bench, firmware, moved};
-use crate::{AcpiSource, Tables};
+use super::tables::machine;
+use crate::{AcpiSource, Srat, Tables};
 use hotmem::testing::range;
 use hotmem_hotplug::Latch;
-use hotmem_hotplug::{Hotplug, HotplugSource, Policy};
+use hotmem_hotplug::{Hotplug, HotplugSource, MAX_RANGES, Policy};
 
 std::thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -124,6 +125,23 @@ fn the_count_counts() {
     let before = ALLOCATIONS.get();
     drop(Box::new(7u64));
     assert!(ALLOCATIONS.get() > before);
+}
+
+/// A manager that boots with the window may be the heap itself.
+#[test]
+fn where_memory_may_be_plugged_is_known_without_a_heap() {
+    let memory = machine(2);
+    ROOM.set(0);
+    let window = Tables::new(&memory, RSDP).map(|tables| Srat::window(&tables));
+    ROOM.set(AMPLE);
+    assert_eq!(window.unwrap().as_slice(), [range(1 << 32, 8 << 30)]);
+
+    let near = (0..20).map(|n| affinity(0, n << 40, 1 << 30, 3)).collect::<Vec<_>>();
+    let many = super::firmware::memory(2, &[super::firmware::srat(2, &near)]);
+    let tables = Tables::new(&many, RSDP).unwrap();
+    let kept = Srat::window(&tables);
+    assert_eq!(kept.as_slice().len(), MAX_RANGES);
+    assert_eq!(kept.as_slice()[1], range(1 << 40, 1 << 30));
 }
 
 #[test]

@@ -86,7 +86,7 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
         let firmware = hotmem_acpi::Tables::new(&firmware, rsdp).expect("ACPI tables");
         let window = hotmem_acpi::Srat::window(&firmware);
         // SAFETY: the tables and the frames are not used any more.
-        let mm = unsafe { memory::init(&boot, tables, frames.next(), &window) };
+        let mm = unsafe { memory::init(&boot, tables, frames.next(), window.as_slice()) };
         let mm = mm.expect("a memory manager");
         // glue: }
         // glue: events {
