@@ -14,6 +14,7 @@ global_asm!(
     .quad pvh_entry
 
     .section .bss
+    .global stack_bottom, stack_top
     .balign 4096
 p4: .skip 4096
 p3: .skip 4096

@@ -1,14 +1,12 @@
-// glue: events
 //! Memory that firmware announces, or wants back.
 
 use crate::interrupts;
 use crate::memory::Machine;
-use crate::serial::Serial;
 use hotmem::Mm;
 use hotmem::paging::MappedBytes;
 use hotmem_acpi::{AcpiSource, PcHardware, StartError, Tables};
 use hotmem_aml::Limits;
-use hotmem_hotplug::{Hotplug, Latch, Line, OutOfHeap, Policy};
+use hotmem_hotplug::{Hotplug, Latch, Line, OnStep, OutOfHeap, Policy};
 
 /// The driver of hotplug events.
 pub type Events = Hotplug<'static, AcpiSource<PcHardware<fn(&Line)>>, Machine, ()>;
@@ -42,8 +40,8 @@ pub unsafe fn init(
     Hotplug::new(source, mm, (), Policy::default()).map_err(|OutOfHeap| StartError::OutOfHeap)
 }
 
-/// Handles what has happened, and sleeps until more does.
-pub fn run(events: &mut Events) {
-    while events.run_one(&mut Serial) {}
+/// Handles what has happened, notifies `out` of it, and sleeps until more does.
+pub fn run(events: &mut Events, out: &mut dyn OnStep) {
+    while events.run_one(out) {}
     interrupts::sleep_unless(|| events.has_work());
 }

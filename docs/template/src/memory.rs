@@ -1,8 +1,8 @@
-// glue: memory
 //! The memory manager of this kernel.
 
 use crate::boot::{BootInfo, MOST};
 use hotmem::heap::Heap;
+use hotmem::paging::MappedBytes;
 use hotmem::paging::x86_64::{LocalTlb, LockedTables};
 use hotmem::{BlockSize, BootError, BootMemory, EarlyRanges, Mm, NodeId, SimpleMachine, SpinLock};
 use hotmem::{PhysAddr, PhysRange, VirtAddr};
@@ -25,6 +25,18 @@ static MM: Once<Mm<Machine>> = Once::new();
 /// The heap: it grows and shrinks.
 #[global_allocator]
 static HEAP: Heap<Machine> = Heap::new();
+
+/// The memory that firmware's tables lie in.
+///
+/// # Safety
+///
+/// `tables` map it, and nothing writes firmware's tables.
+pub unsafe fn firmware(boot: &BootInfo, tables: &OffsetPageTable<'_>) -> MappedBytes {
+    let offset = VirtAddr::new(tables.phys_offset().as_u64());
+    let all = PhysRange::new(PhysAddr::new(0), boot.end()).unwrap_or_default();
+    // SAFETY: by the contract.
+    unsafe { MappedBytes::new(offset, all) }
+}
 
 /// Gives all RAM above `first_free` to a memory manager. Memory may be added in `window`.
 ///

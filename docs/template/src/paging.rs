@@ -9,7 +9,8 @@ use x86_64::{PhysAddr, VirtAddr};
 
 /// Frames behind the kernel, one after the other.
 pub struct BootFrames {
-    next: u64,
+    /// The first frame that was not given yet.
+    pub next: u64,
     end: u64,
 }
 
@@ -21,14 +22,6 @@ impl BootFrames {
         let &(at, len) = boot.ram.iter().find(inside).expect("the kernel is in RAM");
         Self { next, end: at + len }
     }
-
-    // glue: memory {
-    /// The first frame that was not given yet.
-    #[cfg(feature = "hotmem")]
-    pub fn next(&self) -> u64 {
-        self.next
-    }
-    // glue: }
 }
 
 // SAFETY: each frame is given once.
@@ -62,16 +55,4 @@ pub unsafe fn init(boot: &BootInfo, frames: &mut BootFrames) -> OffsetPageTable<
     let root = (offset + root as u64).as_mut_ptr::<PageTable>();
     // SAFETY: all memory is mapped at the offset.
     unsafe { OffsetPageTable::new(&mut *root, offset) }
-}
-
-/// Maps memory for the heap.
-#[cfg(not(feature = "hotmem"))]
-pub fn map_heap(tables: &mut OffsetPageTable<'static>, frames: &mut BootFrames, at: u64, len: u64) {
-    for at in (at..at + len).step_by(4096) {
-        let frame = frames.allocate_frame().expect("memory for the heap");
-        let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE;
-        let page = Page::<Size4KiB>::containing_address(VirtAddr::new(at));
-        // SAFETY: the addresses and the frame are used for nothing else.
-        unsafe { tables.map_to(page, frame, flags, frames) }.expect("memory for tables").flush();
-    }
 }

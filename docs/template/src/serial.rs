@@ -17,9 +17,9 @@ static TYPED: AtomicBool = AtomicBool::new(false);
 /// The interrupt line of the port.
 pub const LINE: u8 = 4;
 
-/// Whether something was typed.
-pub fn was_typed() -> bool {
-    TYPED.load(Ordering::Relaxed)
+/// Whether something was typed since this was asked last.
+pub fn typed() -> bool {
+    TYPED.swap(false, Ordering::Relaxed)
 }
 
 /// The handler of the line.

@@ -1,6 +1,9 @@
 //! Links the kernel where its boot code expects it.
 
+/// That of the template, whose boot code this is.
+const SCRIPT: &str = "../../../docs/template/kernel.ld";
+
 fn main() {
-    println!("cargo:rustc-link-arg=-T{}/kernel.ld", env!("CARGO_MANIFEST_DIR"));
-    println!("cargo:rerun-if-changed=kernel.ld");
+    println!("cargo:rustc-link-arg=-T{}/{SCRIPT}", env!("CARGO_MANIFEST_DIR"));
+    println!("cargo:rerun-if-changed={SCRIPT}");
 }

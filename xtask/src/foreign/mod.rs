@@ -1,22 +1,70 @@
-//! `cargo xtask test --arch foreign`: a kernel that is not this project's, with memory hotplug from its libraries.
+//! `cargo xtask test --arch foreign`: a kernel that is not this project's, with memory hotplug from its libraries, and
+//! the one that users copy.
 
 mod glue;
 mod guide;
+mod template;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::arch::{Arch, Image};
+use crate::arch::{Arch, Firmware, Image, Target};
 use crate::machine::{Add, Config, Machine, Offline, Online, QemuDir, Remove, Request};
 use crate::size::{DimmSpec, MIB, Size};
 use crate::test::results::{Case, Suite};
 use crate::{build, root, setup};
 
-/// Its folder, and its program.
-const FOLDER: &str = "tests/foreign/x86_64";
-const PROGRAM: &str = "foreign-kernel";
+/// A kernel of its own workspace.
+#[derive(Clone, Copy)]
+struct Kernel {
+    folder: &'static str,
+    program: &'static str,
+    arch: Arch,
+    firmware: Firmware,
+}
+
+/// The kernel that is tested, and the one that users copy: they share all but their main files.
+const PC: Kernel = Kernel {
+    folder: "tests/foreign/x86_64",
+    program: "foreign-kernel",
+    arch: Arch::X86_64,
+    firmware: Firmware::Bios,
+};
+const TEMPLATE: Kernel = Kernel { folder: "docs/template", program: "my-kernel", ..PC };
+/// A program of UEFI, over page tables of another crate.
+const ARM: Kernel = Kernel {
+    folder: "tests/foreign/aarch64",
+    program: "foreign-aarch64",
+    arch: Arch::Aarch64,
+    firmware: Firmware::Uefi,
+};
+
+impl Kernel {
+    fn path(self, root: &Path, file: &str) -> PathBuf {
+        root.join(self.folder).join(file)
+    }
+
+    fn image(self) -> Image {
+        Image { firmware: self.firmware, ..Image::of(self.arch) }
+    }
+
+    /// The target: that of what the firmware starts.
+    fn target(self) -> &'static Target {
+        let boot = self.image().boot();
+        boot.carrier.unwrap_or(boot.target)
+    }
+
+    /// The machine: one DIMM fits.
+    fn config(self, qemu: &QemuDir, board: &'static str) -> Config {
+        let usual = Config::of(self.arch);
+        // No kernel here is a hypervisor.
+        let level = usual.level.map(|_| 1);
+        Config { image: self.image(), board, level, qemu: qemu.clone(), ..usual }
+    }
+}
+
 /// What it writes when it waits for events, has used added memory, and has seen it go.
 const READY: &str = "ready";
 const USED: &str = "used 64 pages of the added memory";
@@ -26,14 +74,26 @@ const GONE: &str = "gone, as at boot";
 type Test = (&'static str, fn(&Path, &QemuDir) -> Result<()>);
 
 /// All of them, by the name after `foreign::`.
-const TESTS: [Test; 5] = [
-    ("the_kernel_without_hotmem_builds", |root, _| build(root, false).map(drop)),
-    ("what_hotmem_needs_is_short", |root, _| glue::check(&root.join(FOLDER).join("src"))),
-    ("the_guide_shows_the_kernels_own_code", |root, _| {
-        guide::check(&root.join("docs/guide.md"), &root.join(FOLDER))
+const TESTS: [Test; 8] = [
+    ("the_kernel_without_hotmem_builds", |root, _| {
+        build(root, PC, &["--no-default-features"]).map(drop)
     }),
-    ("memory_comes_and_goes_on_pc", |root, qemu| comes_and_goes(root, qemu, "pc")),
-    ("memory_comes_and_goes_on_q35", |root, qemu| comes_and_goes(root, qemu, "q35")),
+    ("what_hotmem_needs_is_short", |root, _| {
+        glue::check(&TEMPLATE.path(root, "src"), &PC.path(root, "src/main.rs"))
+    }),
+    ("what_hotmem_needs_on_aarch64_is_short", |root, _| {
+        glue::check(&ARM.path(root, "src"), &ARM.path(root, "src/main.rs"))
+    }),
+    ("the_guide_shows_the_templates_own_code", |root, _| {
+        guide::check(&root.join("docs/guide.md"), &TEMPLATE.path(root, ""))
+    }),
+    ("memory_comes_and_goes_in_the_template", |root, qemu| {
+        let image = build(root, TEMPLATE, &[])?;
+        template::comes_and_goes(&TEMPLATE.path(root, ""), &image, qemu)
+    }),
+    ("memory_comes_and_goes_on_pc", |root, qemu| comes_and_goes(root, PC, qemu, "pc")),
+    ("memory_comes_and_goes_on_q35", |root, qemu| comes_and_goes(root, PC, qemu, "q35")),
+    ("memory_comes_and_goes_on_virt", |root, qemu| comes_and_goes(root, ARM, qemu, "virt")),
 ];
 
 /// The tests whose names hold `filter`.
@@ -56,7 +116,8 @@ pub(crate) fn run(root: &Path, qemu: &QemuDir, filter: Option<&str>) -> Result<S
     let mut cases = Vec::new();
     for (name, (_, test)) in chosen(filter) {
         if cases.is_empty() {
-            setup::ready_to_run(&config(qemu, "q35"))?;
+            setup::ready_to_run(&PC.config(qemu, "q35"))?;
+            setup::ready_to_run(&ARM.config(qemu, "virt"))?;
         }
         let begun = Instant::now();
         let failure = test(root, qemu).err().map(|error| format!("{error:#}"));
@@ -66,30 +127,26 @@ pub(crate) fn run(root: &Path, qemu: &QemuDir, filter: Option<&str>) -> Result<S
     Ok(Suite::of("foreign", start.elapsed().as_secs_f32(), cases))
 }
 
-/// The machine: one DIMM fits.
-fn config(qemu: &QemuDir, board: &'static str) -> Config {
-    Config { board, qemu: qemu.clone(), ..Config::of(Arch::X86_64) }
-}
-
-/// Builds the kernel; returns the program.
-fn build(root: &Path, with_hotmem: bool) -> Result<PathBuf> {
-    let target = Image::of(Arch::X86_64).boot().target;
+/// Builds a kernel with `words` to cargo; returns the program.
+fn build(root: &Path, kernel: Kernel, words: &[&str]) -> Result<PathBuf> {
+    let Kernel { folder, program, .. } = kernel;
+    let target = kernel.target();
     let mut cargo = setup::toolchain(target)?.cargo(target, "build");
     cargo
         .current_dir(root)
         .args(["--quiet", "--release", "--message-format=json-render-diagnostics"])
         .arg("--manifest-path")
-        .arg(root.join(FOLDER).join("Cargo.toml"))
+        .arg(root.join(folder).join("Cargo.toml"))
         .arg("--target-dir")
         .arg(root::target_dir(root).join("foreign"))
-        .args((!with_hotmem).then_some("--no-default-features"));
-    build::linked(&mut cargo, PROGRAM)
+        .args(words);
+    build::linked(&mut cargo, program)
 }
 
 /// Plugs a DIMM, has the kernel use it, and unplugs it; twice.
-fn comes_and_goes(root: &Path, qemu: &QemuDir, board: &'static str) -> Result<()> {
-    let image = build(root, true)?;
-    let mut machine = Machine::start(&image, &config(qemu, board), None)?;
+fn comes_and_goes(root: &Path, kernel: Kernel, qemu: &QemuDir, board: &'static str) -> Result<()> {
+    let image = build(root, kernel, &[])?;
+    let mut machine = Machine::start(&image, &kernel.config(qemu, board), None)?;
     let tested = drive(&mut machine);
     tested.with_context(|| format!("the console ended with\n  {}", machine.tail(20).join("\n  ")))
 }

@@ -55,7 +55,12 @@ pub(crate) const LIBRARIES: [&str; 8] = [
 pub(crate) fn main(root: &Path) -> Result<ExitCode> {
     let mut results = vec![
         check(cargo(root).args(["fmt", "--all", "--check"]), "format")?,
-        check(&mut foreign_format(root), "format of the foreign kernel")?,
+        check(&mut format_of(root, "tests/foreign/x86_64"), "format of the foreign kernel")?,
+        check(
+            &mut format_of(root, "tests/foreign/aarch64"),
+            "format of the foreign kernel for aarch64",
+        )?,
+        check(&mut format_of(root, "docs/template"), "format of the template")?,
         check(&mut host_clippy(root), "clippy on the host")?,
     ];
     results.push(check(&mut documentation(root), "documentation")?);
@@ -87,10 +92,10 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
-/// The kernel that is not of this workspace.
-fn foreign_format(root: &Path) -> Command {
+/// The format of a kernel that is not of this workspace.
+fn format_of(root: &Path, folder: &str) -> Command {
     let mut command = cargo(root);
-    command.args(["fmt", "--check", "--manifest-path", "tests/foreign/x86_64/Cargo.toml"]);
+    command.args(["fmt", "--check", "--manifest-path"]).arg(root.join(folder).join("Cargo.toml"));
     command
 }
 

@@ -50,6 +50,7 @@ pub(crate) use installed::QemuDir;
 pub(crate) use log::{Log, Round};
 pub(crate) use map::{Map, Mapped};
 pub(crate) use place::{Asked, Place, Spare, UnplugEnd};
+pub(crate) use process::{Emulator, Process, tied_to_us};
 pub(crate) use remains::Remains;
 pub(crate) use step::{Add, Kind, Offline, Online, Placement, Remove, Scrub, Step, Use};
 pub(crate) use verdict::Verdict;
@@ -58,7 +59,6 @@ use crate::arch::{About, Image};
 use crate::scratch::Scratch;
 use crate::tool;
 use console::Console;
-use process::{Emulator, Process};
 use qmp::Qmp;
 use region::Region;
 

@@ -2,17 +2,13 @@
 
 use crate::events::Events;
 use crate::memory::Machine;
-use crate::serial::was_typed;
+use crate::serial::typed;
 use crate::{exit, println};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use hotmem::{AutoOnline, Geometry, Mm, OnlineAs, Order, PhysAddr, PhysRange, ZoneInfo, ZoneKind};
+use hotmem::{AutoOnline, Geometry, Mm, OnlineAs, Order, PhysRange, ZoneInfo, ZoneKind};
 
-/// Where added memory begins.
-const ADDED: u64 = 4 << 30;
-/// How much it is.
-const ADDED_BYTES: u64 = 512 << 20;
 /// Words that the heap takes: a MiB.
 const HEAP_WORDS: u64 = 1 << 17;
 
@@ -46,8 +42,9 @@ impl Check {
             self.came = true;
             self.mm.verify().expect("the manager's invariants");
             println!("free: {} pages, before {}", free(self.mm), self.free_at_boot);
-            self.use_pages();
-            self.use_the_heap();
+            let added = events.plugged().first().expect("a device").range;
+            self.use_pages(added);
+            self.use_the_heap(added);
         }
         if self.came && !online && events.plugged().is_empty() {
             self.mm.verify().expect("the manager's invariants");
@@ -56,18 +53,18 @@ impl Check {
             self.came = false;
             self.rounds += 1;
         }
-        if was_typed() {
+        if typed() {
             assert!(!self.came && self.rounds > 0, "memory has not come and gone");
             exit(0x10);
         }
     }
 
-    /// Writes and reads pages of the added memory.
-    fn use_pages(&self) {
+    /// Writes and reads pages of the added memory, which comes first.
+    fn use_pages(&self, added: PhysRange) {
         let pages: [_; 64] = core::array::from_fn(|_| self.mm.alloc(Order::ZERO).expect("a page"));
         for (value, page) in pages.iter().enumerate() {
             let at = Machine::address(page.pfn());
-            assert!(at >= PhysAddr::new(ADDED), "{at} is not added memory");
+            assert!(added.contains(at), "{at} is not added memory");
             let words = page.words(0).expect("its words");
             words.iter().for_each(|word| word.store(value as u64, Ordering::Relaxed));
         }
@@ -80,8 +77,7 @@ impl Check {
     }
 
     /// Has the heap take added memory, which then cannot go.
-    fn use_the_heap(&self) {
-        let added = PhysRange::new(PhysAddr::new(ADDED), ADDED_BYTES).expect("a range");
+    fn use_the_heap(&self, added: PhysRange) {
         let words: Vec<u64> = (0..HEAP_WORDS).collect();
         let reason = self.mm.explain_remove(added).to_string();
         assert!(reason.contains("is held by heap"), "{reason}");

@@ -5,22 +5,25 @@
 
 extern crate alloc;
 
+#[path = "../../../../docs/template/src/boot.rs"]
 mod boot;
 #[cfg(feature = "hotmem")]
 mod check;
-// glue: events {
 #[cfg(feature = "hotmem")]
+#[path = "../../../../docs/template/src/events.rs"]
 mod events;
-// glue: }
 #[cfg(not(feature = "hotmem"))]
 mod heap;
+#[path = "../../../../docs/template/src/interrupts.rs"]
 mod interrupts;
-// glue: memory {
 #[cfg(feature = "hotmem")]
+#[path = "../../../../docs/template/src/memory.rs"]
 mod memory;
-// glue: }
+#[path = "../../../../docs/template/src/paging.rs"]
 mod paging;
+#[path = "../../../../docs/template/src/serial.rs"]
 mod serial;
+mod stack;
 
 use boot::BootInfo;
 use core::panic::PanicInfo;
@@ -32,6 +35,7 @@ const TIMER: u8 = 0;
 
 /// Ends QEMU (isa-debug-exit) with exit code 2 x `code` + 1.
 fn exit(code: u32) -> ! {
+    println!("stack: {} of {} bytes used", stack::used(), stack::bytes());
     // SAFETY: the port of the exit device.
     unsafe { Port::new(0xf4).write(code) };
     interrupts::stop()
@@ -51,13 +55,10 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
     let boot = unsafe { BootInfo::read(start_info) };
     let mut frames = BootFrames::new(&boot);
     // SAFETY: the first call.
+    #[cfg_attr(feature = "hotmem", expect(unused_mut))]
     let mut tables = unsafe { paging::init(&boot, &mut frames) };
     #[cfg(not(feature = "hotmem"))]
-    {
-        paging::map_heap(&mut tables, &mut frames, heap::START, heap::BYTES);
-        // SAFETY: its memory is mapped now.
-        unsafe { heap::init() };
-    }
+    heap::init(&mut tables, &mut frames);
     interrupts::init();
     interrupts::handle(serial::LINE, serial::interrupt);
     interrupts::handle(TIMER, || {});
@@ -65,28 +66,28 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
     #[cfg(not(feature = "hotmem"))]
     {
         println!("ready");
-        loop {
-            interrupts::sleep_unless(serial::was_typed);
-            if serial::was_typed() {
-                exit(0x10);
-            }
+        let mut typed = false;
+        while !typed {
+            interrupts::sleep_unless(|| {
+                typed = serial::typed();
+                typed
+            });
         }
+        exit(0x10);
     }
-    // glue: memory {
     #[cfg(feature = "hotmem")]
     {
-        use hotmem::paging::MappedBytes;
-        use hotmem::{PhysAddr, PhysRange, VirtAddr};
+        use hotmem::PhysAddr;
+        use hotmem_acpi::{Srat, Tables};
 
-        let offset = VirtAddr::new(tables.phys_offset().as_u64());
-        let all = PhysRange::new(PhysAddr::new(0), boot.end()).unwrap_or_default();
-        // SAFETY: all memory up to the end of RAM is mapped there, and nothing writes firmware's tables.
-        let firmware = unsafe { MappedBytes::new(offset, all) };
+        // glue: memory {
+        // SAFETY: these are the tables in use, and this kernel leaves firmware's alone.
+        let firmware = unsafe { memory::firmware(&boot, &tables) };
         let rsdp = PhysAddr::new(boot.rsdp.as_u64());
-        let firmware = hotmem_acpi::Tables::new(&firmware, rsdp).expect("ACPI tables");
-        let window = hotmem_acpi::Srat::window(&firmware);
+        let firmware = Tables::new(&firmware, rsdp).expect("ACPI tables");
+        let window = Srat::window(&firmware);
         // SAFETY: the tables and the frames are not used any more.
-        let mm = unsafe { memory::init(&boot, tables, frames.next(), window.as_slice()) };
+        let mm = unsafe { memory::init(&boot, tables, frames.next, window.as_slice()) };
         let mm = mm.expect("a memory manager");
         // glue: }
         // glue: events {
@@ -97,7 +98,7 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
         println!("ready");
         loop {
             // glue: events {
-            events::run(&mut events);
+            events::run(&mut events, &mut serial::Serial);
             // glue: }
             check.after_events(&events);
         }

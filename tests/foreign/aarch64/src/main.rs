@@ -1,0 +1,69 @@
+//! A kernel that UEFI starts, and whose memory comes and goes. It polls: nothing interrupts it.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+#[path = "../../x86_64/src/check.rs"]
+mod check;
+mod events;
+mod machine;
+mod memory;
+mod paging;
+mod serial;
+
+use core::mem;
+use core::panic::PanicInfo;
+use hotmem::PhysAddr;
+use hotmem_acpi::{Srat, Tables};
+use machine::exit;
+use paging::{Early, Ram};
+use uefi::table::cfg::ConfigTableEntry;
+use uefi::{Status, boot, entry, system};
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    println!("{info}");
+    exit(0x7f)
+}
+
+/// Called by UEFI.
+#[entry]
+fn main() -> Status {
+    let rsdp = system::with_config_table(|tables| {
+        let acpi = tables.iter().find(|table| table.guid == ConfigTableEntry::ACPI2_GUID);
+        acpi.map(|table| PhysAddr::new(table.address as u64))
+    });
+    // SAFETY: nothing of UEFI is used from here on, but its tables for the lower addresses.
+    let map = unsafe { boot::exit_boot_services(None) };
+    machine::mask_interrupts();
+    serial::init();
+    let mut ram = Ram::new(&map);
+    // UEFI could free it no more.
+    mem::forget(map);
+    let early = Early::new(&mut ram);
+    // SAFETY: the first call; UEFI maps all memory to itself.
+    let root = unsafe { paging::init(&ram, early) };
+
+    let rsdp = rsdp.expect("ACPI tables");
+    // glue: memory {
+    // SAFETY: UEFI maps all memory to itself, and nothing writes firmware's tables.
+    let firmware = unsafe { memory::firmware() };
+    let firmware = Tables::new(&firmware, rsdp).expect("ACPI tables");
+    // SAFETY: the tables are those in use, and the memory is unused.
+    let mm = unsafe { memory::init(&ram, root, Srat::window(&firmware).as_slice()) };
+    let mm = mm.expect("a memory manager");
+    // glue: }
+    // glue: events {
+    // SAFETY: this kernel drives no ACPI otherwise.
+    let mut events = unsafe { events::init(&firmware, mm) }.expect("ACPI");
+    // glue: }
+    let mut check = check::Check::new(mm);
+    println!("ready");
+    loop {
+        // glue: events {
+        events::run(&mut events, &mut serial::Serial);
+        // glue: }
+        check.after_events(&events);
+    }
+}
