@@ -1,4 +1,4 @@
-//! The distances of nodes, by the domains that they share (LoPAR, `ibm,associativity` and its reference points, form 1).
+//! The distances of nodes, by the domains that they share (LoPAR: `ibm,associativity`, its reference points, form 1).
 //!
 //! ```text
 //!   reference points  4, 3, 2, 1      the node, and the larger and larger domains that it is in
