@@ -151,6 +151,16 @@ impl CpuSet {
         Self(if number < u64::BITS as u64 { 1 << number } else { 0 })
     }
 
+    /// The CPUs with these bits.
+    pub const fn of_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// All others.
+    pub const fn complement(self) -> Self {
+        Self(!self.0)
+    }
+
     /// The numbers of the CPUs.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..u64::BITS as usize).filter(move |number| self.0 >> number & 1 != 0)
@@ -171,6 +181,8 @@ pub enum CpuRequest {
     Stop,
     /// Whether this CPU is on.
     State(CpuSet),
+    /// These CPUs are to be off, and to wait for a start.
+    Reset(CpuSet),
 }
 
 /// Where a CPU of a guest begins that another started.

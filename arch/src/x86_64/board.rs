@@ -9,6 +9,7 @@
 
 pub(crate) mod acpi;
 pub(crate) mod apic;
+pub(crate) mod command;
 pub(crate) mod cpuid;
 pub(crate) mod linux;
 pub(crate) mod ports;

@@ -22,6 +22,7 @@ impl Guests for X86_64 {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(0);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 48);
+    const MOST_CPUS: usize = 8;
     const GUEST_FLUSH_REACHES_ALL: bool = false;
     const TIMER_ENDS_RUNS: bool = false;
 

@@ -2,9 +2,13 @@
 //!
 //! ```text
 //!   32-bit code: own page tables, which map the first 512 GiB where they are, and long mode --> 64-bit code: rounds
+//!                                                              INIT, SIPI    |                        ^
+//!   other CPUs:                                        16-bit code <---------/                        |
+//!                                                          \--- the same tables, long mode, own number
 //! ```
 //!
-//! Its page tables are pages of the guest, behind its code; they move as all other pages do. The memory that it works on
+//! It begins at a page below 1 MiB: the second page is where other CPUs begin, with what they need to know. Its page tables
+//! are pages of the guest, behind its code; they move as all other pages do. The memory that it works on
 //! begins below 4 GiB, is aligned to 64 bytes and a multiple of them long.
 
 // UNSAFETY: the program, in assembly, and the symbols around it.
@@ -71,8 +75,7 @@ hotmem_payload:
     movl %ebp, hotmem_payload_values - hotmem_payload + 20(%ecx)
 
     /* A root whose first entry is the next page, and there 512 leaves of 1 GiB. */
-    leal hotmem_payload_tables - hotmem_payload + 0xfff(%ecx), %eax
-    andl $0xfffff000, %eax
+    leal hotmem_payload_tables - hotmem_payload(%ecx), %eax
     leal 0x1007(%eax), %ebx
     movl %ebx, (%eax)
     xorl %ebx, %ebx
@@ -101,13 +104,16 @@ hotmem_payload:
     .code64
 hotmem_payload_long:
     /* A word is (address + round * C2) * C1, so the next one is R10 = 8 * C1 more. RBX rounds, R12 wrong words,
-       R13 checksum, R14 largest gap, RBP counter, R15 C1. */
+       R13 checksum, R14 largest gap, RBP counter, R15 C1, RSP and R9 the memory of this CPU and its end. */
     xorl %ebx, %ebx
     xorl %r12d, %r12d
     xorl %r13d, %r13d
     xorl %r14d, %r14d
     movabsq $0x7f4a7c159e3779b9, %r15
     leaq (, %r15, 8), %r10
+    /* The count of other CPUs is in the byte above the misdeed. */
+    movzbl hotmem_payload_values + 25(%rip), %edi
+    movb $0, hotmem_payload_values + 25(%rip)
     cmpq ${search}, hotmem_payload_values + 24(%rip)
     jne 3f
     movq $0, hotmem_payload_values + 24(%rip)
@@ -122,16 +128,49 @@ hotmem_payload_long:
     addq $8, %r8
     cmpq %r9, %r8
     jb 2b
-3:  rdtsc
+
+    /* Share the memory: each other CPU has whole pages, and this one what is left. */
+3:  movq hotmem_payload_values(%rip), %rsp
+    movq hotmem_payload_values + 8(%rip), %rax
+    leaq (%rsp, %rax), %r9
+    leal 1(%rdi), %esi
+    xorl %edx, %edx
+    divq %rsi
+    andq $-4096, %rax
+    movq %rax, hotmem_payload_share(%rip)
+    imulq %rdi, %rax
+    subq %rax, %r9
+    movq %r9, hotmem_payload_others(%rip)
+    movq %cr3, %rax
+    movl %eax, hotmem_payload_root(%rip)
+    leaq hotmem_payload_other_long(%rip), %rax
+    movl %eax, hotmem_payload_far(%rip)
+
+    /* Start them, the last one first: INIT, and the start-up interrupt for the page. */
+    movl $0x830, %ecx
+    leaq hotmem_payload_other(%rip), %rsi
+    shrl $12, %esi
+    orl $0x4600, %esi
+    jmp 5f
+4:  movl $0x4500, %eax
+    movl %edi, %edx
+    wrmsr
+    movl %esi, %eax
+    movl %edi, %edx
+    wrmsr
+    decl %edi
+5:  testl %edi, %edi
+    jnz 4b
+
+hotmem_payload_rounds:
+    rdtsc
     shlq $32, %rdx
     leaq (%rdx, %rax), %rbp
 
 3:  incq %rbx
     movl $0xd1b59e37, %edi
     imulq %rbx, %rdi
-    movq hotmem_payload_values(%rip), %r8
-    movq hotmem_payload_values + 8(%rip), %r9
-    addq %r8, %r9
+    movq %rsp, %r8
     addq %r8, %rdi
     imulq %r15, %rdi
     movq %rdi, %r11
@@ -146,7 +185,7 @@ hotmem_payload_long:
 5:  cmpq %r9, %r8
     jb 4b
 
-    movq hotmem_payload_values(%rip), %r8
+    movq %rsp, %r8
     movq %rdi, %r11
     jmp 7f
 6:
@@ -166,18 +205,22 @@ hotmem_payload_long:
     jb 6b
 
     hotmem_payload_call {round}
+    cmpq hotmem_payload_values(%rip), %rsp
+    jne 13f
     movq hotmem_payload_values + 24(%rip), %rax
     testq %rax, %rax
     jne 9f
-    /* Zero rounds have no end. */
+13: /* Zero rounds have no end. */
     cmpq hotmem_payload_values + 16(%rip), %rbx
     jne 3b
     hotmem_payload_call {done}
 8:  hlt
     jmp 8b
 
-    /* Misdeeds; R9 is the end of the memory. */
-9:  cmpq ${store}, %rax
+    /* Misdeeds; R9 is the end of all memory. */
+9:  movq %rsp, %r9
+    addq hotmem_payload_values + 8(%rip), %r9
+    cmpq ${store}, %rax
     je 10f
     cmpq ${firmware}, %rax
     je 11f
@@ -192,6 +235,44 @@ hotmem_payload_long:
 12: movl $0xbad, %eax
     vmmcall
     jmp 12b
+
+    .balign 4096
+    .code16
+hotmem_payload_other:
+    movw %cs, %ax
+    movw %ax, %ds
+    lgdtl hotmem_payload_gdt_register - hotmem_payload_other
+    /* PAE, MCE; LME; PG, NE, PE. */
+    movl $0x60, %eax
+    movl %eax, %cr4
+    movl hotmem_payload_root - hotmem_payload_other, %eax
+    movl %eax, %cr3
+    movl $0xc0000080, %ecx
+    movl $0x100, %eax
+    xorl %edx, %edx
+    wrmsr
+    movl $0x80000031, %eax
+    movl %eax, %cr0
+    ljmpl *(hotmem_payload_far - hotmem_payload_other)
+
+    .code64
+hotmem_payload_other_long:
+    /* The number of this CPU. */
+    movl $0x802, %ecx
+    rdmsr
+    decl %eax
+    movq hotmem_payload_share(%rip), %r9
+    imulq %r9, %rax
+    addq hotmem_payload_others(%rip), %rax
+    movq %rax, %rsp
+    addq %rax, %r9
+    xorl %ebx, %ebx
+    xorl %r12d, %r12d
+    xorl %r13d, %r13d
+    xorl %r14d, %r14d
+    movabsq $0x7f4a7c159e3779b9, %r15
+    leaq (, %r15, 8), %r10
+    jmp hotmem_payload_rounds
 
     .balign 8
 hotmem_payload_gdt:
@@ -208,8 +289,16 @@ hotmem_payload_far:
     .balign 8
 hotmem_payload_values:
     .quad 0, 0, 0, 0
+    /* Bytes of each other CPU, the first byte of the first of them, and the root of the tables. */
+hotmem_payload_share:
+    .quad 0
+hotmem_payload_others:
+    .quad 0
+hotmem_payload_root:
+    .long 0
+    .balign 4096
 hotmem_payload_tables:
-    .skip 3 * 4096
+    .skip 2 * 4096
 hotmem_payload_end:
 "#,
     round = const PAYLOAD_ROUND,
@@ -231,9 +320,10 @@ mod tests {
         let bytes = bytes();
         // LEA ESP, [EDI + 16]; PUSH ECX; CALL the next instruction.
         assert_eq!(bytes[..9], [0x8d, 0x67, 0x10, 0x51, 0xe8, 0, 0, 0, 0]);
-        // Two pages, wherever the program begins.
-        let tables = 3 * 4096;
+        let tables = 2 * 4096;
         assert!(bytes[bytes.len() - tables..].iter().all(|&byte| byte == 0));
-        assert!(bytes.len() < 4 * 4096);
+        assert_eq!(bytes.len(), 4 * 4096);
+        // Other CPUs begin at the second page: MOV AX, CS; MOV DS, AX.
+        assert_eq!(bytes[4096..4100], [0x8c, 0xc8, 0x8e, 0xd8]);
     }
 }

@@ -17,10 +17,15 @@
 //! A Linux kernel changes CR4, debug registers, and those of system calls by itself; the addresses of its breakpoints are
 //! saved, too, and it is stopped if it sets a bit of CR4 that CPUID does not show it. Its devices are those of a
 //! [`Board`](super::board::Board), and [`emulate`] connects both.
+//!
+//! The payload has no board. Its CPUs start one another by the command register of the x2APIC, and find their number in
+//! its ID register ([`bare`]); a CPU that is started begins in real mode, and sets up CR4 and EFER itself.
 
 pub(crate) mod abilities;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod ask;
+#[cfg(target_arch = "x86_64")]
+mod bare;
 #[cfg(target_arch = "x86_64")]
 mod emulate;
 #[cfg(target_arch = "x86_64")]

@@ -36,6 +36,11 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         if request == CpuRequest::Stop && self.begin_stop(at) {
             return After::End(Slice::Off);
         }
+        if let CpuRequest::Reset(cpus) = request
+            && let Some(number) = self.first_on(at.vm, cpus)
+        {
+            return After::Stop("it resets a CPU that runs", Some(number as u64));
+        }
         vcpu.answer(self.answer_of(at.vm, request));
         After::GoOn
     }
@@ -46,7 +51,15 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             CpuRequest::Start { cpus, start } => self.start_vcpus(vm, cpus, &start),
             CpuRequest::State(cpus) => self.power_of(vm, cpus),
             CpuRequest::Stop => CpuAnswer::Denied,
+            CpuRequest::Reset(_) => CpuAnswer::Done,
         }
+    }
+
+    /// The first of `cpus` that is not off.
+    fn first_on(&self, vm: VmId, cpus: CpuSet) -> Option<usize> {
+        let life = self.slot(vm)?.life.lock();
+        let power = |number: usize| life.vcpus.get(number).map(|vcpu| vcpu.status.power);
+        cpus.iter().find(|number| power(*number).is_some_and(|power| power != Power::Off))
     }
 
     /// Starts those of `cpus` that are off. Returns the answer for the last one.

@@ -20,7 +20,7 @@ pub(super) const ABOUT: About = About {
     gics: &[],
     cpus: |_| (MOST_CPUS, None),
     runs_guests,
-    vcpus: 1,
+    vcpus: 8,
     linux: Some(LinuxGuests {
         package: Package { name: "linux-image-cloud-amd64", arch: "amd64" },
         target: &TARGET,

@@ -15,7 +15,7 @@ pub(crate) const BASE: u32 = 0x1b;
 pub(crate) const BASE_VALUE: u64 = 0xfee0_0d00;
 
 // The registers (SDM vol. 3A, table 12-6).
-const ID: u32 = 0x802;
+pub(crate) const ID: u32 = 0x802;
 const VERSION: u32 = 0x803;
 const TASK_PRIORITY: u32 = 0x808;
 const PROCESSOR_PRIORITY: u32 = 0x80a;
@@ -26,7 +26,7 @@ const IN_SERVICE: u32 = 0x810;
 const TRIGGER_MODE: u32 = 0x818;
 const REQUESTED: u32 = 0x820;
 const ERROR_STATUS: u32 = 0x828;
-const COMMAND: u32 = 0x830;
+pub(crate) const COMMAND: u32 = 0x830;
 const LVT_TIMER: u32 = 0x832;
 const LVT_ERROR: u32 = 0x837;
 const INITIAL_COUNT: u32 = 0x838;

@@ -22,7 +22,7 @@ pub(crate) enum Register {
 
 const TIMESTAMP: u32 = 0x10;
 const PAT: u32 = 0x277;
-const EFER: u32 = 0xc000_0080;
+pub(crate) const EFER: u32 = 0xc000_0080;
 
 impl Register {
     /// The register `number`.

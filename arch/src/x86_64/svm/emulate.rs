@@ -17,7 +17,7 @@ use core::arch::x86_64::__cpuid_count;
 
 /// Bytes of instructions, without prefixes.
 const CPUID_BYTES: u64 = 2;
-const MSR_BYTES: u64 = 2;
+pub(super) const MSR_BYTES: u64 = 2;
 const WBINVD_BYTES: u64 = 2;
 const ICEBP_BYTES: u64 = 1;
 
@@ -29,9 +29,12 @@ const NOT_PERMITTED: u64 = -1_i64 as u64;
 /// In RFLAGS: interrupts are on.
 const INTERRUPTS_ON: u64 = 1 << 9;
 
-/// What a guest may set in CR4: bits 0 to 10 but VMXE and what is reserved; UMIP, FSGSBASE, SMEP, SMAP. It has no wider
-/// addresses, PCIDs, XSAVE, protection keys, which have state that no switch saves.
-const CR4_BITS: u64 = 0x7ff | 1 << 11 | 1 << 16 | 1 << 20 | 1 << 21;
+/// The end of a guest that set bits of CR4 which its CPU lacks.
+pub(super) const fn refused_cr4(vmcb: &Vmcb) -> Option<GuestExit> {
+    let cr4 = vmcb.save.cr4;
+    let stopped = GuestExit::Stopped("it set bits of CR4 that its CPU lacks", cr4);
+    if cr4 & !vmcb::CR4_BITS != 0 { Some(stopped) } else { None }
+}
 
 /// A guest with a board, between two entries.
 pub(super) struct Guest<'a> {
@@ -72,9 +75,8 @@ impl Guest<'_> {
     pub(super) fn serve(&mut self, exit: &Exit, now: u64) -> Option<Option<GuestExit>> {
         self.board.apic.set_task_class(self.vmcb.control.interrupts as u8 & 0xf);
         self.take_back(exit.event);
-        if self.vmcb.save.cr4 & !CR4_BITS != 0 {
-            let why = "it set bits of CR4 that its CPU lacks";
-            return Some(Some(GuestExit::Stopped(why, self.vmcb.save.cr4)));
+        if let Some(stopped) = refused_cr4(self.vmcb) {
+            return Some(Some(stopped));
         }
         let done = match Emulated::of(exit.code)? {
             // The window is open: `inject` uses it.

@@ -5,17 +5,19 @@
 
 use super::abilities::Abilities;
 use super::ask;
+use super::bare::Bare;
 use super::emulate::Guest;
 use super::enter::{Breakpoints, FloatingPoint, Registers, enter, take_machine_check};
 use super::exit::{self, Cause, Exit};
 use super::flush::{self, Entry};
 use super::vmcb::{VMCB_BYTES, Vmcb};
 use crate::contract::{
-    self, Clock, Cpu, GuestCall, GuestExit, GuestSpace, LinuxStart, StateMemory,
+    self, Clock, Cpu, CpuStart, GuestCall, GuestExit, GuestSpace, LinuxStart, StateMemory,
 };
 use crate::x86_64::X86_64;
 use crate::x86_64::board::{Board, linux, registers};
 use ::x86_64::registers::model_specific::Msr;
+use core::arch::x86_64::__cpuid;
 use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -59,9 +61,12 @@ pub(crate) fn request_flush() {
 /// It calls the host by VMMCALL with the number in RAX and arguments in RDI, RSI, RDX, RCX, R8. The result is in RAX, and
 /// no other register changes. For its user code VMMCALL is an invalid instruction.
 ///
-/// That of a Linux kernel begins in 64-bit code, with its argument in RSI, and has a [`Board`].
+/// That of a Linux kernel begins in 64-bit code, with its argument in RSI, and has a [`Board`]. One that another CPU of
+/// the guest starts begins in real mode.
 #[derive(Debug)]
 pub struct Vcpu {
+    /// The number among the CPUs of the guest.
+    number: usize,
     state: StateMemory,
     registers: Registers,
     floating_point: FloatingPoint,
@@ -87,6 +92,7 @@ impl contract::Vcpu for Vcpu {
         let registers = Registers { rdi, rsi, rdx, rcx, rbx, rbp, ..Registers::default() };
         let at = state.at().get();
         let mut new = Self {
+            number: 0,
             state,
             registers,
             floating_point: FloatingPoint::new(),
@@ -109,6 +115,14 @@ impl contract::Vcpu for Vcpu {
         new.vmcb_mut().in_long_mode(linux::TABLES, linux::GDT, linux::GDT_BYTES);
         registers::open_switched(new.map_mut(REGISTER_MAP, REGISTER_MAP_BYTES));
         new.board = Some((Board::new(), Breakpoints::default()));
+        new
+    }
+
+    fn started(state: StateMemory, number: usize, start: &CpuStart) -> Self {
+        let mut new = Self { number, ..Self::new(state, start.entry, [0; 4]) };
+        // The kind of CPU, as after a reset.
+        new.registers.rdx = __cpuid(1).eax.into();
+        new.vmcb_mut().in_real_mode(start.entry.get());
         new
     }
 
@@ -209,10 +223,25 @@ impl Vcpu {
         unsafe { enter(at, &mut self.registers, at + HOST_REGISTERS, vmcb) };
     }
 
+    /// The guest without a board, if it has none.
+    fn without_board(&mut self) -> Option<Bare<'_>> {
+        let mut block = self.block();
+        self.board.is_none().then_some(Bare {
+            number: self.number as u64,
+            // SAFETY: as in `with_board`.
+            vmcb: unsafe { block.as_mut() },
+            registers: &mut self.registers,
+            knows_next: self.abilities.next_rip,
+        })
+    }
+
     /// Does what the last exit asks for. Returns `None` if the guest continues.
     fn serve(&mut self) -> Option<GuestExit> {
         let exit = self.exit();
         self.vmcb_mut().control.event = exit::interrupted_event(exit.event);
+        if let Some(served) = self.without_board().and_then(|mut guest| guest.serve(&exit)) {
+            return served;
+        }
         let guest = self.with_board();
         if let Some(served) = guest.and_then(|mut guest| guest.serve(&exit, X86_64::timestamp())) {
             return served;

@@ -155,12 +155,19 @@ pub(crate) mod intercept {
     pub(crate) const THIRD: u32 = 0x1f;
 }
 
+/// What a guest may set in CR4: bits 0 to 10 but VMXE and what is reserved; UMIP, FSGSBASE, SMEP, SMAP. It has no wider
+/// addresses, PCIDs, XSAVE, protection keys, which have state that no switch saves.
+pub(crate) const CR4_BITS: u64 = 0x7ff | 1 << 11 | 1 << 16 | 1 << 20 | 1 << 21;
+
 /// Protected mode, and floating-point errors as exceptions. Bit 4 is always set.
 const CR0: u64 = 1 << 5 | 1 << 4 | 1 << 0;
 /// PAE, machine checks (which leave the guest; with the bit clear they would shut the CPU down), FXSAVE and SSE.
 const CR4: u64 = 1 << 10 | 1 << 9 | 1 << 6 | 1 << 5;
 /// SVME, which an entry demands, and LME: the guest is in long mode as soon as it enables paging.
-const EFER: u64 = 1 << 12 | 1 << 8;
+const EFER: u64 = SVME | 1 << 8;
+const SVME: u64 = 1 << 12;
+/// CR0 after a reset: no caches (CD, NW), and bit 4.
+const RESET: u64 = 1 << 30 | 1 << 29 | 1 << 4;
 /// In CR0 and EFER: paging, and long mode is active.
 const PAGING: u64 = 1 << 31;
 const ACTIVE: u64 = 1 << 10;
@@ -216,6 +223,19 @@ impl Vmcb {
         (save.es, save.ss, save.ds, save.fs, save.gs) = (data, data, data, data, data);
         save.gdtr = Segment { limit: gdt_bytes - 1, base: gdt, ..Segment::default() };
         (save.cr0, save.cr3, save.efer) = (CR0 | PAGING, tables, EFER | ACTIVE);
+    }
+
+    /// Changes a block that was filled to that of a CPU which a start-up interrupt wakes: in real mode, at the first byte
+    /// of the page at `entry`, which is below 1 MiB (APM vol. 2 15.27.8, 14.1.3).
+    pub(crate) fn in_real_mode(&mut self, entry: u64) {
+        let Self { control, save } = self;
+        control.control_registers = 0;
+        let real = |attributes| Segment { attributes, limit: 0xffff, ..Segment::default() };
+        save.cs = Segment { selector: (entry >> 4) as u16, base: entry, ..real(0x9b) };
+        (save.es, save.ss, save.ds, save.fs, save.gs) =
+            (real(0x93), real(0x93), real(0x93), real(0x93), real(0x93));
+        (save.gdtr, save.idtr) = (real(0), real(0));
+        (save.cr0, save.cr4, save.efer, save.rip) = (RESET, 0, SVME, 0);
     }
 
     /// Has the guest continue after its instruction, which has `bytes` unless the CPU `knows` better: prefixes count.

@@ -183,6 +183,21 @@ fn rounds_and_misdeeds_are_not_for_linux() {
     vms.kill(id).unwrap();
 }
 
+#[test]
+fn a_reset_of_cpus_that_are_off_has_no_effect_and_that_of_one_that_runs_stops_the_guest() {
+    let (_, vms) = machine();
+    let id = several(&vms, 3);
+    let reset = |cpus| GuestExit::Cpus(CpuRequest::Reset(cpus));
+    assert!(matches!(leave(&vms, id, 0, reset(CpuSet::one(0).complement())), After::GoOn));
+    assert_eq!((vms.state(id), KICKED.get()), (State::Runs, 0));
+    answer(&vms, id, start(CpuSet::of_bits(u64::MAX)));
+    assert_eq!(powers(&vms), [Power::On; 3]);
+    leave(&vms, id, 0, reset(CpuSet::one(2)));
+    let log = vms.log(id);
+    assert!(log.starts_with("it resets a CPU that runs (0x2), on its CPU 0\n"), "{log}");
+    vms.kill(id).unwrap();
+}
+
 /// Any request, of any CPU, in any state.
 #[test]
 fn no_request_of_a_guest_harms_the_host_or_starts_a_cpu_that_it_lacks() {
@@ -198,8 +213,9 @@ fn no_request_of_a_guest_harms_the_host_or_starts_a_cpu_that_it_lacks() {
         let cpus = CpuSet::one(random.bits() >> random.below(64));
         let entry = [RAM * PAGE, RAM * PAGE + random.below(MIB), random.bits()];
         let entry = GuestAddr::new(*random.pick(&entry));
-        let request = match random.below(3) {
+        let request = match random.below(4) {
             0 => CpuRequest::State(cpus),
+            3 => CpuRequest::Reset(CpuSet::of_bits(random.bits() & !0xf)),
             1 => CpuRequest::Stop,
             _ => CpuRequest::Start { cpus, start: CpuStart { entry, context: random.bits() } },
         };

@@ -7,9 +7,10 @@ extern crate std;
 
 use super::super::vmcb::Control;
 use super::*;
-use crate::contract::{Access, Vcpu as _};
+use crate::contract::{Access, CpuRequest, CpuSet, Vcpu as _};
 use core::ptr::NonNull;
 use hotmem_paging::addr::PhysAddr;
+use hotmem_paging::testing::Random;
 use std::boxed::Box;
 use std::string::ToString;
 
@@ -150,6 +151,72 @@ fn a_linux_kernel_has_a_board_and_its_own_registers_of_system_calls() {
     // What a board does not emulate stops the guest, as ever.
     let stopped = GuestExit::Stopped("it shut down (triple fault)", 0x7f);
     assert_eq!(leave(&mut vcpu, 0x7f, [0; 2], 0), Some(stopped));
+}
+
+/// Has the guest write a model-specific register.
+fn writes(vcpu: &mut Vcpu, number: u64, value: u64) -> Option<GuestExit> {
+    (vcpu.registers.rcx, vcpu.registers.rdx) = (number, value >> 32);
+    vcpu.vmcb_mut().save.rax = value & 0xffff_ffff;
+    leave(vcpu, 0x7c, [1, 0], 0)
+}
+
+#[test]
+fn a_cpu_that_another_starts_begins_in_real_mode_and_sets_up_long_mode_itself() {
+    let start = CpuStart { entry: GuestAddr::new(0x8000), context: 5 };
+    let mut vcpu = Vcpu::started(state(), 3, &start);
+    vcpu.abilities = Abilities { asids: 16, next_rip: false, flush_by_asid: false };
+    let save = &vcpu.vmcb().save;
+    assert_eq!((save.cs.selector, save.cs.base, save.rip, save.rflags), (0x800, 0x8000, 0, 2));
+    assert_eq!((save.cr0, save.cr4, save.efer, save.cpl), (0x6000_0010, 0, 0x1000, 0));
+    assert_eq!(vcpu.vmcb().control.control_registers, 0);
+    assert_eq!(writes(&mut vcpu, 0xc000_0080, 0x100), None);
+    assert_eq!((vcpu.vmcb().save.efer, vcpu.rip()), (0x1100, 2));
+    // SVM itself.
+    assert_eq!(writes(&mut vcpu, 0xc000_0080, 0x1100), None);
+    assert_eq!((vcpu.vmcb().save.efer, vcpu.rip()), (0x1100, 2));
+    assert_eq!(vcpu.control().event, exit::GENERAL_PROTECTION);
+    // Its number.
+    vcpu.registers.rcx = 0x802;
+    assert_eq!(leave(&mut vcpu, 0x7c, [0, 0], 0), None);
+    assert_eq!((vcpu.vmcb().save.rax, vcpu.registers.rdx, vcpu.rip()), (3, 0, 4));
+    // OSXSAVE: its state would not be switched.
+    vcpu.vmcb_mut().save.cr4 = 1 << 18;
+    let why = "it set bits of CR4 that its CPU lacks";
+    assert_eq!(leave(&mut vcpu, 0x60, [0; 2], 0), Some(GuestExit::Stopped(why, 1 << 18)));
+}
+
+#[test]
+fn a_cpu_without_a_board_starts_others_and_reaches_no_other_register() {
+    let mut vcpu = vcpu();
+    let one = CpuSet::one(1);
+    let reset = Some(GuestExit::Cpus(CpuRequest::Reset(one)));
+    assert_eq!(writes(&mut vcpu, 0x830, 1 << 32 | 0x4500), reset);
+    let start = CpuStart { entry: GuestAddr::new(0x1000), context: 0 };
+    let starts = Some(GuestExit::Cpus(CpuRequest::Start { cpus: one, start }));
+    assert_eq!(writes(&mut vcpu, 0x830, 1 << 32 | 0x4601), starts);
+    assert_eq!(vcpu.rip(), ENTRY + 4);
+    assert!(matches!(writes(&mut vcpu, 0x830, 0x4020), Some(GuestExit::Stopped(_, 0x4020))));
+    for number in [0x10, 0x1b, 0x802, 0x80b, 0x831, 0x83f, 0x277, 0xc000_0100, 0xc001_0117] {
+        let stopped = writes(&mut vcpu, number, 0);
+        assert!(matches!(stopped, Some(GuestExit::Stopped(..))), "{number:#x}: {stopped:?}");
+    }
+}
+
+#[test]
+fn no_register_that_a_guest_without_a_board_writes_or_reads_causes_a_panic_or_drops_svm() {
+    let mut random = Random::new(4);
+    let mut vcpu = vcpu();
+    for _ in 0..100_000 {
+        let numbers = [0x800 + random.below(64), 0xc000_0080, random.bits()];
+        let (number, value) = (*random.pick(&numbers), random.bits() >> random.below(64));
+        if random.below(4) == 0 {
+            vcpu.registers.rcx = number;
+            leave(&mut vcpu, 0x7c, [0, 0], 0);
+        } else {
+            writes(&mut vcpu, number, value);
+        }
+        assert_eq!(vcpu.vmcb().save.efer & 0x1000, 0x1000);
+    }
 }
 
 #[test]
