@@ -13,7 +13,7 @@ use boot::BootInfo;
 use core::panic::PanicInfo;
 use hotmem::{Mm, PhysAddr};
 use hotmem_acpi::{Srat, Tables};
-use hotmem_hotplug::{AddStep, BlocksStep, Each, RemoveStep, Step};
+use hotmem_hotplug::{Each, Operation, Step};
 use paging::BootFrames;
 
 #[panic_handler]
@@ -57,14 +57,14 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
 
 /// Says what became of memory.
 fn say(step: &Step<'_>) {
-    match step {
-        Step::Add(AddStep { range: Some(range), error: None, .. }) => {
-            println!("memory came: {range}");
+    let Some(range) = step.range else { return };
+    match (step.operation, step.error) {
+        (Operation::Add { .. }, None) => println!("memory came: {range}"),
+        (Operation::Add { .. }, Some(error)) => println!("memory was refused: {error}"),
+        (Operation::Remove { .. }, None) => println!("memory went: {range}"),
+        (Operation::Offline | Operation::Remove { .. }, Some(error)) => {
+            println!("memory stays: {error}");
         }
-        Step::Add(AddStep { error: Some(error), .. }) => println!("memory was refused: {error}"),
-        Step::Offline(BlocksStep { error: Some(error), .. })
-        | Step::Remove(RemoveStep { error: Some(error), .. }) => println!("memory stays: {error}"),
-        Step::Remove(remove) => println!("memory went: {}", remove.range),
         _ => {}
     }
 }
