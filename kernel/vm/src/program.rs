@@ -1,6 +1,7 @@
 //! What a guest runs.
 
-use hotmem_arch::contract::{LinuxFiles, LinuxStart};
+use hotmem::paging::GuestAddr;
+use hotmem_arch::contract::{CpuStart, LinuxFiles, LinuxStart};
 
 /// The program of a new guest.
 #[derive(Clone, Copy, Debug)]
@@ -29,4 +30,15 @@ impl Loaded {
             Self::Linux(_) => "linux",
         }
     }
+}
+
+/// Where a virtual CPU begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begin {
+    /// At this address, with these arguments.
+    Payload(GuestAddr, [u64; 4]),
+    /// In a Linux kernel.
+    Linux(LinuxStart),
+    /// Where another of the guest's CPUs says.
+    Started(CpuStart),
 }

@@ -10,6 +10,7 @@
 
 use crate::id::VmId;
 use crate::platform::Platform;
+use crate::program::Begin;
 use crate::residence::{self, Residence, RootAddress};
 use crate::word::TableWord;
 use alloc::sync::Arc;
@@ -23,7 +24,7 @@ use hotmem::{
     Request, VirtRange,
 };
 use hotmem_arch::contract::{
-    CpuAnswer, CpuStart, GuestExit, GuestSpace, Guests, LinuxStart, NoGuests, StateMemory, Vcpu,
+    CpuAnswer, GuestExit, GuestSpace, Guests, NoGuests, StateMemory, Vcpu,
 };
 
 /// The second-stage tables of a guest.
@@ -248,17 +249,6 @@ impl<M: Machine> Drop for StatePages<M> {
     fn drop(&mut self) {
         self.clear();
     }
-}
-
-/// Where a virtual CPU begins.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Begin {
-    /// At this address, with these arguments.
-    Payload(GuestAddr, [u64; 4]),
-    /// In a Linux kernel.
-    Linux(LinuxStart),
-    /// Where another of the guest's CPUs says.
-    Started(CpuStart),
 }
 
 /// A virtual CPU, with the memory of its state and the root that it runs on.
