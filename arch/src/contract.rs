@@ -47,7 +47,7 @@ use hotmem_paging::{PteFormat, Tlb};
 
 pub use controllers::Controllers;
 pub use guests::{
-    Access, CpuAnswer, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, GuestSpace, Guests,
+    Access, CpuReply, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, GuestSpace, Guests,
     LinuxFiles, LinuxStart, Misdeed, NoGuests, NoLinux, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND,
     Put, StateMemory, Vcpu, payload_kind,
 };

@@ -23,7 +23,7 @@ use super::gic_guest::{self, Interface};
 use super::stage2::{GUEST_BITS, Stage2};
 use super::{Aarch64, cpu, linux, payload, timer};
 use crate::contract::{
-    Clock, CpuAnswer, CpuStart, GuestExit, GuestSpace, Guests, Layout, LinuxFiles, LinuxStart,
+    Clock, CpuReply, CpuStart, GuestExit, GuestSpace, Guests, Layout, LinuxFiles, LinuxStart,
     NoGuests, NoLinux, Put, StateMemory, Vcpu,
 };
 use aarch64_cpu::asm::barrier;
@@ -279,9 +279,9 @@ impl Vcpu for Registers {
         *first = value;
     }
 
-    fn answer(&mut self, answer: CpuAnswer) {
+    fn reply_to_request(&mut self, reply: CpuReply) {
         let [function, ..] = self.general.x;
-        self.reply(psci::result(function, answer));
+        self.reply(psci::result(function, reply));
     }
 }
 

@@ -132,7 +132,8 @@ pub enum GuestExit {
     Emulated,
     /// The guest wrote this byte to its serial port. It continues after that instruction.
     Console(u8),
-    /// The guest asks something of its CPUs. It continues after that instruction; [`Vcpu::answer`] tells it the result.
+    /// The guest requests that CPUs of its own start, stop or report their state. It continues after that instruction;
+    /// [`Vcpu::reply_to_request`] returns the result to it.
     Cpus(CpuRequest),
     /// The guest turned its machine off.
     Off,
@@ -167,7 +168,7 @@ impl CpuSet {
     }
 }
 
-/// What a guest asks of its CPUs, which have numbers from 0 on.
+/// What a guest requests of its CPUs, which have numbers from 0 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpuRequest {
     /// These CPUs are to run, if they are off.
@@ -177,7 +178,7 @@ pub enum CpuRequest {
         /// Where each of them begins.
         start: CpuStart,
     },
-    /// The CPU that asks this goes off, unless it gets an answer.
+    /// The CPU that requests this goes off, unless the request is refused.
     Stop,
     /// Whether this CPU is on.
     State(CpuSet),
@@ -194,9 +195,9 @@ pub struct CpuStart {
     pub context: u64,
 }
 
-/// The answer to a [`CpuRequest`].
+/// The reply to a [`CpuRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CpuAnswer {
+pub enum CpuReply {
     /// It is carried out.
     Done,
     /// The guest has no such CPU.
@@ -283,9 +284,9 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
     /// Returns `value` to the guest from its last [call](GuestExit::Call).
     fn reply(&mut self, value: u64);
 
-    /// Tells the guest the result of its last [request](GuestExit::Cpus); nothing on an architecture where it gets none.
-    fn answer(&mut self, answer: CpuAnswer) {
-        let _ = answer;
+    /// Returns the result of its last [request](GuestExit::Cpus) to the guest, on an architecture that has one.
+    fn reply_to_request(&mut self, reply: CpuReply) {
+        let _ = reply;
     }
 }
 

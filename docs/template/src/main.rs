@@ -1,4 +1,4 @@
-//! A kernel whose memory comes and goes while it runs: README.md says how to start it, and what is where.
+//! A kernel with memory hotplug: README.md says how to start it, and what is where.
 #![no_std]
 #![no_main]
 

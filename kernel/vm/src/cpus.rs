@@ -10,7 +10,7 @@ use crate::switch::OwnVcpu;
 use crate::vcpus::Power;
 use crate::vms::Vms;
 use alloc::vec::Vec;
-use hotmem_arch::contract::{CpuAnswer, CpuRequest, CpuSet, CpuStart};
+use hotmem_arch::contract::{CpuReply, CpuRequest, CpuSet, CpuStart};
 
 impl<M: Shared, P: Platform> Vms<M, P> {
     /// The virtual CPUs of a guest, each with the CPU that it is pinned to.
@@ -42,17 +42,17 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         {
             return After::Stop("it resets a CPU that runs", Some(number as u64));
         }
-        vcpu.answer(self.answer_of(at.vm, request));
+        vcpu.reply_to_request(self.reply_of(at.vm, request));
         After::GoOn
     }
 
-    /// The answer to a request of a CPU that stays on.
-    pub(crate) fn answer_of(&self, vm: VmId, request: CpuRequest) -> CpuAnswer {
+    /// The reply to a request of a CPU that stays on.
+    pub(crate) fn reply_of(&self, vm: VmId, request: CpuRequest) -> CpuReply {
         match request {
             CpuRequest::Start { cpus, start } => self.start_vcpus(vm, cpus, &start),
             CpuRequest::State(cpus) => self.power_of(vm, cpus),
-            CpuRequest::Stop => CpuAnswer::Denied,
-            CpuRequest::Reset(_) => CpuAnswer::Done,
+            CpuRequest::Stop => CpuReply::Denied,
+            CpuRequest::Reset(_) => CpuReply::Done,
         }
     }
 
@@ -63,24 +63,24 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         cpus.iter().find(|number| power(*number).is_some_and(|power| power != Power::Off))
     }
 
-    /// Starts those of `cpus` that are off. Returns the answer for the last one.
-    fn start_vcpus(&self, vm: VmId, cpus: CpuSet, start: &CpuStart) -> CpuAnswer {
+    /// Starts those of `cpus` that are off. Returns the reply for the last one.
+    fn start_vcpus(&self, vm: VmId, cpus: CpuSet, start: &CpuStart) -> CpuReply {
         let is_ram = self.host.with_space(vm.number(), |space| space.ram.contains(start.entry));
         if is_ram != Some(true) {
-            return CpuAnswer::BadEntry;
+            return CpuReply::BadEntry;
         }
         let started = cpus.iter().map(|number| self.start_vcpu(VcpuId { vm, number }, start));
-        started.last().unwrap_or(CpuAnswer::NoCpu)
+        started.last().unwrap_or(CpuReply::NoCpu)
     }
 
-    fn start_vcpu(&self, at: VcpuId, start: &CpuStart) -> CpuAnswer {
+    fn start_vcpu(&self, at: VcpuId, start: &CpuStart) -> CpuReply {
         let (Some(slot), Some(place)) = (self.slot(at.vm), self.host.vcpu(at)) else {
-            return CpuAnswer::NoCpu;
+            return CpuReply::NoCpu;
         };
         match slot.life.lock().change(at.number, Power::Off, Power::Starting) {
-            None => return CpuAnswer::NoCpu,
+            None => return CpuReply::NoCpu,
             Some(Power::Off) => {}
-            Some(power) => return power.answer(),
+            Some(power) => return power.reply(),
         }
         // One that is off is in its place.
         if let Some(vcpu) = place.lock().as_mut() {
@@ -91,15 +91,15 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let cpu = life.vcpus.get(at.number).map(|vcpu| vcpu.status.cpu);
         drop(life);
         cpu.into_iter().for_each(P::kick);
-        CpuAnswer::Done
+        CpuReply::Done
     }
 
-    fn power_of(&self, vm: VmId, cpus: CpuSet) -> CpuAnswer {
-        let Some(slot) = self.slot(vm) else { return CpuAnswer::NoCpu };
+    fn power_of(&self, vm: VmId, cpus: CpuSet) -> CpuReply {
+        let Some(slot) = self.slot(vm) else { return CpuReply::NoCpu };
         let life = slot.life.lock();
         let power =
             cpus.iter().last().and_then(|number| Some(life.vcpus.get(number)?.status.power));
-        power.map_or(CpuAnswer::NoCpu, Power::answer)
+        power.map_or(CpuReply::NoCpu, Power::reply)
     }
 
     /// Has a virtual CPU that is not the last one go off. Returns whether it does.

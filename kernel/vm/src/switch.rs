@@ -23,9 +23,7 @@ use hotmem::{
     FreeError, Machine, Mm, Move, Mover, Order, OutOfMemory, Pages, Pfn, PfnRange, PhysAddr,
     Request, VirtRange,
 };
-use hotmem_arch::contract::{
-    CpuAnswer, GuestExit, GuestSpace, Guests, NoGuests, StateMemory, Vcpu,
-};
+use hotmem_arch::contract::{CpuReply, GuestExit, GuestSpace, Guests, NoGuests, StateMemory, Vcpu};
 
 /// The second-stage tables of a guest.
 pub(crate) type GuestTables<M, P> =
@@ -313,10 +311,10 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         }
     }
 
-    /// Returns the answer to the guest's last request about its CPUs.
-    pub(crate) fn answer(&mut self, answer: CpuAnswer) {
+    /// Returns the reply to the guest's last request about its CPUs.
+    pub(crate) fn reply_to_request(&mut self, reply: CpuReply) {
         if let Some(vcpu) = &mut self.vcpu {
-            vcpu.answer(answer);
+            vcpu.reply_to_request(reply);
         }
     }
 

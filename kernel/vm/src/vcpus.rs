@@ -8,7 +8,7 @@
 //! ```
 
 use crate::figures::Figures;
-use hotmem_arch::contract::CpuAnswer;
+use hotmem_arch::contract::CpuReply;
 
 /// Whether a virtual CPU is on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,11 +39,11 @@ impl Power {
     }
 
     /// What a guest is told that asks for it.
-    pub(crate) const fn answer(self) -> CpuAnswer {
+    pub(crate) const fn reply(self) -> CpuReply {
         match self {
-            Self::Off => CpuAnswer::IsOff,
-            Self::Starting => CpuAnswer::IsStarting,
-            Self::On | Self::Stopping | Self::Done => CpuAnswer::IsOn,
+            Self::Off => CpuReply::IsOff,
+            Self::Starting => CpuReply::IsStarting,
+            Self::On | Self::Stopping | Self::Done => CpuReply::IsOn,
         }
     }
 }

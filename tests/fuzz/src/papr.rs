@@ -24,7 +24,7 @@ pub(crate) fn tree(data: &[u8]) {
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     if let Some(board) = board(bytes) {
-        assert!(board.window().all(|range| !range.is_empty() || board.window().count() > 0));
+        board.window().for_each(drop);
     }
 }
 

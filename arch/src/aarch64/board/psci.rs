@@ -2,7 +2,7 @@
 
 use crate::aarch64::exits::{Cause, Next};
 use crate::aarch64::syndrome::class;
-use crate::contract::{CpuAnswer, CpuRequest, CpuSet, CpuStart, GuestExit};
+use crate::contract::{CpuReply, CpuRequest, CpuSet, CpuStart, GuestExit};
 use hotmem_paging::addr::GuestAddr;
 
 const VERSION: u64 = 0x8400_0000;
@@ -28,6 +28,7 @@ const NOTHING_TO_MIGRATE: u64 = 2;
 /// States of a CPU.
 const ON: u64 = 0;
 const OFF: u64 = 1;
+const PENDING: u64 = 2;
 /// Errors.
 const NOT_SUPPORTED: u64 = -1_i64 as u64;
 const INVALID_PARAMETERS: u64 = -2_i64 as u64;
@@ -60,7 +61,7 @@ pub(super) fn call(x: &mut [u64; 31]) -> GuestExit {
     // A function with narrow arguments does not see the upper halves of the registers.
     let narrow = if function & WIDE == 0 { 0xffff_ffff } else { u64::MAX };
     let [first, second, third] = [*first & narrow, *second & narrow, *third & narrow];
-    let answer = match function {
+    let reply = match function {
         VERSION => VERSION_1_0,
         MIGRATE_INFO_TYPE => NOTHING_TO_MIGRATE,
         FEATURES if has(first & 0xffff_ffff) => 0,
@@ -80,23 +81,23 @@ pub(super) fn call(x: &mut [u64; 31]) -> GuestExit {
         SYSTEM_RESET => return GuestExit::Stopped("it restarted its machine", *result),
         _ => NOT_SUPPORTED,
     };
-    *result = answer;
+    *result = reply;
     GuestExit::Emulated
 }
 
-/// What a guest gets for its request `request`, whose function is still in its first register.
-pub fn result(function: u64, answer: CpuAnswer) -> u64 {
-    let is_question = function & 0xffff_ffff & !WIDE == AFFINITY_INFO;
-    match answer {
-        CpuAnswer::Done => 0,
-        CpuAnswer::NoCpu => INVALID_PARAMETERS,
-        CpuAnswer::IsOn if is_question => ON,
-        CpuAnswer::IsOn => ALREADY_ON,
-        CpuAnswer::IsStarting if is_question => 2,
-        CpuAnswer::IsStarting => ON_PENDING,
-        CpuAnswer::IsOff => OFF,
-        CpuAnswer::BadEntry => INVALID_ADDRESS,
-        CpuAnswer::Denied => DENIED,
+/// The number that PSCI returns for `reply` to a request of `function`.
+pub fn result(function: u64, reply: CpuReply) -> u64 {
+    let is_query = function & 0xffff_ffff & !WIDE == AFFINITY_INFO;
+    match reply {
+        CpuReply::Done => 0,
+        CpuReply::NoCpu => INVALID_PARAMETERS,
+        CpuReply::IsOn if is_query => ON,
+        CpuReply::IsOn => ALREADY_ON,
+        CpuReply::IsStarting if is_query => PENDING,
+        CpuReply::IsStarting => ON_PENDING,
+        CpuReply::IsOff => OFF,
+        CpuReply::BadEntry => INVALID_ADDRESS,
+        CpuReply::Denied => DENIED,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::switch::OwnVcpu;
 use crate::{MAX_VCPUS, Power, Slice, VcpuId};
 use hotmem::testing::Random;
 use hotmem_arch::contract::{
-    CpuAnswer, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, PAYLOAD_DONE, PAYLOAD_ROUND,
+    CpuReply, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, PAYLOAD_DONE, PAYLOAD_ROUND,
 };
 
 /// A guest with so many virtual CPUs, which runs on CPUs 1 and up.
@@ -37,9 +37,9 @@ fn leave(vms: &Vms<Fake, Soft>, vm: VmId, number: usize, exit: GuestExit) -> Aft
     after
 }
 
-/// The answer to a request of a CPU.
-fn answer(vms: &Vms<Fake, Soft>, vm: VmId, request: CpuRequest) -> CpuAnswer {
-    vms.answer_of(vm, request)
+/// The reply to a request of a CPU.
+fn reply(vms: &Vms<Fake, Soft>, vm: VmId, request: CpuRequest) -> CpuReply {
+    vms.reply_of(vm, request)
 }
 
 const ENTRY: CpuStart = CpuStart { entry: GuestAddr::new(RAM * PAGE + 64), context: 7 };
@@ -56,19 +56,19 @@ fn a_cpu_is_started_once_where_the_guest_has_memory_and_its_own_cpu_is_interrupt
     for entry in [0, RAM * PAGE - 4, RAM * PAGE + MIB / 4, !3] {
         let wrong = CpuStart { entry: GuestAddr::new(entry), context: 0 };
         let request = CpuRequest::Start { cpus: CpuSet::one(1), start: wrong };
-        assert_eq!(answer(&vms, id, request), CpuAnswer::BadEntry, "{entry:#x}");
+        assert_eq!(reply(&vms, id, request), CpuReply::BadEntry, "{entry:#x}");
     }
     for number in [3, 63, 64, u64::MAX] {
-        assert_eq!(answer(&vms, id, start(CpuSet::one(number))), CpuAnswer::NoCpu);
-        assert_eq!(answer(&vms, id, CpuRequest::State(CpuSet::one(number))), CpuAnswer::NoCpu);
+        assert_eq!(reply(&vms, id, start(CpuSet::one(number))), CpuReply::NoCpu);
+        assert_eq!(reply(&vms, id, CpuRequest::State(CpuSet::one(number))), CpuReply::NoCpu);
     }
     assert_eq!(KICKED.get(), 0);
-    assert_eq!(answer(&vms, id, CpuRequest::State(CpuSet::one(2))), CpuAnswer::IsOff);
-    assert_eq!(answer(&vms, id, start(CpuSet::one(2))), CpuAnswer::Done);
+    assert_eq!(reply(&vms, id, CpuRequest::State(CpuSet::one(2))), CpuReply::IsOff);
+    assert_eq!(reply(&vms, id, start(CpuSet::one(2))), CpuReply::Done);
     assert_eq!((KICKED.get(), powers(&vms)), (1 << 3, vec![Power::On, Power::Off, Power::On]));
     for number in [0, 2] {
-        assert_eq!(answer(&vms, id, start(CpuSet::one(number))), CpuAnswer::IsOn);
-        assert_eq!(answer(&vms, id, CpuRequest::State(CpuSet::one(number))), CpuAnswer::IsOn);
+        assert_eq!(reply(&vms, id, start(CpuSet::one(number))), CpuReply::IsOn);
+        assert_eq!(reply(&vms, id, CpuRequest::State(CpuSet::one(number))), CpuReply::IsOn);
     }
     vms.kill(id).unwrap();
     vms.verify().unwrap();
@@ -80,14 +80,14 @@ fn a_cpu_goes_off_unless_it_is_the_last_and_can_be_started_again() {
     let id = several(&vms, 2);
     let stop = GuestExit::Cpus(CpuRequest::Stop);
     assert!(matches!(leave(&vms, id, 0, stop), After::GoOn), "the last one stays on");
-    assert_eq!(answer(&vms, id, start(CpuSet::one(1))), CpuAnswer::Done);
+    assert_eq!(reply(&vms, id, start(CpuSet::one(1))), CpuReply::Done);
     assert!(matches!(leave(&vms, id, 0, stop), After::End(Slice::Off)));
     // Its CPU has not put it back yet.
     assert_eq!(powers(&vms), [Power::Stopping, Power::On]);
-    assert_eq!(answer(&vms, id, start(CpuSet::one(0))), CpuAnswer::IsOn);
+    assert_eq!(reply(&vms, id, start(CpuSet::one(0))), CpuReply::IsOn);
     assert!(matches!(leave(&vms, id, 1, stop), After::GoOn), "the last one stays on");
     vms.slot(id).unwrap().life.lock().change(0, Power::Stopping, Power::Off);
-    assert_eq!(answer(&vms, id, start(CpuSet::one(0))), CpuAnswer::Done);
+    assert_eq!(reply(&vms, id, start(CpuSet::one(0))), CpuReply::Done);
     assert_eq!(powers(&vms), [Power::On, Power::On]);
     on_cpu(1, || assert!(!vms.is_off(VcpuId { vm: id, number: 0 })));
     vms.kill(id).unwrap();
@@ -97,7 +97,7 @@ fn a_cpu_goes_off_unless_it_is_the_last_and_can_be_started_again() {
 fn a_guest_is_done_with_its_last_cpu_and_all_cpus_look_at_its_state() {
     let (_, vms) = machine();
     let id = several(&vms, 3);
-    assert_eq!(answer(&vms, id, start(CpuSet::one(1))), CpuAnswer::Done);
+    assert_eq!(reply(&vms, id, start(CpuSet::one(1))), CpuReply::Done);
     KICKED.set(0);
     let call = |number, rounds, sum| {
         GuestExit::Call(GuestCall { number, arguments: [rounds, 0, sum, 0, 0] })
@@ -116,7 +116,7 @@ fn a_guest_is_done_with_its_last_cpu_and_all_cpus_look_at_its_state() {
 fn a_guest_that_goes_on_up_to_a_round_ends_when_each_cpu_has_done_it() {
     let (_, vms) = machine();
     let (id, name) = (several(&vms, 2), Name::new("a").unwrap());
-    answer(&vms, id, start(CpuSet::one(1)));
+    reply(&vms, id, start(CpuSet::one(1)));
     let round = |rounds| {
         GuestExit::Call(GuestCall { number: PAYLOAD_ROUND, arguments: [rounds, 0, 0, 0, 0] })
     };
@@ -190,7 +190,7 @@ fn a_reset_of_cpus_that_are_off_has_no_effect_and_that_of_one_that_runs_stops_th
     let reset = |cpus| GuestExit::Cpus(CpuRequest::Reset(cpus));
     assert!(matches!(leave(&vms, id, 0, reset(CpuSet::one(0).complement())), After::GoOn));
     assert_eq!((vms.state(id), KICKED.get()), (State::Runs, 0));
-    answer(&vms, id, start(CpuSet::of_bits(u64::MAX)));
+    reply(&vms, id, start(CpuSet::of_bits(u64::MAX)));
     assert_eq!(powers(&vms), [Power::On; 3]);
     leave(&vms, id, 0, reset(CpuSet::one(2)));
     let log = vms.log(id);

@@ -1,4 +1,4 @@
-//! A kernel that UEFI starts, and whose memory comes and goes. It polls: nothing interrupts it.
+//! A kernel with memory hotplug that UEFI starts. It polls for events, with interrupts off.
 #![no_std]
 #![no_main]
 

@@ -69,9 +69,9 @@ fn the_state_of_a_cpu_is_asked_for_and_that_of_a_cluster_is_not_there() {
 }
 
 #[test]
-fn each_answer_has_its_number_and_that_of_a_question_is_a_state() {
-    use CpuAnswer::{BadEntry, Denied, Done, IsOff, IsOn, IsStarting, NoCpu};
-    for (function, answer, number) in [
+fn each_reply_has_its_number_and_that_of_a_query_is_a_state() {
+    use CpuReply::{BadEntry, Denied, Done, IsOff, IsOn, IsStarting, NoCpu};
+    for (function, reply, number) in [
         (CPU_ON_WIDE, Done, 0),
         (CPU_ON_WIDE, NoCpu, -2),
         (CPU_OFF, Denied, -3),
@@ -83,7 +83,7 @@ fn each_answer_has_its_number_and_that_of_a_question_is_a_state() {
         (1 << 32 | AFFINITY_INFO, IsStarting, 2),
         (AFFINITY_INFO, NoCpu, -2),
     ] {
-        assert_eq!(result(function, answer), number as u64, "{function:#x} {answer:?}");
+        assert_eq!(result(function, reply), number as u64, "{function:#x} {reply:?}");
     }
 }
 
