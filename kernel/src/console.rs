@@ -27,12 +27,14 @@ macro_rules! say {
 }
 
 impl Console {
-    /// Shows the prompt, unless it is on the screen already.
-    fn put_up(&mut self, prompt: &str, typed: &str) {
-        if !core::mem::replace(&mut self.prompt, true) {
+    /// Shows the prompt and `line` after it, unless a prompt is on the screen already. Returns whether it was.
+    fn put_up(&mut self, prompt: &str, line: &str) -> bool {
+        let was_up = core::mem::replace(&mut self.prompt, true);
+        if !was_up {
             let _ = self.write_str(prompt);
-            let _ = self.write_str(typed);
+            let _ = self.write_str(line);
         }
+        was_up
     }
 }
 
@@ -83,23 +85,35 @@ impl Write for Screen {
     }
 }
 
-/// Shows the prompt and the typed text after it, unless the prompt is on the screen already.
-pub fn prompt(prompt: &str, typed: &str) {
-    with(|console| console.put_up(prompt, typed));
+/// Shows the prompt and the line typed so far after it, unless the prompt is on the screen already.
+pub fn prompt(prompt: &str, line: &str) {
+    with(|console| console.put_up(prompt, line));
 }
 
-/// Shows typed text after the prompt.
-pub fn typed(prompt: &str, text: &str) {
+/// Shows text that was typed at the end of `line`, or the whole line if output has removed the prompt.
+pub fn typed(prompt: &str, line: &str, text: &str) {
     with(|console| {
-        console.put_up(prompt, "");
-        let _ = console.write_str(text);
+        if console.put_up(prompt, line) {
+            let _ = console.write_str(text);
+        }
     });
 }
 
-/// Ends the line after the prompt, as the operator did.
-pub fn end_of_input(prompt: &str) {
+/// Removes characters from the screen that were erased at the end of the line, of which `line` is left.
+pub fn erased(prompt: &str, line: &str, characters: usize) {
     with(|console| {
-        console.put_up(prompt, "");
+        if console.put_up(prompt, line) {
+            for _ in 0..characters {
+                let _ = console.write_str("\u{8} \u{8}");
+            }
+        }
+    });
+}
+
+/// Ends `line`, as the operator did; it is on the screen as a whole then.
+pub fn end_of_input(prompt: &str, line: &str) {
+    with(|console| {
+        console.put_up(prompt, line);
         console.prompt = false;
         let _ = console.write_str("\n");
     });

@@ -191,14 +191,10 @@ impl Prompt {
     pub(crate) fn take(&mut self, byte: u8, hotplug: &mut KernelHotplug, clock: &InstructionClock) {
         match self.editor.push(byte) {
             Edit::Nothing => {}
-            Edit::Added(text) => console::typed(PROMPT, text),
-            Edit::Erased(characters) => {
-                for _ in 0..characters {
-                    console::typed(PROMPT, "\u{8} \u{8}");
-                }
-            }
+            Edit::Added { line, text } => console::typed(PROMPT, line, text),
+            Edit::Erased { line, characters } => console::erased(PROMPT, line, characters),
             Edit::Line(line) => {
-                console::end_of_input(PROMPT);
+                console::end_of_input(PROMPT, line.unwrap_or_default());
                 let after = match line {
                     Ok(line) => self.monitor.run(line, hotplug, clock, &mut Screen),
                     Err(error) => {

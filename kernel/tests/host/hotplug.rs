@@ -138,6 +138,28 @@ fn a_line_that_stays_active_does_not_starve_the_console() {
     });
 }
 
+#[test]
+fn output_in_the_middle_of_a_typed_line_leaves_the_line_whole_on_the_screen() {
+    alone(|| {
+        let (pc, _) = Pc::ready("policy=online_movable");
+        for (typed, rest) in [("ver", "ify\n"), ("verifyy", "\u{8}\n"), ("verify", "\n")] {
+            pc.machine.type_in(typed);
+            pc.machine.wait_for(&format!("hotmem> {typed}"));
+            pc.plug(0, DIMM);
+            assert!(pc.step().contains(r#""operation":"add""#));
+            // At once: the kernel may not have shown the prompt again.
+            pc.machine.type_in(rest);
+            let screen = pc.machine.wait_for("ok\n");
+            let (_, line) = screen.rsplit_once("hotmem> ").expect("the prompt is shown again");
+            assert!(["verify\nok\n", "verifyy\u{8} \u{8}\nok\n"].contains(&line), "{line:?}");
+            pc.unplug(0);
+            pc.machine.wait_for(r#"{"operation":"remove""#);
+            pc.machine.wait_for("\n");
+            pc.machine.unplug(DIMM);
+        }
+    });
+}
+
 /// DIMMs of random sizes at random places are plugged and unplugged in random order, while pages are migrated.
 #[test]
 fn dimms_can_be_plugged_and_unplugged_in_any_order() {

@@ -72,12 +72,19 @@ impl Pc {
         (pc, text)
     }
 
-    /// Runs `line` at the monitor; returns the output.
+    /// Runs `line` at the monitor. Returns the reply with its closing line; output of events may follow that one.
     #[track_caller]
     pub(crate) fn ask(&self, line: &str) -> String {
         self.machine.type_in(&format!("{line}\n"));
         self.machine.wait_for(&format!("{line}\n"));
-        self.machine.wait_for(PROMPT).trim_end_matches(PROMPT).to_owned()
+        let output = self.machine.wait_for(PROMPT);
+        let mut closed = false;
+        let is_reply = |text: &&str| {
+            let is_before_the_end = !closed;
+            closed |= *text == "ok\n" || text.starts_with("error: ");
+            is_before_the_end
+        };
+        output.trim_end_matches(PROMPT).split_inclusive('\n').take_while(is_reply).collect()
     }
 
     /// Checks that every invariant holds, and that the CPU enforces the permissions in the tables.

@@ -40,10 +40,20 @@ impl fmt::Display for LineError {
 pub enum Edit<'l> {
     /// Nothing changes on the screen.
     Nothing,
-    /// This text was added to the line.
-    Added(&'l str),
-    /// This many characters were erased at its end.
-    Erased(usize),
+    /// Text was added to the line.
+    Added {
+        /// The whole line.
+        line: &'l str,
+        /// What was added at its end.
+        text: &'l str,
+    },
+    /// Characters were erased at the end of the line.
+    Erased {
+        /// What is left of it.
+        line: &'l str,
+        /// The number of characters.
+        characters: usize,
+    },
     /// The line is complete. The editor starts a new one.
     Line(Result<&'l str, LineError>),
 }
@@ -117,7 +127,7 @@ impl LineEditor {
         let kept = shown.saturating_sub(characters);
         let end = text.char_indices().nth(kept).map_or(text.len(), |(at, _)| at);
         self.len = end;
-        Edit::Erased(shown - kept)
+        Edit::Erased { line: self.text(), characters: shown - kept }
     }
 
     fn add(&mut self, byte: u8) -> Edit<'_> {
@@ -136,7 +146,7 @@ impl LineEditor {
         match self.tail(start).map_err(|error| error.error_len()) {
             Ok(_) => {
                 self.unfinished = 0;
-                Edit::Added(self.tail(start).unwrap_or_default())
+                Edit::Added { line: self.text(), text: self.tail(start).unwrap_or_default() }
             }
             Err(None) => Edit::Nothing,
             Err(Some(_)) => {
@@ -187,16 +197,16 @@ mod tests {
     #[test]
     fn the_screen_shows_the_content_of_the_line() {
         let mut editor = LineEditor::new();
-        assert_eq!(editor.push(b'a'), Edit::Added("a"));
+        assert_eq!(editor.push(b'a'), Edit::Added { line: "a", text: "a" });
         assert_eq!(editor.push(0xc3), Edit::Nothing);
-        assert_eq!(editor.push(0xa9), Edit::Added("é"));
+        assert_eq!(editor.push(0xa9), Edit::Added { line: "aé", text: "é" });
         assert_eq!(editor.text(), "aé");
         assert_eq!(editor.push(0xc3), Edit::Nothing);
         assert_eq!(editor.text(), "aé");
-        assert_eq!(editor.push(0x7f), Edit::Erased(1));
+        assert_eq!(editor.push(0x7f), Edit::Erased { line: "a", characters: 1 });
         assert_eq!(editor.text(), "a");
-        assert_eq!(editor.push(0x15), Edit::Erased(1));
-        assert_eq!(editor.push(0x7f), Edit::Erased(0));
+        assert_eq!(editor.push(0x15), Edit::Erased { line: "", characters: 1 });
+        assert_eq!(editor.push(0x7f), Edit::Erased { line: "", characters: 0 });
     }
 
     #[test]
