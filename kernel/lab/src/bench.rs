@@ -10,6 +10,8 @@ use hotmem::{Machine, Mm, Order, Pages};
 pub trait Frames {
     /// The result of an allocation.
     type Held;
+    /// The order of a large page.
+    const LARGE: Order;
 
     /// Allocates `1 << order` frames, aligned to their size.
     fn alloc(&self, order: Order) -> Option<Self::Held>;
@@ -20,6 +22,7 @@ pub trait Frames {
 
 impl<'m, M: Machine> Frames for &'m Mm<M> {
     type Held = Pages<'m, M>;
+    const LARGE: Order = M::LARGE_ORDER;
 
     #[inline(always)]
     fn alloc(&self, order: Order) -> Option<Self::Held> {
@@ -66,14 +69,25 @@ impl Case {
         Self { pairs: self.pairs.min(most).max(1), ..self }
     }
 
+    /// Its name for these frames: that of large pages has their order.
+    pub const fn name_for<F: Frames>(self) -> &'static str {
+        match F::LARGE.get() {
+            _ if !self.large => self.name,
+            9 => self.name,
+            7 => "order7",
+            5 => "order5",
+            _ => "large",
+        }
+    }
+
     /// Runs the case `rounds` times. Returns `None` if an allocation fails.
     ///
     /// The allocations of a round are kept in `held`, which should have room for its pairs: otherwise it grows
     /// during the run.
     pub fn run<F: Frames>(self, frames: &F, rounds: usize, held: &mut Vec<F::Held>) -> Option<()> {
         let done = match self.large {
-            false => self.run_with::<0, F>(frames, rounds, held),
-            true => self.run_with::<9, F>(frames, rounds, held),
+            false => self.run_with::<false, F>(frames, rounds, held),
+            true => self.run_with::<true, F>(frames, rounds, held),
         };
         // The allocations of a round that failed.
         held.drain(..).for_each(|held| frames.free(held));
@@ -81,13 +95,13 @@ impl Case {
     }
 
     /// The same with an order known at compile time, as in a kernel that allocates a page.
-    fn run_with<const ORDER: u8, F: Frames>(
+    fn run_with<const LARGE: bool, F: Frames>(
         self,
         frames: &F,
         rounds: usize,
         held: &mut Vec<F::Held>,
     ) -> Option<()> {
-        let order = Order::new(ORDER)?;
+        let order = const { if LARGE { F::LARGE } else { Order::ZERO } };
         let beside = if self.neighbour { Some(frames.alloc(order)?) } else { None };
         if self.pairs == 1 {
             for _ in 0..rounds {
@@ -122,6 +136,7 @@ mod tests {
 
     impl Frames for Counted {
         type Held = usize;
+        const LARGE: Order = Order::fitting(512);
 
         fn alloc(&self, _: Order) -> Option<usize> {
             let mut used = self.used.borrow_mut();

@@ -6,6 +6,9 @@ use core::fmt;
 /// Bytes of one page descriptor.
 pub const DESCRIPTOR_BYTES: u64 = 64;
 
+/// Bytes of a large page: those that an entry of the last level but one maps with pages of 4 KiB, or of 64 KiB on ppc64.
+const LARGE_BYTES: u64 = 2 << 20;
+
 /// Subsections of a record: one bit each in its bitmaps.
 pub const PARTS_PER_RECORD: u64 = 64;
 
@@ -58,6 +61,8 @@ pub trait Geometry: Sizes {
     const PART_PAGES: u64 = Self::RECORD_PAGES / PARTS_PER_RECORD;
     /// The order of a subsection.
     const PART_ORDER: Order = Order::fitting(Self::PART_PAGES);
+    /// The order of a large page, 2 MiB: 9 with pages of 4 KiB, 7 with 16 KiB, 5 with 64 KiB.
+    const LARGE_ORDER: Order = Order::fitting(LARGE_BYTES >> Self::PAGE_SHIFT);
 
     /// Pages of the descriptors of `pages`, the pages of whole records.
     fn memmap_pages(pages: u64) -> u64 {

@@ -58,7 +58,7 @@ impl<'m, M: Machine> Cached<'m, M> {
     /// the zone has one that may be cached. If it has only small ones, the zone is locked again after some of them; the
     /// cache is locked all the time.
     pub(super) fn refill(&self, cache: &mut Cache, node: NodeId, kind: ZoneKind, class: Class) {
-        let order = class.order();
+        let order = class.order::<M>();
         let mut left = None;
         loop {
             let mut guard = self.nodes.lock(node, kind);
@@ -140,7 +140,7 @@ impl<'m, M: Machine> Cached<'m, M> {
         }
         let pfns = &mut pfns[..count];
         pfns.sort_unstable();
-        let pages = class.order().pages();
+        let pages = class.order::<M>().pages();
         let mut rest = &*pfns;
         while !rest.is_empty() {
             let mut guard = self.nodes.lock(node, kind);
@@ -152,7 +152,7 @@ impl<'m, M: Machine> Cached<'m, M> {
                 let next = rest.windows(2).take_while(|pair| pair[1] == pair[0] + pages);
                 let count = 1 + next.count();
                 let run = PfnRange::new(Pfn::new(first), count as u64 * pages);
-                freed += self.free_run(memmap, zone, run, class.order());
+                freed += self.free_run(memmap, zone, run, class.order::<M>());
                 rest = &rest[count..];
             }
         }

@@ -21,6 +21,7 @@ use crate::alloc::closing::Closing;
 use crate::alloc::list::{List, Taken};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
+use crate::geometry::Geometry;
 use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
 use core::fmt;
 
@@ -148,9 +149,9 @@ impl Cache {
     }
 
     /// Pages of the zones `kinds` in this cache.
-    pub(crate) fn pages(&self, of: impl Fn(ZoneKind) -> bool) -> u64 {
+    pub(crate) fn pages<G: Geometry>(&self, of: impl Fn(ZoneKind) -> bool) -> u64 {
         let lists = self.all().filter(|&(kind, ..)| of(kind));
-        lists.map(|(_, class, list)| list.extents(class) * class.order().pages()).sum()
+        lists.map(|(_, class, list)| list.extents(class) * class.order::<G>().pages()).sum()
     }
 
     #[inline]
@@ -171,14 +172,14 @@ impl Cache {
         *came = came.wrapping_add(extents);
     }
 
-    fn counts(&self) -> CpuPages {
+    fn counts<G: Geometry>(&self) -> CpuPages {
         let pages = |counts: &[u64]| {
             let counts = Class::all().zip(counts);
             counts.fold(0, |sum: u64, (class, count)| {
-                sum.wrapping_add(count.wrapping_mul(class.order().pages()))
+                sum.wrapping_add(count.wrapping_mul(class.order::<G>().pages()))
             })
         };
-        let (allocated, cached) = (pages(&self.allocated), self.pages(|_| true));
+        let (allocated, cached) = (pages(&self.allocated), self.pages::<G>(|_| true));
         // Each page that came or was freed was allocated, or is still here.
         let freed = allocated.wrapping_add(cached).wrapping_sub(pages(&self.came));
         CpuPages { allocated, freed, cached }
@@ -263,15 +264,15 @@ impl<S: CacheStorage> Caches<S> {
     }
 
     /// Pages of a zone that wait in caches.
-    pub(crate) fn pages(&self, node: NodeId, kind: ZoneKind) -> u64 {
+    pub(crate) fn pages<G: Geometry>(&self, node: NodeId, kind: ZoneKind) -> u64 {
         let here = |cache: &Cache| {
-            if cache.node() == Some(node) { cache.pages(|other| other == kind) } else { 0 }
+            if cache.node() == Some(node) { cache.pages::<G>(|other| other == kind) } else { 0 }
         };
         self.closing.used().filter_map(|cpu| self.lock(cpu)).map(|cache| here(&cache)).sum()
     }
 
     /// Counters of a CPU, and the size of its cache.
-    pub(crate) fn counts(&self, cpu: usize) -> Option<CpuPages> {
-        Some(self.lock(cpu)?.counts())
+    pub(crate) fn counts<G: Geometry>(&self, cpu: usize) -> Option<CpuPages> {
+        Some(self.lock(cpu)?.counts::<G>())
     }
 }

@@ -5,12 +5,6 @@ use crate::geometry::Geometry;
 
 /// Orders that are cached: each below the last, then that of a large page. Single pages of zeroes are a class of their own.
 const SMALL: u8 = 4;
-const LARGE: Order = match Order::new(9) {
-    Some(order) => order,
-    None => Order::MAX,
-};
-/// Extents larger than this are not kept from others.
-const LARGEST_BYTES: u64 = 4 << 20;
 pub(super) const CLASSES: usize = SMALL as usize + 2;
 
 /// Extents of a batch, by class.
@@ -29,18 +23,17 @@ impl Class {
     /// The class of `order`, if it is cached.
     #[inline]
     pub(crate) fn of<G: Geometry>(order: Order) -> Option<Self> {
-        let large = const { G::PAGE_BYTES << LARGE.get() <= LARGEST_BYTES };
         match order.get() {
             small if small < SMALL => Some(Self(small)),
-            _ if large && order == LARGE => Some(Self(SMALL)),
+            large if large == const { G::LARGE_ORDER.get() } => Some(Self(SMALL)),
             _ => None,
         }
     }
 
     /// Its order.
-    pub(crate) fn order(self) -> Order {
+    pub(crate) fn order<G: Geometry>(self) -> Order {
         match self.0 {
-            SMALL => LARGE,
+            SMALL => G::LARGE_ORDER,
             small => Order::new(small).filter(|_| small < SMALL).unwrap_or(Order::ZERO),
         }
     }

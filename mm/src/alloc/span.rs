@@ -44,7 +44,7 @@ impl<M: Machine> Allocator<M> {
                 info.span = info.span.hull(zone.span);
                 info.counts = info.counts.plus(zone.counts);
                 drop(zone);
-                info.counts.free += self.caches.pages(node, kind);
+                info.counts.free += self.caches.pages::<M>(node, kind);
             }
             (blocks != 0).then_some(info)
         })

@@ -208,7 +208,7 @@ impl<M: Machine> Mm<M> {
 
     /// The pages that CPU `cpu` allocated and freed through its cache, and those in it; `None` if it has no cache.
     pub fn cpu_pages(&self, cpu: usize) -> Option<CpuPages> {
-        self.allocator().caches.counts(cpu)
+        self.allocator().caches.counts::<M>(cpu)
     }
 
     /// Clears a page for a later [`zeroed`](crate::Request::zeroed) request of this CPU, if too few zeroed pages are

@@ -106,7 +106,7 @@ impl<'m, M: Machine> View<'m, M> {
     }
 
     fn zone(&self, node: NodeId, kind: ZoneKind) -> ZoneInfo {
-        let cached = self.allocator.caches.pages(node, kind);
+        let cached = self.allocator.caches.pages::<M>(node, kind);
         let zone = self.allocator.nodes.lock(node, kind);
         let (span, mut counts, isolated) = (zone.span(), zone.counts(), zone.isolated());
         counts.free += cached;

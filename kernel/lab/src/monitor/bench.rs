@@ -91,8 +91,9 @@ fn pairs<M: Machine>(
     held.try_reserve_exact(if case.pairs > 1 { case.pairs } else { 0 })?;
     let mut failed = false;
     let work = |rounds| failed = failed || case.run(&mm, rounds, &mut held).is_none();
-    let cost = difference(case.name, case.pairs, count, work)?;
-    if failed { Err(BenchError::Memory(case.name)) } else { Ok(cost) }
+    let name = case.name_for::<&Mm<M>>();
+    let cost = difference(name, case.pairs, count, work)?;
+    if failed { Err(BenchError::Memory(name)) } else { Ok(cost) }
 }
 
 fn questions<T>(

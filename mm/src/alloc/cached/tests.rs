@@ -4,7 +4,7 @@ use crate::alloc::batch::Cached;
 use crate::alloc::class::Class;
 use crate::memmap::page::PageState;
 use crate::memmap::state::StateWord;
-use crate::testing::{Bench, CPUS, FakeMachine, Holder, Setup, Tiny, become_cpu, range};
+use crate::testing::{Bench, CPUS, FakeMachine, Holder, Lmb, Setup, Tiny, become_cpu, range};
 use crate::{
     BlockId, NodeId, OfflineError, Order, OutOfMemory, Pages, Pfn, PhysRange, Placement, Request,
     Stepped, ZoneKind,
@@ -167,9 +167,11 @@ fn what_a_cpu_allocated_and_freed_is_counted_through_batches_and_drains() {
 }
 
 #[test]
-fn pages_of_large_order_are_cached_one_by_one_where_they_are_not_too_large() {
+fn pages_of_2_mib_are_cached_one_by_one_whatever_their_order_is() {
     assert!(Class::of::<FakeMachine<Tiny>>(order(9)).is_some_and(|class| class.batch() == 1));
-    assert_eq!(Class::of::<FakeMachine<crate::testing::Lmb>>(order(9)), None);
+    let large = Class::of::<FakeMachine<Lmb>>(order(5)).unwrap();
+    assert_eq!((large.batch(), large.order::<FakeMachine<Lmb>>()), (1, order(5)));
+    assert_eq!(Class::of::<FakeMachine<Lmb>>(order(9)), None);
     assert_eq!(Class::of::<FakeMachine<Tiny>>(order(4)), None);
 }
 

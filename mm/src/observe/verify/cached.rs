@@ -45,7 +45,7 @@ impl<M: Machine> Counts<'_, M> {
         kind: ZoneKind,
         class: Class,
     ) -> Result<(), Violation> {
-        let order = class.order();
+        let order = class.order::<M>();
         let state = self.memmap.section_at(pfn).and_then(|at| at.head_state(pfn));
         let cached = state == Some(PageState::Cached { order });
         hold(4, "an extent in a cache is cached and of its order", pfn.get(), cached)?;

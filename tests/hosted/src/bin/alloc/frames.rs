@@ -16,6 +16,8 @@ use spin::Mutex;
 
 /// Frames of each allocator.
 pub(crate) const FRAMES: usize = (6 << 30) / 4096;
+/// A large page, 2 MiB.
+const LARGE: Order = Order::fitting(512);
 
 /// `buddy_system_allocator`.
 pub(crate) struct Buddy(Mutex<FrameAllocator>);
@@ -30,6 +32,7 @@ impl Buddy {
 
 impl Frames for Buddy {
     type Held = (usize, Order);
+    const LARGE: Order = LARGE;
 
     #[inline(always)]
     fn alloc(&self, order: Order) -> Option<Self::Held> {
@@ -55,6 +58,7 @@ impl Bitmap {
 
 impl Frames for Bitmap {
     type Held = (usize, Order);
+    const LARGE: Order = LARGE;
 
     #[inline(always)]
     fn alloc(&self, order: Order) -> Option<Self::Held> {
@@ -94,6 +98,7 @@ impl Ranges {
 
 impl Frames for Ranges {
     type Held = PageRange;
+    const LARGE: Order = LARGE;
 
     #[inline(always)]
     fn alloc(&self, order: Order) -> Option<Self::Held> {
