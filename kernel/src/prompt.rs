@@ -5,7 +5,7 @@ use crate::console::{self, Screen};
 use crate::cpus::start;
 use crate::cpus::table::{self, Entry, State};
 use crate::cpus::tick;
-use crate::cpus::work::{self, Job};
+use crate::cpus::work::{self, Job, NotDone};
 use crate::firmware::KernelHotplug;
 use crate::lock::{self, Mutex};
 use crate::memory::KernelMachine;
@@ -60,8 +60,10 @@ fn up(number: usize) -> Result<&'static Entry, CpuError> {
     up.ok_or(CpuError::NotUp(number))
 }
 
-pub(crate) fn not_done(work::NotDone(cpu): work::NotDone) -> CpuError {
-    CpuError::NotDone(cpu)
+impl From<NotDone> for CpuError {
+    fn from(NotDone { cpu, why }: NotDone) -> Self {
+        Self::NotDone(cpu, why.text())
+    }
 }
 
 impl Machinery for InstructionClock {
@@ -94,7 +96,7 @@ impl Machinery for InstructionClock {
         let word = Arc::new(Mutex::new(None));
         let read = Arc::clone(&word);
         let job = Arc::new(move || *read.lock() = probe_read(at).ok());
-        work::run_on(entry, job).map_err(not_done)?;
+        work::run_on(entry, job)?;
         let word = *word.lock();
         Ok(word)
     }
@@ -126,7 +128,7 @@ impl Machinery for InstructionClock {
     }
 
     fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError> {
-        work::begin_on_others(&counted(job)).map_err(not_done)
+        Ok(work::begin_on_others(&counted(job))?)
     }
 
     fn do_here(&self, job: &CpuJob) {
@@ -134,15 +136,15 @@ impl Machinery for InstructionClock {
     }
 
     fn do_on(&self, number: usize, job: &Arc<CpuJob>) -> Result<(), CpuError> {
-        work::run_on(up(number)?, counted(job)).map_err(not_done)
+        Ok(work::run_on(up(number)?, counted(job))?)
     }
 
     fn wait_for_others(&self) -> Result<(), CpuError> {
-        work::wait_for_others().map_err(not_done)
+        Ok(work::wait_for_others()?)
     }
 
     fn tick(&self, hertz: Option<u64>) -> Result<(), CpuError> {
-        tick::set_all(hertz, on_tick, interrupts::set_timer).map_err(not_done)
+        Ok(tick::set_all(hertz, on_tick, interrupts::set_timer)?)
     }
 
     fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError> {
@@ -161,7 +163,7 @@ impl Machinery for InstructionClock {
 
     fn crash(&self, crash: Crash, cpu: usize) -> Result<(), CpuError> {
         let job = Arc::new(move || protection::crash(crash));
-        work::begin_on(up(cpu)?, job).map_err(not_done)
+        Ok(work::begin_on(up(cpu)?, job)?)
     }
 }
 

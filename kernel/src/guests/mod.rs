@@ -9,7 +9,7 @@
 mod show;
 
 use crate::cpus::table::Entry;
-use crate::cpus::work::{self, Job, NotDone};
+use crate::cpus::work::{self, Job};
 use crate::cpus::{caller, idle, table, tick};
 use crate::interrupts;
 use crate::lock::relax;
@@ -322,9 +322,9 @@ fn start(vms: &'static KernelVms, id: VmId, rounds: u64, misdeed: Misdeed) -> Re
     for (number, entry) in entries.into_iter().enumerate() {
         let at = VcpuId { vm: id, number };
         let job: Arc<Job> = Arc::new(move || run_here(at));
-        if let Err(NotDone(cpu)) = work::begin_on(entry, job) {
+        if let Err(error) = work::begin_on(entry, job) {
             vms.pause(id).map_err(text)?;
-            return Err(text(CpuError::NotDone(cpu)));
+            return Err(text(CpuError::from(error)));
         }
     }
     Ok(())

@@ -41,8 +41,8 @@ pub type CpuJob = dyn Fn(fn()) -> Did + Send + Sync;
 /// The reason why a CPU did not do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CpuError {
-    /// It did not finish its job in time.
-    NotDone(usize),
+    /// It did not do its job, for this reason.
+    NotDone(usize, &'static str),
     /// No CPU with this number is up.
     NotUp(usize),
     /// It did not start, for this reason.
@@ -52,7 +52,7 @@ pub enum CpuError {
 impl fmt::Display for CpuError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotDone(number) => write!(f, "CPU {number} did not finish its job in time"),
+            Self::NotDone(number, why) => write!(f, "CPU {number} {why}"),
             Self::NotUp(number) => write!(f, "CPU {number} is not up"),
             Self::NotStarted(hardware, why) => write!(f, "CPU {hardware:#x}: {why}"),
         }

@@ -289,7 +289,7 @@ impl<M: Shared> Monitor<'static, M> {
         self.allocated.try_reserve(1).map_err(|_| Refused::Heap)?;
         let (job, found) = together::allocate(self.mm, order);
         machinery.do_on(cpu, &job)?;
-        let pages = found.lock().take().ok_or(CpuError::NotDone(cpu))??;
+        let pages = found.lock().take().ok_or(CpuError::NotDone(cpu, "has not allocated"))??;
         let pfn = pages.pfn();
         self.allocated.push(pages);
         Ok(pfn)

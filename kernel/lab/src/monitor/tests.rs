@@ -95,7 +95,7 @@ fn another_cpu_allocates_and_frees_while_blocks_go_on_and_offline() {
     assert!(this.ok("cpus").contains("up"));
     assert_eq!(this.refused("bench"), "the machine does not count instructions");
     assert_eq!(this.refused("holds"), "the image does not record how long locks are held");
-    assert_eq!(this.refused("cpus tick"), "CPU 1 did not finish its job in time");
+    assert_eq!(this.refused("cpus tick"), "CPU 1 has another job");
     assert_eq!(this.refused("cpus start 7"), "CPU 0x7: there is none");
     assert_eq!(this.refused("crash deaf 9"), "CPU 9 is not up");
 }

@@ -126,7 +126,7 @@ impl Machinery for Blank {
     }
 
     fn tick(&self, _hertz: Option<u64>) -> Result<(), CpuError> {
-        Err(CpuError::NotDone(1))
+        Err(CpuError::NotDone(1, "has another job"))
     }
 
     fn start_cpu(&self, hardware: u64) -> Result<usize, CpuError> {
