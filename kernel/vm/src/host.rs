@@ -15,7 +15,7 @@ use hotmem::lock::lock_api::Mutex;
 /// The place of a virtual CPU.
 pub(crate) type VcpuPlace<M, P> = Mutex<<M as hotmem::Machine>::Lock, Option<Box<OwnVcpu<M, P>>>>;
 
-/// The place of a guest. Locks are taken one at a time.
+/// The place of a guest. Locks are taken one at a time, except for `life` with the place of a virtual CPU locked.
 #[derive(Debug)]
 pub(crate) struct Slot<M: Shared, P: Platform> {
     /// Its memory.

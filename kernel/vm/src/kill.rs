@@ -35,19 +35,21 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             self.change_state(id, if before == State::Runs { State::Paused } else { before });
             return Err(name.map_or(VmError::Full, VmError::Busy));
         }
-        slot.vcpus.iter().for_each(|place| drop(place.lock().take()));
+        for place in &slot.vcpus {
+            let vcpu = place.lock().take();
+            drop(vcpu);
+        }
         *slot.console.lock() = Console::default();
         let apart = self.take_apart(id);
         self.change_state(id, State::Absent);
         apart
     }
 
-    /// Waits until the CPUs that run a guest have put its virtual CPUs back: all are interrupted before the first wait.
-    /// Returns whether they have.
+    /// Waits until the CPUs that run a guest have put its virtual CPUs back: all are interrupted before the first wait,
+    /// even those that have, since one whose virtual CPU is off sleeps until then. Returns whether they have.
     pub(crate) fn wait_for_vcpus(&self, id: VmId) -> bool {
         let all = self.vcpus(id);
-        let out = all.iter().filter(|(at, _)| !self.is_back(*at));
-        out.for_each(|(_, cpu)| P::kick(*cpu));
+        all.iter().for_each(|(_, cpu)| P::kick(*cpu));
         all.into_iter().all(|(at, _)| {
             (0..MAX_TURNS).any(|_| {
                 let back = self.is_back(at);

@@ -2,7 +2,7 @@
 
 use crate::Shared;
 use crate::exits::After;
-use crate::host::Slot;
+use crate::host::{Slot, VcpuPlace};
 use crate::id::{VcpuId, VmId};
 use crate::life::Life;
 use crate::platform::Platform;
@@ -12,6 +12,7 @@ use crate::status::State;
 use crate::switch::{EnabledHere, OwnVcpu};
 use crate::vcpus::Power;
 use crate::vms::{VmError, Vms};
+use alloc::boxed::Box;
 use hotmem_arch::contract::{Guests, Misdeed};
 
 /// Exits of a slice.
@@ -149,15 +150,13 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     /// Runs a virtual CPU, if this is its CPU, until an interrupt of the host or some other exits. Interrupts are on
     /// afterwards.
     pub fn slice(&self, at: VcpuId) -> Slice {
-        match self.power(at, self.mm().machine().cpu()) {
-            None => return Slice::Idle,
-            Some(Power::On) => {}
-            Some(_) => return Slice::Off,
-        }
         let (Some(slot), Some(place)) = (self.slot(at.vm), self.host.vcpu(at)) else {
             return Slice::Idle;
         };
-        let Some(mut vcpu) = place.lock().take() else { return Slice::Idle };
+        let mut vcpu = match self.take_vcpu(at, place) {
+            Ok(vcpu) => vcpu,
+            Err(slice) => return slice,
+        };
         let slice = match self.enabled.enable::<M, P>(self.mm()) {
             Ok(here) => self.run_some(at, &mut vcpu, &here),
             Err(_) => {
@@ -169,6 +168,17 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         // In its place again, it can be started.
         slot.life.lock().change(at.number, Power::Stopping, Power::Off);
         slice
+    }
+
+    /// Takes a virtual CPU that is on out of its place. One that is in its place after the state of its guest has changed
+    /// stays there: the state is read with the place locked.
+    fn take_vcpu(&self, at: VcpuId, place: &VcpuPlace<M, P>) -> Result<Box<OwnVcpu<M, P>>, Slice> {
+        let mut place = place.lock();
+        match self.power(at, self.mm().machine().cpu()) {
+            None => Err(Slice::Idle),
+            Some(Power::On) => place.take().ok_or(Slice::Idle),
+            Some(_) => Err(Slice::Off),
+        }
     }
 
     fn run_some(&self, at: VcpuId, vcpu: &mut OwnVcpu<M, P>, here: &EnabledHere) -> Slice {

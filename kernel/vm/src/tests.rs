@@ -39,6 +39,8 @@ thread_local! {
     static TIME: Cell<u64> = const { Cell::new(0) };
     /// CPUs that were interrupted, a bit for each.
     static KICKED: Cell<u64> = const { Cell::new(0) };
+    /// How often virtualization was turned on.
+    static ENABLED: Cell<u64> = const { Cell::new(0) };
     /// Called once, when an extent is copied.
     static AT_COPY: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
 }
@@ -57,6 +59,7 @@ impl Guests for Soft {
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
     fn enable_guests() -> Result<(), NoGuests> {
+        ENABLED.set(ENABLED.get() + 1);
         Ok(())
     }
 

@@ -4,10 +4,12 @@ use super::*;
 use crate::exits::After;
 use crate::switch::OwnVcpu;
 use crate::{MAX_VCPUS, Power, Slice, VcpuId};
-use hotmem::testing::Random;
+use hotmem::testing::{Random, on_wait};
 use hotmem_arch::contract::{
     CpuReply, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, PAYLOAD_DONE, PAYLOAD_ROUND,
 };
+use std::sync::mpsc;
+use std::thread;
 
 /// A guest with so many virtual CPUs, which runs on CPUs 1 and up.
 fn several(vms: &Vms<Fake, Soft>, vcpus: usize) -> VmId {
@@ -110,6 +112,41 @@ fn a_guest_is_done_with_its_last_cpu_and_all_cpus_look_at_its_state() {
     assert_eq!((vms.state(id), KICKED.get()), (State::Done, 1 << 1 | 1 << 3));
     on_cpu(1, || assert!(!vms.is_off(VcpuId { vm: id, number: 0 })));
     vms.kill(id).unwrap();
+}
+
+/// The CPU of one that is off, or has ended, sleeps until it is interrupted.
+#[test]
+fn a_guest_that_is_paused_or_killed_gives_back_the_cpus_of_those_that_are_off() {
+    let (_, vms) = machine();
+    let id = several(&vms, 3);
+    on_cpu(3, || assert!(vms.is_off(VcpuId { vm: id, number: 2 })));
+    vms.pause(id).unwrap();
+    assert_eq!(KICKED.take(), 1 << 1 | 1 << 2 | 1 << 3);
+    on_cpu(3, || assert!(!vms.is_off(VcpuId { vm: id, number: 2 })));
+    vms.start(id, 0, Misdeed::None, &[1, 2, 4]).unwrap();
+    on_cpu(4, || assert!(vms.is_off(VcpuId { vm: id, number: 2 })));
+    vms.kill(id).unwrap();
+    assert_eq!(KICKED.get(), 1 << 1 | 1 << 2 | 1 << 4);
+    on_cpu(4, || assert!(!vms.is_off(VcpuId { vm: id, number: 2 })));
+}
+
+/// A CPU that read the state before the change would take it, and put it back when the guest is gone.
+#[test]
+fn a_virtual_cpu_in_its_place_stays_there_once_the_state_of_its_guest_has_changed() {
+    let (_, vms) = machine();
+    let vms: &'static Vms<Fake, Soft> = Box::leak(Box::new(vms));
+    let at = VcpuId { vm: several(vms, 1), number: 0 };
+    let place = vms.host.vcpu(at).unwrap().lock();
+    let (waits, comes) = mpsc::channel();
+    let other = thread::spawn(move || {
+        on_wait(Box::leak(Box::new(move || waits.send(()).unwrap_or_default())));
+        on_cpu(1, || (vms.slice(at), ENABLED.get()))
+    });
+    comes.recv().expect("a CPU waits for the place");
+    vms.slot(at.vm).unwrap().life.lock().state = State::Paused;
+    drop(place);
+    assert_eq!(other.join().unwrap(), (Slice::Idle, 0), "the virtual CPU was taken");
+    vms.kill(at.vm).unwrap();
 }
 
 #[test]
