@@ -30,16 +30,44 @@ pub(crate) fn run() {
 ///
 /// # Errors
 ///
-/// [`NotDone`] with a CPU that has another job; the timers of others may have changed.
+/// [`NotDone`] with a CPU that has another job, and no timer has changed; or with one that does not change its timer.
 pub(crate) fn set_all(
     hertz: Option<u64>,
     on_tick: fn(),
     set_own: fn(Option<u64>),
 ) -> Result<(), NotDone> {
     ON_TICK.call_once(|| on_tick);
-    ON.store(hertz.is_some(), Ordering::Relaxed);
     let set_own = move || set_own(hertz);
     work::begin_on_others(&(Arc::new(set_own) as Arc<work::Job>))?;
+    // If no timer changes, they keep their use, such as ending the slices of guests.
+    ON.store(hertz.is_some(), Ordering::Relaxed);
     set_own();
     work::wait_for_others()
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::cpus::table::State;
+    use crate::cpus::work::Why;
+    use hotmem::NodeId;
+    use hotmem_arch::host::Machine;
+
+    #[test]
+    fn timers_keep_their_use_if_a_cpu_has_another_job() {
+        let (done, ended) = std::sync::mpsc::channel();
+        Machine::new().power_on(move || {
+            table::enter_first();
+            let other = table::claim(7, NodeId::ZERO).expect("there is room");
+            other.set(State::Up);
+            work::keep_busy(other);
+            let refused = set_all(Some(100), || (), |_| panic!("a timer changes"));
+            assert_eq!(refused, Err(NotDone { cpu: other.number(), why: Why::Busy }));
+            assert!(!is_on());
+            done.send(()).unwrap();
+        });
+        ended.recv().expect("the CPU has not panicked");
+    }
 }

@@ -10,6 +10,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use hotmem::Mm;
 use hotmem_arch::current::cpu;
 
+/// The part of a second that a job waits for a CPU that leaves another one.
+pub(crate) const LEAVES: u64 = 4;
 /// Seconds after which a CPU should have begun its job: that takes microseconds, on a busy host tenths of a second.
 const BEGIN_SECONDS: u64 = 20;
 /// Seconds that a job may take: less than a test that runs this kernel waits for its reply.
@@ -51,8 +53,8 @@ impl Why {
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Busy => "has another job",
-            Self::NotBegun => "did not begin its job in time",
-            Self::NotEnded => "did not end its job in time",
+            Self::NotBegun => "did not begin its job within 20 s",
+            Self::NotEnded => "did not end its job within 100 s",
         }
     }
 }
@@ -83,21 +85,38 @@ pub(super) fn run_given(own: &Entry) {
     }
 }
 
-/// Gives a job to a CPU.
+/// Returns `true` for the time that a CPU has to leave its job.
+fn while_leaving() -> impl Fn() -> bool {
+    let (begun, ticks) = (cpu::timestamp(), cpu::timestamp_hertz() / LEAVES);
+    move || {
+        relax();
+        cpu::timestamp().wrapping_sub(begun) < ticks
+    }
+}
+
+/// Waits, as long as `in_time` returns `true`, until a CPU has left its job: a guest that has just been killed may leave
+/// one, and the CPU then clears pages.
 ///
 /// # Errors
 ///
-/// [`NotDone`] if the CPU has a job already.
-fn give(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
+/// [`NotDone`] if the CPU goes on.
+fn wait_until_free(entry: &Entry, in_time: impl Fn() -> bool) -> Result<(), NotDone> {
     let mailbox = mailbox(entry);
-    if mailbox.owed.load(Ordering::Acquire) != 0 {
-        return Err(NotDone { cpu: entry.number(), why: Why::Busy });
+    while !is_done(mailbox) {
+        if !in_time() {
+            return Err(NotDone { cpu: entry.number(), why: Why::Busy });
+        }
     }
+    Ok(())
+}
+
+/// Gives a job to a CPU that has none: jobs are given by the first CPU only.
+fn give(entry: &Entry, job: Arc<Job>) {
+    let mailbox = mailbox(entry);
     // Counted before the job is put in: a CPU that is awake may run it at once.
     mailbox.owed.fetch_add(1, Ordering::Release);
     *mailbox.job.lock() = Some(job);
     caller::attend(entry);
-    Ok(())
 }
 
 /// Whether a CPU has done its job.
@@ -129,9 +148,20 @@ fn wait_until(entry: &Entry, since: u64, is_so: impl Fn(&Mailbox) -> bool) -> Re
 ///
 /// # Errors
 ///
-/// [`NotDone`] with a CPU that has another job; CPUs with lower numbers have begun.
+/// [`NotDone`] with a CPU that has another job; no CPU begins then.
 pub(crate) fn begin_on_others(job: &Arc<Job>) -> Result<(), NotDone> {
-    table::others().try_for_each(|entry| give(entry, Arc::clone(job)))
+    begin_on_each(table::others, job, while_leaving())
+}
+
+/// As [`begin_on_others`], for the CPUs `cpus`; waits as long as `in_time` returns `true`.
+fn begin_on_each<'e, C: Iterator<Item = &'e Entry>>(
+    cpus: impl Fn() -> C,
+    job: &Arc<Job>,
+    in_time: impl Fn() -> bool,
+) -> Result<(), NotDone> {
+    cpus().try_for_each(|entry| wait_until_free(entry, &in_time))?;
+    cpus().for_each(|entry| give(entry, Arc::clone(job)));
+    Ok(())
 }
 
 /// Waits until the other CPUs have done their jobs.
@@ -154,7 +184,8 @@ pub(crate) fn begin_on(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
         job();
         return Ok(());
     }
-    give(entry, job)?;
+    wait_until_free(entry, while_leaving())?;
+    give(entry, job);
     wait_until(entry, cpu::timestamp(), |mailbox| mailbox.job.lock().is_none())
 }
 
@@ -166,4 +197,55 @@ pub(crate) fn begin_on(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
 pub(crate) fn run_on(entry: &Entry, job: Arc<Job>) -> Result<(), NotDone> {
     begin_on(entry, job)?;
     wait_until(entry, cpu::timestamp(), is_done)
+}
+
+/// Has a CPU be busy with a job for ever.
+#[cfg(test)]
+pub(super) fn keep_busy(entry: &Entry) {
+    mailbox(entry).owed.store(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    /// A CPU with or without a job. Each test has its own.
+    fn entry(number: usize, busy: bool) -> Entry {
+        let entry = Entry::new(number);
+        if busy {
+            keep_busy(&entry);
+        }
+        entry
+    }
+
+    /// Jobs that a CPU has to do, and whether one of them waits in its mailbox.
+    fn given(entry: &Entry) -> (usize, bool) {
+        let mailbox = mailbox(entry);
+        (mailbox.owed.load(Ordering::Relaxed), mailbox.job.lock().is_some())
+    }
+
+    #[test]
+    fn no_cpu_begins_a_job_of_all_if_one_has_another() {
+        let cpus = [entry(11, false), entry(12, true), entry(13, false)];
+        let job: Arc<Job> = Arc::new(|| {});
+        let begun = begin_on_each(|| cpus.iter(), &job, || false);
+        assert_eq!(begun, Err(NotDone { cpu: 12, why: Why::Busy }));
+        assert_eq!(cpus.each_ref().map(given), [(0, false), (1, false), (0, false)]);
+    }
+
+    #[test]
+    fn a_cpu_that_is_about_to_leave_its_job_is_waited_for() {
+        let (cpu, turns) = (entry(14, true), Cell::new(0));
+        let job: Arc<Job> = Arc::new(|| {});
+        let leaves = || {
+            turns.set(turns.get() + 1);
+            if turns.get() == 3 {
+                mailbox(&cpu).owed.store(0, Ordering::Relaxed);
+            }
+            true
+        };
+        assert_eq!(begin_on_each(|| core::iter::once(&cpu), &job, leaves), Ok(()));
+        assert_eq!((turns.get(), given(&cpu)), (3, (1, true)));
+    }
 }

@@ -34,9 +34,6 @@ pub(crate) const BUDGET: u64 = 64;
 /// How often the timer ends slices, in a second; guests of other CPUs run as long between two steps of an eject.
 const SLICES: u64 = 500;
 
-/// The part of a second that a start waits for CPUs that leave their jobs.
-const LEAVES: u64 = 4;
-
 /// How often the timer wakes a CPU at most, in a second: more often, it might do nothing else.
 const FASTEST: u64 = 10_000;
 
@@ -332,7 +329,7 @@ fn start(vms: &'static KernelVms, id: VmId, rounds: u64, misdeed: Misdeed) -> Re
 
 /// CPUs without a job but the first, `count` if there are so many. A CPU whose guest has just ended leaves its job soon.
 fn free_cpus(count: usize) -> Vec<&'static Entry> {
-    let (begun, ticks) = (cpu::timestamp(), cpu::timestamp_hertz() / LEAVES);
+    let (begun, ticks) = (cpu::timestamp(), cpu::timestamp_hertz() / work::LEAVES);
     loop {
         let free = table::others().filter(|entry| !work::is_given(entry));
         let free: Vec<_> = free.take(count).collect();

@@ -51,7 +51,7 @@ pub trait Machinery {
     ///
     /// # Errors
     ///
-    /// [`CpuError::NotDone`] if a CPU has another job.
+    /// [`CpuError::NotDone`] if a CPU has another job; no CPU begins then.
     fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError>;
 
     /// Runs `job` on this CPU, and updates its counters.
