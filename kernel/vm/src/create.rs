@@ -161,7 +161,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let vcpus = slot.life.lock().vcpus.len();
         let residences: Arc<[Residence]> = (0..vcpus).map(|_| Residence::default()).collect();
         let tables = root.tables::<P>(self.mm(), &residences).map_err(VmError::NotFlushed)?;
-        *slot.space.lock() = Some(Space::new(id, ram, order, root, residences, tables));
+        *slot.space.lock() = Some(Space::new(self.mm(), id, ram, order, root, residences, tables));
         let filled = self.fill(id, ram, order, node);
         if filled.is_err() {
             self.take_apart(id)?;

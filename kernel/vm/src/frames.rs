@@ -68,9 +68,7 @@ impl<M: Shared, P: Platform> TableOwner<M, P> {
             if space.tables.root() != M::address(one.from().pfn) {
                 return false;
             }
-            let to = switch::frame_of_target::<M>(one, bytes);
-            let moved = switch::relocate_root::<M, P>(&mut space.tables, &space.root, to);
-            space.moved.tables += u64::from(moved.is_ok());
+            let moved = space.relocate_root(switch::frame_of_target::<M>(one, bytes));
             moved.inspect_err(|cpu| log::error!("guest {vm}: {cpu}")).is_ok()
         });
         moved.unwrap_or(false)
@@ -92,10 +90,9 @@ impl<M: Shared, P: Platform> TableOwner<M, P> {
         let moved = self.0.with_space(word.vm, |space| {
             let to = switch::frame_of_target::<M>(one, level.table_bytes());
             // The manager frees what is not in use any more: the old frame, or the new one of a refused move.
-            match space.tables.relocate(place, from, to) {
+            match space.relocate(place, from, to) {
                 Ok(old) => {
                     let _freed_by_the_manager = old.into_raw();
-                    space.moved.tables += 1;
                     true
                 }
                 Err(error) => {

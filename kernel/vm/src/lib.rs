@@ -23,6 +23,7 @@ mod create;
 mod exits;
 mod figures;
 mod frames;
+mod held;
 mod host;
 mod id;
 mod kill;

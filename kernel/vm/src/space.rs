@@ -7,18 +7,19 @@
 //! ```
 
 use crate::Shared;
+use crate::held::{Counting, Held};
 use crate::id::VmId;
 use crate::platform::Platform;
 use crate::residence::Residence;
-use crate::switch::{Fresh, GuestTables, Root};
+use crate::switch::{self, Fresh, GuestTables, Root};
 use crate::word::PageWord;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::cell::RefCell;
 use hotmem::paging::{
-    Attr, Gather, Guest, GuestAddr, GuestRange, MapError, Mapper, Mapping, OutOfFrames, TableFrame,
-    TableFrames,
+    Attr, Gather, Guest, GuestAddr, GuestRange, MapError, Mapper, Mapping, NotFlushed, OutOfFrames,
+    PhysAddr, RelocateError, TableFrame, TableFrames, TablePlace,
 };
-use hotmem::{BlockId, Move, Order, Pfn};
+use hotmem::{BlockId, Mm, Move, Order, Pfn};
 
 /// The accesses of a guest to its memory.
 const ACCESS: Attr = Attr::WRITE.union(Attr::EXECUTE).union(Attr::USER);
@@ -48,13 +49,6 @@ pub(crate) struct Moved {
     pub(crate) longest_pause: u64,
 }
 
-/// The blocks that hold a guest, with the bytes in each.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Blocks {
-    pub(crate) pages: Vec<(BlockId, u64)>,
-    pub(crate) tables: Vec<(BlockId, u64)>,
-}
-
 /// Mapping again what was cleared takes no table.
 struct NoFrames;
 
@@ -71,6 +65,7 @@ impl TableFrames for NoFrames {
 /// The memory of a guest.
 #[derive(Debug)]
 pub(crate) struct Space<M: Shared, P: Platform> {
+    mm: &'static Mm<M>,
     id: VmId,
     pub(crate) ram: GuestRange,
     /// The size of its extents.
@@ -85,12 +80,15 @@ pub(crate) struct Space<M: Shared, P: Platform> {
     /// When the batch under way began.
     begun: u64,
     pub(crate) moved: Moved,
-    /// Where it lay when so much had moved: to find out takes a look at each page.
-    pub(crate) blocks: Option<(Moved, Blocks)>,
+    /// The blocks that hold its pages, which are many: a look at each takes as long as thousands of moves.
+    pub(crate) pages_held: Held,
+    /// The blocks that hold its tables, with the root.
+    pub(crate) tables_held: Held,
 }
 
 impl<M: Shared, P: Platform> Space<M, P> {
     pub(crate) fn new(
+        mm: &'static Mm<M>,
         id: VmId,
         ram: GuestRange,
         order: Order,
@@ -100,8 +98,23 @@ impl<M: Shared, P: Platform> Space<M, P> {
     ) -> Self {
         let moving = [GuestRange::EMPTY; MOST_MOVING];
         let moved = Moved::default();
-        let (runs, begun, blocks) = (0, 0, None);
-        Self { id, ram, order, tables, root, residences, moving, runs, begun, moved, blocks }
+        let (runs, begun, pages_held, mut tables_held) = (0, 0, Held::default(), Held::default());
+        tables_held.add(mm.block_at(tables.root()), GuestTables::<M, P>::ROOT_BYTES);
+        Self {
+            mm,
+            id,
+            ram,
+            order,
+            tables,
+            root,
+            residences,
+            moving,
+            runs,
+            begun,
+            moved,
+            pages_held,
+            tables_held,
+        }
     }
 
     /// The address of a page of the guest, by its frame number.
@@ -116,14 +129,53 @@ impl<M: Shared, P: Platform> Space<M, P> {
 
     /// Maps a new extent at `frame`.
     pub(crate) fn map(
-        &self,
+        &mut self,
         frame: u64,
         fresh: &Fresh,
         frames: &impl TableFrames,
     ) -> Result<(), MapError<Guest>> {
         let (virt, phys) = (Self::address(frame), M::address(fresh.pfn));
         let len = fresh.order.pages() * M::PAGE_BYTES;
-        self.tables.map(&Mapping { virt, phys, len, attr: ACCESS, max_leaf: len }, frames)
+        let mapping = Mapping { virt, phys, len, attr: ACCESS, max_leaf: len };
+        let held = RefCell::new(&mut self.tables_held);
+        self.tables.map(&mapping, &Counting { mm: self.mm, frames, held })?;
+        self.pages_held.add(self.mm.block_at(phys), len);
+        Ok(())
+    }
+
+    /// Moves a table to a frame, and has it counted there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Tables::relocate`](hotmem::paging::Tables::relocate); the table is where it was.
+    pub(crate) fn relocate(
+        &mut self,
+        place: TablePlace,
+        from: PhysAddr,
+        to: TableFrame,
+    ) -> Result<TableFrame, RelocateError> {
+        let (at, bytes) = (to.at(), to.bytes());
+        let old = self.tables.relocate(place, from, to)?;
+        self.table_moved(from, at, bytes);
+        Ok(old)
+    }
+
+    /// Moves the root to a frame, and has it counted there.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFlushed`]: the root is where it was.
+    pub(crate) fn relocate_root(&mut self, to: TableFrame) -> Result<(), NotFlushed> {
+        let (from, at, bytes) = (self.tables.root(), to.at(), to.bytes());
+        switch::relocate_root::<M, P>(&mut self.tables, &self.root, to)?;
+        self.table_moved(from, at, bytes);
+        Ok(())
+    }
+
+    fn table_moved(&mut self, from: PhysAddr, to: PhysAddr, bytes: u64) {
+        self.tables_held.add(self.mm.block_at(to), bytes);
+        self.tables_held.remove(self.mm.block_at(from), bytes);
+        self.moved.tables += 1;
     }
 
     /// What the guest finds at `at`.
@@ -158,6 +210,14 @@ impl<M: Shared, P: Platform> Space<M, P> {
     /// Clears the leaves of the extents in `moves` that are this guest's, and flushes once. Refuses those that are
     /// not there, and all of them if a CPU does not acknowledge the flush.
     pub(crate) fn break_batch<'m>(&mut self, moves: impl Iterator<Item = &'m Move> + Clone) {
+        if self.pages_held.reserve(MOST_MOVING).is_err() {
+            log::error!(
+                "guest {}: the kernel's heap has no room to count a move",
+                self.id.number()
+            );
+            moves.for_each(Move::refuse);
+            return;
+        }
         // Look-ups first, while the guest goes on.
         moves.clone().filter(|one| !self.has(one)).for_each(Move::refuse);
         self.begun = P::instructions();
@@ -192,8 +252,33 @@ impl<M: Shared, P: Platform> Space<M, P> {
         self.runs = 0;
         let pause = P::instructions().wrapping_sub(self.begun);
         self.moved.longest_pause = self.moved.longest_pause.max(pause);
-        let moved = moves.filter(|one| !one.is_refused()).map(|one| one.from().order.pages());
-        self.moved.pages += moved.sum::<u64>();
+        self.count(moves.filter(|one| !one.is_refused()));
+    }
+
+    /// Counts extents that have moved: neighbours at once, since most lie in the same block.
+    fn count<'m>(&mut self, moves: impl Iterator<Item = &'m Move>) {
+        let mut run = None;
+        for one in moves {
+            let (from, to) = (M::address(one.from().pfn), M::address(one.to()));
+            let (blocks, pages) =
+                ((self.mm.block_at(from), self.mm.block_at(to)), one.from().order.pages());
+            run = match run {
+                Some((known, sum)) if known == blocks => Some((known, sum + pages)),
+                other => {
+                    self.count_run(other);
+                    Some((blocks, pages))
+                }
+            };
+        }
+        self.count_run(run);
+    }
+
+    /// Counts pages that have moved from a block to another.
+    fn count_run(&mut self, run: Option<((BlockId, BlockId), u64)>) {
+        let Some(((from, to), pages)) = run else { return };
+        self.pages_held.add(to, pages * M::PAGE_BYTES);
+        self.pages_held.remove(from, pages * M::PAGE_BYTES);
+        self.moved.pages += pages;
     }
 
     /// Maps the targets, neighbours at once.

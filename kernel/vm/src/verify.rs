@@ -5,9 +5,11 @@
 //! 9. A leaf shows memory of the guests' owner only; each table is an extent of the tables' owner, at the guest and
 //!    the place that its word names, and each such extent is a table.
 //! 10. Memory of a guest is moving only while a batch of moves is under way.
+//! 11. The bytes that are counted for each block are those that the leaves show there, and those of the tables.
 
 use crate::Shared;
 use crate::frames;
+use crate::held::Held;
 use crate::id::VmId;
 use crate::platform::Platform;
 use crate::status::State;
@@ -62,6 +64,11 @@ pub enum Violation {
         /// The guest's number.
         vm: u16,
     },
+    /// 11: other bytes of a block are counted than those that a guest has there.
+    Held {
+        /// The guest's number.
+        vm: u16,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -89,6 +96,9 @@ impl fmt::Display for Violation {
             Self::Moving { vm } => {
                 write!(f, "invariant 10: memory of guest {vm} is moving, but no move is under way")
             }
+            Self::Held { vm } => {
+                write!(f, "invariant 11: guest {vm} has other bytes in a block than are counted")
+            }
         }
     }
 }
@@ -96,7 +106,7 @@ impl fmt::Display for Violation {
 impl core::error::Error for Violation {}
 
 impl<M: Shared, P: Platform> Vms<M, P> {
-    /// Checks invariants 8 to 10 over all guests. No operation of the manager may be under way.
+    /// Checks invariants 8 to 11 over all guests. No operation of the manager may be under way.
     ///
     /// # Errors
     ///
@@ -118,7 +128,20 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         if tables != linked {
             return Err(Violation::Tables { used: tables, linked });
         }
-        Ok(())
+        VmId::all().try_for_each(|id| self.verify_held(id))
+    }
+
+    /// Checks what is counted for each block.
+    fn verify_held(&self, id: VmId) -> Result<(), Violation> {
+        let (mut pages, mut tables) = (Held::default(), Held::default());
+        self.visit_extents(id, &mut |_, phys, bytes| pages.add(self.mm().block_at(phys), bytes));
+        self.visit_tables(id, &mut |table| {
+            tables.add(self.mm().block_at(table.frame), table.bytes);
+        });
+        let counted = self.host.with_space(id.number(), |space| {
+            space.pages_held == pages && space.tables_held == tables
+        });
+        if counted == Some(false) { Err(Violation::Held { vm: id.number() }) } else { Ok(()) }
     }
 
     /// Pages of an owner.

@@ -7,7 +7,6 @@ use crate::id::{MAX_VMS, VmId};
 use crate::name::Name;
 use crate::pages::PageOwner;
 use crate::platform::Platform;
-use crate::space::{Blocks, Moved};
 use crate::status::{State, VmStatus};
 use crate::switch::Enabled;
 use alloc::boxed::Box;
@@ -16,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 use hotmem::paging::{Guest, MapError, NotFlushed};
-use hotmem::{BlockId, Mm, Mover, OutOfMemory, TooManyOwners};
+use hotmem::{Mm, Mover, OutOfMemory, TooManyOwners};
 use hotmem_arch::contract::{NoGuests, NoLinux};
 
 /// The reason why a request about a guest is refused.
@@ -221,8 +220,10 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             (life.name?, life.program.name(), life.state, vcpus, life.figures())
         };
         let written = slot.console.lock().written();
-        let (ram, moved) = slot.space.lock().as_ref().map(|space| (space.ram, space.moved))?;
-        let Blocks { pages: blocks, tables: table_blocks } = self.blocks_of(id, moved);
+        let (ram, moved, blocks, table_blocks) = slot.space.lock().as_ref().map(|space| {
+            let (pages, tables) = (space.pages_held.blocks(), space.tables_held.blocks());
+            (space.ram, space.moved, pages.to_vec(), tables.to_vec())
+        })?;
         Some(VmStatus {
             name,
             program,
@@ -237,33 +238,5 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             tables_moved: moved.tables,
             longest_pause: moved.longest_pause,
         })
-    }
-}
-
-impl<M: Shared, P: Platform> Vms<M, P> {
-    /// The blocks that hold a guest of which so much has moved. A look at each page of a guest takes as long as thousands
-    /// of moves, and if there is one CPU the guest does not run meanwhile: so the result is kept until something moves.
-    fn blocks_of(&self, id: VmId, moved: Moved) -> Blocks {
-        let known = self.host.with_space(id.number(), |space| space.blocks.clone()).flatten();
-        if let Some((_, blocks)) = known.filter(|(then, _)| *then == moved) {
-            return blocks;
-        }
-        let mut blocks = Blocks::default();
-        self.visit_extents(id, &mut |_, phys, bytes| {
-            note(&mut blocks.pages, self.mm().block_at(phys), bytes);
-        });
-        self.visit_tables(id, &mut |table| {
-            note(&mut blocks.tables, self.mm().block_at(table.frame), table.bytes);
-        });
-        self.host.with_space(id.number(), |space| space.blocks = Some((moved, blocks.clone())));
-        blocks
-    }
-}
-
-/// Adds `bytes` to a block of a list.
-fn note(blocks: &mut Vec<(BlockId, u64)>, block: BlockId, bytes: u64) {
-    match blocks.iter_mut().find(|(known, _)| *known == block) {
-        Some((_, sum)) => *sum += bytes,
-        None => blocks.push((block, bytes)),
     }
 }
