@@ -28,9 +28,11 @@ fn vcpus(vcpus: &[VcpuStatus]) -> impl fmt::Display {
 
 /// Writes figures as members of a JSON object.
 fn figures(figures: &Figures, out: &mut dyn Write) -> fmt::Result {
-    let Figures { rounds, wrong_words, checksum, longest_gap, exits, waits } = figures;
+    let Figures { rounds, wrong_words, checksum, longest_gap, longest_stop, exits, waits } =
+        figures;
     write!(out, ",\"rounds\":{rounds},\"wrong_words\":{wrong_words}")?;
     write!(out, ",\"checksum\":\"{checksum:#018x}\",\"longest_gap\":{longest_gap}")?;
+    write!(out, ",\"longest_stop\":{longest_stop}")?;
     write!(out, ",\"exits\":{exits},\"waits\":{waits}")
 }
 
@@ -68,7 +70,8 @@ pub(super) fn json(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
 pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) -> fmt::Result {
     for guest in guests {
         let VmStatus { name, program, state, bytes, written, .. } = guest;
-        let Figures { rounds, wrong_words, checksum, longest_gap, .. } = guest.figures;
+        let Figures { rounds, wrong_words, checksum, longest_gap, longest_stop, .. } =
+            guest.figures;
         writeln!(out, "{name}: {program}, {state} on {}, {} MiB", Pins(&guest.vcpus), bytes >> 20)?;
         for (block, bytes) in &guest.blocks {
             writeln!(out, "  {block} holds {} KiB", bytes >> 10)?;
@@ -89,7 +92,8 @@ pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
         writeln!(out, "  {pages_moved} pages and {tables_moved} tables moved")?;
         writeln!(
             out,
-            "  longest pause {longest_pause} instructions, longest gap {longest_gap} ticks"
+            "  longest pause {longest_pause} instructions, longest stop {longest_stop} ticks, longest gap \
+             {longest_gap} ticks"
         )?;
     }
     Ok(())

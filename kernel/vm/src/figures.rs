@@ -13,6 +13,9 @@ pub struct Figures {
     pub checksum: u64,
     /// The largest gap that the payload saw between two reads of its counter, in ticks.
     pub longest_gap: u64,
+    /// The longest time that the virtual CPU stood still up to its last report, from an exit to the entry after which it
+    /// went on, in the same ticks: the host's view of what the payload sees as a gap.
+    pub longest_stop: u64,
     /// Exits of its virtual CPU.
     pub exits: u64,
     /// Accesses that waited for a move.
@@ -33,8 +36,8 @@ pub(crate) enum Report {
 }
 
 impl Figures {
-    /// Takes a call of the payload.
-    pub(crate) fn take(&mut self, call: GuestCall) -> Report {
+    /// Takes a call of the payload, whose virtual CPU stood still for `longest_stop` so far.
+    pub(crate) fn take(&mut self, call: GuestCall, longest_stop: u64) -> Report {
         let report = match call.number {
             PAYLOAD_ROUND => Report::Round,
             PAYLOAD_DONE => Report::Done,
@@ -42,7 +45,7 @@ impl Figures {
             _ => return Report::Unknown,
         };
         let [rounds, wrong_words, checksum, longest_gap, _] = call.arguments;
-        *self = Self { rounds, wrong_words, checksum, longest_gap, ..*self };
+        *self = Self { rounds, wrong_words, checksum, longest_gap, longest_stop, ..*self };
         report
     }
 
@@ -54,6 +57,7 @@ impl Figures {
             wrong_words: sum.wrong_words.saturating_add(one.wrong_words),
             checksum: sum.checksum.rotate_left(1).wrapping_add(one.checksum),
             longest_gap: sum.longest_gap.max(one.longest_gap),
+            longest_stop: sum.longest_stop.max(one.longest_stop),
             exits: sum.exits + one.exits,
             waits: sum.waits + one.waits,
         };
@@ -69,14 +73,21 @@ mod tests {
     fn only_the_calls_of_the_payload_change_the_figures() {
         let mut figures = Figures { exits: 7, ..Figures::default() };
         let call = |number| GuestCall { number, arguments: [1, 2, 3, 4, 5] };
-        assert_eq!(figures.take(call(0)), Report::Unknown);
+        assert_eq!(figures.take(call(0), 9), Report::Unknown);
         assert_eq!(figures, Figures { exits: 7, ..Figures::default() });
-        assert_eq!(figures.take(call(PAYLOAD_ROUND)), Report::Round);
-        let expected =
-            Figures { rounds: 1, wrong_words: 2, checksum: 3, longest_gap: 4, exits: 7, waits: 0 };
+        assert_eq!(figures.take(call(PAYLOAD_ROUND), 5), Report::Round);
+        let expected = Figures {
+            rounds: 1,
+            wrong_words: 2,
+            checksum: 3,
+            longest_gap: 4,
+            longest_stop: 5,
+            exits: 7,
+            waits: 0,
+        };
         assert_eq!(figures, expected);
-        assert_eq!(figures.take(call(PAYLOAD_DONE)), Report::Done);
-        assert_eq!(figures.take(call(PAYLOAD_ALONE)), Report::Alone(1));
+        assert_eq!(figures.take(call(PAYLOAD_DONE), 5), Report::Done);
+        assert_eq!(figures.take(call(PAYLOAD_ALONE), 9), Report::Alone(1));
         assert_eq!(figures, expected);
     }
 
@@ -87,15 +98,30 @@ mod tests {
             wrong_words: 1,
             checksum: 1 << 63,
             longest_gap: 9,
+            longest_stop: 3,
             exits: 10,
             waits: 2,
         };
         assert_eq!(Figures::of_all([one]), one);
         assert_eq!(Figures::of_all([]), Figures::default());
-        let other =
-            Figures { rounds: 4, checksum: 6, longest_gap: 8, wrong_words: 0, exits: 1, waits: 1 };
-        let both =
-            Figures { rounds: 4, wrong_words: 1, checksum: 7, longest_gap: 9, exits: 11, waits: 3 };
+        let other = Figures {
+            rounds: 4,
+            checksum: 6,
+            longest_gap: 8,
+            longest_stop: 7,
+            wrong_words: 0,
+            exits: 1,
+            waits: 1,
+        };
+        let both = Figures {
+            rounds: 4,
+            wrong_words: 1,
+            checksum: 7,
+            longest_gap: 9,
+            longest_stop: 7,
+            exits: 11,
+            waits: 3,
+        };
         assert_eq!(Figures::of_all([one, other]), both);
         assert_ne!(Figures::of_all([other, one]).checksum, 7, "which CPU counts");
     }

@@ -37,6 +37,7 @@ mod run;
 mod slice;
 mod space;
 mod status;
+mod stops;
 mod switch;
 mod sync;
 #[cfg(test)]

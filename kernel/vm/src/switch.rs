@@ -12,6 +12,7 @@ use crate::id::VmId;
 use crate::platform::Platform;
 use crate::program::Begin;
 use crate::residence::{self, Residence, RootAddress};
+use crate::stops::Stops;
 use crate::word::TableWord;
 use alloc::sync::Arc;
 use core::fmt;
@@ -258,6 +259,7 @@ pub(crate) struct OwnVcpu<M: Machine + 'static, P: Platform> {
     state: StatePages<M>,
     root: Arc<Root<M>>,
     residences: Arc<[Residence]>,
+    pub(crate) stops: Stops,
 }
 
 impl<M: Machine, P: Platform> OwnVcpu<M, P> {
@@ -270,13 +272,14 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
     ) -> Result<Self, OutOfMemory> {
         let state = StatePages(kernel_memory(mm, PlatformVcpu::<P>::STATE_BYTES)?);
         let (root, residences) = (Arc::clone(root), Arc::clone(residences));
-        Ok(Self { number, vcpu: None, state, root, residences })
+        Ok(Self { number, vcpu: None, state, root, residences, stops: Stops::default() })
     }
 
     /// Has it begin, with the registers of a CPU that was off.
     pub(crate) fn begin(&mut self, mm: &Mm<M>, begin: &Begin) {
         self.vcpu = None;
         self.state.clear();
+        self.stops = Stops::default();
         // SAFETY: the pages were just cleared, and no virtual CPU uses them; they are freed when this value is dropped,
         // and the virtual CPU before them.
         let state = unsafe { state(mm.machine(), self.state.0.as_ref()) };
@@ -296,9 +299,11 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         };
         P::disable_interrupts();
         residence.enter(mm.machine().cpu());
+        self.stops.enter(P::timestamp());
         // SAFETY: `_here` proves that this CPU is enabled; the root lives as long as this value, and stays where it is
         // until this CPU has left. The rest of the space's contract is kept by `Root::space_at`.
         let exit = self.root.enter().map(|space| unsafe { vcpu.run(&space) });
+        self.stops.leave(exit.as_ref(), P::timestamp());
         residence.leave();
         P::enable_interrupts();
         exit

@@ -12,8 +12,7 @@ use super::{Dimm, Machine};
 
 /// The pause between two looks at a guest.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The same at a console. With one CPU the guest does not run while the kernel replies, and a reply counts all of the
-/// guest's pages: looks that follow each other closely leave it no time.
+/// The same at a console. With one CPU the guest does not run while the kernel replies.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Bytes of a guest's memory in a memory block.
@@ -57,6 +56,8 @@ pub(crate) struct Guest {
     pub(crate) checksum: String,
     /// The largest gap that it saw between two reads of its counter.
     pub(crate) longest_gap: u64,
+    /// The longest time that the kernel saw it stand still, in the same ticks.
+    pub(crate) longest_stop: u64,
     /// The longest time in which a batch of its pages had no translation.
     pub(crate) longest_pause: u64,
     pub(crate) pages_moved: u64,

@@ -52,6 +52,7 @@ impl Tour<'_> {
             pages_moved: end.pages_moved,
             longest_pause: end.longest_pause,
             longest_gap: None,
+            longest_stop: None,
             nonzero_pages_left,
         });
         Ok(())

@@ -1,0 +1,87 @@
+//! How long a virtual CPU stands still, from an exit to the entry after which it goes on.
+//!
+//! ```text
+//!   guest ----.                                          .---- guest
+//!              \ exit    host, moves    enter  same fault /
+//!   stop        |----------------------------------------|
+//! ```
+
+use hotmem::paging::GuestAddr;
+use hotmem_arch::contract::GuestExit;
+
+/// The stops of a virtual CPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stops {
+    /// When the stop under way began; `None` if it does not count.
+    since: Option<u64>,
+    /// Where it faulted last, if it did nothing else since.
+    fault: Option<GuestAddr>,
+    longest: u64,
+}
+
+impl Stops {
+    /// It is entered at `now`.
+    pub(crate) fn enter(&mut self, now: u64) {
+        if let Some(since) = self.since {
+            self.longest = self.longest.max(now.saturating_sub(since));
+        }
+    }
+
+    /// It was left at `now` by `exit`, or not entered without one: then, and by the same fault again, it has not gone on.
+    /// What it waits for of its own accord is not counted.
+    pub(crate) fn leave(&mut self, exit: Option<&GuestExit>, now: u64) {
+        let Some(exit) = exit else { return };
+        let fault = match exit {
+            GuestExit::Fault { at, .. } => Some(*at),
+            _ => None,
+        };
+        let repeats = fault.is_some() && fault == self.fault;
+        self.fault = fault;
+        if !repeats {
+            let waits = matches!(exit, GuestExit::Wait | GuestExit::WaitUntil(_));
+            self.since = (!waits).then_some(now);
+        }
+    }
+
+    /// The longest so far.
+    pub(crate) const fn longest(&self) -> u64 {
+        self.longest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotmem_arch::contract::Access;
+
+    /// Enters and leaves at these times.
+    fn visit(stops: &mut Stops, enter: u64, leave: u64, exit: GuestExit) {
+        stops.enter(enter);
+        stops.leave(Some(&exit), leave);
+    }
+
+    #[test]
+    fn a_stop_lasts_from_an_exit_to_the_entry_after_which_the_guest_goes_on() {
+        let fault = |at| GuestExit::Fault { at: GuestAddr::new(at), access: Access::Read };
+        let mut stops = Stops::default();
+        visit(&mut stops, 100, 110, GuestExit::Interrupt);
+        assert_eq!(stops.longest(), 0, "nothing before the first entry counts");
+        visit(&mut stops, 130, 140, fault(0x1000));
+        assert_eq!(stops.longest(), 20);
+        // The page moves: the same access faults until it is there again.
+        visit(&mut stops, 145, 146, fault(0x1000));
+        stops.enter(150);
+        stops.leave(None, 151);
+        visit(&mut stops, 170, 171, fault(0x1000));
+        assert_eq!(stops.longest(), 30);
+        visit(&mut stops, 190, 200, fault(0x2000));
+        assert_eq!(stops.longest(), 50);
+        visit(&mut stops, 230, 240, GuestExit::Interrupt);
+        visit(&mut stops, 245, 250, fault(0x2000));
+        visit(&mut stops, 260, 270, GuestExit::Wait);
+        assert_eq!(stops.longest(), 50, "another exit lies between two faults");
+        visit(&mut stops, 900, 910, GuestExit::WaitUntil(950));
+        stops.enter(1000);
+        assert_eq!(stops.longest(), 50, "what it waits for is not counted");
+    }
+}
