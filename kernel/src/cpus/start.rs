@@ -16,7 +16,7 @@
 
 use super::describe::{self, Described, choose};
 use super::idle;
-use super::table::{self, Entry, State};
+use super::table::{self, Entry, NoEntry, State};
 use crate::lock::Mutex;
 use crate::memory::layout::{CPUS, PAGE, Stack};
 use crate::memory::stacks::{self, StackError};
@@ -43,7 +43,7 @@ const TIMEOUT_SECONDS: u64 = 3;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StartError {
     /// It runs already, or the kernel has no room for another CPU.
-    NoRoom,
+    NoEntry(NoEntry),
     /// It has no stacks.
     Stacks(StackError),
     /// There is no free page that it could begin in.
@@ -63,7 +63,7 @@ pub(crate) enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRoom => f.write_str("it runs already, or there is no room for another CPU"),
+            Self::NoEntry(error) => error.fmt(f),
             Self::Stacks(error) => error.fmt(f),
             Self::NoLanding => f.write_str("no page of low memory is free"),
             Self::Landing(error) => write!(f, "the landing page is not mapped: {error}"),
@@ -104,10 +104,10 @@ pub(crate) fn start_all(mm: &'static Mm<KernelMachine>, described: Vec<Described
 /// [`StartError`]
 pub(crate) fn start(mm: &'static Mm<KernelMachine>, hardware: u64) -> Result<usize, StartError> {
     let node = describe::node_of(hardware);
-    let entry = table::claim(hardware, node).ok_or(StartError::NoRoom)?;
+    let entry = table::claim(hardware, node).map_err(StartError::NoEntry)?;
     stacks::add(mm, entry.number()).map_err(StartError::Stacks)?;
     let root = mm.machine().tables().root();
-    let launch = launch_of(entry, root).ok_or(StartError::NoRoom)?;
+    let launch = launch_of(entry, root);
     if LANDING_LIMIT.is_none() {
         begin(entry, None, launch)?;
         return Ok(entry.number());
@@ -121,10 +121,10 @@ pub(crate) fn start(mm: &'static Mm<KernelMachine>, hardware: u64) -> Result<usi
 }
 
 /// The launch of a CPU: the kernel's root table is the same for all starts.
-fn launch_of(entry: &'static Entry, root: PhysAddr) -> Option<&'static Launch> {
+fn launch_of(entry: &'static Entry, root: PhysAddr) -> &'static Launch {
     let top = Stack::kernel(entry.number()).top();
-    let launch = LAUNCHES.get(entry.number())?;
-    Some(launch.call_once(|| Launch::new(root, top, &entry.area, arrive)))
+    let launch = &LAUNCHES[entry.number()];
+    launch.call_once(|| Launch::new(root, top, &entry.area, arrive))
 }
 
 /// Starts a CPU and waits for it.

@@ -1,6 +1,7 @@
 //! The state of each CPU, by its number.
 
 use crate::memory::layout::CPUS;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use hotmem::NodeId;
 use hotmem_arch::current::cpu::{self, CpuArea};
@@ -191,13 +192,63 @@ pub(crate) fn others() -> impl Iterator<Item = &'static Entry> {
     TABLE.iter().filter(move |entry| up >> entry.number() & 1 != 0)
 }
 
+/// The reason why a CPU gets no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoEntry {
+    /// It has come already, and has this number.
+    Came(usize),
+    /// Others have all of so many entries.
+    Full(usize),
+}
+
+impl fmt::Display for NoEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Came(number) => write!(f, "it runs already, as CPU {number}"),
+            Self::Full(entries) => write!(f, "there is room for {entries} CPUs only"),
+        }
+    }
+}
+
 /// An entry for the CPU with the firmware id `hardware` on `node`, which is not running: its old entry, or a free one.
-/// `None` if the CPU has come already, or there is no room.
-pub(crate) fn claim(hardware: u64, node: NodeId) -> Option<&'static Entry> {
-    let known = all().find(|entry| entry.hardware() == hardware);
-    let entry = match known {
-        Some(known) => Some(known).filter(|entry| entry.state() == State::Missing),
-        None => TABLE.iter().find(|entry| entry.state() == State::Absent),
+///
+/// # Errors
+///
+/// [`NoEntry`]
+pub(crate) fn claim(hardware: u64, node: NodeId) -> Result<&'static Entry, NoEntry> {
+    claim_in(&TABLE, hardware, node)
+}
+
+fn claim_in(table: &[Entry], hardware: u64, node: NodeId) -> Result<&Entry, NoEntry> {
+    let of =
+        |absent: bool| table.iter().filter(move |entry| (entry.state() == State::Absent) == absent);
+    let entry = match of(false).find(|entry| entry.hardware() == hardware) {
+        Some(known) if known.state() == State::Missing => known,
+        Some(known) => return Err(NoEntry::Came(known.number())),
+        None => of(true).next().ok_or(NoEntry::Full(table.len()))?,
     };
-    entry.inspect(|entry| entry.identify(hardware, node))
+    entry.identify(hardware, node);
+    Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_cpu_gets_its_old_entry_or_a_free_one_unless_it_has_come() {
+        let table = [Entry::new(9), Entry::new(10), Entry::new(11)];
+        let claim = |hardware| claim_in(&table, hardware, NodeId::ZERO).map(Entry::number);
+        for (entry, state) in table.iter().zip([State::Stopped, State::Missing, State::Absent]) {
+            entry.identify(entry.number() as u64, NodeId::ZERO);
+            entry.set(state);
+        }
+        assert_eq!((claim(9), claim(10), claim(77)), (Err(NoEntry::Came(9)), Ok(10), Ok(11)));
+        assert_eq!(table[2].hardware(), 77);
+        table[2].set(State::Arriving);
+        assert_eq!((claim(77), claim(78)), (Err(NoEntry::Came(11)), Err(NoEntry::Full(3))));
+        assert_eq!(NoEntry::Came(11).to_string(), "it runs already, as CPU 11");
+        assert_eq!(NoEntry::Full(3).to_string(), "there is room for 3 CPUs only");
+    }
 }
