@@ -46,7 +46,6 @@
 // UNSAFETY: copies descriptors between frames that no other code accesses.
 #![expect(unsafe_code)]
 
-use super::add::records_of;
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
@@ -64,6 +63,7 @@ use crate::memmap::section::{Section, section_of};
 use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::notify::News;
+use crate::operations::ranges::records_of;
 use crate::paging::{MapError, UnmapError};
 use core::fmt;
 

@@ -4,6 +4,7 @@
 //! ```text
 //!   boot, takeover, windows, pin   the inputs of a manager's boot, and the takeover of boot memory
 //!   add, probe, remove, convert    ranges are added and removed, and the placement of their memmap changes
+//!   ranges                         the sections, records and nodes of a range
 //!   online, offline                blocks are given to the allocator, and taken from it
 //!   scrub                          memory is cleared before it is removed
 //!   take                           boot memory is taken out of the linear map
@@ -14,6 +15,7 @@
 //! ```
 
 mod add;
+mod add_error;
 pub(crate) mod boot;
 mod convert;
 pub(crate) mod early;
@@ -28,6 +30,7 @@ mod pin;
 pub(crate) mod poison;
 pub(crate) mod policy;
 mod probe;
+mod ranges;
 pub(crate) mod remove;
 mod scrub;
 pub(crate) mod take;
@@ -36,7 +39,8 @@ mod takeover;
 mod tests;
 mod windows;
 
-pub use add::{AddError, Added};
+pub use add::Added;
+pub use add_error::AddError;
 pub use convert::ConvertError;
 pub use offline::{OfflineError, OfflineOp, Progress, Stepped};
 pub use online::OnlineError;

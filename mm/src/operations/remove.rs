@@ -8,7 +8,6 @@
 //! Nothing fails after the check and the drain, since nothing is allocated, unless the mapper returns an unexpected
 //! error: the range is then mapped again, and stays.
 
-use super::add::{nodes_of, release_node, sections_of};
 use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
@@ -22,6 +21,7 @@ use crate::memmap::section::{Section, SectionState, SectionWord};
 use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::notify::News;
+use crate::operations::ranges::{nodes_of, release_node, sections_of};
 use crate::paging::{Mapper, UnmapError};
 use core::fmt;
 
