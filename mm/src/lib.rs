@@ -137,6 +137,7 @@ pub use memmap::meta::{META_BYTES, Meta, check_meta};
 pub use memmap::page::{MAX_MOVERS, MAX_USERS, MoverId, Owner, Page, PageState, UserId};
 pub use memmap::placement::{MhpFlags, Placement, UnknownPlacement};
 pub use memmap::section::MAX_SECTIONS;
+pub use memmap::share::Share;
 pub use memmap::state::StateWord;
 pub use observe::dump::{Content, DescriptorsMove, DumpRun};
 pub use observe::explain::{Obstacle, Removability};

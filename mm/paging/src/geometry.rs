@@ -63,8 +63,14 @@ pub trait Geometry: Sizes {
     const PART_ORDER: Order = Order::fitting(Self::PART_PAGES);
     /// The order of a large page, 2 MiB: 9 with pages of 4 KiB, 7 with 16 KiB, 5 with 64 KiB.
     const LARGE_ORDER: Order = Order::fitting(LARGE_BYTES >> Self::PAGE_SHIFT);
+    /// Pages of the unit of presence: a subsection, or what one page of descriptors describes if that is more. So
+    /// memory is added with whole pages of descriptors, and with at least as many of them as it needs records.
+    const UNIT_PAGES: u64 = {
+        let described = Self::PAGE_BYTES / DESCRIPTOR_BYTES;
+        if Self::PART_PAGES < described { described } else { Self::PART_PAGES }
+    };
 
-    /// Pages of the descriptors of `pages`, the pages of whole records.
+    /// Pages of the descriptors of `pages`, whole units of presence.
     fn memmap_pages(pages: u64) -> u64 {
         pages * DESCRIPTOR_BYTES / Self::PAGE_BYTES
     }

@@ -88,8 +88,7 @@ fn cheapest_run<M: Machine>(
     let pages = order.pages();
     let count = block.pfns.pages() / pages;
     let runs = (0..count).map(|i| PfnRange::new(block.pfns.start.add(i * pages), pages));
-    let free_of_memmap = |run: &PfnRange| run.start >= block.pfns.start.add(block.counts.memmap);
-    runs.filter(free_of_memmap).filter_map(|run| Some((cost(memmap, run)?, run))).min()
+    runs.filter_map(|run| Some((cost(memmap, run)?, run))).min()
 }
 
 /// Pages in use that must be migrated for `run` to be free; `None` if some cannot be.

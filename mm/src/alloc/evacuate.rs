@@ -137,7 +137,7 @@ impl Evacuation {
             budget.spend(steps);
         }
         if self.at >= self.area.pfns.end {
-            if self.phase == Phase::Isolate && self.isolated == self.area.pfns.pages() {
+            if self.phase == Phase::Isolate && self.isolated == self.area.pages {
                 // No page is in use, and none will be.
                 self.phase = Phase::Empty;
             } else {
@@ -212,7 +212,7 @@ impl Evacuation {
         let found = memmap.extent_of(self.at);
         self.at = match found {
             Some((head, state)) => head.add(state.extent_pages()),
-            None => self.at.add(1),
+            None => memmap.skip(self.at),
         };
         found
     }

@@ -22,6 +22,7 @@ use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
+use crate::memmap::share::Usable;
 
 /// Extents that are isolated while the zone is locked once: other CPUs wait for the lock.
 const EXTENTS_PER_LOCK: u64 = 16;
@@ -40,25 +41,40 @@ pub(crate) struct Isolated {
 /// An area to empty: usable pages of one online block, and the zone that the block is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Area {
+    /// From its first page to its last. Between them may be holes and memmap, if it is all of its block.
     pub(crate) pfns: PfnRange,
+    /// Its pages.
+    pub(crate) pages: u64,
+    /// Pages of its block that hold descriptors, if it is all of the block.
+    pub(crate) memmap: u64,
     pub(crate) node: NodeId,
     pub(crate) kind: ZoneKind,
 }
 
 impl Area {
     /// The usable pages of a block, if it is online: all but its memmap.
-    pub(crate) fn of(block: &Block) -> Option<Self> {
+    pub(crate) fn of<M: Machine>(memmap: Seen<'_, M>, block: &Block) -> Option<Self> {
         let BlockState::Online(kind) = block.state else { return None };
-        let start = block.pfns.start.add(block.counts.memmap);
-        Some(Self { pfns: PfnRange { start, ..block.pfns }, node: block.node, kind })
+        let Usable { hull: pfns, pages } = memmap.usable(block);
+        Some(Self { pfns, pages, memmap: block.counts.memmap, node: block.node, kind })
     }
 
-    /// The usable pages of a block among `pfns`, if it is online: all but its memmap.
+    /// The usable pages of a block among `pfns`, if it is online: all but its memmap. There is no hole in `pfns`, and
+    /// no memmap behind a usable page.
     pub(crate) fn among<M: Machine>(memmap: Seen<'_, M>, pfns: PfnRange) -> Option<Self> {
         let id = memmap.block_at(M::address(pfns.start));
-        let area = Self::of(&memmap.describe_block(id)?)?;
-        let pfns = area.pfns.intersection(pfns).unwrap_or(PfnRange::new(pfns.start, 0));
-        Some(Self { pfns, ..area })
+        let block = memmap.describe_block(id)?;
+        let BlockState::Online(kind) = block.state else { return None };
+        let own = memmap.shares_in(&block);
+        let mut own = own.filter_map(|share| share.usable().intersection(pfns));
+        let pfns = own.next().unwrap_or(PfnRange::new(pfns.start, 0));
+        let pfns = own.last().map_or(pfns, |last| PfnRange { end: last.end, ..pfns });
+        Some(Self::whole(pfns, block.node, kind))
+    }
+
+    /// Pages of a block without a hole or memmap between them.
+    pub(crate) const fn whole(pfns: PfnRange, node: NodeId, kind: ZoneKind) -> Self {
+        Self { pfns, pages: pfns.pages(), memmap: 0, node, kind }
     }
 
     /// Locks the zone.
@@ -118,7 +134,7 @@ impl Area {
         while at < self.pfns.end {
             let mut zone = self.lock(allocator);
             let Some((head, state)) = memmap.extent_of(at) else {
-                at = at.add(1);
+                at = memmap.skip(at);
                 continue;
             };
             if let PageState::Isolated { order } = state
@@ -143,7 +159,7 @@ impl Area {
         while at < self.pfns.end {
             let _zone = self.lock(allocator);
             let Some((head, state)) = memmap.extent_of(at) else {
-                at = at.add(1);
+                at = memmap.skip(at);
                 continue;
             };
             if let (PageState::Isolated { order }, Some(section)) = (state, memmap.section_at(head))
@@ -190,7 +206,7 @@ impl<M: Machine> FreeLists<'_, M> {
     /// The same for a page at which no free extent begins.
     #[inline(never)]
     fn isolate_around(&self, zone: &mut Zone, at: Pfn) -> Pfn {
-        let Some((head, state)) = self.0.extent_of(at) else { return at.add(1) };
+        let Some((head, state)) = self.0.extent_of(at) else { return self.0.skip(at) };
         if let PageState::Free { order } = state
             && let Some(section) = self.0.section_at(head)
         {

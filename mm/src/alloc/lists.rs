@@ -141,6 +141,17 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         }
     }
 
+    /// The same for pages that may have free neighbours, in another part of the block.
+    pub(crate) fn merge_range(&self, zone: &mut Zone, pfns: PfnRange) {
+        for (pfn, order) in self.0.cut(pfns) {
+            let Some(section) = self.0.known_section(pfn) else { continue };
+            if order < M::PART_ORDER {
+                self.0.initialise_part(section, Section::<M>::part(pfn));
+            }
+            self.merge(zone, section, pfn, order);
+        }
+    }
+
     /// Gives pages of a used extent to `to`, and leaves the rest to its owner. Called with the zone locked.
     pub(super) fn hand_over(
         &self,

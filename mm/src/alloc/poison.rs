@@ -15,7 +15,7 @@ use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::memmap::block::{BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
-use crate::memmap::section::section_of;
+use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
 use core::fmt;
 
@@ -81,8 +81,11 @@ impl<'m, M: Machine> Quarantine<'m, M> {
     /// Takes a bad page out of use.
     pub(crate) fn poison(&self, pfn: Pfn) -> Result<Quarantined, PoisonError> {
         let section = self.memmap.section_at(pfn).ok_or(PoisonError::NotMemory(pfn))?;
-        if let Some(group) = self.memmap.group_of(section).filter(|group| group.pfns.contains(pfn))
-        {
+        if !section.record().present().has(Section::<M>::part(pfn)) {
+            return Err(PoisonError::NotMemory(pfn));
+        }
+        let group = self.memmap.group_of(section, pfn);
+        if let Some(group) = group.filter(|group| group.pfns.contains(pfn)) {
             let descriptors = M::PAGE_BYTES / DESCRIPTOR_BYTES;
             let first = pfn.offset_from(group.pfns.start) * descriptors;
             self.mark_poisoned(pfn);

@@ -60,9 +60,20 @@ impl<'m, M: Machine> Populate<'m, M> {
         self.allocator.map(self.memmap, &mapping)
     }
 
-    /// Maps the memmap that one record covers onto pages of the allocator: one extent if available, so that large
-    /// leaves fit, otherwise page by page.
+    /// Maps a part of the memmap that one record covers onto pages of the allocator: as few extents as possible, so that
+    /// large leaves fit.
     pub(crate) fn fill(&self, described: PfnRange) -> Result<(), MapError> {
+        for (pfn, order) in self.memmap.cut(described) {
+            if let Err(error) = self.fill_extent(PfnRange::new(pfn, order.pages())) {
+                let done = PfnRange { end: pfn, ..described };
+                return Err(self.empty(done).err().map_or(error, MapError::NotFlushed));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for an aligned part: onto one extent if available, otherwise page by page.
+    fn fill_extent(&self, described: PfnRange) -> Result<(), MapError> {
         let whole = Order::fitting(M::memmap_pages(described.pages()));
         match self.back_with(described, whole) {
             Err(MapError::OutOfFrames(_)) => {}
@@ -164,7 +175,7 @@ impl<'m, M: Machine> Populate<'m, M> {
         self.each_of(backing, |pfn| self.unlink(pfn));
     }
 
-    /// At a record, the owner's word holds the present subsections: all of them, in added memory.
+    /// At a record, the owner's word holds the present subsections: the caller restores them.
     fn unlink(&self, pfn: Pfn) {
         set_owners_word(*self.memmap, pfn, u64::MAX);
     }

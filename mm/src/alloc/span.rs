@@ -16,6 +16,7 @@ use crate::alloc::node::{MAX_NODES, NodeId};
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState};
+use crate::memmap::section::SectionState;
 use crate::memmap::seen::Seen;
 
 /// A node that has memory, online or not.
@@ -61,8 +62,8 @@ impl<M: Machine> Allocator<M> {
         }
     }
 
-    /// Subtracts the blocks of `range`, which are being removed: their records can still be read. Returns a bit for
-    /// each node without remaining blocks.
+    /// Subtracts the blocks of `range` of which nothing stays, which are being removed: their records can still be read.
+    /// Returns a bit for each node without remaining blocks.
     pub(crate) fn forget_blocks(&self, memmap: Seen<'_, M>, range: PhysRange) -> u128 {
         const { assert!(MAX_NODES <= u128::BITS as usize) };
         leaving_nodes(memmap, range).fold(0, |gone, node| {
@@ -98,17 +99,24 @@ impl<M: Machine> Allocator<M> {
     }
 }
 
-/// The node of each block of `range`, which is being removed.
+/// The node of each block of `range` that is hidden: it is being removed.
 fn leaving_nodes<M: Machine>(
     memmap: Seen<'_, M>,
     range: PhysRange,
 ) -> impl Iterator<Item = NodeId> {
-    memmap.blocks_in(range).map(move |id| {
+    let hidden = move |id: BlockId| {
         let first = id.get() * memmap.block_sections();
-        let word = memmap.sections().word(memmap.machine(), first);
-        let record = memmap.hidden_section(first, word).record();
-        record.block().node
-    })
+        let numbers = first..first + memmap.block_sections();
+        let records = numbers.filter_map(|number| {
+            let word = memmap.sections().word(memmap.machine(), number);
+            let leaving = word.state() == SectionState::Leaving;
+            leaving.then(|| memmap.hidden_section(number, word).record())
+        });
+        let mut words = records.filter(|record| record.has_block());
+        Some(words.next()?.block().node)
+    };
+    let gone = move |&id: &BlockId| memmap.sections_of_block(id).next().is_none();
+    memmap.blocks_in(range).filter(gone).filter_map(hidden)
 }
 
 /// Whether a block is online in the area's zone.

@@ -47,6 +47,18 @@ impl<M: Machine> Mm<M> {
         self.allocator().memmap.blocks()
     }
 
+    /// The parts of a block that were added apart, ascending: one if it is completely there and was added at once. Of
+    /// boot memory, the parts between holes. They are those at the time of the call that returns each.
+    pub fn block_shares(&self, id: BlockId) -> impl Iterator<Item = Share> + '_ {
+        self.allocator().memmap.shares_of(id)
+    }
+
+    /// Bytes of the unit of presence, a subsection: memory is added in whole, aligned ones. It is 1/64 of a section, or
+    /// what one page of descriptors describes if that is more.
+    pub const fn subsection(&self) -> u64 {
+        M::UNIT_PAGES * M::PAGE_BYTES
+    }
+
     /// The self-hosted memmap whose head is `head`, with the values stored there; `None` if that page is not a head.
     pub fn group(&self, head: Pfn) -> Option<Group> {
         self.allocator().memmap.group(head)

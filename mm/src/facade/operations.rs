@@ -31,7 +31,10 @@ impl<M: Machine> Mm<M> {
         unsafe { self.operations.boot(memory, early) }
     }
 
-    /// Adds `range` on `node`; its blocks are then offline. The contents of the range are lost.
+    /// Adds `range`, whole [subsections](Self::subsection), on `node`. The contents of the range are lost.
+    ///
+    /// Its blocks are then offline. One that has other memory already keeps its state, its zone and its node, and all
+    /// its memory has them: if it is online, listeners are asked, and the new memory goes online with it.
     ///
     /// # Safety
     ///
@@ -72,7 +75,8 @@ impl<M: Machine> Mm<M> {
         unsafe { self.operations.add_memory(node, range, flags) }
     }
 
-    /// Removes a range whose blocks are all offline, whole placement groups at a time.
+    /// Removes a range whose blocks are all offline, whole placement groups at a time. Other memory of these blocks
+    /// stays, offline.
     ///
     /// When this returns, no CPU translates to the range any more.
     ///
@@ -289,6 +293,16 @@ impl<M: Machine> Mm<M> {
     /// from system memory for every placement, so that all of the added memory is usable.
     pub fn set_self_hosting(&self, enabled: bool) {
         self.operations.set_self_hosting(enabled)
+    }
+
+    /// Whether only whole memory blocks are added.
+    pub fn whole_blocks(&self) -> bool {
+        self.operations.whole_blocks()
+    }
+
+    /// Refuses from now on to add a range that is not whole memory blocks.
+    pub fn set_whole_blocks(&self, only: bool) {
+        self.operations.set_whole_blocks(only)
     }
 
     /// The zone for memory that was just added on `node`, by the policy; `None` to leave it offline.

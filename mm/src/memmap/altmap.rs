@@ -6,16 +6,16 @@
 //!   PerBlock  [M|. . .|M|. . . . . .|M|. . . . . .|M|. . . . . .]   a group for each block
 //! ```
 //!
-//! The group's first page is its head; its descriptor counts the sections and pages of the group. The descriptors of
-//! the pages after it hold the records of the group's sections, in order; there are at least two memmap pages per
-//! record.
+//! The group's first page is its head; its descriptor counts the sections and pages of the group. Its descriptor and
+//! those of the pages after it hold the records of the group's sections, in order: a range has at least as many memmap
+//! pages as it touches records. Memory that shares a record with other memory uses that one.
 
 use crate::addr::{Pfn, PfnRange};
 use crate::geometry::BlockSize;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::placement::Placement;
-use crate::memmap::section::section_of;
+use crate::memmap::section::{SectionState, section_of, sections_touched};
+use crate::memmap::seen::Seen;
 
 /// The place of one group's memmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) struct Altmap {
 }
 
 impl Altmap {
-    /// The altmap that describes `described`, whole blocks.
+    /// The altmap that describes `described`, whole units of presence.
     pub(crate) fn new<M: Machine>(described: PfnRange) -> Self {
         let memmap = PfnRange::new(described.start, M::memmap_pages(described.pages()));
         Self { described, memmap }
@@ -39,48 +39,70 @@ impl Altmap {
         Self { described, memmap }
     }
 
-    /// Sections of the group.
+    /// Sections of the group, those that it shares included.
     pub(crate) fn sections<M: Machine>(self) -> u64 {
-        self.described.pages() / M::SECTION_PAGES
+        let sections = sections_touched::<M>(self.described);
+        sections.end() - sections.start() + 1
     }
 
-    /// The frame whose descriptor holds the record of `section`, of the group.
+    /// The frame whose descriptor holds the record of `section`, of the group, unless that shares another's.
     pub(crate) fn record<M: Machine>(self, section: u64) -> Pfn {
         let first = self.described.start.get() / M::RECORD_PAGES;
-        self.memmap.start.add(1 + section / M::RECORD_SECTIONS - first)
+        self.memmap.start.add(section / M::RECORD_SECTIONS - first)
     }
 
-    /// The groups of `range`, whole blocks of `block`, that is added with a self-hosted `placement`.
+    /// The frames whose descriptors may hold records of the group.
+    pub(crate) fn records<M: Machine>(self) -> PfnRange {
+        let last = self.record::<M>(*sections_touched::<M>(self.described).end());
+        PfnRange { start: self.memmap.start, end: last.add(1) }
+    }
+
+    /// The groups of `range` that is added with a self-hosted `placement`; blocks are of size `block`.
     pub(crate) fn all_of<M: Machine>(
         range: PfnRange,
         placement: Placement,
         block: BlockSize,
-    ) -> impl DoubleEndedIterator<Item = Self> + use<M> {
-        let pages = match placement {
-            Placement::PerRange => range.pages(),
-            _ => block.pages::<M>(),
-        };
-        let count = range.pages() / pages;
-        (0..count).map(move |i| Self::new::<M>(PfnRange::new(range.start.add(i * pages), pages)))
-    }
-
-    /// The groups of `range`, which is whole groups, by the words of their sections alone: no descriptor is read.
-    pub(crate) fn of_words<M: Machine>(
-        memmap: &Memmap<M>,
-        range: PfnRange,
-    ) -> impl Iterator<Item = Self> {
-        let (mut start, end) = (range.start, section_of::<M>(range.end));
-        // Records follow one another in a group, as its sections do.
-        let shift = |number: u64| {
-            let record = memmap.sections().word(memmap.machine(), number).record();
-            record.get().wrapping_sub(number / M::RECORD_SECTIONS)
-        };
+    ) -> impl Iterator<Item = Self> + use<M> {
+        let mut start = range.start;
         core::iter::from_fn(move || {
-            let first = section_of::<M>(start);
-            let sections = (first..end).take_while(|&number| shift(number) == shift(first)).count();
-            let described = PfnRange::new(start, sections as u64 * M::SECTION_PAGES);
-            start = described.end;
-            (sections > 0).then(|| Self::new::<M>(described))
+            let next = (start.get() / block.pages::<M>() + 1) * block.pages::<M>();
+            let end = match placement {
+                Placement::PerRange => range.end,
+                _ => range.end.min(Pfn::new(next)),
+            };
+            let described = PfnRange { start, end };
+            start = end;
+            (described.pages() > 0).then(|| Self::new::<M>(described))
         })
     }
+
+    /// The groups of `range`, which is hidden and no longer described: by the words of its sections, and by the records
+    /// that other memory has.
+    pub(crate) fn of_words<M: Machine>(
+        memmap: Seen<'_, M>,
+        range: PfnRange,
+    ) -> impl Iterator<Item = Self> {
+        let mut start = range.start;
+        core::iter::from_fn(move || {
+            (start < range.end).then(|| {
+                let described = PfnRange { start, ..range };
+                let same = |&number: &u64| is_of_group(memmap, number, described);
+                let next = sections_touched::<M>(described).skip(1).find(|number| !same(number));
+                let end = next.map_or(range.end, |number| Pfn::new(number * M::SECTION_PAGES));
+                start = end;
+                Self::new::<M>(PfnRange { end, ..described })
+            })
+        })
+    }
+}
+
+/// Whether section `number`, which is hidden or partly hidden, is in the group at the start of `described`.
+fn is_of_group<M: Machine>(memmap: Seen<'_, M>, number: u64, described: PfnRange) -> bool {
+    let word = memmap.sections().word(memmap.machine(), number);
+    if word.state() == SectionState::Leaving {
+        let first = section_of::<M>(described.start) / M::RECORD_SECTIONS;
+        return word.record() == described.start.add(number / M::RECORD_SECTIONS - first);
+    }
+    let section = memmap.hidden_section(number, word);
+    section.group_head(section.pfns().start) == Some(described.start)
 }

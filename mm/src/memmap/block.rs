@@ -1,6 +1,7 @@
 //! Memory blocks: their numbers, states, and records.
 
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
+use crate::geometry::Geometry;
 use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
@@ -21,18 +22,22 @@ pub struct Block {
     pub id: BlockId,
     /// Its frames, including holes.
     pub pfns: PfnRange,
+    /// How many of its frames are memory, online or not; of boot memory, how many are in subsections with memory.
+    pub pages: u64,
     /// Offline, or online in a zone.
     pub state: BlockState,
     /// The node its memory is on.
     pub node: NodeId,
-    /// The placement of its memmap.
+    /// The placement of its memmap: of that of its first memory, if it has [shares](crate::Mm::block_shares).
     pub placement: Placement,
     /// Whether it holds memory that the machine was started with: such a block cannot be removed.
     pub boot: bool,
-    /// First frame of the memmap group that describes it (self-hosted memmap only).
+    /// First frame of the memmap group that describes its first memory (self-hosted memmap only).
     pub group: Option<Pfn>,
     /// Whether a part of its memory was found to be bad: it is not brought online again.
     pub poisoned: bool,
+    /// Whether it was added at once, all of it: then it has one [share](crate::Mm::block_shares).
+    pub whole: bool,
     /// Whether its content must not be accessed, as it is out of the linear map: see [`Mm::take`](crate::Mm::take).
     pub taken: bool,
     /// Its page counts: present and managed pages only while it is online.
@@ -44,7 +49,7 @@ pub struct Block {
 pub struct Group {
     /// The memmap's pages; the first is the head.
     pub pfns: PfnRange,
-    /// Sections that it describes.
+    /// Sections that it describes, at least in part.
     pub sections: u64,
 }
 
@@ -71,6 +76,13 @@ impl<M: Machine> Memmap<M> {
             None => first,
         };
         (first..end).map(BlockId::new)
+    }
+
+    /// The frames of `range` if it is whole, aligned units of presence, at least one.
+    pub(crate) fn whole_units(&self, range: PhysRange) -> Option<PfnRange> {
+        let bytes = unit_bytes::<M>();
+        let whole = range.start().is_aligned(bytes) && range.len().is_multiple_of(bytes);
+        (whole && !range.is_empty()).then(|| M::pfns(range))
     }
 
     /// The frames of `range` if it is whole, aligned memory blocks, at least one.
@@ -152,26 +164,29 @@ impl<'g, M: Machine> Seen<'g, M> {
         record
     }
 
+    /// The record that holds the block's own words, if the block is present.
+    pub(crate) fn block_record_of(self, id: BlockId) -> Option<Record<'g>> {
+        self.block_record(id.get().saturating_mul(self.block_sections()))
+    }
+
     /// The record of the block of `pfn`, which the caller knows to be present.
     #[track_caller]
     pub(crate) fn known_record_of(self, pfn: Pfn) -> Option<Record<'g>> {
         self.known_block_record(section_of::<M>(pfn))
     }
 
-    /// The section whose record holds the block's own words: its first one that is present. `first` is the lowest
+    /// The section whose record holds the block's own words: the first whose record has any. `first` is the lowest
     /// that this can be.
     fn first_section(self, first: u64) -> Option<Section<'g, M>> {
-        self.section(first).or_else(|| self.first_boot_section(first))
+        let section = self.section(first).filter(|section| section.record().has_block());
+        section.or_else(|| self.later_section(first))
     }
 
-    /// As [`first_section`](Self::first_section), for a block whose first section is absent. Added blocks are
-    /// complete, so if that section is hidden, others are visible only because the block is being added or removed
-    /// during the look-up: the block is not present.
+    /// As [`first_section`](Self::first_section), for a block whose first section is absent or joined the block later.
     #[cold]
-    fn first_boot_section(self, first: u64) -> Option<Section<'g, M>> {
-        let others = first..first.saturating_add(self.block_sections());
-        let section = others.skip(1).find_map(|number| self.section(number))?;
-        section.word().boot().then_some(section)
+    fn later_section(self, first: u64) -> Option<Section<'g, M>> {
+        let mut others = first..first.saturating_add(self.block_sections());
+        others.find_map(|number| self.section(number).filter(|at| at.record().has_block()))
     }
 
     /// The state of a block, or `None` if it is not present.
@@ -184,21 +199,33 @@ impl<'g, M: Machine> Seen<'g, M> {
         let mut block = Block {
             id,
             pfns,
+            pages: if word.whole { pfns.pages() } else { self.present_pages(id) },
             state: word.state,
             node: word.node,
             placement: word.placement,
             boot: section.word().boot(),
-            group: word.placement.self_hosted().then(|| section.group_head()),
+            group: self.first_group(section, word),
+            whole: word.whole,
             poisoned: word.poisoned,
             taken: word.taken,
             counts: PageCounts::default(),
         };
         if let BlockState::Online(_) = word.state {
             let (managed, free) = (record.managed().get(), record.free().get());
-            let memmap = self.memmap_of(&block).map_or(0, PfnRange::pages);
+            let memmap = if block.boot { 0 } else { block.pages.saturating_sub(managed) };
             block.counts = PageCounts { present: managed + memmap, managed, memmap, free };
         }
         Some(block)
+    }
+
+    /// The head of the memmap that describes the first memory of a block whose words are in the record of `section`.
+    fn first_group(self, section: Section<'g, M>, word: BlockWord) -> Option<Pfn> {
+        if word.whole {
+            let head = section.group_head(section.pfns().start);
+            return head.filter(|_| word.placement.self_hosted());
+        }
+        let id = BlockId::new(section.number() / self.block_sections());
+        Some(self.shares(id).next()?.group?.pfns.start)
     }
 
     /// Every block from `first` on, ascending.
@@ -211,16 +238,12 @@ impl<'g, M: Machine> Seen<'g, M> {
         ids.filter_map(move |id| self.describe_block(id))
     }
 
-    /// The memmap that describes `section`, according to its head; `None` for a boot memmap.
-    pub(crate) fn group_of(self, section: Section<'g, M>) -> Option<Group> {
-        let record = self.block_record(section.number())?;
-        if !record.sound_block()?.placement.self_hosted() {
-            return None;
-        }
-        self.group_at(section.group_head())
+    /// The memmap that describes `pfn`, of `section`, according to its head; `None` for one in system memory.
+    pub(crate) fn group_of(self, section: Section<'g, M>, pfn: Pfn) -> Option<Group> {
+        self.group_at(section.group_head(pfn)?)
     }
 
-    /// The memmap whose head is `head`, in a present section.
+    /// The memmap whose head is `head`, in a present section: not every page that can be one is.
     pub(crate) fn group_at(self, head: Pfn) -> Option<Group> {
         match self.page(head).state() {
             Some(PageState::MemmapHead { pages, sections }) => {
@@ -230,13 +253,13 @@ impl<'g, M: Machine> Seen<'g, M> {
         }
     }
 
-    /// The memmap pages that lie in a block.
-    pub(crate) fn memmap_of(self, block: &Block) -> Option<PfnRange> {
-        self.group_at(block.group?)?.pfns.intersection(block.pfns)
-    }
-
-    /// The memmap pages among `pfns`, which lie in the block of `section`.
+    /// The memmap pages among `pfns`, which lie in `section` and begin in a subsection that is present.
     pub(crate) fn memmap_in(self, section: Section<'g, M>, pfns: PfnRange) -> Option<PfnRange> {
-        self.group_of(section)?.pfns.intersection(pfns)
+        self.group_of(section, pfns.start)?.pfns.intersection(pfns)
     }
+}
+
+/// Bytes of the unit of presence.
+pub(crate) const fn unit_bytes<G: Geometry>() -> u64 {
+    G::UNIT_PAGES * G::PAGE_BYTES
 }

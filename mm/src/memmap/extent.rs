@@ -83,7 +83,7 @@ impl<'g, M: Machine> Seen<'g, M> {
         }
         let pfns = section.part_pfns(part);
         let mut rest = pfns;
-        if let Some(group) = self.group_of(section)
+        if let Some(group) = self.group_of(section, pfns.start)
             && let Some(memmap) = group.pfns.intersection(pfns)
         {
             let head = group.pfns.start;
@@ -122,43 +122,75 @@ impl<'g, M: Machine> Seen<'g, M> {
 
     /// The extents of `pfns`, in online blocks, ascending: head, pages and state.
     ///
-    /// Holes are returned page by page, absent subsections and memmap pages not at all. A page that should be a head
-    /// and is not one is returned as a tail of one page.
+    /// Holes are returned page by page, absent memory and memmap pages not at all. A page that should be a head and is
+    /// not one is returned as a tail of one page.
     pub(crate) fn extents(
         self,
         pfns: PfnRange,
     ) -> impl Iterator<Item = (Pfn, u64, PageState)> + use<'g, M> {
-        let mut pfn = pfns.start;
-        core::iter::from_fn(move || {
-            while pfn < pfns.end {
-                let here = pfn;
-                match self.extent_at(here) {
-                    Ok((pages, state)) => {
-                        pfn = here.add(pages);
-                        return Some((here, pages, state));
-                    }
-                    Err(next) => pfn = next,
-                }
-            }
-            None
+        self.places(pfns).filter_map(|(pfn, place)| match place {
+            Place::Extent(pages, state) => Some((pfn, pages, state)),
+            _ => None,
         })
     }
 
-    /// The extent that begins at `pfn`, or the place to continue the search if none can.
-    fn extent_at(self, pfn: Pfn) -> Result<(u64, PageState), Pfn> {
+    /// What is in `pfns`, in online blocks, ascending.
+    pub(crate) fn places(self, pfns: PfnRange) -> impl Iterator<Item = (Pfn, Place)> + use<'g, M> {
+        let mut pfn = pfns.start;
+        core::iter::from_fn(move || {
+            let here = pfn;
+            (here < pfns.end).then(|| {
+                let place = self.place_at(here);
+                pfn = place.end(here);
+                (here, place)
+            })
+        })
+    }
+
+    /// What begins at `pfn`, or continues there.
+    fn place_at(self, pfn: Pfn) -> Place {
         let next_section = Pfn::new((section_of::<M>(pfn) + 1) * M::SECTION_PAGES);
-        let section = self.section_at(pfn).ok_or(next_section)?;
+        let Some(section) = self.section_at(pfn) else { return Place::Absent(next_section) };
         if !section.record().present().has(Section::<M>::part(pfn)) {
-            return Err(pfn.align_down(M::PART_ORDER).add(M::PART_PAGES));
+            return Place::Absent(pfn.align_down(M::PART_ORDER).add(M::PART_PAGES));
         }
         let rest = PfnRange { start: pfn, end: next_section };
         if let Some(memmap) = self.memmap_in(section, rest)
             && memmap.contains(pfn)
         {
-            return Err(memmap.end);
+            return Place::Memmap(memmap.end);
         }
         let state = section.head_state(pfn).unwrap_or(PageState::Tail);
-        Ok((state.extent_pages(), state))
+        Place::Extent(state.extent_pages(), state)
+    }
+
+    /// Where the search for extents continues behind `pfn`, which is in none.
+    #[cold]
+    pub(crate) fn skip(self, pfn: Pfn) -> Pfn {
+        match self.place_at(pfn) {
+            Place::Extent(..) => pfn.add(1),
+            place => place.end(pfn),
+        }
+    }
+}
+
+/// What is at a place in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An extent: its pages and state.
+    Extent(u64, PageState),
+    /// Descriptors, up to here.
+    Memmap(Pfn),
+    /// No memory, up to here.
+    Absent(Pfn),
+}
+
+impl Place {
+    fn end(self, start: Pfn) -> Pfn {
+        match self {
+            Self::Extent(pages, _) => start.add(pages),
+            Self::Memmap(end) | Self::Absent(end) => end,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::memmap::readers::ReadGuard;
 use crate::memmap::record::Record;
 use crate::memmap::section::{Section, SectionState, section_of};
 use crate::memmap::seen::Seen;
+use crate::memmap::share::Share;
 use crate::memmap::word::BlockId;
 
 /// A look-up under way, of one frame.
@@ -73,9 +74,9 @@ impl<M: Machine> LookUp<'_, M> {
     /// The memmap, for the methods here: of the frame's block, and of the head of its group.
     #[inline]
     fn seen(&self) -> Seen<'_, M> {
-        // SAFETY: a removal hides sections, and a conversion closes the gate of a block; then each waits for the
-        // readers that were counted before, and only then unmaps. A reader that is counted later finds no section
-        // there, or looks at another block.
+        // SAFETY: a removal hides sections, or subsections of one that stays, and a conversion closes the gate of a
+        // block; then each waits for the readers that were counted before, and only then unmaps. A reader that is
+        // counted later finds no memory there, or looks at another block.
         unsafe { Seen::vouched(self.memmap) }
     }
 
@@ -109,12 +110,23 @@ impl<M: Machine> LookUp<'_, M> {
 
     /// The self-hosted memmap that describes the frame.
     pub(crate) fn group(&self) -> Option<Group> {
-        self.seen().group_of(self.here()?.section)
+        let here = self.here().filter(|here| here.is_present())?;
+        self.seen().group_of(here.section, self.pfn)
+    }
+
+    /// The first share of the frame's block from `pfn` on.
+    pub(crate) fn share_from(&self, pfn: Pfn) -> Option<Share> {
+        self.seen().shares(self.block_id()).find(|share| share.pfns.start >= pfn)
     }
 
     /// The head of the self-hosted memmap that the frame is a page of.
     pub(crate) fn memmap_head(&self, here: Here<'_, M>) -> Option<Head<'_>> {
-        let pfn = here.section.group_head();
+        // In this order: where memory begins is noted before it is shown, so that this is not the head of memory before
+        // it, which may be gone.
+        if !here.is_present() {
+            return None;
+        }
+        let pfn = here.section.group_head(self.pfn)?;
         let page = self.seen().page(pfn);
         let state = page.state()?;
         let PageState::MemmapHead { pages, .. } = state else { return None };
@@ -134,7 +146,7 @@ impl<M: Machine> LookUp<'_, M> {
         self.seen().extents(inside)
     }
 
-    /// The descriptor of the frame `index` further on, if it is in the same block. The block is present.
+    /// The descriptor of the frame `index` further on, if it is in the same block. It is of the frame's extent.
     #[inline]
     pub(crate) fn page_after(&self, index: u64) -> Option<&Page> {
         let order = self.memmap.block_size().order::<M>().get();

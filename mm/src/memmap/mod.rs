@@ -6,6 +6,7 @@
 //!   meta       the kernel's own part of a descriptor
 //!   section    the sparse section map; a section's word
 //!   record     the data about a section and its block
+//!   share      the parts of a block that were added apart
 //!   seen       the memmap under a guard: the only access to sections and descriptors
 //!   whole      the same with the page tables, for operations and looks; lookup: one frame of it, without a lock
 //!   block      memory blocks: state, placement, head; word: their number, their word in a record
@@ -32,6 +33,7 @@ pub(crate) mod record;
 pub(crate) mod roots;
 pub(crate) mod section;
 pub(crate) mod seen;
+pub(crate) mod share;
 pub(crate) mod state;
 pub(crate) mod vmemmap;
 pub(crate) mod whole;

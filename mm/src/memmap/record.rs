@@ -1,8 +1,14 @@
 //! The record of a section, or of the neighbours that share it: seven words in the descriptor of one of its memmap
 //! pages.
 //!
-//! Bitmaps have a bit for each of the record's subsections. The last three words belong to the memory block, and are
-//! in the record of its first present section.
+//! ```text
+//!   subsection     0 . . . 24 . . . . 50 . . . 63      three DIMMs in a section: one ends in it, two begin in it
+//!   present        1 1 0 0 1 1 1 1 1 1 1 1 1 1 1
+//!   starts         0 0 0 0 1 0 0 0 0 1 0 0 0 0 0       `group` is that of the subsections before the first start
+//! ```
+//!
+//! Bitmaps have a bit for each of the record's subsections. The block's word, its managed and its free pages belong to
+//! the memory block: they are those of the first record of the block whose word of the block is not 0.
 
 use crate::addr::Pfn;
 use crate::impossible::impossible;
@@ -53,13 +59,49 @@ impl Parts<'_> {
         set(self.0, 0);
     }
 
+    pub(crate) fn set(self, bits: u64) {
+        set(self.0, bits);
+    }
+
     /// All bits.
     pub(crate) fn bits(self) -> u64 {
         get(self.0)
     }
 }
 
-/// A number of pages of a block. Changed under the lock of the block's zone.
+/// The number of managed pages of a block, above the bits of a group's head in the same word. An operation changes
+/// both.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Managed<'m>(&'m AtomicU64);
+
+/// Log2 of a value above all frame numbers.
+const MANAGED_SHIFT: u32 = 40;
+/// The group of a record without one.
+const NO_GROUP: u64 = (1 << MANAGED_SHIFT) - 1;
+
+impl Managed<'_> {
+    pub(crate) fn get(self) -> u64 {
+        get(self.0) >> MANAGED_SHIFT
+    }
+
+    pub(crate) fn set(self, pages: u64) {
+        set(self.0, get(self.0) & NO_GROUP | pages << MANAGED_SHIFT);
+    }
+
+    pub(crate) fn sub(self, pages: u64) {
+        let before = self.get();
+        if pages > before {
+            impossible("more pages are subtracted than a block has", pages - before);
+        }
+        self.set(before.saturating_sub(pages));
+    }
+
+    pub(crate) fn add(self, pages: u64) {
+        self.set(self.get() + pages);
+    }
+}
+
+/// The number of free pages of a block. Changed under the lock of the block's zone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count<'m>(&'m AtomicU64);
 
@@ -100,12 +142,42 @@ impl<'m> Record<'m> {
         Self(payload)
     }
 
-    /// Fills the record of a section of an offline block; the `present` subsections hold memory.
-    pub(crate) fn reset(self, present: u64, group: u64, block: BlockWord) {
-        let words = [0, 0, present, group, block.encode(), 0, 0];
+    /// Fills the record of a section without memory: `block` is its block's word, or `None` if another record has it.
+    pub(crate) fn reset(self, block: Option<BlockWord>) {
+        self.fill(0, 0, None, block.map_or(0, BlockWord::encode));
+    }
+
+    /// Fills the record of memory that is all of an offline block, or a part of that: it begins here, or its memmap's
+    /// head is at `head`. `block` is as for [`reset`](Self::reset): a look-up that finds a block half hidden finds no other
+    /// word of it.
+    pub(crate) fn reset_whole(self, begins: bool, head: Option<Pfn>, block: Option<BlockWord>) {
+        let head = head.filter(|_| !begins);
+        let block = block.map_or(0, BlockWord::encode);
+        self.fill(u64::MAX, u64::from(begins), head, block);
+    }
+
+    fn fill(self, present: u64, starts: u64, group: Option<Pfn>, block: u64) {
+        let words = [0, 0, present, group.map_or(NO_GROUP, Pfn::get), block, starts, 0];
         for (word, value) in self.0.iter().zip(words) {
             set(word, value);
         }
+    }
+
+    /// Notes memory in `parts`, shown last: it begins with the first of them, or continues from the record before, with
+    /// its memmap's head at `head`.
+    pub(crate) fn begin(self, begins: bool, parts: u64, head: Option<Pfn>) {
+        if begins {
+            set(&self.0[5], get(&self.0[5]) | parts & parts.wrapping_neg());
+        } else {
+            self.set_group(head);
+        }
+        set(&self.0[2], get(&self.0[2]) | parts);
+    }
+
+    /// Hides all subsections but those that `stay`.
+    pub(crate) fn hide_all_but(self, stay: u64) {
+        // SeqCst: as for the word of a section, a reader sees that they are hidden, or the drain waits for it.
+        self.0[2].store(stay, Ordering::SeqCst);
     }
 
     /// Copies another record.
@@ -130,14 +202,32 @@ impl<'m> Record<'m> {
         Parts(&self.0[2])
     }
 
-    /// The head of the memmap group (self-hosted memmap only).
-    pub(crate) fn group(self) -> Pfn {
-        Pfn::new(get(&self.0[3]))
+    /// Subsections at which memory begins that was added with a memmap of its own, or with one in system memory.
+    pub(crate) fn starts(self) -> Parts<'m> {
+        Parts(&self.0[5])
     }
 
-    /// Moves the record to another memmap group.
-    pub(crate) fn set_group(self, head: Pfn) {
-        set(&self.0[3], head.get());
+    /// The head of the memmap group of the subsections before the first [start](Self::starts), if they have one.
+    pub(crate) fn group(self) -> Option<Pfn> {
+        let group = get(&self.0[3]) & NO_GROUP;
+        (group != NO_GROUP).then_some(Pfn::new(group))
+    }
+
+    /// Sets the group of the subsections before the first start.
+    pub(crate) fn set_group(self, head: Option<Pfn>) {
+        let group = head.map_or(NO_GROUP, Pfn::get);
+        set(&self.0[3], get(&self.0[3]) & !NO_GROUP | group);
+    }
+
+    /// Whether it has the words of its block.
+    #[inline]
+    pub(crate) fn has_block(self) -> bool {
+        get(&self.0[4]) != 0
+    }
+
+    /// Gives the block's words, of a block that is offline, to this record.
+    pub(crate) fn take_block(self, from: Record<'_>) {
+        set(&self.0[4], get(&from.0[4]));
     }
 
     /// The block's state, zone, node and placement; `None` for a word that the manager cannot have written.
@@ -178,8 +268,8 @@ impl<'m> Record<'m> {
     }
 
     /// Pages of the block that the allocator manages.
-    pub(crate) fn managed(self) -> Count<'m> {
-        Count(&self.0[5])
+    pub(crate) fn managed(self) -> Managed<'m> {
+        Managed(&self.0[3])
     }
 
     /// Pages of the block that are free.
@@ -207,11 +297,16 @@ mod tests {
         let words = [const { AtomicU64::new(0) }; 7];
         let record = Record::new(&words);
         let block = BlockWord::new(BlockState::Offline, NodeId::default(), Placement::PerBlock);
-        record.reset(5, 77, block);
-        record.managed().set(9);
+        record.reset(Some(block));
+        record.present().set(5);
+        assert_eq!(record.group(), None);
+        record.set_group(Some(Pfn::new(77)));
+        record.managed().set(1 << 20);
         record.change_block(|word| BlockWord { poisoned: true, ..word });
         assert_eq!(record.block(), BlockWord { poisoned: true, ..block });
-        assert_eq!((record.group(), record.managed().get()), (Pfn::new(77), 9));
+        assert_eq!((record.group(), record.managed().get()), (Some(Pfn::new(77)), 1 << 20));
+        record.set_group(None);
+        assert_eq!((record.group(), record.managed().get()), (None, 1 << 20));
         assert!(record.present().has(Part::new(2)) && !record.present().has(Part::new(1)));
     }
 }

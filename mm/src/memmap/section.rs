@@ -6,8 +6,9 @@
 //!   | . | --------------> | word of section 0     | ------> | initialised   64 bits        |
 //!   | 0 |                 | word of section 1     |         | heads         64 bits        |
 //!   | . |                 | ...                   |         | present       64 bits        |
-//!   +---+                 +-----------------------+         | group, and the block's words |
-//!                           state | boot | record pfn       +------------------------------+
+//!   +---+                 +-----------------------+         | starts        64 bits        |
+//!                           state | boot | record pfn       | group, and the block's words |
+//!                                                           +------------------------------+
 //! ```
 //!
 //! A look-up takes no lock: it reads a root, a word, and then only data that the word declares present. A section
@@ -342,9 +343,15 @@ impl<'m, M: Machine> Section<'m, M> {
         Record::new(descriptor(self.machine, self.word.record()).payload())
     }
 
-    /// The head of the memmap group that describes the section (self-hosted memmap only).
-    pub(crate) fn group_head(self) -> Pfn {
-        self.record().group()
+    /// Where the head of the memmap group that describes `pfn` is, if it has one: memory with its memmap in system
+    /// memory may begin there instead.
+    pub(crate) fn group_head(self, pfn: Pfn) -> Option<Pfn> {
+        let record = self.record();
+        let upto = u64::MAX >> (PARTS_PER_RECORD - 1 - Self::part(pfn).number());
+        match (record.starts().bits() & upto).checked_ilog2() {
+            Some(first) => Some(self.part_pfns(Part::new(first.into())).start),
+            None => record.group(),
+        }
     }
 
     /// The subsection of its record that `pfn` is in.
@@ -368,7 +375,7 @@ impl<'m, M: Machine> Section<'m, M> {
 /// The descriptor of `pfn`, in a section that is present or about to be: its memmap is mapped.
 pub(super) fn descriptor<M: Machine>(machine: &M, pfn: Pfn) -> &Page {
     // SAFETY: the callers, all in this wing, have it from a `Seen`, so that a guard keeps the memmap mapped; they
-    // ask for frames of present sections, or of sections that the operation under way shows or hides itself. A page
+    // ask for frames of present subsections, or of those that the operation under way shows or hides itself. A page
     // of atomics has no invalid value, so it may be shared even if it was never written.
     unsafe { machine.descriptor(pfn).as_ref() }
 }
@@ -382,6 +389,14 @@ pub(crate) fn section_pfns<G: Geometry>(number: u64) -> PfnRange {
 pub(crate) fn record_pfns<G: Geometry>(number: u64) -> PfnRange {
     let start = Pfn::new(number * G::SECTION_PAGES / G::RECORD_PAGES * G::RECORD_PAGES);
     PfnRange::new(start, G::RECORD_PAGES)
+}
+
+/// The subsections of the record of section `number` that hold a frame of `pfns`, as bits.
+pub(crate) fn parts_touched<M: Machine>(number: u64, pfns: PfnRange) -> u64 {
+    let Some(here) = record_pfns::<M>(number).intersection(pfns) else { return 0 };
+    let last = Section::<M>::part(Pfn::new(here.end.get() - 1)).number();
+    let upto = u64::MAX >> (PARTS_PER_RECORD - 1 - last);
+    upto & u64::MAX << Section::<M>::part(here.start).number()
 }
 
 /// The section that holds `pfn`.

@@ -56,6 +56,8 @@ pub(crate) struct BlockWord {
     pub(crate) taken: bool,
     /// Descriptors of its pages were written since it was scrubbed last.
     pub(crate) described: bool,
+    /// It was added at once, all of it.
+    pub(crate) whole: bool,
     /// A bit for each granule that may hold data of a user: see [`granules`](crate::memmap::granules).
     pub(crate) dirty: u32,
 }
@@ -65,8 +67,9 @@ const PLACEMENT_SHIFT: u32 = 16;
 const POISONED_BIT: u64 = 1 << 24;
 const TAKEN_BIT: u64 = 1 << 25;
 const DESCRIBED_BIT: u64 = 1 << 26;
+const WHOLE_BIT: u64 = 1 << 27;
 /// The bits below those of granules that have a meaning.
-const LOW_BITS: u32 = 27;
+const LOW_BITS: u32 = 28;
 const DIRTY_SHIFT: u32 = 32;
 
 impl BlockWord {
@@ -78,6 +81,7 @@ impl BlockWord {
         poisoned: true,
         taken: false,
         described: true,
+        whole: false,
         dirty: u32::MAX,
     };
 
@@ -91,7 +95,8 @@ impl BlockWord {
         let poisoned = if self.poisoned { POISONED_BIT } else { 0 };
         let taken = if self.taken { TAKEN_BIT } else { 0 };
         let described = if self.described { DESCRIBED_BIT } else { 0 };
-        let rest = poisoned | taken | described | Self::dirty_bits(self.dirty);
+        let whole = if self.whole { WHOLE_BIT } else { 0 };
+        let rest = poisoned | taken | described | whole | Self::dirty_bits(self.dirty);
         state | node | (self.placement as u64) << PLACEMENT_SHIFT | rest
     }
 
@@ -108,10 +113,10 @@ impl BlockWord {
         let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0xff)?;
         let placement = Placement::decode(word >> PLACEMENT_SHIFT & 0xff)?;
         let (poisoned, taken) = (word & POISONED_BIT != 0, word & TAKEN_BIT != 0);
-        let described = word & DESCRIBED_BIT != 0;
+        let (described, whole) = (word & DESCRIBED_BIT != 0, word & WHOLE_BIT != 0);
         let dirty = (word >> DIRTY_SHIFT) as u32;
         let sound = word as u32 >> LOW_BITS == 0;
-        sound.then_some(Self { state, node, placement, poisoned, taken, described, dirty })
+        sound.then_some(Self { state, node, placement, poisoned, taken, described, whole, dirty })
     }
 
     /// The bits of granules in a word.
@@ -122,8 +127,8 @@ impl BlockWord {
 
     /// The word of a block that was just described.
     pub(crate) const fn new(state: BlockState, node: NodeId, placement: Placement) -> Self {
-        let (poisoned, taken, described, dirty) = (false, false, true, 0);
-        Self { state, node, placement, poisoned, taken, described, dirty }
+        let (poisoned, taken, described, whole, dirty) = (false, false, true, false, 0);
+        Self { state, node, placement, poisoned, taken, described, whole, dirty }
     }
 }
 
@@ -137,11 +142,12 @@ mod tests {
         for state in online.into_iter().chain([BlockState::Offline]) {
             for placement in Placement::ALL {
                 for node in [0, 1, 127].map(|raw| NodeId::new(raw).unwrap()) {
-                    for flag in 0..4 {
+                    for flag in 0..5 {
                         let word = BlockWord {
                             poisoned: flag == 1,
                             taken: flag == 2,
                             described: flag == 3,
+                            whole: flag == 4,
                             dirty: 0x8000_0001 << flag,
                             ..BlockWord::new(state, node, placement)
                         };

@@ -151,7 +151,11 @@ impl<M: Machine> View<'_, M> {
         if let Err(error) = self.check_remove(range) {
             return Removability::Blocked(Obstacle::Range(error));
         }
-        self.explain(M::pfns(range))
+        // Memory of others in the same blocks goes offline, too.
+        let ids = self.allocator.memmap.blocks_in(range);
+        self.explain(
+            ids.fold(PfnRange::EMPTY, |all, id| all.hull(self.allocator.memmap.block_pfns(id))),
+        )
     }
 
     /// See [`Mm::explain_offline`](crate::Mm::explain_offline).

@@ -7,6 +7,7 @@ use crate::addr::{Pfn, PfnRange};
 use crate::alloc::Waits;
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState};
+use crate::memmap::extent::Place;
 use crate::memmap::page::PageState;
 use crate::memmap::seen::Seen;
 use crate::memmap::whole::Whole;
@@ -60,12 +61,15 @@ fn pieces_of<'g, M: Machine>(
     block: &Block,
     from: Pfn,
 ) -> impl Iterator<Item = (Pfn, u64, Piece)> + use<'g, M> {
-    let own = memmap.memmap_of(block);
     let rest = PfnRange { start: block.pfns.start.max(from), end: block.pfns.end };
-    let own = own.and_then(|own| own.intersection(rest));
-    let own = own.map(|own| (own.start, own.pages(), Piece::Memmap));
-    let online = block.state != BlockState::Offline;
-    let extents = if online { rest } else { PfnRange::new(rest.start, 0) };
-    let extents = memmap.extents(extents);
-    own.into_iter().chain(extents.map(|(pfn, pages, state)| (pfn, pages, Piece::Extent(state))))
+    let offline = block.state == BlockState::Offline;
+    let own = memmap.shares_in(block).filter_map(move |share| share.memmap().intersection(rest));
+    let own = own.take_while(move |_| offline).map(|own| (own.start, own.pages(), Piece::Memmap));
+    let online = if offline { PfnRange::new(rest.start, 0) } else { rest };
+    let places = memmap.places(online).filter_map(|(pfn, place)| match place {
+        Place::Memmap(end) => Some((pfn, end.offset_from(pfn), Piece::Memmap)),
+        Place::Extent(pages, state) => Some((pfn, pages, Piece::Extent(state))),
+        Place::Absent(_) => None,
+    });
+    own.chain(places)
 }

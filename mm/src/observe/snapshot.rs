@@ -10,6 +10,8 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, Group};
 use crate::memmap::page::PageState;
 use crate::memmap::section::SectionWord;
+use crate::memmap::seen::Seen;
+use crate::memmap::share::Share;
 use crate::memmap::whole::Whole;
 use crate::observe::View;
 use crate::observe::runs::{Piece, next_run};
@@ -22,7 +24,9 @@ pub enum Fact {
     Section(u64, SectionWord),
     /// A present memory block.
     Block(Block),
-    /// A self-hosted memmap, by its head.
+    /// Memory that one add brought to a block.
+    Share(PfnRange),
+    /// A self-hosted memmap, by its head: for each share that it describes.
     Group(Group),
     /// A zone that has memory, and its span.
     Zone(NodeId, ZoneKind, PageCounts, PfnRange),
@@ -112,8 +116,11 @@ impl<M: Machine> View<'_, M> {
         while let Some(block) = self.look(|memmap| memmap.blocks_from(next).next()) {
             next = BlockId::new(block.id.get() + 1);
             each(Fact::Block(block));
-            if let Some(group) = block.group.and_then(|head| self.allocator.memmap.group(head)) {
-                each(Fact::Group(group));
+            let mut from = block.pfns.start;
+            while let Some(share) = self.look(|memmap| share_from(*memmap, block.id, from)) {
+                from = share.pfns.end;
+                each(Fact::Share(share.pfns));
+                share.group.into_iter().for_each(|group| each(Fact::Group(group)));
             }
         }
         let free =
@@ -162,6 +169,11 @@ pub(super) fn visit_rest<M: Machine>(
     if let Some(range) = VirtRange::new(from, HALF - from.get() % HALF) {
         memmap.mapper().visit(range, each);
     }
+}
+
+/// The first share of a block from `from` on.
+fn share_from<M: Machine>(memmap: Seen<'_, M>, id: BlockId, from: Pfn) -> Option<Share> {
+    memmap.shares(id).find(|share| share.pfns.start >= from)
 }
 
 fn continues(first: &Translation, len: u64, next: &Translation) -> bool {

@@ -5,7 +5,7 @@ use crate::alloc::buddy::since;
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::block::{BlockId, BlockState};
 use crate::memmap::lookup::{Head, Here, LookUp};
 use crate::memmap::page::PageState;
 use crate::memmap::state::StateWord;
@@ -116,8 +116,9 @@ impl<'m, M: Machine> View<'m, M> {
     /// See [`Mm::page_info`](crate::Mm::page_info).
     pub(crate) fn page_info(&self, pfn: Pfn) -> Option<PageInfo> {
         let look_up = self.allocator.memmap.read(pfn);
+        let here = look_up.here().filter(|here| here.is_present())?;
         let word = look_up.block_record()?.block();
-        let found = find(&look_up, look_up.here()?, word);
+        let found = find(&look_up, here);
         let used = found.and_then(|head| match head.state {
             PageState::Used { owner, .. } => Some((owner, since(head.page))),
             _ => None,
@@ -157,8 +158,7 @@ impl<'m, M: Machine> View<'m, M> {
     #[inline(never)]
     fn state_around(self, pfn: Pfn) -> Option<StateWord> {
         let look_up = self.allocator.memmap.read(pfn);
-        let word = look_up.block_record()?.block();
-        find(&look_up, look_up.here()?, word).map(|head| state_of(pfn, head).into())
+        find(&look_up, look_up.here()?).map(|head| state_of(pfn, head).into())
     }
 
     /// See [`Mm::is_ram`](crate::Mm::is_ram).
@@ -169,13 +169,9 @@ impl<'m, M: Machine> View<'m, M> {
     }
 }
 
-/// The head of what the page of a look-up belongs to, in a block with this word.
-fn find<'g, M: Machine>(
-    look_up: &'g LookUp<'_, M>,
-    here: Here<'g, M>,
-    word: BlockWord,
-) -> Option<Head<'g>> {
-    let memmap = word.placement.self_hosted().then(|| look_up.memmap_head(here)).flatten();
+/// The head of what the page of a look-up belongs to.
+fn find<'g, M: Machine>(look_up: &'g LookUp<'_, M>, here: Here<'g, M>) -> Option<Head<'g>> {
+    let memmap = look_up.memmap_head(here);
     memmap.or_else(|| here.is_online().then(|| look_up.extent_head()).flatten())
 }
 

@@ -12,23 +12,26 @@
 
 use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtRange};
 use crate::alloc::Allocator;
+use crate::alloc::Waits;
 use crate::alloc::node::NodeId;
 use crate::alloc::populate::Populate;
 use crate::machine::Machine;
-use crate::memmap::Memmap;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::block::{BlockId, BlockState, BlockWord, unit_bytes};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::{MhpFlags, Placement};
 use crate::memmap::section::{
-    MAX_SECTIONS, NODE_BYTES, SectionState, SectionWord, record_pfns, section_of,
+    MAX_SECTIONS, NODE_BYTES, Section, SectionState, SectionWord, parts_touched, record_pfns,
+    section_of, section_pfns, sections_touched,
 };
+use crate::memmap::seen::Seen;
 use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::add_error::AddError;
+use crate::operations::joins::Joins;
 use crate::operations::notify::News;
 use crate::operations::probe::Probe;
-use crate::operations::ranges::{nodes_of, records_of, release_node, sections_of};
+use crate::operations::ranges::{nodes_of, records_of, release_node};
 use crate::paging::{MapError, Mapper, NotFlushed, TableFrames};
 
 /// A range that was added.
@@ -71,38 +74,41 @@ impl<M: Machine> Operations<M> {
         node: NodeId,
         placement: Placement,
     ) -> Result<Added, AddError> {
-        let operation = self.allocator.operation().ok_or(AddError::Busy)?;
-        let pfns = check_add(&self.allocator.memmap, range)?;
+        let turn = self.allocator.take_turn().ok_or(AddError::Busy)?;
+        let seen = turn.seen();
+        let pfns = check_add(seen, range, self.knobs.whole_blocks())?;
         if !self.allocator.nodes.has(node) {
             return Err(AddError::NoSuchNode(node));
         }
         let placement = self.placement_for(range, placement);
+        let joins = Joins::of(seen, pfns, placement);
+        self.ask_to_join(&joins)?;
+        let Ok(operation) = Waits::of(&self.allocator).begin(turn) else {
+            self.tell_not_joined(&joins);
+            return Err(AddError::Busy);
+        };
         let before = self.allocator.frames.system_pages();
         let populated = PfnRange::new(pfns.start, 0);
         let (allocator, memmap) = (&self.allocator, operation.seen());
-        let mut add = Add {
-            allocator,
-            memmap,
-            range,
-            pfns,
-            node,
-            placement,
-            nodes: 0,
-            linear: false,
-            populated,
-        };
-        if let Err(error) = add.prepare() {
+        let (nodes, linear) = (0, false);
+        let mut add =
+            Add { allocator, memmap, range, pfns, node, placement, nodes, linear, populated };
+        if let Err(error) = add.prepare(&joins) {
             let undone = add.undo();
+            operation.settle();
+            self.tell_not_joined(&joins);
             return Err(undone.err().map_or(error, |cpu| MapError::NotFlushed(cpu).into()));
         }
+        let shared = memmap.shared_blocks(pfns).count();
+        let blocks = (memmap.blocks_in(range).count() - shared) as u64;
         add.publish();
-        let came = self.allocator.nodes.blocks(node) == 0;
-        self.allocator
-            .nodes
-            .add_blocks(node, self.allocator.memmap.blocks_in(range).count() as u64);
+        let came = blocks != 0 && self.allocator.nodes.blocks(node) == 0;
+        self.allocator.nodes.add_blocks(node, blocks);
+        joins.give(&self.allocator, *memmap);
         let came = came.then_some(News::NodeCame(node));
         operation.settle();
         self.announce(came.into_iter().chain([News::Added { range, node, placement }]));
+        self.tell_joined(&joins);
         let pages = self.allocator.frames.system_pages() - before;
         Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })
     }
@@ -141,36 +147,67 @@ impl<M: Machine> Operations<M> {
 }
 
 /// The frames of a range, if it can be added.
-fn check_add<M: Machine>(memmap: &Memmap<M>, range: PhysRange) -> Result<PfnRange, AddError> {
-    let block = memmap.block_size().bytes();
-    let pfns = memmap.whole_blocks(range).ok_or(AddError::NotWholeBlocks { range, block })?;
+fn check_add<M: Machine>(
+    memmap: Seen<'_, M>,
+    range: PhysRange,
+    whole_blocks: bool,
+) -> Result<PfnRange, AddError> {
+    let (block, subsection) = (memmap.block_size().bytes(), unit_bytes::<M>());
+    let pfns = memmap.whole_units(range);
+    if whole_blocks && memmap.whole_blocks(range).is_none() {
+        return Err(AddError::NotWholeBlocks { range, block });
+    }
+    let pfns = pfns.ok_or(AddError::NotWholeSubsections { range, subsection })?;
     let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
     let limit = memmap.machine().phys_limit().min(PhysAddr::new(sections));
     if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
         return Err(AddError::BeyondLimit { range, limit });
     }
-    for number in sections_of::<M>(pfns) {
-        if memmap.sections().word(memmap.machine(), number) != SectionWord::ABSENT {
+    for number in sections_touched::<M>(pfns) {
+        let word = memmap.sections().word(memmap.machine(), number);
+        if word != SectionWord::ABSENT && is_taken(memmap, number, word, pfns) {
             let block = BlockId::new(number / memmap.block_sections());
             return Err(AddError::Overlaps { range, block });
         }
     }
-    Ok(pfns)
+    let beside = memmap.shared_blocks(pfns).find(|(_, section)| section.word().boot());
+    match beside {
+        Some((block, _)) => Err(AddError::BesideBootMemory { range, block }),
+        None => Ok(pfns),
+    }
+}
+
+/// Whether memory of `pfns` is in section `number`, with this word, already: one that stays hidden is there, too.
+fn is_taken<M: Machine>(
+    memmap: Seen<'_, M>,
+    number: u64,
+    word: SectionWord,
+    pfns: PfnRange,
+) -> bool {
+    let parts = section_pfns::<M>(number).intersection(pfns);
+    let parts = parts.map_or(0, |pfns| parts_touched::<M>(number, pfns));
+    let present = || memmap.hidden_section(number, word).record().present().bits();
+    word.state() == SectionState::Leaving || present() & parts != 0
 }
 
 impl<M: Machine> Add<'_, M> {
     /// The phases that can fail.
-    fn prepare(&mut self) -> Result<(), AddError> {
+    fn prepare(&mut self, joins: &Joins) -> Result<(), AddError> {
         self.insert_nodes()?;
         self.map_linear()?;
-        match self.placement {
-            Placement::Boot => self.populate_from_system(),
+        let probe = Probe::of(self.memmap);
+        let probed = match self.placement {
+            Placement::Boot => {
+                self.populate_from_system()?;
+                Ok(())
+            }
             Placement::PerRange | Placement::PerBlock => {
                 self.populate_altmaps()?;
-                let probed = Probe::of(self.memmap).memmap_of(self.pfns);
-                probed.map_err(|at| AddError::NoMemory { at })
+                probe.memmap_of(self.pfns)
             }
-        }
+        };
+        let probed = probed.and_then(|()| joins.pages().try_for_each(|pfns| probe.pages(pfns)));
+        probed.map_err(|at| AddError::NoMemory { at })
     }
 
     fn insert_nodes(&mut self) -> Result<(), AddError> {
@@ -211,7 +248,9 @@ impl<M: Machine> Add<'_, M> {
 
     fn populate_from_system(&mut self) -> Result<(), AddError> {
         while self.populated.end < self.pfns.end {
-            let described = PfnRange::new(self.populated.end, M::RECORD_PAGES);
+            let start = self.populated.end;
+            let record = record_pfns::<M>(section_of::<M>(start));
+            let described = PfnRange { start, end: record.end.min(self.pfns.end) };
             Populate::of(self.allocator, self.memmap).fill(described).map_err(
                 |error| match error {
                     MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
@@ -226,40 +265,78 @@ impl<M: Machine> Add<'_, M> {
         Ok(())
     }
 
-    /// Writes the heads and records, then makes the sections visible. Cannot fail.
+    /// Writes the heads and records, then makes the memory visible. Cannot fail.
     fn publish(&self) {
         match self.placement {
-            Placement::Boot => records_of::<M>(self.pfns).for_each(|first| {
-                let virt = self.memmap.windows().memmap_virt(record_pfns::<M>(first)).start();
-                if let Some(leaf) = self.memmap.mapper().translate(virt) {
-                    self.describe(first, M::pfn(leaf.target(virt)), None);
+            Placement::Boot => {
+                // So that this descriptor is none of a head: see `Section::group_head`.
+                self.memmap.page(self.pfns.start).set_state(PageState::Tail);
+                for first in records_of::<M>(self.pfns) {
+                    let here = record_pfns::<M>(first).intersection(self.pfns);
+                    let virt = self.memmap.windows().memmap_virt(here.unwrap_or(self.pfns)).start();
+                    if let Some(leaf) = self.memmap.mapper().translate(virt) {
+                        self.describe(first, M::pfn(leaf.target(virt)), self.pfns, None);
+                    }
                 }
-            }),
+            }
             Placement::PerRange | Placement::PerBlock => self.altmaps().for_each(|altmap| {
-                let sections = altmap.sections::<M>();
                 let head = altmap.memmap.start;
-                let page = self.memmap.page(head);
-                page.set_state(PageState::MemmapHead {
-                    sections: sections as u32,
-                    pages: altmap.memmap.pages(),
-                });
+                let sections = altmap.sections::<M>() as u32;
+                let pages = altmap.memmap.pages();
+                self.memmap.page(head).set_state(PageState::MemmapHead { sections, pages });
                 for first in records_of::<M>(altmap.described) {
                     let record = altmap.record::<M>(first);
-                    self.memmap.page(record).set_state(PageState::MemmapTail { head });
-                    self.describe(first, record, Some(altmap));
+                    self.describe(first, record, altmap.described, Some(head));
                 }
             }),
         }
     }
 
-    /// Writes the record of section `first` and of those that share it, and publishes their words.
-    fn describe(&self, first: u64, record: Pfn, altmap: Option<Altmap>) {
-        let word = SectionWord::new(SectionState::Present, false, record);
-        let block = BlockWord::new(BlockState::Offline, self.node, self.placement);
-        let group = altmap.map_or(0, |altmap| altmap.memmap.start.get());
-        self.memmap.hidden_section(first, word).record().reset(u64::MAX, group, block);
+    /// Notes in the record of section `first`, which is at `place` if no other memory shares it, that `described` begins
+    /// or continues there, with its memmap's head at `head`; and publishes it in the words of its sections.
+    fn describe(&self, first: u64, place: Pfn, described: PfnRange, head: Option<Pfn>) {
+        let parts = record_pfns::<M>(first);
+        let block = self.memmap.block_pfns(self.memmap.block_at(M::address(parts.start)));
+        if head != Some(place)
+            && let Some(head) = head
+        {
+            self.memmap.page(place).set_state(PageState::MemmapTail { head });
+        }
+        if !self.pfns.covers(block) {
+            return self.describe_beside(first, place, described, head);
+        }
+        let new = BlockWord::new(BlockState::Offline, self.node, self.placement);
+        let new = (parts.start == block.start).then_some(BlockWord { whole: true, ..new });
+        let word = SectionWord::new(SectionState::Present, false, place);
+        let record = self.memmap.hidden_section(first, word).record();
+        let begins = described.start == parts.start;
+        record.reset_whole(begins, head, new);
         for number in first..first + M::RECORD_SECTIONS {
             self.memmap.sections().set_word(self.memmap.machine(), number, word);
+        }
+    }
+
+    /// The same for a record of a block that may have other memory.
+    #[cold]
+    fn describe_beside(&self, first: u64, place: Pfn, described: PfnRange, head: Option<Pfn>) {
+        let shared = self.memmap.section_of_record(first).map(Section::word);
+        let block = self.memmap.block_record(first).map(|record| record.block().state);
+        let (present, boot) = (SectionState::Present, false);
+        let word = shared.unwrap_or(SectionWord::new(present, boot, place));
+        let record = self.memmap.hidden_section(first, word).record();
+        if shared.is_none() {
+            let new = BlockWord::new(BlockState::Offline, self.node, self.placement);
+            record.reset(block.is_none().then_some(new));
+        }
+        let begins = record_pfns::<M>(first).contains(described.start);
+        record.begin(begins, parts_touched::<M>(first, described), head);
+        let online = matches!(block, Some(BlockState::Online(_)));
+        let word = word.with_state(if online { SectionState::Online } else { present });
+        let here = record_pfns::<M>(first).intersection(described).unwrap_or(described);
+        for number in sections_touched::<M>(here) {
+            if self.memmap.section(number).is_none() {
+                self.memmap.sections().set_word(self.memmap.machine(), number, word);
+            }
         }
     }
 

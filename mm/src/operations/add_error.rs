@@ -3,6 +3,7 @@
 use crate::addr::{PhysAddr, PhysRange};
 use crate::alloc::node::NodeId;
 use crate::memmap::block::BlockId;
+use crate::operations::notify::Veto;
 use crate::paging::MapError;
 use core::fmt;
 
@@ -16,13 +17,29 @@ pub enum AddError {
     Busy,
     /// The machine has no room for the node: see [`Machine::Nodes`].
     NoSuchNode(NodeId),
-    /// The range is not whole, aligned memory blocks.
+    /// The range is not whole, aligned subsections.
+    NotWholeSubsections {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
+        subsection: u64,
+    },
+    /// The range is not whole, aligned memory blocks, and [only those](crate::Mm::set_whole_blocks) are wanted.
     NotWholeBlocks {
         /// The range.
         range: PhysRange,
         /// Bytes of a memory block.
         block: u64,
     },
+    /// The range is in the same memory block as memory that the machine was started with, which never goes.
+    BesideBootMemory {
+        /// The range.
+        range: PhysRange,
+        /// The block.
+        block: BlockId,
+    },
+    /// A block of the range is online, and a listener objects to more memory in it.
+    Vetoed(BlockId, Veto),
     /// The range extends past the memory that the machine can address, map or keep in its section map.
     BeyondLimit {
         /// The range.
@@ -73,6 +90,16 @@ impl fmt::Display for AddError {
                 "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",
                 range.len()
             ),
+            Self::NotWholeSubsections { range, subsection } => write!(
+                f,
+                "{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes",
+                range.len()
+            ),
+            Self::BesideBootMemory { range, block } => write!(
+                f,
+                "{range} is in {block} with memory the machine was started with, which never goes"
+            ),
+            Self::Vetoed(id, veto) => write!(f, "{id} gets no more memory: {veto}"),
             Self::BeyondLimit { range, limit } => {
                 write!(f, "{range} goes past {limit}, the end of what can be mapped")
             }

@@ -59,6 +59,7 @@ use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
+use crate::memmap::record::Part;
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::whole::Whole;
 use crate::operations::Operations;
@@ -402,7 +403,10 @@ impl<M: Machine> Convert<'_, M> {
             let old = self.memmap.hidden_section(first, word).record();
             let new = self.memmap.hidden_section(first, word.with_record(record)).record();
             new.copy(old);
-            new.set_group(head);
+            match first == section_of::<M>(head) {
+                true => new.starts().insert(Part::new(0)),
+                false => new.set_group(Some(head)),
+            }
             for number in first..first + M::RECORD_SECTIONS {
                 let word =
                     self.memmap.sections().word(self.memmap.machine(), number).with_record(record);
@@ -463,13 +467,7 @@ impl<M: Machine> Convert<'_, M> {
                 .give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
             return;
         }
-        for (pfn, order) in self.memmap.cut(piece) {
-            let Some(section) = self.memmap.known_section(pfn) else { continue };
-            if order < M::PART_ORDER {
-                self.memmap.initialise_part(section, Section::<M>::part(pfn));
-            }
-            FreeLists::of(*self.memmap).merge(&mut zone, section, pfn, order);
-        }
+        FreeLists::of(*self.memmap).merge_range(&mut zone, piece);
         record.free().add(piece.pages());
         zone.make_free(piece.pages());
     }

@@ -119,6 +119,7 @@ pub(crate) struct Knobs {
     /// As difference from [`AUTO_MOVABLE_RATIO`].
     ratio: AtomicU32,
     hosts_elsewhere: AtomicBool,
+    whole_blocks: AtomicBool,
 }
 
 const OFFLINE: u32 = 0;
@@ -131,6 +132,7 @@ impl Knobs {
             auto: AtomicU32::new(0),
             ratio: AtomicU32::new(0),
             hosts_elsewhere: AtomicBool::new(false),
+            whole_blocks: AtomicBool::new(false),
         }
     }
 
@@ -165,6 +167,14 @@ impl Knobs {
 
     pub(super) fn set_self_hosting(&self, enabled: bool) {
         self.hosts_elsewhere.store(!enabled, Ordering::Relaxed);
+    }
+
+    pub(super) fn whole_blocks(&self) -> bool {
+        self.whole_blocks.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_whole_blocks(&self, only: bool) {
+        self.whole_blocks.store(only, Ordering::Relaxed);
     }
 }
 

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //!   boot, takeover, windows, pin   the inputs of a manager's boot, and the takeover of boot memory
-//!   add, probe, remove, convert    ranges are added and removed, and the placement of their memmap changes
+//!   add, probe, joins              ranges are added; what comes to a block with other memory
 //!   ranges                         the sections, records and nodes of a range
+//!   remove, leaving, convert       ranges are removed beside others; the placement of their memmap changes
 //!   online, offline                blocks are given to the allocator, and taken from it
 //!   scrub                          memory is cleared before it is removed
 //!   take                           boot memory is taken out of the linear map
@@ -19,8 +20,10 @@ mod add_error;
 pub(crate) mod boot;
 mod convert;
 pub(crate) mod early;
+mod joins;
 pub(crate) mod knobs;
 pub(crate) mod later;
+mod leaving;
 mod notifier;
 pub(crate) mod notify;
 mod offline;

@@ -148,14 +148,14 @@ impl<M: Machine> Operations<M> {
     pub(crate) fn start_offline(&self, id: BlockId) -> Result<OfflineOp<'_, M>, OfflineError> {
         // Looks may run: they see the zone's range, as when other CPUs allocate and free at the same time.
         let turn = self.allocator.take_turn().ok_or(OfflineError::Busy)?;
-        let block = turn.seen().describe_block(id);
-        let block = block.ok_or(OfflineError::NoSuchBlock(id))?;
+        let memmap = turn.seen();
+        let block = memmap.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
         match block.state {
             BlockState::Offline => return Err(OfflineError::AlreadyOffline(id)),
             BlockState::Online(ZoneKind::System) => return Err(OfflineError::SystemMemory(id)),
             BlockState::Online(_) => {}
         }
-        let area = Area::of(&block).ok_or(OfflineError::NoSuchBlock(id))?;
+        let area = Area::of(memmap, &block).ok_or(OfflineError::NoSuchBlock(id))?;
         let number = self.allocator.turn.offlining.begin(id);
         let emptying = Some(Evacuation::begin(&self.allocator, area));
         Ok(OfflineOp { operations: self, id, emptying, number, steps: 0 })
@@ -164,9 +164,10 @@ impl<M: Machine> Operations<M> {
     /// See [`Mm::cancel_offline`](crate::Mm::cancel_offline).
     pub(crate) fn cancel_offline(&self, id: BlockId) -> Result<(), OfflineError> {
         let operation = self.allocator.moment().ok_or(OfflineError::Busy)?;
-        let block = operation.seen().describe_block(id);
-        let block = block.filter(|_| self.offlining() == Some(id));
-        let area = block.and_then(|block| Area::of(&block)).ok_or(OfflineError::NotGoing(id))?;
+        let memmap = operation.seen();
+        let block = memmap.describe_block(id).filter(|_| self.offlining() == Some(id));
+        let area = block.and_then(|block| Area::of(*memmap, &block));
+        let area = area.ok_or(OfflineError::NotGoing(id))?;
         self.stay(id, &area, &operation);
         Ok(())
     }
@@ -308,10 +309,8 @@ impl<M: Machine> Drop for OfflineOp<'_, M> {
 fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId, area: &Area) {
     let span = allocator.span_without(memmap, id, area);
     let mut zone = allocator.nodes.lock(area.node, area.kind);
-    let pages = area.pfns.pages();
-    let block = memmap.block_pfns(id).pages();
-    let own = block - pages;
-    let all = PageCounts { present: block, managed: pages, memmap: own, free: 0 };
+    let (managed, own) = (area.pages, area.memmap);
+    let all = PageCounts { present: managed + own, managed, memmap: own, free: 0 };
     zone.retire(all, span);
     Cached::of(allocator).open_caches();
     allocator.nodes.set_populated(area.node, area.kind, zone.counts().present != 0);
@@ -331,13 +330,13 @@ fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId
 /// Marks the sections of a block that is offline now as such, and none of their descriptors as valid. Returns the parts
 /// that may hold data.
 fn forget_extents<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> u32 {
-    let mut dirty = 0;
+    let (mut dirty, mut last) = (0, None);
     let records = memmap.block_size().pages::<M>() / M::RECORD_PAGES;
-    // A block that can go offline is complete: each record's first section is present.
     memmap.set_state_of_block(id, SectionState::Present, |index, section| {
-        if index % M::RECORD_SECTIONS == 0 {
+        let index = index / M::RECORD_SECTIONS;
+        if last.replace(index) != Some(index) {
             let record = section.record();
-            dirty |= memmap.soiled_parts(record, index / M::RECORD_SECTIONS, records);
+            dirty |= memmap.soiled_parts(record, index, records);
             record.initialised().clear();
             record.heads().clear();
         }

@@ -1,6 +1,6 @@
 //! Online: gives a block's pages to the allocator, except those that hold its range's memmap.
 
-use crate::addr::{PfnRange, PhysAddr};
+use crate::addr::PhysAddr;
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::batch::Cached;
@@ -74,7 +74,8 @@ impl<M: Machine> Operations<M> {
         if block.poisoned {
             return Err(OnlineError::Poisoned(id));
         }
-        let change = Change { block: id, pfns: usable(memmap, &block), node: block.node, kind };
+        let pfns = memmap.usable(&block).hull;
+        let change = Change { block: id, pfns, node: block.node, kind };
         let agreed = self.notify_or_veto(Event::GoingOnline, Event::CancelOnline, &change);
         agreed.map_err(|veto| OnlineError::Vetoed(id, veto))?;
         if block.taken {
@@ -86,13 +87,14 @@ impl<M: Machine> Operations<M> {
             OnlineError::Busy
         })?;
         // After the listeners agreed: one of them may make the memory accessible.
-        if let Err(at) = Probe::of(operation.seen()).pages(change.pfns) {
+        let (memmap, probe) = (operation.seen(), Probe::of(operation.seen()));
+        if let Err(at) = memmap.shares_in(&block).try_for_each(|share| probe.pages(share.usable()))
+        {
             operation.settle();
             self.notify_reverse(Event::CancelOnline, &change);
             return Err(OnlineError::NoMemory { at });
         }
-        let memmap = operation.seen();
-        let (counts, is_first) = give_block(&self.allocator, *memmap, &change, block.pfns);
+        let (counts, is_first) = give_block(&self.allocator, *memmap, &change, &block);
         operation.settle();
         if is_first {
             // The caches of the node's CPUs keep pages of another node.
@@ -103,42 +105,44 @@ impl<M: Machine> Operations<M> {
     }
 }
 
-/// The frames of an offline block without its memmap.
-fn usable<M: Machine>(memmap: Seen<'_, M>, block: &Block) -> PfnRange {
-    let own = memmap.memmap_of(block);
-    PfnRange { start: own.map_or(block.pfns.start, |own| own.end), ..block.pfns }
-}
-
 /// Makes an offline block online. Cannot fail. Returns what it has then, and whether it is the first of its node.
 fn give_block<M: Machine>(
     allocator: &Allocator<M>,
     memmap: Seen<'_, M>,
     change: &Change,
-    pfns: PfnRange,
+    block: &Block,
 ) -> (PageCounts, bool) {
-    let usable = change.pfns.pages();
-    let counts = PageCounts {
-        present: pfns.pages(),
-        managed: usable,
-        memmap: pfns.pages() - usable,
-        free: usable,
-    };
     // Before the lock, which other CPUs wait for: there may be many. The block is still offline.
     memmap.set_state_of_block(change.block, SectionState::Online, |_, _| {});
-    let mut zone = allocator.nodes.lock(change.node, change.kind);
-    FreeLists::of(memmap).insert_range(&mut zone, change.pfns);
-    if let Some(record) = memmap.known_block_record(section_of::<M>(pfns.start)) {
-        record.managed().set(counts.managed);
-        record.free().set(counts.free);
-        let state = BlockState::Online(change.kind);
-        record.change_block(|word| BlockWord { state, described: true, ..word });
+    let Some(record) = memmap.known_block_record(section_of::<M>(block.pfns.start)) else {
+        return (PageCounts::default(), false);
+    };
+    let (mut all, mut is_first) = (PageCounts::default(), false);
+    // The zone is locked for each share: there may be many.
+    for share in memmap.shares_in(block) {
+        let usable = share.usable();
+        let (present, managed) = (share.pfns.pages(), usable.pages());
+        let counts = PageCounts { present, managed, memmap: present - managed, free: managed };
+        let mut zone = allocator.nodes.lock(change.node, change.kind);
+        if all.present == 0 {
+            FreeLists::of(memmap).insert_range(&mut zone, usable);
+            record.managed().set(managed);
+            record.free().set(managed);
+            let state = BlockState::Online(change.kind);
+            record.change_block(|word| BlockWord { state, described: true, ..word });
+            let zone_is_new = zone.counts().present == 0;
+            is_first = zone_is_new && !allocator.nodes.has_memory(change.node);
+            if zone_is_new {
+                allocator.nodes.set_populated(change.node, change.kind, true);
+            }
+            zone.widen(block.pfns);
+        } else {
+            FreeLists::of(memmap).merge_range(&mut zone, usable);
+            record.managed().add(managed);
+            record.free().add(managed);
+        }
+        zone.add(counts);
+        all = all.plus(counts);
     }
-    let (nodes, zone_is_new) = (&allocator.nodes, zone.counts().present == 0);
-    let is_first = zone_is_new && !nodes.has_memory(change.node);
-    if zone_is_new {
-        nodes.set_populated(change.node, change.kind, true);
-    }
-    zone.add(counts);
-    zone.widen(pfns);
-    (counts, is_first)
+    (all, is_first)
 }

@@ -32,6 +32,16 @@ impl<M: Machine> Operations<M> {
         self.knobs.set_self_hosting(enabled);
     }
 
+    /// See [`Mm::whole_blocks`](crate::Mm::whole_blocks).
+    pub(crate) fn whole_blocks(&self) -> bool {
+        self.knobs.whole_blocks()
+    }
+
+    /// See [`Mm::set_whole_blocks`](crate::Mm::set_whole_blocks).
+    pub(crate) fn set_whole_blocks(&self, only: bool) {
+        self.knobs.set_whole_blocks(only);
+    }
+
     /// See [`Mm::auto_zone`](crate::Mm::auto_zone).
     pub(crate) fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind> {
         let way = match self.auto_online() {

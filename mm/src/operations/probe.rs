@@ -9,7 +9,7 @@
 // UNSAFETY: writes words of memory that is about to be used, without its types.
 #![expect(unsafe_code)]
 
-use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
+use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::memmap::whole::Whole;
@@ -41,9 +41,9 @@ impl<'m, M: Machine> Probe<'m, M> {
     /// mapped and not in use yet. Returns the first address that fails.
     pub(super) fn memmap_of(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
         let blocks = || {
-            let pages = self.0.block_size().pages::<M>();
-            let starts = (pfns.start.get()..pfns.end.get()).step_by(pages as usize);
-            starts.map(move |start| PfnRange::new(Pfn::new(start), pages))
+            let range = PhysRange::new(M::address(pfns.start), pfns.pages() * M::PAGE_BYTES);
+            let ids = self.0.blocks_in(range.unwrap_or_default());
+            ids.filter_map(move |id| self.0.block_pfns(id).intersection(pfns))
         };
         let probes = || blocks().flat_map(patterns);
         probes().for_each(|(pfn, pattern)| self.write_descriptor(pfn, pattern));

@@ -3,7 +3,7 @@
 use crate::addr::PfnRange;
 use crate::alloc::Allocator;
 use crate::machine::Machine;
-use crate::memmap::section::{NODE_SECTIONS, section_of};
+use crate::memmap::section::{NODE_SECTIONS, sections_touched};
 use crate::paging::TableFrames;
 
 /// Frees the node of `section` if it is empty.
@@ -21,22 +21,23 @@ pub(super) fn release_node<M: Machine>(allocator: &Allocator<M>, section: u64) {
     }
 }
 
-/// The numbers of the sections of `pfns`, whole sections.
-pub(super) fn sections_of<M: Machine>(pfns: PfnRange) -> core::ops::Range<u64> {
-    section_of::<M>(pfns.start)..section_of::<M>(pfns.end)
-}
-
-/// The first section of each record of `pfns`, whole blocks.
-pub(super) fn records_of<M: Machine>(pfns: PfnRange) -> impl Iterator<Item = u64> {
-    sections_of::<M>(pfns).step_by(M::RECORD_SECTIONS as usize)
+/// The first section of `pfns` in each record, in which it is or not; `pfns` is whole units of presence.
+pub(super) fn records_of<M: Machine>(
+    pfns: PfnRange,
+) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
+    let sections = sections_touched::<M>(pfns);
+    let first = sections.start() / M::RECORD_SECTIONS;
+    let count = sections.end() / M::RECORD_SECTIONS - first + 1;
+    let start = *sections.start();
+    (0..count as usize).map(move |i| start.max((first + i as u64) * M::RECORD_SECTIONS))
 }
 
 /// The first section of each node that holds a section of `pfns`.
 pub(super) fn nodes_of<M: Machine>(
     pfns: PfnRange,
 ) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
-    let sections = sections_of::<M>(pfns);
-    let first = sections.start / NODE_SECTIONS;
-    let count = sections.end.div_ceil(NODE_SECTIONS) - first;
+    let sections = sections_touched::<M>(pfns);
+    let first = sections.start() / NODE_SECTIONS;
+    let count = sections.end() / NODE_SECTIONS - first + 1;
     (0..count as usize).map(move |i| (first + i as u64) * NODE_SECTIONS)
 }

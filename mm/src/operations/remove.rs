@@ -8,21 +8,23 @@
 //! Nothing fails after the check and the drain, since nothing is allocated, unless the mapper returns an unexpected
 //! error: the range is then mapped again, and stays.
 
-use crate::addr::{PfnRange, PhysRange, VirtAddr, VirtRange};
+use crate::addr::{PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::Allocator;
 use crate::alloc::node::NodeId;
 use crate::alloc::populate::Populate;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::BlockId;
-use crate::memmap::placement::Placement;
+use crate::memmap::block::{BlockId, unit_bytes};
 use crate::memmap::readers::Stays;
-use crate::memmap::section::{Section, SectionState, SectionWord};
+use crate::memmap::section::{Section, SectionState};
+use crate::memmap::seen::Seen;
+use crate::memmap::share::Share;
 use crate::memmap::whole::Whole;
 use crate::operations::Operations;
+use crate::operations::leaving::Leaving;
 use crate::operations::notify::News;
-use crate::operations::ranges::{nodes_of, release_node, sections_of};
-use crate::paging::{Mapper, UnmapError};
+use crate::operations::ranges::{nodes_of, release_node};
+use crate::paging::{MapError, Mapper, UnmapError};
 use core::fmt;
 
 /// The reason why a range was not removed. Nothing was changed.
@@ -31,26 +33,38 @@ use core::fmt;
 pub enum RemoveError {
     /// Another operation is running.
     Busy,
-    /// The range is not whole, aligned memory blocks.
-    NotWholeBlocks {
+    /// The range is not whole, aligned subsections.
+    NotWholeSubsections {
         /// The range.
         range: PhysRange,
-        /// Bytes of a memory block.
-        block: u64,
+        /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
+        subsection: u64,
     },
     /// A block of the range is not present.
     NoSuchBlock(BlockId),
+    /// There is no memory at a place in the range.
+    Hole {
+        /// The place.
+        at: PhysAddr,
+    },
     /// A block of the range holds memory that the machine was started with.
     BootMemory(BlockId),
     /// A block of the range is online.
     NotOffline(BlockId),
-    /// The memmap of a block also describes memory outside the range: it was added in one piece and can only be
-    /// removed as one.
+    /// The memmap of a block also describes memory outside the range, or memory of a block that came at once is inside
+    /// and outside: it was added in one piece and can only be removed as one.
     SplitsGroup {
         /// The first such block.
         block: BlockId,
         /// The range that must be removed together.
         whole: PfnRange,
+    },
+    /// Two parts of a section were added apart: they are removed one after the other.
+    AddedApart {
+        /// The block.
+        block: BlockId,
+        /// The second part.
+        second: PfnRange,
     },
     /// Some blocks of the range hold their memmap and others do not: they were added separately and must be removed
     /// separately.
@@ -75,10 +89,15 @@ impl fmt::Display for RemoveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NotWholeBlocks { range, block } => write!(
+            Self::NotWholeSubsections { range, subsection } => write!(
                 f,
-                "{range} ({:#x} bytes) is not whole aligned memory blocks of {block:#x} bytes",
+                "{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes",
                 range.len()
+            ),
+            Self::Hole { at } => write!(f, "there is no memory at {at}"),
+            Self::AddedApart { block, second } => write!(
+                f,
+                "{second} of {block} was added apart from the memory before it, and is removed apart"
             ),
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::BootMemory(id) => {
@@ -118,19 +137,27 @@ impl<M: Machine> Operations<M> {
     pub(crate) fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
         let operation = self.allocator.operation().ok_or(RemoveError::Busy)?;
         let memmap = operation.seen();
-        let (pfns, placement) = check_remove(memmap, range)?;
+        let (pfns, hosted) = check_remove(memmap, range)?;
         let before = self.allocator.frames.system_pages();
 
-        leave(memmap, pfns);
+        let mut leaving = Leaving::of(memmap, pfns);
+        leaving.hide();
         memmap.drain_readers().map_err(|Stays(cpu)| {
-            come_back(memmap, pfns);
+            leaving.show();
             RemoveError::ReadersStay(cpu)
         })?;
 
-        let gone = unmap_range(&self.allocator, memmap, range, pfns, placement)?;
-        sections_of::<M>(pfns).for_each(|number| {
-            memmap.sections().set_word(memmap.machine(), number, SectionWord::ABSENT);
-        });
+        let unmapped = unmap_range(&self.allocator, memmap, range, pfns, hosted);
+        let gone = unmapped.map_err(|(error, mapped)| {
+            match mapped {
+                Ok(()) => leaving.show(),
+                Err(error) => {
+                    log::error!("{range} stays hidden, since it cannot be mapped again: {error}");
+                }
+            }
+            RemoveError::Unmap(error)
+        })?;
+        leaving.forget();
         nodes_of::<M>(pfns).rev().for_each(|section| release_node(&self.allocator, section));
         let pages = before - self.allocator.frames.system_pages();
         operation.settle();
@@ -139,11 +166,11 @@ impl<M: Machine> Operations<M> {
     }
 }
 
-/// The frames of a range, if it can be removed, and the placement of its memmap.
+/// The frames of a range, if it can be removed, and whether it holds its memmap.
 fn check_remove<M: Machine>(
     memmap: Whole<'_, M>,
     range: PhysRange,
-) -> Result<(PfnRange, Placement), RemoveError> {
+) -> Result<(PfnRange, bool), RemoveError> {
     let checked = check_removable(memmap, range)?;
     for id in memmap.blocks_in(range) {
         let online = |section: &Section<'_, M>| section.word().state() != SectionState::Present;
@@ -154,24 +181,8 @@ fn check_remove<M: Machine>(
     Ok(checked)
 }
 
-/// Hides the sections of `pfns`, the last one first; [`come_back`] shows them, the first one first: a look-up reads
-/// the record of a block's first section, and so finds the whole block or none.
-pub(super) fn leave<M: Machine>(memmap: Whole<'_, M>, pfns: PfnRange) {
-    sections_of::<M>(pfns)
-        .rev()
-        .for_each(|number| set_state(memmap, number, SectionState::Leaving));
-}
-
-pub(super) fn come_back<M: Machine>(memmap: Whole<'_, M>, pfns: PfnRange) {
-    sections_of::<M>(pfns).for_each(|number| set_state(memmap, number, SectionState::Present));
-}
-
-fn set_state<M: Machine>(memmap: Whole<'_, M>, number: u64, state: SectionState) {
-    memmap.sections().change_word(memmap.machine(), number, |word| word.with_state(state));
-}
-
-/// Unmaps a range without readers, and its memmap; on failure both are mapped as before, and the sections are
-/// visible again. Returns a bit for each node that has no memory left.
+/// Unmaps a range without readers, and its memmap; on failure both are mapped as before, or the second error says why
+/// not. Returns a bit for each node that has no memory left.
 ///
 /// The linear map goes first, since it can be mapped again while the descriptors still exist.
 fn unmap_range<M: Machine>(
@@ -179,10 +190,9 @@ fn unmap_range<M: Machine>(
     memmap: Whole<'_, M>,
     range: PhysRange,
     pfns: PfnRange,
-    placement: Placement,
-) -> Result<u128, RemoveError> {
-    let backing =
-        (placement == Placement::Boot).then(|| Populate::of(allocator, memmap).link_backing(pfns));
+    hosted: bool,
+) -> Result<u128, (UnmapError, Result<(), MapError>)> {
+    let backing = (!hosted).then(|| Populate::of(allocator, memmap).link_backing(pfns));
     let mut gather = allocator.gather(memmap);
     let stays = memmap.machine().linear_map_is_complete();
     let linear =
@@ -204,8 +214,9 @@ fn unmap_range<M: Machine>(
             populate.unlink_backing(backing);
             Ok(())
         }
-        None if gone => Altmap::of_words(memmap.memmap(), pfns)
-            .try_for_each(|altmap| populate.map_altmap(altmap)),
+        None if gone => {
+            Altmap::of_words(*memmap, pfns).try_for_each(|altmap| populate.map_altmap(altmap))
+        }
         None => Ok(()),
     };
     if mapped.is_ok() && linear.is_ok() {
@@ -214,26 +225,20 @@ fn unmap_range<M: Machine>(
             mapped = allocator.map(memmap, &memmap.windows().linear_mapping(range));
         }
     }
-    match mapped {
-        Ok(()) => come_back(memmap, pfns),
-        Err(error) => log::error!("{range} stays hidden, since it cannot be mapped again: {error}"),
-    }
-    Err(RemoveError::Unmap(error))
+    Err((error, mapped))
 }
 
-/// Whether `range` could be removed if its blocks were offline, and the placement of its memmap.
+/// The frames of `range`, if it could be removed once its blocks are offline, and whether it holds its memmap.
 pub(crate) fn check_removable<M: Machine>(
     memmap: Whole<'_, M>,
     range: PhysRange,
-) -> Result<(PfnRange, Placement), RemoveError> {
-    let size = memmap.block_size().bytes();
-    let pfns =
-        memmap.whole_blocks(range).ok_or(RemoveError::NotWholeBlocks { range, block: size })?;
+) -> Result<(PfnRange, bool), RemoveError> {
+    let not_whole = RemoveError::NotWholeSubsections { range, subsection: unit_bytes::<M>() };
+    let pfns = memmap.whole_units(range).ok_or(not_whole)?;
     let mut first = None;
     for id in memmap.blocks_in(range) {
-        let placement = check_block(memmap, id, pfns)?;
-        let before = *first.get_or_insert(placement);
-        if before.self_hosted() != placement.self_hosted() {
+        let hosted = check_block(memmap, id, pfns)?;
+        if *first.get_or_insert(hosted) != hosted {
             return Err(RemoveError::MixedPlacement(id));
         }
     }
@@ -253,27 +258,68 @@ fn check_leaves<M: Machine>(memmap: Whole<'_, M>, range: VirtRange) -> Result<()
     if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
 }
 
-/// Whether a block can be removed with `pfns`, and the placement of its memmap.
+/// Whether what a block has of `pfns` can be removed with them, and whether it holds its memmap.
 fn check_block<M: Machine>(
     memmap: Whole<'_, M>,
     id: BlockId,
     pfns: PfnRange,
-) -> Result<Placement, RemoveError> {
+) -> Result<bool, RemoveError> {
     let section = memmap.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
     if section.word().boot() {
         return Err(RemoveError::BootMemory(id));
     }
-    let word = section.record().sound_block();
-    let placement = word.ok_or(RemoveError::Broken(id))?.placement;
-    if placement.self_hosted()
-        && let Some(group) = memmap.group_at(section.group_head())
-    {
-        let whole = Altmap::of_memmap::<M>(group.pfns).described;
-        if !pfns.covers(whole) {
-            return Err(RemoveError::SplitsGroup { block: id, whole });
+    let record = memmap.block_record(section.number()).ok_or(RemoveError::Broken(id))?;
+    let word = record.sound_block().ok_or(RemoveError::Broken(id))?;
+    let whole = memmap.block_pfns(id);
+    if word.whole && pfns.covers(whole) {
+        let group = memmap.group_of(section, whole.start);
+        check_share::<M>(id, pfns, &Share { pfns: whole, group })?;
+        return Ok(group.is_some());
+    }
+    check_shares(*memmap, id, pfns)
+}
+
+/// The same for a block that may have other memory, too.
+#[cold]
+fn check_shares<M: Machine>(
+    memmap: Seen<'_, M>,
+    id: BlockId,
+    pfns: PfnRange,
+) -> Result<bool, RemoveError> {
+    let here = memmap.block_pfns(id).intersection(pfns).unwrap_or(pfns);
+    let (mut next, mut hosted) = (here.start, None);
+    for share in memmap.shares(id).filter(|share| share.pfns.intersection(here).is_some()) {
+        check_share::<M>(id, pfns, &share)?;
+        if share.pfns.start != next {
+            return Err(RemoveError::Hole { at: M::address(next) });
+        }
+        next = share.pfns.end;
+        if *hosted.get_or_insert(share.group.is_some()) != share.group.is_some() {
+            return Err(RemoveError::MixedPlacement(id));
         }
     }
-    Ok(placement)
+    match hosted {
+        Some(hosted) if next == here.end => Ok(hosted),
+        _ => Err(RemoveError::Hole { at: M::address(next) }),
+    }
+}
+
+/// Whether a share of a block can be removed with `pfns`: whole, and not behind another one in its section.
+fn check_share<M: Machine>(
+    block: BlockId,
+    pfns: PfnRange,
+    share: &Share,
+) -> Result<(), RemoveError> {
+    let group = share.group.map(|group| Altmap::of_memmap::<M>(group.pfns).described);
+    let whole = group.unwrap_or(share.pfns);
+    if !pfns.covers(whole) || !pfns.covers(share.pfns) {
+        return Err(RemoveError::SplitsGroup { block, whole });
+    }
+    let start = share.pfns.start;
+    if start == pfns.start || start.get().is_multiple_of(M::RECORD_PAGES) {
+        return Ok(());
+    }
+    Err(RemoveError::AddedApart { block, second: share.pfns })
 }
 
 /// The nodes whose bits are set, ascending.

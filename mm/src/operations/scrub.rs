@@ -23,6 +23,7 @@ use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::granules::GRANULES;
 use crate::memmap::section::section_of;
 use crate::memmap::seen::Seen;
+use crate::memmap::share::Share;
 use crate::operations::Operations;
 use core::fmt;
 
@@ -77,7 +78,7 @@ impl<M: Machine> Operations<M> {
             Block { state: BlockState::Online(_), .. } => Err(ScrubError::NotOffline(id)),
             Block { boot: true, .. } => Err(ScrubError::BootMemory(id)),
             Block { poisoned: true, .. } => Err(ScrubError::Poisoned(id)),
-            _ => Ok(Scrub::of(*memmap, block).up_to(budget)),
+            _ => Ok(Scrub { memmap: *memmap, block }.up_to(budget)),
         }
     }
 }
@@ -86,24 +87,9 @@ impl<M: Machine> Operations<M> {
 struct Scrub<'m, M: Machine> {
     memmap: Seen<'m, M>,
     block: Block,
-    /// Its memmap, if some of it lies in the block.
-    own: PfnRange,
-    /// The frames whose descriptors stay: the head of its group, and those with records.
-    kept: PfnRange,
 }
 
-impl<'m, M: Machine> Scrub<'m, M> {
-    fn of(memmap: Seen<'m, M>, block: Block) -> Self {
-        let group = block.group.and_then(|head| memmap.group_at(head));
-        let memmap_of_block = group.and_then(|group| group.pfns.intersection(block.pfns));
-        let kept = group.map_or(PfnRange::EMPTY, |group| {
-            let altmap = Altmap::of_memmap::<M>(group.pfns);
-            let last = altmap.record::<M>(section_of::<M>(altmap.described.end) - 1);
-            PfnRange { start: group.pfns.start, end: last.add(1) }
-        });
-        Self { memmap, block, own: memmap_of_block.unwrap_or(PfnRange::EMPTY), kept }
-    }
-
+impl<M: Machine> Scrub<'_, M> {
     fn up_to(&self, budget: u64) -> Scrubbed {
         let Some(record) = self.memmap.known_block_record(section_of::<M>(self.block.pfns.start))
         else {
@@ -130,8 +116,14 @@ impl<'m, M: Machine> Scrub<'m, M> {
     fn clear_granule(&self, granule: u64) -> u64 {
         let pages = self.block.pfns.pages() / GRANULES;
         let granule = PfnRange::new(self.block.pfns.start.add(granule * pages), pages);
-        let start = granule.start.max(self.own.end).min(granule.end);
-        let usable = if self.own.pages() == 0 { granule } else { PfnRange { start, ..granule } };
+        let shares = self.memmap.shares_in(&self.block);
+        shares.map(|share| self.clear_share(&share, granule)).sum()
+    }
+
+    /// Clears what a share has of a granule. Returns the number of pages.
+    fn clear_share(&self, share: &Share, granule: PfnRange) -> u64 {
+        let Some(here) = share.pfns.intersection(granule) else { return 0 };
+        let usable = PfnRange { start: share.memmap().end.clamp(here.start, here.end), ..here };
         for pfn in usable.iter() {
             // SAFETY: the page is mapped RAM of an offline block that was added, outside of its memmap, and this is
             // the operation under way: no other code refers to any byte of it.
@@ -143,33 +135,35 @@ impl<'m, M: Machine> Scrub<'m, M> {
         {
             self.memmap.machine().clean(windows.linear_virt(range));
         }
-        if self.block.group.is_some() {
-            granule.iter().for_each(|pfn| self.clear_descriptor(pfn));
-            self.memmap.machine().clean(windows.memmap_virt(granule));
+        if let Some(group) = share.group {
+            let kept = Altmap::of_memmap::<M>(group.pfns).records::<M>();
+            here.iter().for_each(|pfn| self.clear_descriptor(pfn, kept));
+            self.memmap.machine().clean(windows.memmap_virt(here));
         }
         usable.pages()
     }
 
-    /// Clears the descriptors that may be heads of large extents, and those of the block's ends, where memory is
+    /// Clears the descriptors that may be heads of large extents, and those of the ends of shares, where memory is
     /// probed.
     fn clear_heads(&self) {
-        if self.block.group.is_none() {
-            return;
-        }
-        let pfns = self.block.pfns;
-        let heads = (pfns.start.get()..pfns.end.get()).step_by(M::PART_PAGES as usize);
-        let ends = [self.own.end, Pfn::new(pfns.end.get() - 1)];
-        let ends = ends.into_iter().filter(|&pfn| pfns.contains(pfn));
-        for pfn in heads.map(Pfn::new).chain(ends) {
-            self.clear_descriptor(pfn);
-            let descriptor = self.memmap.windows().memmap_virt(PfnRange::new(pfn, 1));
-            self.memmap.machine().clean(descriptor);
+        for share in self.memmap.shares_in(&self.block) {
+            let Some(group) = share.group else { continue };
+            let kept = Altmap::of_memmap::<M>(group.pfns).records::<M>();
+            let pfns = share.pfns;
+            let heads = (pfns.start.get()..pfns.end.get()).step_by(M::PART_PAGES as usize);
+            let ends = [share.memmap().end, Pfn::new(pfns.end.get() - 1)];
+            let ends = ends.into_iter().filter(|&pfn| pfns.contains(pfn));
+            for pfn in heads.map(Pfn::new).chain(ends) {
+                self.clear_descriptor(pfn, kept);
+                let descriptor = self.memmap.windows().memmap_virt(PfnRange::new(pfn, 1));
+                self.memmap.machine().clean(descriptor);
+            }
         }
     }
 
-    /// Clears a descriptor, unless it stays.
-    fn clear_descriptor(&self, pfn: Pfn) {
-        if !self.kept.contains(pfn) {
+    /// Clears a descriptor, unless it is among those that stay: the head of its group, and those with records.
+    fn clear_descriptor(&self, pfn: Pfn, kept: PfnRange) {
+        if !kept.contains(pfn) {
             self.memmap.page(pfn).clear();
         }
     }

@@ -214,7 +214,7 @@ impl<M: Machine> Boot<'_, M> {
         let word = SectionWord::new(SectionState::Online, true, record);
         let block = BlockWord::new(state, node, Placement::Boot);
         if sections_touched::<M>(shared).all(|other| self.memmap.section(other).is_none()) {
-            self.memmap.hidden_section(number, word).record().reset(0, 0, block);
+            self.memmap.hidden_section(number, word).record().reset(Some(block));
         }
         self.memmap.sections().set_word(self.memmap.machine(), number, word);
     }

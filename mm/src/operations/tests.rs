@@ -2,8 +2,9 @@
 
 extern crate std;
 
-use super::remove::{come_back, leave};
+use super::leaving::Leaving;
 use super::{ConvertError, RemoveError};
+use crate::addr::PfnRange;
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::Geometry;
 use crate::paging::{Attr, Mapper, Mapping};
@@ -149,22 +150,26 @@ fn a_look_up_finds_a_whole_block_or_none_while_it_is_hidden_and_shown() {
     static LEFT: AtomicI64 = AtomicI64::new(0);
     static LEAVES: AtomicBool = AtomicBool::new(false);
     mm.machine().mmu().on_access(move || match LEFT.fetch_sub(1, Ordering::Relaxed) {
-        1 if LEAVES.load(Ordering::Relaxed) => leave(bench.mm.allocator().memmap.alone(), pfns),
-        1 => come_back(bench.mm.allocator().memmap.alone(), pfns),
+        1 if LEAVES.load(Ordering::Relaxed) => leaving(bench, pfns).hide(),
+        1 => leaving(bench, pfns).show(),
         _ => {}
     });
     for leaves in [true, false] {
         for nth in 1..50 {
             if !leaves {
-                leave(mm.allocator().memmap.alone(), pfns);
+                leaving(bench, pfns).hide();
             }
             LEAVES.store(leaves, Ordering::Relaxed);
             LEFT.store(nth, Ordering::Relaxed);
             let found = mm.block(id);
             assert!(found.is_none_or(|block| block.poisoned), "access {nth}: {found:?}");
             LEFT.store(0, Ordering::Relaxed);
-            come_back(mm.allocator().memmap.alone(), pfns);
+            leaving(bench, pfns).show();
         }
     }
     bench.remove(dimm);
+}
+
+fn leaving(bench: &Bench<Tiny>, pfns: PfnRange) -> Leaving<'_, FakeMachine<Tiny>> {
+    Leaving::of(bench.mm.allocator().memmap.alone(), pfns)
 }

@@ -49,7 +49,7 @@ impl Memmap<Tiny> {
         let hidden = word(SectionState::Present, record);
         // SAFETY: this is the only operation: it hides what it unmaps, and waits for the readers.
         let memmap = unsafe { Seen::vouched(self) };
-        memmap.hidden_section(number, hidden).record().set_group(group_of(record));
+        memmap.hidden_section(number, hidden).record().set_group(Some(group_of(record)));
     }
 
     /// As a removal does; whether no reader stayed.
@@ -81,10 +81,10 @@ impl Memmap<Tiny> {
         // SAFETY: a read guard for the section is borrowed.
         let memmap = unsafe { Seen::vouched(self) };
         let Some(section) = memmap.section(number) else { return };
-        let (record, group) = (section.word().record(), section.group_head());
+        let (record, group) = (section.word().record(), section.record().group());
         // It is used until now.
         self.machine.touch(record);
-        assert_eq!(group, group_of(record));
+        assert_eq!(group, Some(group_of(record)));
     }
 }
 

@@ -178,7 +178,10 @@ fn explain_gives_the_reason_of_a_remove_for_memory_that_can_never_be_removed() {
     let absent = BlockId::new(beyond / MIB);
     assert_eq!(explain(range(beyond, MIB)), blocked(RemoveError::NoSuchBlock(absent)));
     let odd = range(TINY_WINDOW + 4096, MIB);
-    assert_eq!(explain(odd), blocked(RemoveError::NotWholeBlocks { range: odd, block: MIB }));
+    assert_eq!(
+        explain(odd),
+        blocked(RemoveError::NotWholeSubsections { range: odd, subsection: 256 << 10 })
+    );
 }
 
 #[test]

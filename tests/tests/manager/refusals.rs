@@ -57,9 +57,39 @@ fn present_memory_is_not_added_again_not_even_one_block_of_it() {
 }
 
 #[test]
-fn a_range_that_is_not_whole_aligned_blocks_is_neither_added_nor_removed() {
+fn a_range_that_is_not_whole_aligned_subsections_is_neither_added_nor_removed() {
     let bench = tiny(4 * MIB);
     bench.plug(range(TINY_WINDOW, 16 * MIB));
+    let subsection = 256 * KIB;
+    assert_eq!(bench.mm.subsection(), subsection);
+    let odd = [
+        (TINY_WINDOW, 0),
+        (TINY_WINDOW, PAGE),
+        (TINY_WINDOW, subsection / 2),
+        (TINY_WINDOW, 4 * MIB - 1),
+        (TINY_WINDOW, 4 * MIB + 1),
+        (TINY_WINDOW, 4 * MIB + PAGE),
+        (TINY_WINDOW + 1, 4 * MIB),
+        (TINY_WINDOW + PAGE, 4 * MIB),
+        (TINY_WINDOW + subsection / 2, 4 * MIB),
+    ];
+    for (start, len) in odd {
+        let range = range(start, len);
+        for placement in Placement::ALL {
+            let error = refused(&bench, || bench.mm.hot_add(range, NODE, placement));
+            assert_eq!(error, AddError::NotWholeSubsections { range, subsection });
+            assert!(error.to_string().contains(&format!("{len:#x} bytes")), "{error}");
+        }
+        let error = refused(&bench, || bench.mm.remove(range));
+        assert_eq!(error, RemoveError::NotWholeSubsections { range, subsection });
+    }
+}
+
+#[test]
+fn a_range_that_is_not_whole_aligned_blocks_is_not_added_where_only_these_are_wanted() {
+    let bench = tiny(4 * MIB);
+    bench.plug(range(TINY_WINDOW, 16 * MIB));
+    bench.mm.set_whole_blocks(true);
     let block = 4 * MIB;
     let odd = [
         (TINY_WINDOW, 0),
@@ -82,9 +112,15 @@ fn a_range_that_is_not_whole_aligned_blocks_is_neither_added_nor_removed() {
             assert_eq!(error, AddError::NotWholeBlocks { range, block });
             assert!(error.to_string().contains(&format!("{len:#x} bytes")), "{error}");
         }
-        let error = refused(&bench, || bench.mm.remove(range));
-        assert_eq!(error, RemoveError::NotWholeBlocks { range, block });
     }
+    // What has come before stays, and goes.
+    bench.mm.set_whole_blocks(false);
+    let odd = range(TINY_WINDOW + MIB, 5 * MIB);
+    bench.add(odd, Placement::PerBlock);
+    bench.mm.set_whole_blocks(true);
+    bench.online(odd);
+    bench.offline(odd);
+    bench.remove(odd);
 }
 
 #[test]

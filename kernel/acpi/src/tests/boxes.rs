@@ -79,7 +79,7 @@ fn memory_in_a_container_that_is_not_there_is_not_there() {
 fn a_container_that_has_memory_which_is_refused_gets_the_status_of_a_failure() {
     let mut rig = boxes();
     let good = put(&mut rig, 0, 2);
-    rig.plug(1, 8 * MIB, BLOCK + BLOCK / 2, 0);
+    rig.plug(1, 8 * MIB, BLOCK + BLOCK / 8, 0);
     rig.wire.0.borrow_mut().gpe_status = 0;
     event(&mut rig, 1);
     assert_eq!((rig.reported(), rig.states(good)), (vec![(100, 1, 1)], vec![ONLINE; 2]));

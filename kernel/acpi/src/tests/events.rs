@@ -267,14 +267,14 @@ fn a_dimm_of_the_same_size_and_place_that_refills_the_slot_is_taken_as_new() {
 }
 
 #[test]
-fn a_dimm_that_is_not_whole_blocks_is_refused_by_name_and_can_leave() {
+fn a_dimm_that_is_not_whole_subsections_is_refused_by_name_and_can_leave() {
     let mut rig = Rig::new("moved", moved(), EVENT);
     rig.run();
     let before = rig.bench.snapshot();
-    rig.plug(1, 0, BLOCK + BLOCK / 2, 0);
+    rig.plug(1, 0, BLOCK + BLOCK / 8, 0);
     let out = rig.run();
     assert_eq!(rig.reported(), [(1, 1, 1)]);
-    assert!(out.contains("(0x180000 bytes) is not whole aligned memory blocks"), "{out}");
+    assert!(out.contains("(0x120000 bytes) is not whole aligned subsections"), "{out}");
     assert!(out.contains("\"ost\":1,\"error\":\"["), "{out}");
     assert!(matches!(rig.hotplug.verdict(), Verdict::Refused(_)));
     assert_eq!(rig.bench.snapshot(), before);

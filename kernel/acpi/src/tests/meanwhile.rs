@@ -59,7 +59,7 @@ fn a_dimm_that_is_plugged_during_an_eject_does_not_wait_for_its_end() {
 #[test]
 fn a_dimm_that_is_refused_during_an_eject_gets_its_status_and_the_eject_ends() {
     for (mut rig, going) in going() {
-        rig.plug(0, 16 * BLOCK, BLOCK / 2, 0);
+        rig.plug(0, 16 * BLOCK, BLOCK / 8, 0);
         assert_eq!(next_reported(&mut rig), [(0, 1, 1)]);
         rig.run();
         assert_eq!((rig.reported(), rig.states(going)), (vec![(1, 3, 0)], vec![]));

@@ -10,6 +10,7 @@ use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::BlockState;
 use crate::memmap::page::PageState;
+use crate::memmap::section::section_of;
 
 impl<M: Machine> Counts<'_, M> {
     /// Each extent in a cache has the state, the order and the zone of its list, and is in no range that is kept out
@@ -49,8 +50,8 @@ impl<M: Machine> Counts<'_, M> {
         let state = self.memmap.section_at(pfn).and_then(|at| at.head_state(pfn));
         let cached = state == Some(PageState::Cached { order });
         hold(4, "an extent in a cache is cached and of its order", pfn.get(), cached)?;
-        let block = self.memmap.block(self.memmap.block_at(M::address(pfn)));
-        let home = block.map(|block| (Some(block.node), block.state));
+        let block = self.memmap.block_record(section_of::<M>(pfn)).map(|record| record.block());
+        let home = block.map(|word| (Some(word.node), word.state));
         let here = home == Some((node, BlockState::Online(kind)));
         hold(4, "an extent in a cache is of its zone", pfn.get(), here)?;
         let open = !self.allocator.caches.closing.is_closed(pfn, order);

@@ -120,9 +120,8 @@ impl<'m, M: Machine> Counts<'m, M> {
         Ok(())
     }
 
-    /// The block's extents cover it without a gap, and add up to its counts.
+    /// The block's extents and memmaps cover its memory, and add up to its counts.
     fn check_block(&self, block: &Block, found: &mut Found) -> Result<(), Violation> {
-        let mut next = block.pfns.start;
         let (mut managed, mut free) = (0, 0);
         let mut heads = Heads::default();
         let isolating = match block.state {
@@ -130,7 +129,6 @@ impl<'m, M: Machine> Counts<'m, M> {
             BlockState::Offline => PfnRange::EMPTY,
         };
         for (pfn, pages, state) in self.memmap.extents(block.pfns) {
-            self.check_gap(block, next, pfn)?;
             hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
             let taken = matches!(state, PageState::Used { owner: Owner::Taken, .. });
             hold(4, "an extent is taken exactly if its block is", pfn.get(), taken == block.taken)?;
@@ -159,11 +157,10 @@ impl<'m, M: Machine> Counts<'m, M> {
                 PageState::Hole => {}
                 _ => hold(1, "a page of an online block is in an extent", pfn.get(), false)?,
             }
+            self.check_there(PfnRange::new(pfn, pages))?;
             heads.parts += u64::from(pages >= M::PART_PAGES);
             heads.believed += u64::from(self.is_initialised(pfn));
-            next = pfn.add(pages);
         }
-        self.check_gap(block, next, block.pfns.end)?;
         self.check_bitmaps(block, heads)?;
         expect(4, "managed pages of a block", block.id.get(), managed, block.counts.managed)?;
         expect(4, "free pages of a block", block.id.get(), free, block.counts.free)?;
@@ -172,17 +169,14 @@ impl<'m, M: Machine> Counts<'m, M> {
         Ok(())
     }
 
-    /// The pages between two extents are memmap or absent.
-    fn check_gap(&self, block: &Block, start: Pfn, end: Pfn) -> Result<(), Violation> {
-        let mut pfn = start;
-        while pfn < end {
+    /// An extent has no absent part.
+    fn check_there(&self, pfns: PfnRange) -> Result<(), Violation> {
+        let mut pfn = pfns.start;
+        while pfn < pfns.end {
             let section = self.memmap.section_at(pfn);
             let part = Section::<M>::part(pfn);
-            let absent = section.is_none_or(|section| !section.record().present().has(part));
-            let memmap = block.group.and_then(|head| self.memmap.group(head));
-            let memmap = memmap.is_some_and(|group| group.pfns.contains(pfn));
-            hold(2, "a page outside all extents is memmap or absent", pfn.get(), absent || memmap)?;
-            hold(4, "only boot memory has absent parts", pfn.get(), memmap || block.boot)?;
+            let there = section.is_some_and(|section| section.record().present().has(part));
+            hold(1, "an extent has no absent part", pfn.get(), there)?;
             pfn = pfn.align_down(M::PART_ORDER).add(M::PART_PAGES);
         }
         Ok(())
@@ -209,6 +203,9 @@ impl<'m, M: Machine> Counts<'m, M> {
             let record = section.record();
             for part in section.parts() {
                 let pfns = section.part_pfns(part);
+                let known = record.heads().has(part) || record.initialised().has(part);
+                let present = record.present().has(part);
+                hold(1, "an absent part has no descriptors", pfns.start.get(), present || !known)?;
                 if record.heads().has(part) {
                     let state = self.memmap.page(pfns.start).state();
                     let pages = state.map_or(0, PageState::extent_pages);

@@ -142,8 +142,11 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
             let Some(section) = self.memmap.section(number) else { continue };
             if section.word().boot() {
                 self.check_apart(number, last)?;
-            } else if self.memmap.group_of(section).is_none() {
-                self.visit_memmap(number, &mut |pfns| used.insert(pfns));
+            }
+        }
+        for block in self.memmap.blocks().filter(|block| !block.boot) {
+            for share in self.memmap.shares(block.id).filter(|share| share.group.is_none()) {
+                self.visit_memmap(share.pfns, &mut |pfns| used.insert(pfns));
             }
         }
         hold(5, "each frame of a boot memmap is used once", 0, *held == used)
@@ -169,7 +172,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         };
         let start = backing(number);
         let mut next = start.map(|start| M::pfn(start).get());
-        self.visit_memmap(number, &mut |pfns| {
+        self.visit_memmap(record_pfns::<M>(number), &mut |pfns| {
             next = next.filter(|&next| next == pfns.start.get()).map(|_| pfns.end.get());
         });
         hold(5, "the memmap of a boot section is in one piece", number, next.is_some())?;
@@ -183,9 +186,9 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         self.memmap.sections().word(self.memmap.machine(), number).boot()
     }
 
-    /// Calls `each` with the frames of the descriptors of a section, and of those that share its record, in order.
-    fn visit_memmap(&self, number: u64, each: &mut dyn FnMut(PfnRange)) {
-        let virt = self.memmap.windows().memmap_virt(record_pfns::<M>(number));
+    /// Calls `each` with the frames of the descriptors of `pfns`, in order.
+    fn visit_memmap(&self, pfns: PfnRange, each: &mut dyn FnMut(PfnRange)) {
+        let virt = self.memmap.windows().memmap_virt(pfns);
         self.memmap.mapper().visit(virt, &mut |leaf| {
             let start = leaf.virt.max(virt.start());
             let end = leaf.virt.add(leaf.len).offset_from(start).min(virt.end().offset_from(start));

@@ -69,8 +69,8 @@ impl<M: Machine> Counts<'_, M> {
         let section = self.memmap.section_at(pfn);
         let free = section.is_some_and(|section| section.is_free_head(pfn, order));
         hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
-        let home = self.memmap.block(self.memmap.block_at(M::address(pfn)));
-        let home = home.map(|block| (block.node, block.state));
+        let home = section.and_then(|section| self.memmap.block_record(section.number()));
+        let home = home.map(|record| record.block()).map(|word| (word.node, word.state));
         let here = home == Some((node, BlockState::Online(kind)));
         hold(4, "a listed extent is in its zone", pfn.get(), here)
     }

@@ -1,12 +1,13 @@
 //! Invariants 1 to 3: descriptors, memmaps and their heads.
 
 use super::violation::{Violation, expect, hold};
+use crate::addr::PfnRange;
+use crate::geometry::PARTS_PER_RECORD;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::Group;
+use crate::memmap::block::{Block, Group};
 use crate::memmap::page::{Owner, PageState};
-use crate::memmap::placement::Placement;
-use crate::memmap::section::{Section, SectionState};
+use crate::memmap::section::{Section, SectionState, parts_touched, record_pfns, section_of};
 use crate::memmap::whole::Whole;
 use crate::paging::Mapper;
 
@@ -30,30 +31,82 @@ impl<'m, M: Machine> Descriptors<'m, M> {
                 state != SectionState::Leaving,
             )?;
             let Some(section) = self.memmap.section(number) else { continue };
-            self.check_mapped(section)?;
-            let sound = section.record().sound_block().is_some();
+            let block = self.memmap.block_record(number);
+            let sound = block.is_some_and(|record| record.sound_block().is_some());
             hold(1, "a record holds a block's word", number, sound)?;
-            self.check_whole(section)?;
-            match self.memmap.group_of(section) {
-                Some(group) => self.check_group(section, group)?,
-                None => self.check_boot(section)?,
+            if section.word().boot() {
+                self.check_mapped(section.pfns())?;
+                self.check_elsewhere(section.pfns(), Owner::Boot)?;
+            }
+        }
+        for block in self.memmap.blocks().filter(|block| !block.boot) {
+            self.check_shares(&block)?;
+            self.memmap.sections_of_block(block.id).try_for_each(|at| self.check_record(at))?;
+        }
+        Ok(())
+    }
+
+    /// A section has memory, and memory begins where there is memory; its record is at a place for it in one of the
+    /// memmaps that describe the record's memory.
+    fn check_record(&self, section: Section<'_, M>) -> Result<(), Violation> {
+        let (number, record) = (section.number(), section.record());
+        let (present, starts) = (record.present().bits(), record.starts().bits());
+        let own = parts_touched::<M>(number, section.pfns());
+        hold(4, "a section has memory", number, present & own != 0)?;
+        hold(4, "memory begins where there is memory", number, starts & !present == 0)?;
+        let place = section.word().record();
+        let parts = record_pfns::<M>(number);
+        let begins = present & (starts | !(present << 1));
+        let mut places = (0..PARTS_PER_RECORD).filter(|part| begins >> part & 1 != 0);
+        let here = |part| {
+            let pfn = parts.start.add(part * M::PART_PAGES);
+            match self.memmap.group_of(section, pfn) {
+                Some(group) => {
+                    Altmap::of_memmap::<M>(group.pfns).record::<M>(section_of::<M>(pfn)) == place
+                }
+                None => {
+                    let virt = self.memmap.windows().memmap_virt(PfnRange::new(pfn, 1)).start();
+                    let leaf = self.memmap.mapper().translate(virt);
+                    leaf.is_some_and(|leaf| M::pfn(leaf.target(virt)) == place)
+                }
+            }
+        };
+        hold(3, "the record's place", number, places.any(here))?;
+        let Some(group) =
+            self.memmap.section_at(place).and_then(|at| self.memmap.group_of(at, place))
+        else {
+            return Ok(());
+        };
+        let head = group.pfns.start;
+        let state = PageState::MemmapTail { head };
+        let named = head == place || self.memmap.page(place).is(state);
+        hold(3, "a tail names its head", number, named)
+    }
+
+    fn check_shares(&self, block: &Block) -> Result<(), Violation> {
+        for share in self.memmap.shares(block.id) {
+            self.check_mapped(share.pfns)?;
+            let at = share.pfns.start;
+            let hosted = share.group.is_some();
+            let known = !block.whole || block.placement.self_hosted() == hosted;
+            hold(3, "a self-hosted block has a head", at.get(), known)?;
+            hold(
+                3,
+                "a whole block has one share",
+                at.get(),
+                !block.whole || share.pfns == block.pfns,
+            )?;
+            match share.group {
+                Some(group) => self.check_group(block, share.pfns, group)?,
+                None => self.check_elsewhere(share.pfns, Owner::Memmap)?,
             }
         }
         Ok(())
     }
 
-    /// An added block has all its sections: each is followed by the next, the last by the first.
-    fn check_whole(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let last = self.memmap.block_sections() - 1;
-        let number = section.number();
-        let next = number & !last | (number + 1) & last;
-        let there = section.word().boot() || self.memmap.section(next).is_some();
-        hold(4, "an added block has all its sections", next, there)
-    }
-
-    /// Every byte of the section's descriptors is mapped: no pfn lacks its descriptor.
-    fn check_mapped(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let virt = self.memmap.windows().memmap_virt(section.pfns());
+    /// Every byte of the descriptors of `pfns` is mapped: no pfn lacks its descriptor.
+    fn check_mapped(&self, pfns: PfnRange) -> Result<(), Violation> {
+        let virt = self.memmap.windows().memmap_virt(pfns);
         // Leaves come in order; a gap ends the count.
         let mut mapped = 0;
         self.memmap.mapper().visit(virt, &mut |leaf| {
@@ -61,58 +114,40 @@ impl<'m, M: Machine> Descriptors<'m, M> {
             let end = leaf.virt.add(leaf.len).offset_from(virt.start());
             mapped = if first == mapped { end } else { mapped };
         });
-        let covered = mapped.min(virt.len());
-        expect(1, "mapped memmap of a section", section.number(), virt.len(), covered)
+        let (covered, number) = (mapped.min(virt.len()), section_of::<M>(pfns.start));
+        expect(1, "mapped memmap of a section", number, virt.len(), covered)
     }
 
-    fn check_group(&self, section: Section<'_, M>, group: Group) -> Result<(), Violation> {
-        let number = section.number();
+    /// A group describes what it came with: in a block, one share.
+    fn check_group(&self, block: &Block, pfns: PfnRange, group: Group) -> Result<(), Violation> {
         let head = group.pfns.start;
         let altmap = Altmap::of_memmap::<M>(group.pfns);
-        let range = altmap.described;
-        hold(3, "a group describes the section", number, range.covers(section.pfns()))?;
+        let here = altmap.described.intersection(block.pfns);
+        hold(3, "a group describes its share of a block", pfns.start.get(), here == Some(pfns))?;
         expect(3, "sections of a group", head.get(), altmap.sections::<M>(), group.sections)?;
-        let record = altmap.record::<M>(number);
-        expect(3, "the record's place", number, record.get(), section.word().record().get())?;
-        let tail = PageState::MemmapTail { head };
-        hold(3, "a tail names its head", number, self.memmap.page(record).is(tail))?;
-        self.check_backing(section, altmap)
+        self.check_backing(pfns, altmap)
     }
 
-    /// The section's piece of the memmap is backed by the altmap's frames, in order.
-    fn check_backing(&self, section: Section<'_, M>, altmap: Altmap) -> Result<(), Violation> {
+    /// The memmap of `pfns` is backed by the altmap's frames, in order.
+    fn check_backing(&self, pfns: PfnRange, altmap: Altmap) -> Result<(), Violation> {
         let base = self.memmap.windows().memmap_virt(altmap.described).start();
         let mut result = Ok(());
-        self.memmap.mapper().visit(
-            self.memmap.windows().memmap_virt(section.pfns()),
-            &mut |leaf| {
-                let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
-                let found = leaf.phys.get();
-                result =
-                    result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
-            },
-        );
+        self.memmap.mapper().visit(self.memmap.windows().memmap_virt(pfns), &mut |leaf| {
+            let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
+            let found = leaf.phys.get();
+            result = result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
+        });
         result
     }
 
-    /// A memmap in system memory: the owner of its pages is that of descriptors.
-    fn check_boot(&self, section: Section<'_, M>) -> Result<(), Violation> {
-        let record = self.memmap.block_record(section.number());
-        let placement = record.map(|record| record.block().placement);
-        let number = section.number();
-        hold(3, "a self-hosted block has a head", number, placement == Some(Placement::Boot))?;
-
-        let owner = if section.word().boot() { Owner::Boot } else { Owner::Memmap };
+    /// A memmap in system memory: its pages have an owner that keeps descriptors.
+    fn check_elsewhere(&self, pfns: PfnRange, owner: Owner) -> Result<(), Violation> {
         let mut result = Ok(());
-        self.memmap.mapper().visit(
-            self.memmap.windows().memmap_virt(section.pfns()),
-            &mut |leaf| {
-                let held = matches!(self.memmap.extent_of(M::pfn(leaf.phys)),
+        self.memmap.mapper().visit(self.memmap.windows().memmap_virt(pfns), &mut |leaf| {
+            let held = matches!(self.memmap.extent_of(M::pfn(leaf.phys)),
                 Some((_, PageState::Used { owner: holder, .. })) if holder == owner);
-                result =
-                    result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
-            },
-        );
+            result = result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
+        });
         result
     }
 }

@@ -1,7 +1,7 @@
 //! Invariants 5 and 6: the translations of the page tables.
 
 use super::violation::{Violation, expect, hold};
-use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::addr::{PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::alloc::Allocator;
 use crate::alloc::zone::ZoneKind;
 use crate::geometry::DESCRIPTOR_BYTES;
@@ -150,26 +150,35 @@ impl<'m, M: Machine> Tables<'m, M> {
         })
     }
 
-    /// All of a block is in the linear map, and no part of a taken one. Boot memory with holes is skipped: the
-    /// kernel decides what is mapped there.
+    /// All memory of a block is in the linear map, what a taken one has is not, and nothing where there is no memory.
+    /// Boot memory with holes is skipped: the kernel decides what is mapped there.
     pub(super) fn check_linear_map(&self) -> Result<(), Violation> {
         for block in self.memmap.blocks() {
-            let Some(range) = self.memmap.block_range(block.id) else { continue };
             if block.boot && !self.is_whole(&block) {
                 continue;
             }
-            let (mut mapped, mut result) = (0, Ok(()));
-            let virt = self.memmap.windows().linear_virt(range);
-            self.memmap.mapper().visit(virt, &mut |leaf| {
-                mapped += leaf.range().intersection(virt).map_or(0, VirtRange::len);
-                let linear = self.linear_offset(&leaf) == Some(leaf.phys.get());
-                result = result.and(judge(6, "the linear map is linear", &leaf, linear));
-            });
-            result?;
-            let expected = if block.taken { 0 } else { range.len() };
+            let (mut mapped, mut there) = (0, 0);
+            for share in self.memmap.shares(block.id) {
+                let range = self.check_share(share.pfns)?;
+                (mapped, there) = (mapped + range, there + share.pfns.pages() * M::PAGE_BYTES);
+            }
+            let expected = if block.taken { 0 } else { there };
             expect(6, "bytes of a block in the linear map", block.id.get(), expected, mapped)?;
         }
         Ok(())
+    }
+
+    /// Checks that the mappings of a share of a block in the linear map are linear; returns their bytes.
+    fn check_share(&self, pfns: PfnRange) -> Result<u64, Violation> {
+        let range = PhysRange::new(M::address(pfns.start), pfns.pages() * M::PAGE_BYTES);
+        let virt = self.memmap.windows().linear_virt(range.unwrap_or_default());
+        let (mut mapped, mut result) = (0, Ok(()));
+        self.memmap.mapper().visit(virt, &mut |leaf| {
+            mapped += leaf.range().intersection(virt).map_or(0, VirtRange::len);
+            let linear = self.linear_offset(&leaf) == Some(leaf.phys.get());
+            result = result.and(judge(6, "the linear map is linear", &leaf, linear));
+        });
+        result.map(|()| mapped)
     }
 
     /// Whether a block is entirely RAM: if it is online, all of it is managed or memmap.
@@ -198,10 +207,7 @@ impl<'m, M: Machine> Tables<'m, M> {
             self.memmap.machine().phys_limit().get() / M::PAGE_BYTES * DESCRIPTOR_BYTES;
         if let Some(offset) = offset_in(leaf, self.memmap.machine().vmemmap_base(), descriptors) {
             let pages = |bytes: u64| bytes / DESCRIPTOR_BYTES * M::PAGE_BYTES;
-            // A record's memmap is present as a whole, even if some of its sections are not.
-            let record = M::RECORD_PAGES * M::PAGE_BYTES;
-            let start = PhysAddr::new(pages(offset)).align_down(record);
-            let end = pages(offset + leaf.len).next_multiple_of(record);
+            let (start, end) = (PhysAddr::new(pages(offset)), pages(offset + leaf.len));
             let described = PhysRange::new(start, end - start.get()).unwrap_or_default();
             return self.check_span(6, "a memmap leaf describes present memory", described);
         }
@@ -240,19 +246,22 @@ impl<'m, M: Machine> Tables<'m, M> {
         Ok(())
     }
 
-    /// `range` is inside one block (invariant 5), and one of its sections is present.
+    /// `range` is inside one block (invariant 5), and is memory: in added memory all of it, added at once; in boot memory
+    /// one of its sections, or of those that share its record.
     fn check_span(
         &self,
         invariant: u8,
         what: &'static str,
         range: PhysRange,
     ) -> Result<(), Violation> {
-        let block = self.memmap.block_size().bytes();
-        let first = range.start().align_down(block);
-        let last = range.end().add(1_u64.wrapping_neg()).align_down(block);
-        hold(5, "a leaf spans one memory block", range.start().get(), first == last)?;
-        let mut sections = sections_touched::<M>(M::pfns(range));
-        let there = sections.any(|number| self.memmap.section(number).is_some());
+        let id = self.memmap.block_at(range.start());
+        let last = self.memmap.block_at(range.end().add(1_u64.wrapping_neg()));
+        hold(5, "a leaf spans one memory block", range.start().get(), id == last)?;
+        let pfns = PfnRange { start: M::pfn(range.start()), end: M::pfn(range.end()) };
+        let numbers = sections_touched::<M>(pfns);
+        let mut sections = numbers.filter_map(|number| self.memmap.section_of_record(number));
+        let boot = sections.any(|section| section.word().boot());
+        let there = boot || self.memmap.shares(id).any(|share| share.pfns.covers(pfns));
         hold(invariant, what, range.start().get(), there)
     }
 

@@ -158,13 +158,13 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
         .alone()
         .page(head)
         .set_state(PageState::MemmapHead { sections: 1, pages: MEMMAP });
-    record(&bench, 1).set_group(head);
+    record(&bench, 1).set_group(Some(head));
     let violation =
         Counts::of(bench.mm.allocator(), &crate::alloc::Waits::of(bench.mm.allocator()).look())
             .check()
             .unwrap_err();
-    assert_eq!(violation.invariant, 2);
-    assert_eq!(violation.what, "a page outside all extents is memmap or absent");
+    assert_eq!(violation.invariant, 1);
+    assert_eq!(violation.what, "a page of an online block is in an extent");
     names(&bench, 3, "the record's place");
 }
 
@@ -180,7 +180,7 @@ fn a_memmap_too_small_for_a_section_is_named() {
         .alone()
         .page(pfn(0))
         .set_state(PageState::MemmapHead { sections: 0, pages: 3 });
-    names(&bench, 3, "a group describes the section");
+    names(&bench, 3, "a group describes its share of a block");
 }
 
 #[test]
@@ -205,8 +205,9 @@ fn a_head_that_counts_a_section_too_few_or_too_many_is_named() {
 #[test]
 fn a_section_in_another_sections_group_is_named() {
     let bench = added(MIB, Placement::PerBlock);
-    record(&bench, 1).set_group(pfn(0));
-    names(&bench, 3, "a group describes the section");
+    record(&bench, 1).starts().clear();
+    record(&bench, 1).set_group(Some(pfn(0)));
+    names(&bench, 3, "a group describes its share of a block");
 }
 
 #[test]
@@ -219,7 +220,7 @@ fn a_head_that_counts_fewer_pages_is_named() {
         .alone()
         .page(pfn(0))
         .set_state(PageState::MemmapHead { sections: 3, pages: 3 * MEMMAP });
-    names(&bench, 3, "a group describes the section");
+    names(&bench, 3, "a group describes its share of a block");
 }
 
 #[test]
@@ -402,7 +403,7 @@ fn free_buddies_that_are_not_merged_are_named() {
 fn added_memory_with_an_absent_part_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     record(&bench, 0).present().remove(part(4));
-    names(&bench, 4, "only boot memory has absent parts");
+    names(&bench, 3, "a whole block has one share");
 }
 
 #[test]

@@ -125,7 +125,7 @@ impl<M: Machine> Carveout<'_, M> {
     /// Frees a run of claimed blocks.
     fn unclaim_run(&self, first: BlockId, count: u64, node: NodeId, kind: ZoneKind) {
         for id in run(first, count) {
-            let area = Area { pfns: self.memmap.block_pfns(id), node, kind };
+            let area = Area::whole(self.memmap.block_pfns(id), node, kind);
             area.unclaim(self.allocator, Owner::Taken);
         }
     }
@@ -154,7 +154,7 @@ impl<M: Machine> Carveout<'_, M> {
         kind: ZoneKind,
     ) -> Result<(), BlockId> {
         for (done, id) in run(first, count).enumerate() {
-            let area = Area { pfns: self.memmap.block_pfns(id), node, kind };
+            let area = Area::whole(self.memmap.block_pfns(id), node, kind);
             let emptied: Result<Area, Stuck> =
                 Evacuation::begin(self.allocator, area).run(self.allocator, *self.memmap);
             match emptied {

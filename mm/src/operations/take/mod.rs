@@ -242,7 +242,7 @@ impl<'m, M: Machine> Carveout<'m, M> {
         }
         self.mark_taken(block.id, false);
         if let BlockState::Online(kind) = block.state {
-            let area = Area { pfns: block.pfns, node: block.node, kind };
+            let area = Area::whole(block.pfns, block.node, kind);
             area.unclaim(self.allocator, Owner::Taken);
         }
     }

@@ -99,7 +99,7 @@ fn blocks_of_2_mib_and_of_64_mib_of_4_kib_pages() {
 fn large<S: Shape>(ram: u64, block: u64) -> impl Iterator<Item = Place> {
     let limit = S::PHYS_LIMIT.get();
     let starts = [ram.next_multiple_of(block), limit - 6 * block];
-    (20..).zip(starts).map(move |(seed, start)| Place {
+    (40..).zip(starts).map(move |(seed, start)| Place {
         seed,
         block,
         ram: vec![(0, ram, 0)],
@@ -112,9 +112,9 @@ fn large<S: Shape>(ram: u64, block: u64) -> impl Iterator<Item = Place> {
 fn blocks_of_128_mib_to_8_gib_of_larger_pages() {
     // Few steps, each of which checks millions of descriptors.
     Done::default()
-        .wild::<Granule16>(100, large::<Granule16>(256 * MIB, 128 * MIB))
+        .wild::<Granule16>(150, large::<Granule16>(256 * MIB, 128 * MIB))
         .wild::<Granule16>(20, large::<Granule16>(256 * MIB, 8 * GIB))
-        .wild::<Lmb>(100, large::<Lmb>(512 * MIB, 256 * MIB))
+        .wild::<Lmb>(150, large::<Lmb>(512 * MIB, 256 * MIB))
         .wild::<Lmb>(20, large::<Lmb>(512 * MIB, 8 * GIB))
         .wild::<Real>(20, large::<Real>(256 * MIB, 2 * GIB))
         .all_but(&["take", "release"]);

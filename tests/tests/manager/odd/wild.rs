@@ -144,8 +144,18 @@ impl<S: Shape> Wild<S> {
             2 => shifted(1, 0),
             3 => shifted(0, whole.len()),
             4 => PhysRange::new(start, whole.len() + block * blocks).unwrap_or_default(),
+            5..7 => self.some_subsections(whole),
             _ => whole,
         }
+    }
+
+    /// A part of a range, or one that begins and ends in the blocks around it.
+    fn some_subsections(&mut self, range: PhysRange) -> PhysRange {
+        let unit = self.bench.mm.subsection();
+        let units = range.len() / unit;
+        let (first, less) = (self.random.below(units), self.random.below(units));
+        let start = range.start().add(first * unit);
+        PhysRange::new(start, unit.max(range.len() - less * unit)).unwrap_or_default()
     }
 
     fn add(&mut self) -> bool {
@@ -214,10 +224,16 @@ impl<S: Shape> Wild<S> {
     fn remove(&mut self) -> bool {
         let offline = |block: &Block| !block.boot && block.state == BlockState::Offline;
         let wanted = match self.some_block(offline).filter(|_| !self.random.one_in(6)) {
-            Some(block) => Self::bytes(block.pfns),
+            Some(block) => self.some_share(block),
             None => self.some_range(),
         };
         self.remove_whole(wanted)
+    }
+
+    /// A part of a block that was added at once.
+    fn some_share(&mut self, block: Block) -> PhysRange {
+        let shares: Vec<_> = self.bench.mm.block_shares(block.id).collect();
+        Self::bytes(self.random.pick(&shares).pfns)
     }
 
     /// Removes a range, with the rest of its groups.
@@ -293,7 +309,9 @@ impl<S: Shape> Wild<S> {
             !system && (patience || !block.boot)
         };
         let Some(block) = self.some_block(counts) else { return false };
-        let pfn = block.pfns.start.add(self.random.below(block.pfns.pages()));
+        let shares: Vec<_> = self.bench.mm.block_shares(block.id).collect();
+        let there = self.random.pick(&shares).pfns;
+        let pfn = there.start.add(self.random.below(there.pages()));
         let mut bad = false;
         if self.random.one_in(2) {
             assert_eq!(self.bench.mm.poison_later(pfn), Ok(()));
@@ -357,7 +375,8 @@ impl<S: Shape> Wild<S> {
         }
         self.bench.check();
         while let Some(block) = self.some_block(|block| !block.boot) {
-            assert!(self.remove_whole(Self::bytes(block.pfns)), "{} stays", block.id);
+            let share = self.some_share(block);
+            assert!(self.remove_whole(share), "{share} stays");
         }
         if self.bad == 0 {
             for block in self.bench.mm.blocks().collect::<Vec<_>>() {
