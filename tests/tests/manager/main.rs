@@ -39,6 +39,7 @@ mod scripts;
 mod shares;
 mod storm;
 mod storm_threads;
+mod subsections;
 mod take;
 mod threads;
 mod unflushed;
