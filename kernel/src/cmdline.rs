@@ -15,6 +15,8 @@ pub struct Options {
     pub self_hosting: bool,
     /// `block=SIZE`: bytes of a memory block.
     pub block_bytes: u64,
+    /// `blocks=whole|any`: whether memory that is not whole memory blocks is refused.
+    pub whole_blocks: bool,
     /// `policy=offline|online|online_kernel|online_movable|auto_movable[:RATIO]`: the state that plugged memory gets
     /// automatically.
     pub policy: AutoOnline,
@@ -60,6 +62,7 @@ impl Default for Options {
             placement: Placement::PerRange,
             self_hosting: true,
             block_bytes: 1 << BLOCK_SHIFT,
+            whole_blocks: false,
             policy: AutoOnline::default(),
             kernelcore: None,
             budget: BUDGET,
@@ -94,6 +97,8 @@ impl Options {
     fn apply(&mut self, word: &str) -> Option<()> {
         match word.split_once('=').unwrap_or((word, "")) {
             ("placement", name) => self.placement = name.parse().ok()?,
+            ("blocks", "whole") => self.whole_blocks = true,
+            ("blocks", "any") => self.whole_blocks = false,
             ("block", size) => self.block_bytes = number::parse_size(size)?,
             ("policy", name) => self.policy = name.parse().ok()?,
             ("memmap_on_memory", "off") => self.self_hosting = false,
@@ -124,12 +129,13 @@ mod tests {
     #[test]
     fn every_word_sets_its_option() {
         let line =
-            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off initrdmem=0x48000000,3M";
+            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off blocks=whole initrdmem=0x48000000,3M";
         let options = Options::parse(line, |word| panic!("{word:?}"));
         let wanted = Options {
             placement: Placement::PerBlock,
             self_hosting: true,
             block_bytes: 1 << 30,
+            whole_blocks: true,
             policy: AutoOnline::Offline,
             kernelcore: Some(256 << 20),
             budget: 3,
@@ -170,7 +176,7 @@ mod tests {
 
     /// The command line that sets these options.
     fn line(options: &Options) -> String {
-        let Options { placement, self_hosting, block_bytes, policy, .. } = options;
+        let Options { placement, self_hosting, block_bytes, whole_blocks, policy, .. } = options;
         let Options { kernelcore, budget, scrub, module, icount, log, .. } = options;
         let policy = policy.to_string().replace(' ', ":");
         let mut words = vec![
@@ -181,6 +187,7 @@ mod tests {
             format!("log={log}"),
         ];
         words.extend((!self_hosting).then(|| "memmap_on_memory=off".into()));
+        words.push(format!("blocks={}", if *whole_blocks { "whole" } else { "any" }));
         let named = Scrub::ALL.into_iter().find(|(_, known)| known == scrub);
         words.extend(named.map(|(name, _)| format!("scrub={name}")));
         words.extend(kernelcore.map(|bytes| format!("kernelcore={bytes:#x}")));
@@ -203,6 +210,7 @@ mod tests {
             placement: *random.pick(&Placement::ALL),
             self_hosting: random.one_in(2),
             block_bytes,
+            whole_blocks: random.one_in(2),
             policy: *random.pick(&policies.collect::<Vec<_>>()),
             kernelcore: random.one_in(2).then_some(core),
             budget,

@@ -165,6 +165,7 @@ fn serve(
     let clock = InstructionClock { counts: options.icount };
     mm.set_auto_online(options.policy);
     mm.set_self_hosting(options.self_hosting);
+    mm.set_whole_blocks(options.whole_blocks);
     let policy = Policy { placement: options.placement };
     let Ok(mut hotplug) = Hotplug::new(source, mm, clock, policy) else {
         give_up(format_args!("the kernel heap is too small for the hotplug tables"))

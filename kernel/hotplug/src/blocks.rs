@@ -6,7 +6,9 @@
 
 use core::ops::Range;
 
-use hotmem::{Block, BlockId, BlockState, Machine, OfflineError, OnlineError, PhysRange, ZoneKind};
+use hotmem::{
+    Block, BlockId, BlockState, Machine, OfflineError, OnlineError, PhysRange, Share, ZoneKind,
+};
 
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
@@ -42,11 +44,20 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         first..blocks.next_back().unwrap_or(first) + 1
     }
 
-    /// A block that is there and that `range` touches. Takes no longer for a range that is larger than all
-    /// memory.
+    /// A block that has memory of `range`. Takes no longer for a range that is larger than all memory.
     pub(super) fn block_in(&self, range: PhysRange) -> Option<BlockId> {
-        let numbers = self.numbers(range);
-        self.mm.blocks().map(|block| block.id).find(|id| numbers.contains(&id.get()))
+        let (numbers, pfns) = (self.numbers(range), M::pfns(range));
+        let here = |share: Share| share.pfns.intersection(pfns).is_some();
+        let mut ids = self.mm.blocks().map(|block| block.id);
+        ids.find(|&id| numbers.contains(&id.get()) && self.mm.block_shares(id).any(here))
+    }
+
+    /// Whether a block has other memory than that of `ranges`.
+    fn has_others(&self, id: BlockId, ranges: &Ranges) -> bool {
+        let own = |share: &Share| {
+            ranges.as_slice().iter().any(|&range| M::pfns(range).covers(share.pfns))
+        };
+        self.mm.block_shares(id).any(|share| !own(&share))
     }
 
     /// How many blocks the ranges touch.
@@ -60,7 +71,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
 
     /// Brings the part's offline blocks online in `zone`.
     pub(super) fn bring_online(&mut self, part: Part<'_>, zone: ZoneKind) -> Done<(), OnlineError> {
-        let absent = OnlineError::NoSuchBlock;
+        let absent = |id| Some(OnlineError::NoSuchBlock(id));
         self.each_block(part, absent, Onward::UntilOneFails, |this, index, block| {
             (block.state == BlockState::Offline).then(|| {
                 this.brought.set(index, zone);
@@ -71,16 +82,70 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
 
     /// Brings back online what an eject took offline, each in its own zone.
     pub(super) fn back_online(&mut self, part: Part<'_>) -> Done<(), OnlineError> {
-        let absent = OnlineError::NoSuchBlock;
+        let absent = |id| Some(OnlineError::NoSuchBlock(id));
         self.each_block(part, absent, Onward::ToTheEnd, |this, index, block| {
             let zone = this.taken.get(index).filter(|_| block.state == BlockState::Offline)?;
             Some(this.in_turn(|mm| mm.online(block.id, zone).map(drop)))
         })
     }
 
+    /// Brings back online what an eject took offline of other devices: what stays in the blocks of this one.
+    pub(super) fn return_shared(&mut self, part: Part<'_>) -> Done<(), OnlineError> {
+        self.each_block(
+            part,
+            |_| None,
+            Onward::ToTheEnd,
+            |this, index, block| {
+                let zone = this.taken.get(index).filter(|_| block.state == BlockState::Offline)?;
+                this.has_others(block.id, part.ranges)
+                    .then(|| this.in_turn(|mm| mm.online(block.id, zone).map(drop)))
+            },
+        )
+    }
+
+    /// Takes the blocks at the ends of `range` offline that are online, runs `remove`, and brings back online what stays
+    /// in them.
+    pub(super) fn without_others<R>(
+        &mut self,
+        range: PhysRange,
+        remove: impl FnOnce(&mut Self) -> R,
+    ) -> Result<R, OfflineError> {
+        let numbers = self.numbers(range);
+        let ends = [numbers.start, numbers.end.saturating_sub(1)].map(BlockId::new);
+        let zones = ends.map(|id| self.zone_of(id));
+        let mut result = Ok(());
+        for id in ends {
+            if result.is_ok() && self.zone_of(id).is_some() {
+                result = self.in_turn(|mm| mm.offline(id)).result;
+            }
+        }
+        let done = result.map(|()| remove(self));
+        let zones = ends.into_iter().zip(zones);
+        zones.for_each(|(id, zone)| zone.into_iter().for_each(|zone| self.online_again(id, zone)));
+        done
+    }
+
+    /// Brings a block back online, if some of it is still there.
+    pub(super) fn online_again(&mut self, id: BlockId, zone: ZoneKind) {
+        let offline = self.mm.block(id).is_some_and(|at| at.state == BlockState::Offline);
+        let online = offline.then(|| self.in_turn(|mm| mm.online(id, zone)).result);
+        if let Some(Err(error)) = online {
+            log::error!("{error}: memory of another device in it stays offline");
+            self.verdict.failed(error);
+        }
+    }
+
+    /// The zone that a block is online in.
+    pub(super) fn zone_of(&self, id: BlockId) -> Option<ZoneKind> {
+        match self.mm.block(id)?.state {
+            BlockState::Online(zone) => Some(zone),
+            BlockState::Offline => None,
+        }
+    }
+
     /// Takes offline again what [`bring_online`](Self::bring_online) brought.
     pub(super) fn back_offline(&mut self, part: Part<'_>) -> Done<(), OfflineError> {
-        let absent = OfflineError::NoSuchBlock;
+        let absent = |id| Some(OfflineError::NoSuchBlock(id));
         self.each_block(part, absent, Onward::ToTheEnd, |this, index, block| {
             this.brought.get(index).filter(|_| block.state != BlockState::Offline)?;
             Some(this.in_turn(|mm| mm.offline(block.id)))
@@ -88,11 +153,11 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Runs `operation` for the part's blocks, ascending, with the number each has in the device; it may have
-    /// nothing to do. The first error is the result.
+    /// nothing to do. The first error is the result; `absent` returns that of a block that is not there.
     fn each_block<E>(
         &mut self,
         part: Part<'_>,
-        absent: impl Fn(BlockId) -> E,
+        absent: impl Fn(BlockId) -> Option<E>,
         onward: Onward,
         mut operation: impl FnMut(&mut Self, u64, Block) -> Option<Done<(), E>>,
     ) -> Done<(), E> {
@@ -106,7 +171,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         for (index, id) in (first..u64::MAX).zip(numbers.map(BlockId::new)) {
             let done = match self.mm.block(id) {
                 Some(block) => operation(self, index, block),
-                None => Some(Done { result: Err(absent(id)), instructions: Some(0) }),
+                None => absent(id).map(|error| Done { result: Err(error), instructions: Some(0) }),
             };
             let Some(done) = done else { continue };
             instructions = plus(instructions, done.instructions);

@@ -388,6 +388,18 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         if withdrawn {
             // The request is void, so all is as it was before.
             self.restore(ejecting, out);
+        } else {
+            self.return_others(ranges);
+        }
+    }
+
+    /// Brings memory of other devices back online, that was in the same blocks.
+    fn return_others(&mut self, ranges: &Ranges) {
+        for part in parts(ranges) {
+            if let Err(error) = self.return_shared(part).result {
+                log::error!("{error}: memory of another device in it stays offline");
+                self.verdict.failed(error);
+            }
         }
     }
 

@@ -6,15 +6,14 @@
 //!                                 \--- a block stays: its free pages are taken out of use
 //! ```
 //!
-//! Nothing comes back online. A block that stays gets no new user, and goes offline once the old ones are
+//! Nothing of it comes back online. A block that stays gets no new user, and goes offline once the old ones are
 //! gone: the driver retries when the firmware announces the device again. The contents of the pages are lost:
 //! moving a page copies whatever the machine reads where there is no memory.
 
 use core::fmt;
 
 use hotmem::{
-    BlockId, BlockState, Machine, NodeId, OfflineError, OfflineOp, PfnRange, PhysRange,
-    PoisonError, Stepped,
+    BlockId, Machine, NodeId, OfflineError, OfflineOp, PfnRange, PhysRange, PoisonError, Stepped,
 };
 
 use super::clock::Clock;
@@ -97,7 +96,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             let Some(range) = self.owners.nth_gone(device, draining.kept) else { return false };
             if self.owners.owner_of(range).is_none() {
                 let block = self.numbers(range).start;
-                draining.range = Some(Draught { range, block, stays: 0, error: None });
+                draining.range =
+                    Some(Draught { range, block, stays: 0, error: None, ends: [None; 2] });
                 return true;
             }
             self.owners.drained(device, range);
@@ -118,8 +118,10 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
         range.block += 1;
         draining.range = Some(range);
-        let online = |block: hotmem::Block| matches!(block.state, BlockState::Online(_));
-        if self.mm.block(id).is_some_and(online) {
+        if let Some(zone) = self.zone_of(id) {
+            if let Some(range) = &mut draining.range {
+                range.note(id, zone);
+            }
             match self.in_turn(|mm| mm.start_offline(id)).result {
                 Ok(going) => draining.now = Some(Now::Offlining(going)),
                 Err(error) => self.stays(draining, id, error),
@@ -143,7 +145,10 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             range.stays += 1;
             range.error.get_or_insert(error);
         }
-        let pages = self.mm.block(id).map_or(PfnRange::EMPTY, |block| block.pfns);
+        // Not those of other devices in the block.
+        let own = draining.range.as_ref().map_or(PfnRange::EMPTY, |at| M::pfns(at.range));
+        let pages = self.mm.block(id).and_then(|block| block.pfns.intersection(own));
+        let pages = pages.unwrap_or(PfnRange::EMPTY);
         draining.now = Some(Now::Sealing { id, pages, in_use: 0 });
     }
 
@@ -177,9 +182,11 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         draining.range = None;
         let done = Done { result: range.error.map_or(Ok(()), Err), instructions: None };
         self.write(out, &blocks_step(range.range, Operation::Offline, &done));
-        let there = |raw| self.mm.block(BlockId::new(raw)).is_some();
-        let gone = !self.numbers(range.range).any(there);
+        let gone = self.block_in(range.range).is_none();
         let removed = gone || range.stays == 0 && self.remove_gone(range.range, out);
+        if removed {
+            range.ends.iter().flatten().for_each(|&(id, zone)| self.online_again(id, zone));
+        }
         if removed {
             self.owners.drained(draining.context.device, range.range);
         } else {

@@ -212,11 +212,21 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
                 trail.adds.iter().map(|add| matches!(add, Some(Done { result: Ok(_), .. })));
             let undo = ranges.as_slice().iter().zip(added).zip(&mut trail.removes);
             for ((&range, _), slot) in undo.filter(|((_, added), _)| *added) {
-                *slot = Some(self.remove(range));
+                *slot = Some(self.remove_new(range));
             }
             return Err(error);
         }
         Ok(())
+    }
+
+    /// Removes memory that was added just now. If it came to a block that was online, it is online, too: that block goes
+    /// offline for a moment.
+    fn remove_new(&mut self, range: PhysRange) -> Done<Removed, RemoveError> {
+        self.without_others(range, |this| this.remove(range)).unwrap_or_else(|error| {
+            log::error!("{range}: {error}");
+            let id = self.mm.block_at(range.start());
+            Done { result: Err(RemoveError::NotOffline(id)), instructions: None }
+        })
     }
 
     /// Brings every range online, if the policy wants it; after a failure, none.

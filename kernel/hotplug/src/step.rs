@@ -6,7 +6,7 @@
 
 use core::fmt;
 
-use hotmem::{Machine, Mm, NodeId, PhysRange, Placement};
+use hotmem::{Block, Machine, Mm, NodeId, PfnRange, PhysRange, Placement};
 
 use super::json::{JsonString, OrNull, json_list};
 
@@ -160,14 +160,15 @@ impl<M: Machine> StepLine<'_, M> {
     fn blocks(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.open(name, f)?;
         f.write_str(",\"blocks\":")?;
-        let ids = self.step.range.into_iter().flat_map(|range| self.mm.blocks_in(range));
+        let range = self.step.range;
+        let ids = range.into_iter().flat_map(|range| self.mm.blocks_in(range));
         json_list(f, ids.filter_map(|id| self.mm.block(id)), |block, out| {
             write!(
                 out,
                 "{{\"block\":{},\"state\":\"{}\",\"managed_bytes\":{}}}",
                 block.id.get(),
                 block.state,
-                block.counts.managed.saturating_mul(M::PAGE_BYTES),
+                managed_in(&block, range.map(M::pfns), self.mm).saturating_mul(M::PAGE_BYTES),
             )
         })?;
         self.instructions(f)
@@ -181,7 +182,7 @@ impl Replied {
     }
 }
 
-/// The memmaps that lie in `range`: those its blocks name, each once.
+/// The memmaps that lie in `range`: those of its blocks' shares, each once.
 fn groups<M: Machine>(
     range: Option<PhysRange>,
     mm: &Mm<M>,
@@ -189,9 +190,11 @@ fn groups<M: Machine>(
 ) -> fmt::Result {
     let mut last = None;
     let blocks = range.into_iter().flat_map(|range| mm.blocks_in(range));
-    let heads = blocks.filter_map(|id| mm.block(id)?.group);
-    let heads = heads.filter(|&head| last.replace(head) != Some(head));
-    json_list(f, heads.filter_map(|head| mm.group(head)), |group, out| {
+    let groups = blocks.flat_map(|id| mm.block_shares(id)).filter_map(|share| share.group);
+    let inside = |at| range.is_some_and(|range| M::pfns(range).contains(at));
+    let groups = groups.filter(|group| inside(group.pfns.start));
+    let groups = groups.filter(|group| last.replace(group.pfns.start) != Some(group.pfns.start));
+    json_list(f, groups, |group, out| {
         write!(
             out,
             "{{\"memmap_start\":{},\"memmap_pages\":{},\"sections\":{}}}",
@@ -200,4 +203,12 @@ fn groups<M: Machine>(
             group.sections,
         )
     })
+}
+
+/// Pages of a block that the allocator manages, without those of other devices than that of `range`.
+fn managed_in<M: Machine>(block: &Block, range: Option<PfnRange>, mm: &Mm<M>) -> u64 {
+    let is_other = |pfns| range.is_some_and(|range| !range.covers(pfns));
+    let others = mm.block_shares(block.id).filter(|share| is_other(share.pfns));
+    let others: u64 = others.map(|share| share.pfns.pages() - share.memmap().pages()).sum();
+    block.counts.managed.saturating_sub(others)
 }

@@ -9,6 +9,7 @@ mod listening;
 mod meanwhile;
 mod operator;
 mod scrub;
+mod shared;
 mod sources;
 mod waiting;
 

@@ -51,7 +51,7 @@ pub(super) fn blocks_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::R
         write!(
             out,
             "{{\"block\":{},\"start\":{start},\"size\":{size},\"state\":\"{}\",\"zone\":{},\
-             \"node\":{},\"placement\":\"{}\",\"boot\":{},\"memmap_start\":{},{}}}",
+             \"node\":{},\"placement\":\"{}\",\"boot\":{},\"memmap_start\":{},\"shares\":",
             block.id.get(),
             block.state,
             OrNull(zone(&block).map(JsonString)),
@@ -59,10 +59,20 @@ pub(super) fn blocks_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::R
             block.placement,
             block.boot,
             OrNull(block.group.map(|head| M::address(head).get())),
-            CountsJson(&block.counts, M::PAGE_BYTES),
-        )
+        )?;
+        block_shares_json(mm, &block, out)?;
+        write!(out, ",{}}}", CountsJson(&block.counts, M::PAGE_BYTES))
     })?;
     writeln!(out)
+}
+
+/// The memory of a block, as a list of parts that were added apart.
+fn block_shares_json<M: Machine>(mm: &Mm<M>, block: &Block, out: &mut dyn Write) -> fmt::Result {
+    json_list(out, mm.block_shares(block.id), |share, out| {
+        let (start, size) =
+            (M::address(share.pfns.start).get(), share.pfns.pages() * M::PAGE_BYTES);
+        write!(out, "{{\"start\":{start},\"size\":{size}}}")
+    })
 }
 
 /// The blocks, as text.

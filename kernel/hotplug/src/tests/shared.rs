@@ -1,0 +1,100 @@
+//! Devices that have memory in one block: each comes and goes alone.
+
+use std::vec::Vec;
+
+use hotmem::testing::{Holder, range};
+use hotmem::{BlockState, Order, PhysRange, ZoneKind};
+
+use super::{Fixture, MIB, ONLINE, WINDOW};
+use crate::{Outcome, Request};
+
+const KIB: u64 = 1 << 10;
+
+/// Two devices, 0 and 1, with a block in common, and what memory was like before.
+fn shared() -> (Fixture, [PhysRange; 2], Vec<hotmem::Fact>) {
+    let mut this = Fixture::new();
+    let before = this.bench.snapshot();
+    let all = range(WINDOW + 32 * MIB, 4 * MIB);
+    this.bench.plug(all);
+    let cut = 1536 * KIB;
+    let dimms = [range(all.start().get(), cut), range(all.start().get() + cut, 2 * MIB)];
+    for (device, dimm) in (0..).zip(dimms) {
+        this.script.insert(device, &[dimm]);
+        this.run();
+        assert_eq!(this.script.reported(), [Outcome::Inserted]);
+    }
+    assert_eq!(online(&this, dimms), 3584 * KIB);
+    (this, dimms, before)
+}
+
+/// Bytes of the devices' blocks that are online.
+fn online(this: &Fixture, [low, high]: [PhysRange; 2]) -> u64 {
+    let all = range(low.start().get(), high.end().offset_from(low.start()));
+    let blocks = this.bench.mm.blocks_in(all).filter_map(|id| this.bench.mm.block(id));
+    blocks.filter(|block| block.state == ONLINE).map(|block| block.pages * 4096).sum()
+}
+
+#[test]
+fn one_goes_and_the_others_memory_comes_back_online() {
+    for (first, second) in [(0, 1), (1, 0)] {
+        let (mut this, dimms, before) = shared();
+        let holder = Holder::register(this.bench);
+        let held: Vec<_> =
+            (0..200).map(|_| holder.take_in_zone(this.bench, Order::ZERO).unwrap()).collect();
+        this.script.eject(first);
+        this.run();
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
+        assert_eq!(online(&this, dimms), dimms[usize::from(second)].len());
+        holder.check(this.bench);
+        held.into_iter().for_each(|handle| holder.release(this.bench, handle));
+        this.script.eject(second);
+        this.run();
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
+        assert_eq!(this.bench.snapshot(), before);
+    }
+}
+
+#[test]
+fn one_that_is_refused_leaves_the_other_as_it_was() {
+    let (mut this, dimms, _) = shared();
+    let before = this.bench.snapshot();
+    let third = range(dimms[1].end().get(), 512 * KIB);
+    // Its first range joins a block that is online; the second is no whole subsections.
+    this.script.insert(2, &[third, range(WINDOW + 64 * MIB + 4096, MIB)]);
+    this.run();
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
+    assert_eq!(this.bench.snapshot(), before);
+}
+
+#[test]
+fn one_with_two_ranges_in_one_block_comes_and_goes_as_one() {
+    let mut this = Fixture::new();
+    let before = this.bench.snapshot();
+    let block = WINDOW + 32 * MIB;
+    this.bench.plug(range(block, MIB));
+    let ranges = [range(block + 256 * KIB, 256 * KIB), range(block + 512 * KIB, 512 * KIB)];
+    for ranges in [ranges, [ranges[1], ranges[0]]] {
+        this.script.insert(0, &ranges);
+        this.run();
+        assert_eq!(this.script.reported(), [Outcome::Inserted]);
+        let id = this.bench.mm.block_at(ranges[0].start());
+        let there = this.bench.mm.block(id).unwrap();
+        assert_eq!((there.pages * 4096, there.state), (768 * KIB, ONLINE));
+        this.script.eject(0);
+        this.run();
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
+        assert_eq!(this.bench.snapshot(), before);
+    }
+}
+
+#[test]
+fn one_that_is_gone_takes_nothing_of_the_other_with_it() {
+    let (mut this, dimms, _) = shared();
+    this.script.0.borrow_mut().absent.push(0);
+    this.script.event(0, Request::Gone);
+    this.run();
+    assert_eq!(this.script.reported(), [Outcome::Ejected]);
+    assert_eq!(online(&this, dimms), dimms[1].len());
+    let states = this.bench.mm.blocks_in(dimms[1]).filter_map(|id| this.bench.mm.block(id));
+    assert!(states.map(|block| block.state).eq([BlockState::Online(ZoneKind::Movable); 3]));
+}
