@@ -79,6 +79,16 @@ impl Machine {
         plugged
     }
 
+    /// Plugs a DIMM right behind another one, where the first of its memory may be in the same memory block.
+    ///
+    /// # Errors
+    /// When QEMU refuses it, there for example.
+    pub(crate) fn plug_behind(&mut self, before: &Dimm, spec: DimmSpec) -> Result<Dimm> {
+        let start = before.start + before.size;
+        self.region()?.take(start, spec.size.bytes());
+        self.plug_at(spec, None, start)
+    }
+
     fn plug_at(&mut self, spec: DimmSpec, fill: Option<u8>, start: u64) -> Result<Dimm> {
         let number = self.dimms_made;
         self.dimms_made += 1;

@@ -83,6 +83,7 @@ pub(crate) struct Fake {
     habit: Habit,
     serial: PipeWriter,
     offline_policy: bool,
+    whole_blocks: bool,
     /// Bytes in a memory block.
     block: u64,
     /// Shared by both threads: a refused DIMM changes it.
@@ -97,15 +98,23 @@ impl Fake {
         let (ours, theirs) = UnixStream::pair()?;
         let (ended, end) = mpsc::channel();
         let offline_policy = config.words.iter().any(|word| word == "policy=offline");
+        let whole_blocks = config.words.iter().any(|word| word == "blocks=whole");
         let sizes = config.words.iter().filter_map(|word| word.strip_prefix("block="));
         let block = sizes.filter_map(|size| size.parse::<Size>().ok()).next_back();
         let block = block.map_or(BLOCK, Size::bytes);
 
         let verdict = Arc::new(Mutex::new(String::from("pass")));
         let theirs_too = Arc::clone(&verdict);
-        let mut console =
-            Self { habit, serial: serial.try_clone()?, offline_policy, block, verdict };
-        let mut firmware = Self { habit, serial, offline_policy, block, verdict: theirs_too };
+        let mut console = Self {
+            habit,
+            serial: serial.try_clone()?,
+            offline_policy,
+            whole_blocks,
+            block,
+            verdict,
+        };
+        let mut firmware =
+            Self { habit, serial, offline_policy, whole_blocks, block, verdict: theirs_too };
         console.say(match habit {
             Habit::Declines => "booting\nhotmem: cannot start: no such pages\n",
             _ => "booting\nhotmem: ready\nhotmem> ",
@@ -171,7 +180,7 @@ impl Fake {
                     Some(("online", number)) => {
                         format!(
                             "hotmem: step {}\nok",
-                            online(number.parse().unwrap_or_default(), 1, self.block)
+                            online(number.parse().unwrap_or_default(), self.block, self.block)
                         )
                     }
                     Some(("mapping", words)) => mapping(words),
@@ -243,11 +252,12 @@ impl Fake {
         }
     }
 
-    /// The kernel takes a DIMM beside `others`, or refuses one that is not a whole number of blocks.
+    /// The kernel takes a DIMM beside `others`, or refuses one that is not a whole number of blocks if only these are
+    /// wanted.
     fn insert(&mut self, dimm: &Value, others: usize) -> Vec<Value> {
         let (start, size) =
             (dimm["addr"].as_u64().unwrap_or_default(), dimm["size"].as_u64().unwrap_or_default());
-        let odd = !size.is_multiple_of(self.block);
+        let odd = self.whole_blocks && !size.is_multiple_of(self.block);
         let reported = u64::from(odd || self.habit == Habit::LiesToUs);
         let system_bytes = self.elsewhere(others);
         let error = odd.then(|| format!("size {size:#x} is not a whole number of blocks"));
@@ -259,7 +269,7 @@ impl Fake {
             "system_bytes": system_bytes, "ost": u64::from(odd), "error": error,
         }));
         if !odd && !self.offline_policy {
-            self.step(&online(start / self.block, size / self.block, self.block));
+            self.step(&online(start / self.block, size, self.block));
         }
         vec![ost(dimm, 1, reported)]
     }
@@ -297,10 +307,11 @@ fn cpus(habit: Habit) -> Value {
     ])
 }
 
-fn online(first: u64, count: u64, size: u64) -> Value {
-    let blocks = first..first + count;
-    let blocks: Vec<_> = blocks
-        .map(|block| json!({"block": block, "state": "online", "managed_bytes": size}))
+/// The blocks of `size` bytes from block `first` on.
+fn online(first: u64, size: u64, block: u64) -> Value {
+    let managed = |index: u64| block.min(size - index * block);
+    let blocks: Vec<_> = (0..size.div_ceil(block))
+        .map(|index| json!({"block": first + index, "state": "online", "managed_bytes": managed(index)}))
         .collect();
     json!({"operation": "online", "blocks": blocks, "instructions": null, "error": null})
 }

@@ -98,11 +98,6 @@ impl Add {
     pub(crate) fn memmap_pages(&self) -> u64 {
         self.groups.iter().map(|group| group.memmap_pages).sum()
     }
-
-    /// Sections that those describe.
-    pub(crate) fn sections(&self) -> u64 {
-        self.groups.iter().map(|group| group.sections).sum()
-    }
 }
 
 /// One memory block after it went online.

@@ -5,7 +5,7 @@
 //! 32      0x100000000  |MMMM............................|  online  16 MiB  112 MiB
 //! 33-39   0x108000000  |................................|  online       -  128 MiB each
 //! ```
-//! Everything in it comes from what the kernel reported. Neighbours that look alike share a row.
+//! A block that is only partly there has spaces where it is not. Everything in it comes from what the kernel reported. Neighbours that look alike share a row.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,8 @@ struct Block {
     number: u64,
     start: u64,
     size: u64,
+    /// Offsets of the first byte that is memory of the range, and of the one behind the last.
+    there: (u64, u64),
     state: String,
     /// Bytes of it that hold page descriptors of the range.
     memmap: u64,
@@ -36,14 +38,15 @@ struct Block {
     managed: u64,
 }
 
-/// Draws the range of `add` with the blocks of `online`; `states` are the blocks' states as the kernel lists them.
+/// Draws the range of `add` with the blocks of `online`; `states` are the blocks' states as the kernel lists them,
+/// `sizes` those of a page and of a block.
 pub(crate) fn draw(
     add: &Add,
     online: &[Online],
     states: &BTreeMap<u64, String>,
-    page_size: u64,
+    sizes: (u64, u64),
 ) -> Vec<String> {
-    let blocks = blocks(add, online, states, page_size);
+    let blocks = blocks(add, online, states, sizes);
     let rows = runs(&blocks);
     let cells: Vec<_> = rows.iter().filter_map(|row| cells(row)).collect();
     let widths: [usize; 6] = std::array::from_fn(|column| {
@@ -76,7 +79,7 @@ fn cells(row: &[Block]) -> Option<[String; 6]> {
     let size = |bytes| if bytes == 0 { "-".into() } else { human(bytes) };
     let each = if row.len() > 1 { " each" } else { "" };
     let usable = format!("{}{each}", size(block.managed));
-    let start = format!("{:#x}", block.start);
+    let start = format!("{:#x}", block.start + block.there.0);
     Some([name(row), start, String::new(), block.state.clone(), size(block.memmap), usable])
 }
 
@@ -85,22 +88,24 @@ fn blocks(
     add: &Add,
     online: &[Online],
     states: &BTreeMap<u64, String>,
-    page_size: u64,
+    (page_size, size): (u64, u64),
 ) -> Vec<Block> {
     let mut blocks: Vec<_> = online.iter().flat_map(|step| &step.blocks).collect();
     blocks.sort_by_key(|block| block.block);
-    let size = add.size() / u64::try_from(blocks.len().max(1)).unwrap_or(1);
 
-    (0..)
-        .zip(blocks)
-        .map(|(index, block)| {
-            let start = add.start() + index * size;
+    blocks
+        .into_iter()
+        .map(|block| {
+            let start = block.block * size;
             let (memmap_offset, memmap) = memmap_in(add, start, size, page_size);
+            let first = add.start().max(start) - start;
+            let end = add.end().min(start + size).saturating_sub(start);
             let state = states.get(&block.block).unwrap_or(&block.state).clone();
             Block {
                 number: block.block,
                 start,
                 size,
+                there: (first, end),
                 state,
                 memmap,
                 memmap_offset,
@@ -128,8 +133,9 @@ fn memmap_in(add: &Add, start: u64, size: u64, page_size: u64) -> (u64, u64) {
 /// Neighbours that look alike, together.
 fn runs(blocks: &[Block]) -> Vec<&[Block]> {
     let alike = |a: &Block, b: &Block| {
-        let look =
-            |block: &Block| (block.state.clone(), block.memmap, block.memmap_offset, block.managed);
+        let look = |block: &Block| {
+            (block.state.clone(), block.there, block.memmap, block.memmap_offset, block.managed)
+        };
         look(a) == look(b) && b.number == a.number + 1
     };
     blocks.chunk_by(alike).collect()
@@ -146,10 +152,16 @@ fn name(row: &[Block]) -> String {
 
 /// One block to scale; anything that is there shows as at least one character.
 fn drawn_bar(block: &Block, length: u64) -> String {
-    let filled = (block.memmap * length).div_ceil(block.size.max(1)).min(length);
-    let before = (block.memmap_offset * length / block.size.max(1)).min(length - filled);
-    let rest = if block.managed > 0 { '.' } else { ' ' };
-    (0..length).map(|at| if (before..before + filled).contains(&at) { 'M' } else { rest }).collect()
+    let size = block.size.max(1);
+    let filled = (block.memmap * length).div_ceil(size).min(length);
+    let before = (block.memmap_offset * length / size).min(length - filled);
+    let there = block.there.0 * length / size..(block.there.1 * length).div_ceil(size);
+    let mark = |at| match at {
+        at if (before..before + filled).contains(&at) => 'M',
+        at if block.managed > 0 && there.contains(&at) => '.',
+        _ => ' ',
+    };
+    (0..length).map(mark).collect()
 }
 
 #[cfg(test)]
@@ -183,7 +195,7 @@ mod tests {
 
     fn drawn(blocks: u64, groups: &[(u64, u64)]) -> Vec<String> {
         let (add, online) = range(blocks, groups);
-        draw(&add, &[online], &BTreeMap::new(), 4096)
+        draw(&add, &[online], &BTreeMap::new(), (4096, 128 * MIB))
     }
 
     #[test]
@@ -194,6 +206,24 @@ mod tests {
                 "blocks  start        layout                      state   memmap  usable",
                 "32      0x100000000  |MMM.....................|  online  16 MiB  112 MiB",
                 "33-39   0x108000000  |........................|  online       -  128 MiB each",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_blank() {
+        let add = serde_json::json!({"start": 33 * 128 * MIB - 32 * MIB, "size": 96 * MIB, "node": 0, "placement": "boot", "groups": [], "system_bytes": 0});
+        let blocks = serde_json::json!([{"block": 32, "state": "online", "managed_bytes": 32 * MIB}, {"block": 33, "state": "online", "managed_bytes": 64 * MIB}]);
+        let online = serde_json::json!({"operation": "online", "blocks": blocks});
+        let Step::Online(online) = serde_json::from_value(online).unwrap() else {
+            panic!("not an online");
+        };
+        let add: Add = serde_json::from_value(add).unwrap();
+        assert_eq!(
+            draw(&add, &[online], &BTreeMap::new(), (4096, 128 * MIB))[1..],
+            [
+                "32      0x106000000  |                  ......|  online       -  32 MiB",
+                "33      0x108000000  |............            |  online       -  64 MiB",
             ]
         );
     }
@@ -228,7 +258,7 @@ mod tests {
     fn the_state_is_the_one_the_kernel_lists_now() {
         let (add, online) = range(2, &[]);
         let states = BTreeMap::from([(33, String::from("offline"))]);
-        let rows = draw(&add, &[online], &states, 4096);
+        let rows = draw(&add, &[online], &states, (4096, 128 * MIB));
         assert!(rows.len() == 3 && rows[2].contains("|  offline  "), "{rows:?}");
     }
 
@@ -237,7 +267,7 @@ mod tests {
         let (mut add, online) = range(8, &[(0, 4096)]);
         add.start = Some(0xfff_ffff_f000);
         let states: BTreeMap<_, _> = (32..40).map(|n| (n, String::from("going offline"))).collect();
-        for row in draw(&add, &[online], &states, 4096) {
+        for row in draw(&add, &[online], &states, (4096, 128 * MIB)) {
             assert!(row.len() <= INNER, "{row}");
         }
     }

@@ -161,7 +161,7 @@ impl<'a> Tour<'a> {
             return Ok(vec![self.next::<Online>()?.good()?]);
         }
         let block = self.geometry.block;
-        let numbers = add.start() / block..add.end() / block;
+        let numbers = add.start() / block..add.end().div_ceil(block);
         let mut steps = Vec::new();
         for number in numbers {
             self.machine.run(&format!("online {number}"))?;
@@ -197,11 +197,12 @@ impl<'a> Tour<'a> {
         let states: BTreeMap<_, _> = blocks.map(|block| (block.block, block.state)).collect();
         let Geometry { page, block, .. } = self.geometry;
         let (start, end, size) = (add.start(), add.end(), both(add.size()));
-        let (blocks, unit) = (counted(end / block - start / block, "block"), human(block));
+        let count = end.div_ceil(block) - start / block;
+        let (blocks, unit) = (counted(count, "block"), human(block));
         let range = format!("{start:#x}..{end:#x}  ");
         let mut lines = vec![String::new()];
         lines.extend(hanging(&range, &format!("{size}, {blocks} of {unit}"), INNER));
-        lines.extend(picture::draw(add, online, &states, page));
+        lines.extend(picture::draw(add, online, &states, (page, block)));
         lines.push(match add.placement {
             Placement::Boot => ". usable      (the memmap lies in boot memory)".into(),
             _ => "M memmap      . usable".into(),
@@ -415,9 +416,21 @@ mod tests {
 
     #[test]
     fn a_refusal_is_the_kernels_verdict_and_ends_without_use() {
-        let (verdict, report) = tour(&["--dimm", "100M"], Habit::Good);
+        let words = ["--dimm", "100M", "--cmdline", "blocks=whole"];
+        let (verdict, report) = tour(&words, Habit::Good);
         assert!(matches!(verdict.unwrap(), Verdict::Refused(why) if why.contains("0x6400000")));
         assert_eq!(report.steps.len(), 1);
+    }
+
+    #[test]
+    fn a_dimm_that_is_no_whole_blocks_passes() {
+        let (verdict, report) = tour(&["--dimm", "200M"], Habit::Good);
+        assert_eq!(verdict.unwrap(), Verdict::Pass);
+        let online = report.steps.iter().find_map(|step| match step {
+            Step::Online(online) => Some(online.managed()),
+            _ => None,
+        });
+        assert_eq!(online, Some(200 << 20));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod life;
 mod linux;
 mod monitor;
 mod nodes;
+mod odd;
 mod outcomes;
 mod refusals;
 mod scripts;
@@ -80,9 +81,10 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 20] = [
+const TOPICS: [(&str, &[Scenario]); 21] = [
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
+    ("odd", odd::SCENARIOS),
     ("refusals", refusals::SCENARIOS),
     ("events", events::SCENARIOS),
     ("monitor", monitor::SCENARIOS),

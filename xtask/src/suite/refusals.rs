@@ -11,10 +11,10 @@ use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine, Request};
 use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name if Lab::has_odd_dimms,
+    a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name_if_that_is_wanted if Lab::has_odd_dimms,
     a_refused_dimm_leaves_room_for_the_next_one if Lab::has_odd_dimms,
     a_dimm_refused_for_lack_of_memory_can_be_unplugged_and_leaves_room_for_others,
-    a_dimm_smaller_than_a_block_is_refused_by_name if has_larger_blocks,
+    a_dimm_smaller_than_a_block_is_refused_by_name_if_that_is_wanted if has_larger_blocks,
     a_memmap_that_boot_memory_cannot_hold_is_refused_cleanly,
     unplug_is_refused_while_pages_are_allocated_and_works_afterwards,
     boot_memory_cannot_be_removed,
@@ -40,8 +40,10 @@ fn plug_refused(machine: &mut Machine, spec: DimmSpec) -> Result<String> {
     Ok(why)
 }
 
-fn a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["100M"])?, |machine| {
+fn a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name_if_that_is_wanted(
+    lab: &Lab,
+) -> Result<()> {
+    lab.with(&lab.room(&["100M"])?.word("blocks=whole"), |machine| {
         let odd = lab.dimm("100M")?;
         let why = plug_refused(machine, odd)?;
         ensure!(names(&why, odd.size.bytes()), "the reason names no size of {}: {why}", odd.size);
@@ -50,7 +52,7 @@ fn a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name(lab: &Lab) -> 
 }
 
 fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["130M", "256M"])?, |machine| {
+    lab.with(&lab.room(&["130M", "256M"])?.word("blocks=whole"), |machine| {
         plug_refused(machine, lab.dimm("130M")?)?;
         let taken = plug(machine, "256M")?;
         unplug_taken(machine, &taken)?;
@@ -76,9 +78,10 @@ fn a_dimm_refused_for_lack_of_memory_can_be_unplugged_and_leaves_room_for_others
     })
 }
 
-fn a_dimm_smaller_than_a_block_is_refused_by_name(lab: &Lab) -> Result<()> {
+fn a_dimm_smaller_than_a_block_is_refused_by_name_if_that_is_wanted(lab: &Lab) -> Result<()> {
     let large = (lab.about().blocks)(lab.page()).iter().copied().max().unwrap_or_default();
     let config = lab.room(&["128M"])?.word(format_args!("block={}", Size::new(large).word()));
+    let config = config.word("blocks=whole");
     lab.with(&config, |machine| {
         let small = lab.dimm("128M")?;
         let why = plug_refused(machine, small)?;

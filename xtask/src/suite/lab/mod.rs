@@ -297,15 +297,15 @@ pub(crate) fn check_groups(machine: &mut Machine, add: &Add) -> Result<()> {
             group.memmap_start
         );
         ensure!(
-            group.memmap_pages == geometry.memmap_pages(group.sections),
+            group.memmap_pages <= geometry.memmap_pages(group.sections),
             "{} memmap pages for {} sections",
             group.memmap_pages,
             group.sections
         );
     }
-    let sections = add.sections();
-    let all = add.groups.is_empty() || sections * geometry.section == add.size();
-    ensure!(all, "the groups describe {sections} sections of a range of {:#x} bytes", add.size());
+    let described = add.memmap_pages() * geometry.page / DESCRIPTOR * geometry.page;
+    let all = add.groups.is_empty() || described == add.size();
+    ensure!(all, "the groups describe {described:#x} bytes of a range of {:#x}", add.size());
     Ok(())
 }
 
