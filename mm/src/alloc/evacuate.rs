@@ -137,7 +137,7 @@ impl Evacuation {
             budget.spend(steps);
         }
         if self.at >= self.area.pfns.end {
-            if self.phase == Phase::Isolate && self.isolated == self.area.pages {
+            if self.phase == Phase::Isolate && self.isolated == u64::from(self.area.pages) {
                 // No page is in use, and none will be.
                 self.phase = Phase::Empty;
             } else {

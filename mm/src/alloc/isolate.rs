@@ -43,10 +43,8 @@ pub(crate) struct Isolated {
 pub(crate) struct Area {
     /// From its first page to its last. Between them may be holes and memmap, if it is all of its block.
     pub(crate) pfns: PfnRange,
-    /// Its pages.
-    pub(crate) pages: u64,
-    /// Pages of its block that hold descriptors, if it is all of the block.
-    pub(crate) memmap: u64,
+    /// Its pages: fewer than 2^32, which a block has at most.
+    pub(crate) pages: u32,
     pub(crate) node: NodeId,
     pub(crate) kind: ZoneKind,
 }
@@ -55,8 +53,12 @@ impl Area {
     /// The usable pages of a block, if it is online: all but its memmap.
     pub(crate) fn of<M: Machine>(memmap: Seen<'_, M>, block: &Block) -> Option<Self> {
         let BlockState::Online(kind) = block.state else { return None };
-        let Usable { hull: pfns, pages } = memmap.usable(block);
-        Some(Self { pfns, pages, memmap: block.counts.memmap, node: block.node, kind })
+        if block.whole {
+            let start = block.pfns.start.add(block.counts.memmap);
+            return Some(Self::whole(PfnRange { start, ..block.pfns }, block.node, kind));
+        }
+        let Usable { hull: pfns, pages } = memmap.usable(block.id);
+        Some(Self { pfns, pages: pages as u32, node: block.node, kind })
     }
 
     /// The usable pages of a block among `pfns`, if it is online: all but its memmap. There is no hole in `pfns`, and
@@ -65,8 +67,8 @@ impl Area {
         let id = memmap.block_at(M::address(pfns.start));
         let block = memmap.describe_block(id)?;
         let BlockState::Online(kind) = block.state else { return None };
-        let own = memmap.shares_in(&block);
-        let mut own = own.filter_map(|share| share.usable().intersection(pfns));
+        let lots = memmap.lots(block.id);
+        let mut own = lots.filter_map(|lot| lot.usable.intersection(pfns));
         let pfns = own.next().unwrap_or(PfnRange::new(pfns.start, 0));
         let pfns = own.last().map_or(pfns, |last| PfnRange { end: last.end, ..pfns });
         Some(Self::whole(pfns, block.node, kind))
@@ -74,7 +76,7 @@ impl Area {
 
     /// Pages of a block without a hole or memmap between them.
     pub(crate) const fn whole(pfns: PfnRange, node: NodeId, kind: ZoneKind) -> Self {
-        Self { pfns, pages: pfns.pages(), memmap: 0, node, kind }
+        Self { pfns, pages: pfns.pages() as u32, node, kind }
     }
 
     /// Locks the zone.

@@ -15,8 +15,8 @@ use crate::alloc::isolate::Area;
 use crate::alloc::node::{MAX_NODES, NodeId};
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::block::{BlockId, BlockState};
-use crate::memmap::section::SectionState;
+use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::section::{SectionState, section_of};
 use crate::memmap::seen::Seen;
 
 /// A node that has memory, online or not.
@@ -104,19 +104,37 @@ fn leaving_nodes<M: Machine>(
     memmap: Seen<'_, M>,
     range: PhysRange,
 ) -> impl Iterator<Item = NodeId> {
-    let hidden = move |id: BlockId| {
-        let first = id.get() * memmap.block_sections();
-        let numbers = first..first + memmap.block_sections();
-        let records = numbers.filter_map(|number| {
-            let word = memmap.sections().word(memmap.machine(), number);
-            let leaving = word.state() == SectionState::Leaving;
-            leaving.then(|| memmap.hidden_section(number, word).record())
-        });
-        let mut words = records.filter(|record| record.has_block());
-        Some(words.next()?.block().node)
+    let inside = memmap.blocks_inside(M::pfns(range));
+    let node = move |id: BlockId| {
+        let pfns = memmap.block_pfns(id);
+        if inside.contains(pfns.start) {
+            let first = section_of::<M>(pfns.start);
+            let word = memmap.sections().word(memmap.machine(), first);
+            let words = memmap.hidden_section(first, word).record().sound_block();
+            if let Some(BlockWord { whole: true, node, .. }) = words {
+                return Some(node);
+            }
+        }
+        leaving_node(memmap, id)
     };
-    let gone = move |&id: &BlockId| memmap.sections_of_block(id).next().is_none();
-    memmap.blocks_in(range).filter(gone).filter_map(hidden)
+    memmap.blocks_in(range).filter_map(node)
+}
+
+/// The node of a block of which memory is hidden, if that is all of it.
+#[cold]
+fn leaving_node<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> Option<NodeId> {
+    if memmap.sections_of_block(id).next().is_some() {
+        return None;
+    }
+    let first = id.get() * memmap.block_sections();
+    let numbers = first..first + memmap.block_sections();
+    let records = numbers.filter_map(|number| {
+        let word = memmap.sections().word(memmap.machine(), number);
+        let leaving = word.state() == SectionState::Leaving;
+        leaving.then(|| memmap.hidden_section(number, word).record())
+    });
+    let mut words = records.filter(|record| record.has_block());
+    Some(words.next()?.block().node)
 }
 
 /// Whether a block is online in the area's zone.

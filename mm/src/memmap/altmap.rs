@@ -13,6 +13,7 @@
 use crate::addr::{Pfn, PfnRange};
 use crate::geometry::BlockSize;
 use crate::machine::Machine;
+use crate::memmap::block::pieces;
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{SectionState, section_of, sections_touched};
 use crate::memmap::seen::Seen;
@@ -63,17 +64,11 @@ impl Altmap {
         placement: Placement,
         block: BlockSize,
     ) -> impl Iterator<Item = Self> + use<M> {
-        let mut start = range.start;
-        core::iter::from_fn(move || {
-            let next = (start.get() / block.pages::<M>() + 1) * block.pages::<M>();
-            let end = match placement {
-                Placement::PerRange => range.end,
-                _ => range.end.min(Pfn::new(next)),
-            };
-            let described = PfnRange { start, end };
-            start = end;
-            (described.pages() > 0).then(|| Self::new::<M>(described))
-        })
+        let pages = match placement {
+            Placement::PerRange => 1 << 63,
+            _ => block.pages::<M>(),
+        };
+        pieces(range, pages).map(Self::new::<M>)
     }
 
     /// The groups of `range`, which is hidden and no longer described: by the words of its sections, and by the records

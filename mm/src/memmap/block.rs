@@ -85,6 +85,14 @@ impl<M: Machine> Memmap<M> {
         (whole && !range.is_empty()).then(|| M::pfns(range))
     }
 
+    /// The whole blocks among `pfns`.
+    pub(crate) fn blocks_inside(&self, pfns: PfnRange) -> PfnRange {
+        let low = self.block_size().pages::<M>() - 1;
+        let start = Pfn::new((pfns.start.get() + low) & !low);
+        let end = Pfn::new(pfns.end.get() & !low).max(start);
+        PfnRange { start, end }
+    }
+
     /// The frames of `range` if it is whole, aligned memory blocks, at least one.
     pub(crate) fn whole_blocks(&self, range: PhysRange) -> Option<PfnRange> {
         let bytes = self.block_size().bytes();
@@ -196,15 +204,21 @@ impl<'g, M: Machine> Seen<'g, M> {
         // Without a log message: a dump of a kernel that panics uses this, too, and the panic may be in the log.
         let word = record.sound_block().unwrap_or(BlockWord::BROKEN);
         let pfns = self.block_pfns(id);
+        let (pages, group) = if word.whole {
+            let head = section.group_head(section.pfns().start);
+            (pfns.pages(), head.filter(|_| word.placement.self_hosted()))
+        } else {
+            self.pages_and_group(id)
+        };
         let mut block = Block {
             id,
             pfns,
-            pages: if word.whole { pfns.pages() } else { self.present_pages(id) },
+            pages,
             state: word.state,
             node: word.node,
             placement: word.placement,
             boot: section.word().boot(),
-            group: self.first_group(section, word),
+            group,
             whole: word.whole,
             poisoned: word.poisoned,
             taken: word.taken,
@@ -212,20 +226,33 @@ impl<'g, M: Machine> Seen<'g, M> {
         };
         if let BlockState::Online(_) = word.state {
             let (managed, free) = (record.managed().get(), record.free().get());
-            let memmap = if block.boot { 0 } else { block.pages.saturating_sub(managed) };
+            let memmap = self.memmap_pages(id, record, managed);
             block.counts = PageCounts { present: managed + memmap, managed, memmap, free };
         }
         Some(block)
     }
 
-    /// The head of the memmap that describes the first memory of a block whose words are in the record of `section`.
-    fn first_group(self, section: Section<'g, M>, word: BlockWord) -> Option<Pfn> {
-        if word.whole {
-            let head = section.group_head(section.pfns().start);
-            return head.filter(|_| word.placement.self_hosted());
+    /// Pages of a block that hold descriptors: all but the `managed` ones, of a block that was added.
+    pub(crate) fn memmap_pages(self, id: BlockId, record: Record<'_>, managed: u64) -> u64 {
+        if record.is_whole() {
+            return self.block_size().pages::<M>().saturating_sub(managed);
         }
-        let id = BlockId::new(section.number() / self.block_sections());
-        Some(self.shares(id).next()?.group?.pfns.start)
+        self.memmap_pages_of_shares(id, managed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn memmap_pages_of_shares(self, id: BlockId, managed: u64) -> u64 {
+        let boot = self.sections_of_block(id).next().is_some_and(|section| section.word().boot());
+        if boot { 0 } else { self.present_pages(id).saturating_sub(managed) }
+    }
+
+    /// The pages of a block that are there, and the head of the memmap that describes the first of them.
+    #[cold]
+    #[inline(never)]
+    fn pages_and_group(self, id: BlockId) -> (u64, Option<Pfn>) {
+        let group = self.shares(id).next().and_then(|share| share.group);
+        (self.present_pages(id), group.map(|group| group.pfns.start))
     }
 
     /// Every block from `first` on, ascending.
@@ -257,6 +284,16 @@ impl<'g, M: Machine> Seen<'g, M> {
     pub(crate) fn memmap_in(self, section: Section<'g, M>, pfns: PfnRange) -> Option<PfnRange> {
         self.group_of(section, pfns.start)?.pfns.intersection(pfns)
     }
+}
+
+/// The parts of `pfns` between multiples of `pages`, a power of two.
+pub(crate) fn pieces(mut pfns: PfnRange, pages: u64) -> impl Iterator<Item = PfnRange> + Clone {
+    core::iter::from_fn(move || {
+        let end = pfns.end.min(Pfn::new((pfns.start.get() | (pages - 1)) + 1));
+        let piece = PfnRange { end, ..pfns };
+        pfns.start = end;
+        (piece.pages() != 0).then_some(piece)
+    })
 }
 
 /// Bytes of the unit of presence.

@@ -103,6 +103,11 @@ pub struct PageCounts {
 }
 
 impl PageCounts {
+    /// Of `present` pages, the `managed` ones of which are all free.
+    pub(crate) const fn given(present: u64, managed: u64) -> Self {
+        Self { present, managed, memmap: present - managed, free: managed }
+    }
+
     /// The sum of both counts.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {

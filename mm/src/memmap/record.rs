@@ -225,6 +225,12 @@ impl<'m> Record<'m> {
         get(&self.0[4]) != 0
     }
 
+    /// Whether its block was added at once, all of it.
+    #[inline]
+    pub(crate) fn is_whole(self) -> bool {
+        BlockWord::is_whole(get(&self.0[4]))
+    }
+
     /// Gives the block's words, of a block that is offline, to this record.
     pub(crate) fn take_block(self, from: Record<'_>) {
         set(&self.0[4], get(&from.0[4]));

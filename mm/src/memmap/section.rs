@@ -196,9 +196,7 @@ impl SectionMap {
     ) {
         let mut first = numbers.start;
         while first < numbers.end {
-            let index = (first % NODE_SECTIONS) as usize;
-            let words = self.node(memory, first).and_then(|node| node.get(index..));
-            for (number, cell) in (first..numbers.end).zip(words.unwrap_or_default()) {
+            for (number, cell) in (first..numbers.end).zip(self.words_from(memory, first)) {
                 // The orderings of `word` and `set_word`.
                 let word = SectionWord(cell.load(Ordering::Acquire));
                 if word.is_present() {
@@ -207,6 +205,46 @@ impl SectionMap {
             }
             first = (first / NODE_SECTIONS + 1).saturating_mul(NODE_SECTIONS);
         }
+    }
+
+    /// The first of the sections `numbers` that is not absent, and its word. Finds each node once.
+    pub(crate) fn first_known(
+        &self,
+        memory: &impl PhysMem,
+        numbers: Range<u64>,
+    ) -> Option<(u64, SectionWord)> {
+        let mut first = numbers.start;
+        while first < numbers.end {
+            for (number, cell) in (first..numbers.end).zip(self.words_from(memory, first)) {
+                // The ordering of `word`.
+                let word = SectionWord(cell.load(Ordering::Acquire));
+                if word != SectionWord::ABSENT {
+                    return Some((number, word));
+                }
+            }
+            first = (first / NODE_SECTIONS + 1).saturating_mul(NODE_SECTIONS);
+        }
+        None
+    }
+
+    /// Makes the sections `numbers` absent, which are hidden. Finds each node once.
+    pub(crate) fn forget(&self, memory: &impl PhysMem, numbers: Range<u64>) {
+        let mut first = numbers.start;
+        while first < numbers.end {
+            for (_, cell) in (first..numbers.end).zip(self.words_from(memory, first)) {
+                // The ordering of `set_word`.
+                cell.store(SectionWord::ABSENT.0, Ordering::SeqCst);
+            }
+            first = (first / NODE_SECTIONS + 1).saturating_mul(NODE_SECTIONS);
+        }
+        self.removed[0].fetch_max(!numbers.start, Ordering::Relaxed);
+        self.removed[1].fetch_max(numbers.end, Ordering::Relaxed);
+    }
+
+    /// The words of `section` and of those behind it in its node: none if there is no node.
+    fn words_from<'m>(&self, memory: &'m impl PhysMem, section: u64) -> &'m [AtomicU64] {
+        let index = (section % NODE_SECTIONS) as usize;
+        self.node(memory, section).and_then(|node| node.get(index..)).unwrap_or_default()
     }
 
     /// Whether `section` lies in the range of removed sections: only memory of the manager was ever present there.

@@ -30,10 +30,28 @@ impl Share {
         let own = self.group.and_then(|group| group.pfns.intersection(self.pfns));
         own.unwrap_or(PfnRange::new(self.pfns.start, 0))
     }
+}
 
-    /// Its pages that hold none.
-    pub(crate) fn usable(&self) -> PfnRange {
-        PfnRange { start: self.memmap().end, ..self.pfns }
+/// A share, without the rest of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lot {
+    /// Its first page.
+    pub(crate) start: Pfn,
+    /// Its pages that hold no descriptors: the last ones.
+    pub(crate) usable: PfnRange,
+}
+
+impl Lot {
+    /// A share of these pages.
+    fn of(pfns: PfnRange, group: Option<Group>) -> Self {
+        // A group describes what follows it.
+        let head = group.map_or(pfns.start, |group| group.pfns.end.clamp(pfns.start, pfns.end));
+        Self { start: pfns.start, usable: PfnRange { start: head, ..pfns } }
+    }
+
+    /// Its pages.
+    pub(crate) fn pages(&self) -> u64 {
+        self.usable.end.offset_from(self.start)
     }
 }
 
@@ -61,20 +79,29 @@ impl<M: Machine> Memmap<M> {
 }
 
 impl<'g, M: Machine> Seen<'g, M> {
-    /// The shares of a block, ascending.
+    /// The first share of a block: without a search if it was added at once. Then it has no other.
     #[inline]
-    pub(crate) fn shares_in(self, block: &Block) -> impl Iterator<Item = Share> + use<'g, M> {
-        let (mut whole, id) = (block.whole.then_some(*block), block.id);
-        let mut others = (!block.whole).then(|| self.shares(id));
-        core::iter::from_fn(move || match whole.take() {
-            Some(Block { pfns, group, .. }) => {
-                Some(Share { pfns, group: group.and_then(|head| self.group_at(head)) })
-            }
-            None => others.as_mut()?.next(),
-        })
+    pub(crate) fn first_lot(self, block: &Block) -> Lot {
+        if block.whole {
+            let group = block.group.and_then(|head| self.group_at(head));
+            return Lot::of(block.pfns, group);
+        }
+        self.searched_lot(block.id)
     }
 
-    /// The same for a block that was not described.
+    #[cold]
+    #[inline(never)]
+    fn searched_lot(self, id: BlockId) -> Lot {
+        let nothing = PfnRange::new(self.block_pfns(id).start, 0);
+        self.lots(id).next().unwrap_or(Lot::of(nothing, None))
+    }
+
+    /// The shares of a block, ascending.
+    pub(crate) fn lots(self, id: BlockId) -> impl Iterator<Item = Lot> + use<'g, M> {
+        self.shares(id).map(|share| Lot::of(share.pfns, share.group))
+    }
+
+    /// The shares of a block, ascending, with their groups.
     pub(crate) fn shares(self, id: BlockId) -> impl Iterator<Item = Share> + use<'g, M> {
         let mut rest = self.block_pfns(id);
         core::iter::from_fn(move || {
@@ -87,6 +114,8 @@ impl<'g, M: Machine> Seen<'g, M> {
     }
 
     /// The pages of the first share of `rest`, the end of a block.
+    #[cold]
+    #[inline(never)]
     fn first_share(self, rest: PfnRange) -> Option<PfnRange> {
         let (mut at, mut start) = (rest.start, None);
         while at < rest.end {
@@ -134,9 +163,11 @@ impl<'g, M: Machine> Seen<'g, M> {
     }
 
     /// The pages of a block that hold no descriptors.
-    pub(crate) fn usable(self, block: &Block) -> Usable {
-        let mut all = Usable { hull: PfnRange::new(block.pfns.start, 0), pages: 0 };
-        for usable in self.shares_in(block).map(|share| share.usable()) {
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn usable(self, id: BlockId) -> Usable {
+        let mut all = Usable { hull: PfnRange::new(self.block_pfns(id).start, 0), pages: 0 };
+        for Lot { usable, .. } in self.lots(id) {
             if all.pages == 0 {
                 all.hull = usable;
             } else if usable.pages() != 0 {
@@ -164,6 +195,8 @@ impl<'g, M: Machine> Seen<'g, M> {
     }
 
     /// Pages of a block that are there, as far as subsections tell.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn present_pages(self, id: BlockId) -> u64 {
         let records = (self.block_size().pages::<M>() / M::RECORD_PAGES) as usize;
         let pfns = self.block_pfns(id);

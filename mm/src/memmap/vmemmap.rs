@@ -4,7 +4,7 @@
 //! page by page, from anywhere else. A leaf never spans the memmaps of two blocks. The code that maps it allocates
 //! frames for tables, so it is above the allocator: `alloc/populate.rs`.
 
-use crate::addr::{Pfn, PfnRange, PhysRange, VirtRange};
+use crate::addr::{Pfn, PfnRange, PhysRange, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
@@ -26,10 +26,14 @@ impl<'m, M: Machine> Windows<'m, M> {
         &self.0.machine
     }
 
+    /// The address of the descriptor of `pfn`.
+    pub(crate) fn descriptor_virt(&self, pfn: Pfn) -> VirtAddr {
+        self.0.machine.vmemmap_base().add(pfn.get().wrapping_mul(DESCRIPTOR_BYTES))
+    }
+
     /// The address of the descriptors of `pfns`.
     pub(crate) fn memmap_virt(&self, pfns: PfnRange) -> VirtRange {
-        let start =
-            self.0.machine.vmemmap_base().add(pfns.start.get().wrapping_mul(DESCRIPTOR_BYTES));
+        let start = self.descriptor_virt(pfns.start);
         VirtRange::new(start, pfns.pages().wrapping_mul(DESCRIPTOR_BYTES)).unwrap_or_default()
     }
 

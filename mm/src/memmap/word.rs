@@ -119,6 +119,11 @@ impl BlockWord {
         sound.then_some(Self { state, node, placement, poisoned, taken, described, whole, dirty })
     }
 
+    /// Whether a word is that of a block that was added at once, if it is valid.
+    pub(super) const fn is_whole(word: u64) -> bool {
+        word & WHOLE_BIT != 0
+    }
+
     /// The bits of granules in a word.
     #[inline]
     pub(crate) const fn dirty_bits(granules: u32) -> u64 {

@@ -63,7 +63,7 @@ fn pieces_of<'g, M: Machine>(
 ) -> impl Iterator<Item = (Pfn, u64, Piece)> + use<'g, M> {
     let rest = PfnRange { start: block.pfns.start.max(from), end: block.pfns.end };
     let offline = block.state == BlockState::Offline;
-    let own = memmap.shares_in(block).filter_map(move |share| share.memmap().intersection(rest));
+    let own = memmap.shares(block.id).filter_map(move |share| share.memmap().intersection(rest));
     let own = own.take_while(move |_| offline).map(|own| (own.start, own.pages(), Piece::Memmap));
     let online = if offline { PfnRange::new(rest.start, 0) } else { rest };
     let places = memmap.places(online).filter_map(|(pfn, place)| match place {

@@ -17,12 +17,12 @@ use crate::alloc::node::NodeId;
 use crate::alloc::populate::Populate;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::{BlockId, BlockState, BlockWord, unit_bytes};
+use crate::memmap::block::{BlockId, BlockState, BlockWord, pieces, unit_bytes};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::{MhpFlags, Placement};
 use crate::memmap::section::{
-    MAX_SECTIONS, NODE_BYTES, Section, SectionState, SectionWord, parts_touched, record_pfns,
-    section_of, section_pfns, sections_touched,
+    MAX_SECTIONS, NODE_BYTES, Section, SectionState, SectionWord, parts_touched, section_of,
+    section_pfns, sections_touched,
 };
 use crate::memmap::seen::Seen;
 use crate::memmap::whole::Whole;
@@ -31,7 +31,7 @@ use crate::operations::add_error::AddError;
 use crate::operations::joins::Joins;
 use crate::operations::notify::News;
 use crate::operations::probe::Probe;
-use crate::operations::ranges::{nodes_of, records_of, release_node};
+use crate::operations::ranges::{nodes_of, release_node};
 use crate::paging::{MapError, Mapper, NotFlushed, TableFrames};
 
 /// A range that was added.
@@ -52,6 +52,9 @@ struct Add<'m, M: Machine> {
     memmap: Whole<'m, M>,
     range: PhysRange,
     pfns: PfnRange,
+    /// The whole blocks among them.
+    blocks: PfnRange,
+    block_pages: u64,
     node: NodeId,
     placement: Placement,
     /// Nodes of the section map that were checked.
@@ -81,34 +84,44 @@ impl<M: Machine> Operations<M> {
             return Err(AddError::NoSuchNode(node));
         }
         let placement = self.placement_for(range, placement);
-        let joins = Joins::of(seen, pfns, placement);
-        self.ask_to_join(&joins)?;
+        let blocks = seen.blocks_inside(pfns);
+        let joins = (blocks != pfns).then(|| Joins::of(seen, pfns, placement));
+        joins.as_ref().map_or(Ok(()), |joins| self.ask_to_join(joins))?;
         let Ok(operation) = Waits::of(&self.allocator).begin(turn) else {
-            self.tell_not_joined(&joins);
+            joins.iter().for_each(|joins| self.tell_not_joined(joins));
             return Err(AddError::Busy);
         };
         let before = self.allocator.frames.system_pages();
-        let populated = PfnRange::new(pfns.start, 0);
         let (allocator, memmap) = (&self.allocator, operation.seen());
-        let (nodes, linear) = (0, false);
-        let mut add =
-            Add { allocator, memmap, range, pfns, node, placement, nodes, linear, populated };
-        if let Err(error) = add.prepare(&joins) {
+        let mut add = Add {
+            allocator,
+            memmap,
+            range,
+            pfns,
+            blocks,
+            block_pages: memmap.block_size().pages::<M>(),
+            node,
+            placement,
+            nodes: 0,
+            linear: false,
+            populated: PfnRange::new(pfns.start, 0),
+        };
+        if let Err(error) = add.prepare(joins.as_ref()) {
             let undone = add.undo();
             operation.settle();
-            self.tell_not_joined(&joins);
+            joins.iter().for_each(|joins| self.tell_not_joined(joins));
             return Err(undone.err().map_or(error, |cpu| MapError::NotFlushed(cpu).into()));
         }
-        let shared = memmap.shared_blocks(pfns).count();
-        let blocks = (memmap.blocks_in(range).count() - shared) as u64;
+        let shared = joins.as_ref().map_or(0, |_| memmap.shared_blocks(pfns).count());
+        let new = (memmap.blocks_in(range).count() - shared) as u64;
         add.publish();
-        let came = blocks != 0 && self.allocator.nodes.blocks(node) == 0;
-        self.allocator.nodes.add_blocks(node, blocks);
-        joins.give(&self.allocator, *memmap);
+        let came = new != 0 && self.allocator.nodes.blocks(node) == 0;
+        self.allocator.nodes.add_blocks(node, new);
+        joins.iter().for_each(|joins| joins.give(&self.allocator, *memmap));
         let came = came.then_some(News::NodeCame(node));
         operation.settle();
         self.announce(came.into_iter().chain([News::Added { range, node, placement }]));
-        self.tell_joined(&joins);
+        joins.iter().for_each(|joins| self.tell_joined(joins));
         let pages = self.allocator.frames.system_pages() - before;
         Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })
     }
@@ -163,12 +176,17 @@ fn check_add<M: Machine>(
     if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
         return Err(AddError::BeyondLimit { range, limit });
     }
-    for number in sections_touched::<M>(pfns) {
-        let word = memmap.sections().word(memmap.machine(), number);
-        if word != SectionWord::ABSENT && is_taken(memmap, number, word, pfns) {
+    let touched = sections_touched::<M>(pfns);
+    let (mut next, end) = (*touched.start(), touched.end() + 1);
+    while let Some((number, word)) = memmap.sections().first_known(memmap.machine(), next..end) {
+        if is_taken(memmap, number, word, pfns) {
             let block = BlockId::new(number / memmap.block_sections());
             return Err(AddError::Overlaps { range, block });
         }
+        next = number + 1;
+    }
+    if memmap.whole_blocks(range).is_some() {
+        return Ok(pfns);
     }
     let beside = memmap.shared_blocks(pfns).find(|(_, section)| section.word().boot());
     match beside {
@@ -178,6 +196,7 @@ fn check_add<M: Machine>(
 }
 
 /// Whether memory of `pfns` is in section `number`, with this word, already: one that stays hidden is there, too.
+#[cold]
 fn is_taken<M: Machine>(
     memmap: Seen<'_, M>,
     number: u64,
@@ -192,7 +211,7 @@ fn is_taken<M: Machine>(
 
 impl<M: Machine> Add<'_, M> {
     /// The phases that can fail.
-    fn prepare(&mut self, joins: &Joins) -> Result<(), AddError> {
+    fn prepare(&mut self, joins: Option<&Joins>) -> Result<(), AddError> {
         self.insert_nodes()?;
         self.map_linear()?;
         let probe = Probe::of(self.memmap);
@@ -206,7 +225,10 @@ impl<M: Machine> Add<'_, M> {
                 probe.memmap_of(self.pfns)
             }
         };
-        let probed = probed.and_then(|()| joins.pages().try_for_each(|pfns| probe.pages(pfns)));
+        let probed = probed.and_then(|()| {
+            let mut joining = joins.into_iter().flat_map(Joins::pages);
+            joining.try_for_each(|pfns| probe.pages(pfns))
+        });
         probed.map_err(|at| AddError::NoMemory { at })
     }
 
@@ -247,10 +269,7 @@ impl<M: Machine> Add<'_, M> {
     }
 
     fn populate_from_system(&mut self) -> Result<(), AddError> {
-        while self.populated.end < self.pfns.end {
-            let start = self.populated.end;
-            let record = record_pfns::<M>(section_of::<M>(start));
-            let described = PfnRange { start, end: record.end.min(self.pfns.end) };
+        for described in pieces(self.pfns, M::RECORD_PAGES) {
             Populate::of(self.allocator, self.memmap).fill(described).map_err(
                 |error| match error {
                     MapError::OutOfFrames(_) => AddError::NoRoomForMemmap {
@@ -271,11 +290,11 @@ impl<M: Machine> Add<'_, M> {
             Placement::Boot => {
                 // So that this descriptor is none of a head: see `Section::group_head`.
                 self.memmap.page(self.pfns.start).set_state(PageState::Tail);
-                for first in records_of::<M>(self.pfns) {
-                    let here = record_pfns::<M>(first).intersection(self.pfns);
-                    let virt = self.memmap.windows().memmap_virt(here.unwrap_or(self.pfns)).start();
+                for here in pieces(self.pfns, M::RECORD_PAGES) {
+                    let virt = self.memmap.windows().memmap_virt(here).start();
                     if let Some(leaf) = self.memmap.mapper().translate(virt) {
-                        self.describe(first, M::pfn(leaf.target(virt)), self.pfns, None);
+                        let begins = here.start == self.pfns.start;
+                        self.describe(here, M::pfn(leaf.target(virt)), begins, None);
                     }
                 }
             }
@@ -284,32 +303,35 @@ impl<M: Machine> Add<'_, M> {
                 let sections = altmap.sections::<M>() as u32;
                 let pages = altmap.memmap.pages();
                 self.memmap.page(head).set_state(PageState::MemmapHead { sections, pages });
-                for first in records_of::<M>(altmap.described) {
-                    let record = altmap.record::<M>(first);
-                    self.describe(first, record, altmap.described, Some(head));
+                let end = altmap.described.end;
+                let (mut start, mut place) = (altmap.described.start, head);
+                loop {
+                    let next = Pfn::new((start.get() | (M::RECORD_PAGES - 1)) + 1);
+                    let here = PfnRange { start, end: next.min(end) };
+                    self.describe(here, place, place == head, Some(head));
+                    if next >= end {
+                        break;
+                    }
+                    (start, place) = (next, place.add(1));
+                    self.memmap.page(place).set_state(PageState::MemmapTail { head });
                 }
             }),
         }
     }
 
-    /// Notes in the record of section `first`, which is at `place` if no other memory shares it, that `described` begins
-    /// or continues there, with its memmap's head at `head`; and publishes it in the words of its sections.
-    fn describe(&self, first: u64, place: Pfn, described: PfnRange, head: Option<Pfn>) {
-        let parts = record_pfns::<M>(first);
-        let block = self.memmap.block_pfns(self.memmap.block_at(M::address(parts.start)));
-        if head != Some(place)
-            && let Some(head) = head
-        {
-            self.memmap.page(place).set_state(PageState::MemmapTail { head });
+    /// Notes in the record of `here`, the memory of one record, that memory is there: it begins there or continues, with
+    /// its memmap's head at `head`; and publishes it in the words of its sections. The record is at `place` if no other
+    /// memory shares it.
+    fn describe(&self, here: PfnRange, place: Pfn, begins: bool, head: Option<Pfn>) {
+        if !self.blocks.contains(here.start) {
+            return self.describe_beside(here, place, begins, head);
         }
-        if !self.pfns.covers(block) {
-            return self.describe_beside(first, place, described, head);
-        }
+        let first = section_of::<M>(here.start);
         let new = BlockWord::new(BlockState::Offline, self.node, self.placement);
-        let new = (parts.start == block.start).then_some(BlockWord { whole: true, ..new });
+        let begins_block = here.start.get().is_multiple_of(self.block_pages);
+        let new = begins_block.then_some(BlockWord { whole: true, ..new });
         let word = SectionWord::new(SectionState::Present, false, place);
         let record = self.memmap.hidden_section(first, word).record();
-        let begins = described.start == parts.start;
         record.reset_whole(begins, head, new);
         for number in first..first + M::RECORD_SECTIONS {
             self.memmap.sections().set_word(self.memmap.machine(), number, word);
@@ -318,7 +340,8 @@ impl<M: Machine> Add<'_, M> {
 
     /// The same for a record of a block that may have other memory.
     #[cold]
-    fn describe_beside(&self, first: u64, place: Pfn, described: PfnRange, head: Option<Pfn>) {
+    fn describe_beside(&self, here: PfnRange, place: Pfn, begins: bool, head: Option<Pfn>) {
+        let first = section_of::<M>(here.start);
         let shared = self.memmap.section_of_record(first).map(Section::word);
         let block = self.memmap.block_record(first).map(|record| record.block().state);
         let (present, boot) = (SectionState::Present, false);
@@ -328,11 +351,9 @@ impl<M: Machine> Add<'_, M> {
             let new = BlockWord::new(BlockState::Offline, self.node, self.placement);
             record.reset(block.is_none().then_some(new));
         }
-        let begins = record_pfns::<M>(first).contains(described.start);
-        record.begin(begins, parts_touched::<M>(first, described), head);
+        record.begin(begins, parts_touched::<M>(first, here), head);
         let online = matches!(block, Some(BlockState::Online(_)));
         let word = word.with_state(if online { SectionState::Online } else { present });
-        let here = record_pfns::<M>(first).intersection(described).unwrap_or(described);
         for number in sections_touched::<M>(here) {
             if self.memmap.section(number).is_none() {
                 self.memmap.sections().set_word(self.memmap.machine(), number, word);

@@ -63,11 +63,11 @@ impl Joins {
             let Some(record) = memmap.known_block_record(section_of::<M>(first)) else { continue };
             let mut zone = allocator.nodes.lock(change.node, change.kind);
             FreeLists::of(memmap).merge_range(&mut zone, change.pfns);
-            let (present, managed) = (*pages, change.pfns.pages());
-            record.managed().add(managed);
-            record.free().add(managed);
+            let counts = PageCounts::given(*pages, change.pfns.pages());
+            record.managed().add(counts.managed);
+            record.free().add(counts.free);
             record.change_block(|word| BlockWord { described: true, ..word });
-            zone.add(PageCounts { present, managed, memmap: present - managed, free: managed });
+            zone.add(counts);
         }
     }
 }

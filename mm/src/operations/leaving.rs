@@ -75,8 +75,12 @@ impl<'m, M: Machine> Leaving<'m, M> {
 
     /// Forgets what was unmapped.
     pub(super) fn forget(self) {
-        let shared = if self.is_alone() { PfnRange::EMPTY } else { self.pfns };
-        for first in ends_of::<M>(shared) {
+        if self.is_alone() {
+            let sections = sections_touched::<M>(self.pfns);
+            let numbers = *sections.start()..sections.end() + 1;
+            return self.memmap.sections().forget(self.memmap.machine(), numbers);
+        }
+        for first in ends_of::<M>(self.pfns) {
             let parts = parts_touched::<M>(first, self.pfns);
             if let Some(section) = self.memmap.section_of_record(first) {
                 let starts = section.record().starts();
@@ -139,7 +143,7 @@ impl<'m, M: Machine> Leaving<'m, M> {
         if let Some(group) = self.memmap.group_of(section, pfn) {
             return Some(Altmap::of_memmap::<M>(group.pfns).record::<M>(section.number()));
         }
-        let virt = self.memmap.windows().memmap_virt(PfnRange::new(pfn, 1)).start();
+        let virt = self.memmap.windows().descriptor_virt(pfn);
         let leaf = self.memmap.mapper().translate(virt)?;
         Some(M::pfn(leaf.target(virt)))
     }
@@ -194,11 +198,10 @@ impl<'m, M: Machine> Leaving<'m, M> {
     }
 }
 
-/// The first sections of the first and of the last record of `pfns`, if it is not empty.
+/// The first sections of the first and of the last record of `pfns`.
 fn ends_of<M: Machine>(pfns: PfnRange) -> impl Iterator<Item = u64> {
-    let records = (pfns.pages() != 0).then(|| records_of::<M>(pfns));
-    let ends = records.map(|mut records| [records.next(), records.next_back()]);
-    ends.into_iter().flatten().flatten()
+    let mut records = records_of::<M>(pfns);
+    [records.next(), records.next_back()].into_iter().flatten()
 }
 
 /// The first page of the first of `parts`, of the record of section `number`.

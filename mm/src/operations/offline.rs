@@ -308,16 +308,16 @@ impl<M: Machine> Drop for OfflineOp<'_, M> {
 /// Removes an empty area from its zone, and takes its block offline.
 fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId, area: &Area) {
     let span = allocator.span_without(memmap, id, area);
+    let record = memmap.known_block_record(section_of::<M>(memmap.block_pfns(id).start));
+    let managed = area.pages.into();
+    let memmap_pages = record.map_or(0, |record| memmap.memmap_pages(id, record, managed));
+    let present = managed + memmap_pages;
+    let all = PageCounts { present, managed, memmap: memmap_pages, free: 0 };
     let mut zone = allocator.nodes.lock(area.node, area.kind);
-    let (managed, own) = (area.pages, area.memmap);
-    let all = PageCounts { present: managed + own, managed, memmap: own, free: 0 };
     zone.retire(all, span);
     Cached::of(allocator).open_caches();
     allocator.nodes.set_populated(area.node, area.kind, zone.counts().present != 0);
-    let Some(record) = memmap.known_block_record(section_of::<M>(memmap.block_pfns(id).start))
-    else {
-        return;
-    };
+    let Some(record) = record else { return };
     record.managed().set(0);
     record.free().set(0);
     record.change_block(|word| BlockWord { state: BlockState::Offline, ..word });

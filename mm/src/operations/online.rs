@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::section::{SectionState, section_of};
 use crate::memmap::seen::Seen;
+use crate::memmap::share::Lot;
 use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, Veto};
 use crate::operations::probe::Probe;
@@ -74,7 +75,8 @@ impl<M: Machine> Operations<M> {
         if block.poisoned {
             return Err(OnlineError::Poisoned(id));
         }
-        let pfns = memmap.usable(&block).hull;
+        let first = memmap.first_lot(&block);
+        let pfns = if block.whole { first.usable } else { memmap.usable(id).hull };
         let change = Change { block: id, pfns, node: block.node, kind };
         let agreed = self.notify_or_veto(Event::GoingOnline, Event::CancelOnline, &change);
         agreed.map_err(|veto| OnlineError::Vetoed(id, veto))?;
@@ -88,13 +90,19 @@ impl<M: Machine> Operations<M> {
         })?;
         // After the listeners agreed: one of them may make the memory accessible.
         let (memmap, probe) = (operation.seen(), Probe::of(operation.seen()));
-        if let Err(at) = memmap.shares_in(&block).try_for_each(|share| probe.pages(share.usable()))
-        {
+        let probed = match probe.pages(first.usable) {
+            Ok(()) if !block.whole => probe_others(*memmap, &probe, id),
+            probed => probed,
+        };
+        if let Err(at) = probed {
             operation.settle();
             self.notify_reverse(Event::CancelOnline, &change);
             return Err(OnlineError::NoMemory { at });
         }
-        let (counts, is_first) = give_block(&self.allocator, *memmap, &change, &block);
+        let (mut counts, is_first) = give_block(&self.allocator, *memmap, &change, first);
+        if !block.whole {
+            counts = give_others(&self.allocator, *memmap, &change, counts);
+        }
         operation.settle();
         if is_first {
             // The caches of the node's CPUs keep pages of another node.
@@ -105,44 +113,64 @@ impl<M: Machine> Operations<M> {
     }
 }
 
-/// Makes an offline block online. Cannot fail. Returns what it has then, and whether it is the first of its node.
+/// Probes all shares of a block but the first.
+#[cold]
+fn probe_others<M: Machine>(
+    memmap: Seen<'_, M>,
+    probe: &Probe<'_, M>,
+    id: BlockId,
+) -> Result<(), PhysAddr> {
+    memmap.lots(id).skip(1).try_for_each(|lot| probe.pages(lot.usable))
+}
+
+/// Makes an offline block online, with its first share. Cannot fail. Returns what it has then, and whether it is the
+/// first of its node.
 fn give_block<M: Machine>(
     allocator: &Allocator<M>,
     memmap: Seen<'_, M>,
     change: &Change,
-    block: &Block,
+    first: Lot,
 ) -> (PageCounts, bool) {
+    let counts = PageCounts::given(first.pages(), first.usable.pages());
+    let pfns = memmap.block_pfns(change.block);
     // Before the lock, which other CPUs wait for: there may be many. The block is still offline.
     memmap.set_state_of_block(change.block, SectionState::Online, |_, _| {});
-    let Some(record) = memmap.known_block_record(section_of::<M>(block.pfns.start)) else {
-        return (PageCounts::default(), false);
-    };
-    let (mut all, mut is_first) = (PageCounts::default(), false);
-    // The zone is locked for each share: there may be many.
-    for share in memmap.shares_in(block) {
-        let usable = share.usable();
-        let (present, managed) = (share.pfns.pages(), usable.pages());
-        let counts = PageCounts { present, managed, memmap: present - managed, free: managed };
+    let mut zone = allocator.nodes.lock(change.node, change.kind);
+    FreeLists::of(memmap).insert_range(&mut zone, first.usable);
+    if let Some(record) = memmap.known_block_record(section_of::<M>(pfns.start)) {
+        record.managed().set(counts.managed);
+        record.free().set(counts.free);
+        let state = BlockState::Online(change.kind);
+        record.change_block(|word| BlockWord { state, described: true, ..word });
+    }
+    let (nodes, zone_is_new) = (&allocator.nodes, zone.counts().present == 0);
+    let is_first = zone_is_new && !nodes.has_memory(change.node);
+    if zone_is_new {
+        nodes.set_populated(change.node, change.kind, true);
+    }
+    zone.add(counts);
+    zone.widen(pfns);
+    (counts, is_first)
+}
+
+/// Gives the other shares of a block to the allocator. Returns what the block has then.
+#[cold]
+fn give_others<M: Machine>(
+    allocator: &Allocator<M>,
+    memmap: Seen<'_, M>,
+    change: &Change,
+    first: PageCounts,
+) -> PageCounts {
+    memmap.lots(change.block).skip(1).fold(first, |all, lot| {
+        let counts = PageCounts::given(lot.pages(), lot.usable.pages());
+        // For each share, since there may be many: other CPUs wait for the lock.
         let mut zone = allocator.nodes.lock(change.node, change.kind);
-        if all.present == 0 {
-            FreeLists::of(memmap).insert_range(&mut zone, usable);
-            record.managed().set(managed);
-            record.free().set(managed);
-            let state = BlockState::Online(change.kind);
-            record.change_block(|word| BlockWord { state, described: true, ..word });
-            let zone_is_new = zone.counts().present == 0;
-            is_first = zone_is_new && !allocator.nodes.has_memory(change.node);
-            if zone_is_new {
-                allocator.nodes.set_populated(change.node, change.kind, true);
-            }
-            zone.widen(block.pfns);
-        } else {
-            FreeLists::of(memmap).merge_range(&mut zone, usable);
-            record.managed().add(managed);
-            record.free().add(managed);
+        FreeLists::of(memmap).merge_range(&mut zone, lot.usable);
+        if let Some(record) = memmap.known_record_of(lot.start) {
+            record.managed().add(counts.managed);
+            record.free().add(counts.free);
         }
         zone.add(counts);
-        all = all.plus(counts);
-    }
-    (all, is_first)
+        all.plus(counts)
+    })
 }

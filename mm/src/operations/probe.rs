@@ -9,9 +9,10 @@
 // UNSAFETY: writes words of memory that is about to be used, without its types.
 #![expect(unsafe_code)]
 
-use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
+use crate::memmap::block::pieces;
 use crate::memmap::whole::Whole;
 use crate::paging::Mapper;
 
@@ -40,15 +41,20 @@ impl<'m, M: Machine> Probe<'m, M> {
     /// Writes and reads a word in the first and in the last memmap page of each block of `pfns`, whose memmap is
     /// mapped and not in use yet. Returns the first address that fails.
     pub(super) fn memmap_of(&self, pfns: PfnRange) -> Result<(), PhysAddr> {
-        let blocks = || {
-            let range = PhysRange::new(M::address(pfns.start), pfns.pages() * M::PAGE_BYTES);
-            let ids = self.0.blocks_in(range.unwrap_or_default());
-            ids.filter_map(move |id| self.0.block_pfns(id).intersection(pfns))
-        };
-        let probes = || blocks().flat_map(patterns);
-        probes().for_each(|(pfn, pattern)| self.write_descriptor(pfn, pattern));
-        let lost = probes().find(|&(pfn, pattern)| self.read_descriptor(pfn) != pattern);
-        lost.map_or(Ok(()), |(pfn, _)| Err(self.behind_descriptor(pfn)))
+        let blocks = pieces(pfns, self.0.block_size().pages::<M>());
+        for [(first, pattern), (last, other)] in blocks.clone().map(patterns) {
+            self.write_descriptor(first, pattern);
+            self.write_descriptor(last, other);
+        }
+        for [(first, pattern), (last, other)] in blocks.map(patterns) {
+            if self.read_descriptor(first) != pattern {
+                return Err(self.behind_descriptor(first));
+            }
+            if self.read_descriptor(last) != other {
+                return Err(self.behind_descriptor(last));
+            }
+        }
+        Ok(())
     }
 
     /// Writes and reads a word in the first page of `pfns`, in the last one, and in the descriptor of the first. The
@@ -81,7 +87,7 @@ impl<'m, M: Machine> Probe<'m, M> {
 
     /// The physical address of the probed word of `pfn`'s descriptor.
     fn behind_descriptor(&self, pfn: Pfn) -> PhysAddr {
-        let virt = self.0.windows().memmap_virt(PfnRange::new(pfn, 1)).start();
+        let virt = self.0.windows().descriptor_virt(pfn);
         let leaf = self.0.mapper().translate(virt);
         leaf.map_or(M::address(pfn), |leaf| leaf.target(virt))
     }
@@ -103,8 +109,8 @@ impl<'m, M: Machine> Probe<'m, M> {
         // SAFETY: the memmap of `pfn` is mapped, and the last word of a descriptor has no meaning while its
         // page is in no extent.
         unsafe { self.descriptor_word(pfn).write_volatile(value) };
-        let descriptor = self.0.windows().memmap_virt(PfnRange::new(pfn, 1));
-        self.clean_word(descriptor.start().add((WORD * size_of::<u64>()) as u64));
+        let descriptor = self.0.windows().descriptor_virt(pfn);
+        self.clean_word(descriptor.add((WORD * size_of::<u64>()) as u64));
     }
 
     fn read_descriptor(&self, pfn: Pfn) -> u64 {

@@ -16,6 +16,7 @@ use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{BlockId, unit_bytes};
 use crate::memmap::readers::Stays;
+use crate::memmap::record::Record;
 use crate::memmap::section::{Section, SectionState};
 use crate::memmap::seen::Seen;
 use crate::memmap::share::Share;
@@ -137,7 +138,10 @@ impl<M: Machine> Operations<M> {
     pub(crate) fn remove(&self, range: PhysRange) -> Result<Removed, RemoveError> {
         let operation = self.allocator.operation().ok_or(RemoveError::Busy)?;
         let memmap = operation.seen();
-        let (pfns, hosted) = check_remove(memmap, range)?;
+        let Removable { pfns, hosted, online } = check_removable(memmap, range)?;
+        if let Some(id) = online {
+            return Err(RemoveError::NotOffline(id));
+        }
         let before = self.allocator.frames.system_pages();
 
         let mut leaving = Leaving::of(memmap, pfns);
@@ -164,21 +168,6 @@ impl<M: Machine> Operations<M> {
         self.announce([News::Removed(range)].into_iter().chain(nodes_in(gone).map(News::NodeWent)));
         Ok(Removed { range, system_bytes: pages * M::PAGE_BYTES })
     }
-}
-
-/// The frames of a range, if it can be removed, and whether it holds its memmap.
-fn check_remove<M: Machine>(
-    memmap: Whole<'_, M>,
-    range: PhysRange,
-) -> Result<(PfnRange, bool), RemoveError> {
-    let checked = check_removable(memmap, range)?;
-    for id in memmap.blocks_in(range) {
-        let online = |section: &Section<'_, M>| section.word().state() != SectionState::Present;
-        if memmap.sections_of_block(id).next().is_some_and(|section| online(&section)) {
-            return Err(RemoveError::NotOffline(id));
-        }
-    }
-    Ok(checked)
 }
 
 /// Unmaps a range without readers, and its memmap; on failure both are mapped as before, or the second error says why
@@ -228,25 +217,38 @@ fn unmap_range<M: Machine>(
     Err((error, mapped))
 }
 
-/// The frames of `range`, if it could be removed once its blocks are offline, and whether it holds its memmap.
+/// A range that can be removed once its blocks are offline.
+pub(crate) struct Removable {
+    pfns: PfnRange,
+    /// Whether it holds its memmap.
+    hosted: bool,
+    /// Its first block that is online.
+    online: Option<BlockId>,
+}
+
+/// Whether `range` could be removed if its blocks were offline.
 pub(crate) fn check_removable<M: Machine>(
     memmap: Whole<'_, M>,
     range: PhysRange,
-) -> Result<(PfnRange, bool), RemoveError> {
+) -> Result<Removable, RemoveError> {
     let not_whole = RemoveError::NotWholeSubsections { range, subsection: unit_bytes::<M>() };
     let pfns = memmap.whole_units(range).ok_or(not_whole)?;
-    let mut first = None;
+    let (mut first, mut online) = (None, None);
     for id in memmap.blocks_in(range) {
-        let hosted = check_block(memmap, id, pfns)?;
+        let section = memmap.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
+        let hosted = check_block(*memmap, id, section, pfns)?;
         if *first.get_or_insert(hosted) != hosted {
             return Err(RemoveError::MixedPlacement(id));
+        }
+        if section.word().state() != SectionState::Present {
+            online = online.or(Some(id));
         }
     }
     if !memmap.machine().linear_map_is_complete() {
         check_leaves(memmap, memmap.windows().linear_virt(range))?;
     }
     check_leaves(memmap, memmap.windows().memmap_virt(pfns))?;
-    Ok((pfns, first.unwrap_or_default()))
+    Ok(Removable { pfns, hosted: first.unwrap_or_default(), online })
 }
 
 /// Whether leaves begin and end where `range` does, so that unmapping it cannot fail.
@@ -258,25 +260,25 @@ fn check_leaves<M: Machine>(memmap: Whole<'_, M>, range: VirtRange) -> Result<()
     if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
 }
 
-/// Whether what a block has of `pfns` can be removed with them, and whether it holds its memmap.
+/// Whether what a block, of which `section` is the first, has of `pfns` can be removed with them, and whether it holds its
+/// memmap.
 fn check_block<M: Machine>(
-    memmap: Whole<'_, M>,
+    memmap: Seen<'_, M>,
     id: BlockId,
+    section: Section<'_, M>,
     pfns: PfnRange,
 ) -> Result<bool, RemoveError> {
-    let section = memmap.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
     if section.word().boot() {
         return Err(RemoveError::BootMemory(id));
     }
-    let record = memmap.block_record(section.number()).ok_or(RemoveError::Broken(id))?;
-    let word = record.sound_block().ok_or(RemoveError::Broken(id))?;
-    let whole = memmap.block_pfns(id);
-    if word.whole && pfns.covers(whole) {
-        let group = memmap.group_of(section, whole.start);
-        check_share::<M>(id, pfns, &Share { pfns: whole, group })?;
-        return Ok(group.is_some());
+    let block = memmap.block_pfns(id);
+    let words = section.record().sound_block();
+    if words.is_none_or(|word| !word.whole) || !pfns.covers(block) {
+        return check_shares(memmap, id, pfns);
     }
-    check_shares(*memmap, id, pfns)
+    let Some(group) = memmap.group_of(section, block.start) else { return Ok(false) };
+    let whole = Altmap::of_memmap::<M>(group.pfns).described;
+    if pfns.covers(whole) { Ok(true) } else { Err(RemoveError::SplitsGroup { block: id, whole }) }
 }
 
 /// The same for a block that may have other memory, too.
@@ -286,6 +288,8 @@ fn check_shares<M: Machine>(
     id: BlockId,
     pfns: PfnRange,
 ) -> Result<bool, RemoveError> {
+    let record = memmap.block_record_of(id);
+    record.and_then(Record::sound_block).ok_or(RemoveError::Broken(id))?;
     let here = memmap.block_pfns(id).intersection(pfns).unwrap_or(pfns);
     let (mut next, mut hosted) = (here.start, None);
     for share in memmap.shares(id).filter(|share| share.pfns.intersection(here).is_some()) {

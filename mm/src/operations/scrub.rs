@@ -116,7 +116,7 @@ impl<M: Machine> Scrub<'_, M> {
     fn clear_granule(&self, granule: u64) -> u64 {
         let pages = self.block.pfns.pages() / GRANULES;
         let granule = PfnRange::new(self.block.pfns.start.add(granule * pages), pages);
-        let shares = self.memmap.shares_in(&self.block);
+        let shares = self.memmap.shares(self.block.id);
         shares.map(|share| self.clear_share(&share, granule)).sum()
     }
 
@@ -146,7 +146,7 @@ impl<M: Machine> Scrub<'_, M> {
     /// Clears the descriptors that may be heads of large extents, and those of the ends of shares, where memory is
     /// probed.
     fn clear_heads(&self) {
-        for share in self.memmap.shares_in(&self.block) {
+        for share in self.memmap.shares(self.block.id) {
             let Some(group) = share.group else { continue };
             let kept = Altmap::of_memmap::<M>(group.pfns).records::<M>();
             let pfns = share.pfns;

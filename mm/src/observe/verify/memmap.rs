@@ -65,7 +65,7 @@ impl<'m, M: Machine> Descriptors<'m, M> {
                     Altmap::of_memmap::<M>(group.pfns).record::<M>(section_of::<M>(pfn)) == place
                 }
                 None => {
-                    let virt = self.memmap.windows().memmap_virt(PfnRange::new(pfn, 1)).start();
+                    let virt = self.memmap.windows().descriptor_virt(pfn);
                     let leaf = self.memmap.mapper().translate(virt);
                     leaf.is_some_and(|leaf| M::pfn(leaf.target(virt)) == place)
                 }
