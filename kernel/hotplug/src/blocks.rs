@@ -4,6 +4,7 @@
 //! [`Touched`](super::touched::Touched), so that the caller can put it back: that goes on after a block that
 //! fails, and reports the first one. Figures count the memory manager's operation alone.
 
+use core::cmp::Ordering;
 use core::ops::Range;
 
 use hotmem::{
@@ -69,15 +70,45 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         counts.fold(0, u64::saturating_add)
     }
 
-    /// Brings the part's offline blocks online in `zone`.
+    /// Brings the part's offline blocks online in `zone`. One that an eject has taken offline comes online when that
+    /// ends: until then, other memory of it is about to go.
     pub(super) fn bring_online(&mut self, part: Part<'_>, zone: ZoneKind) -> Done<(), OnlineError> {
         let absent = |id| Some(OnlineError::NoSuchBlock(id));
         self.each_block(part, absent, Onward::UntilOneFails, |this, index, block| {
-            (block.state == BlockState::Offline).then(|| {
-                this.brought.set(index, zone);
-                this.in_turn(|mm| mm.online(block.id, zone).map(drop))
-            })
+            if block.state != BlockState::Offline || this.leave_to_eject(block.id, zone) {
+                return None;
+            }
+            this.brought.set(index, zone);
+            Some(this.in_turn(|mm| mm.online(block.id, zone).map(drop)))
         })
+    }
+
+    /// Has the eject under way bring a block online when it ends, if it has the block behind it.
+    fn leave_to_eject(&mut self, id: BlockId, zone: ZoneKind) -> bool {
+        let Some(index) = self.behind_eject(id) else { return false };
+        if self.taken.get(index).is_none() {
+            self.taken.set(index, zone);
+        }
+        true
+    }
+
+    /// The number that a block has in the device of the eject under way, if that has it behind it.
+    fn behind_eject(&self, id: BlockId) -> Option<u64> {
+        let ejecting = self.ejecting.as_ref()?;
+        let mut first = 0;
+        for (part, &range) in ejecting.ranges.as_slice().iter().enumerate() {
+            let numbers = self.numbers(range);
+            let done = match part.cmp(&ejecting.part) {
+                Ordering::Less => numbers.end,
+                Ordering::Equal => ejecting.next.min(numbers.end),
+                Ordering::Greater => break,
+            };
+            if (numbers.start..done).contains(&id.get()) {
+                return Some(first + id.get() - numbers.start);
+            }
+            first += numbers.end - numbers.start;
+        }
+        None
     }
 
     /// Brings back online what an eject took offline, each in its own zone.

@@ -1,8 +1,9 @@
 //! Devices that have memory in one block: each comes and goes alone.
 
+use std::string::String;
 use std::vec::Vec;
 
-use hotmem::testing::{Holder, range};
+use hotmem::testing::{Holder, Tiny, range};
 use hotmem::{BlockState, Order, PhysRange, ZoneKind};
 
 use super::{Fixture, MIB, ONLINE, WINDOW};
@@ -51,6 +52,63 @@ fn one_goes_and_the_others_memory_comes_back_online() {
         this.run();
         assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
         assert_eq!(this.bench.snapshot(), before);
+    }
+}
+
+/// An eject of device 0, whose pages move one at a time, and memory of device 1 in its first block, which is not
+/// announced yet.
+fn beside_an_eject(steps: u32) -> Option<(Fixture, [PhysRange; 2], &'static Holder<Tiny>)> {
+    let mut this = Fixture::new();
+    let all = range(WINDOW + 32 * MIB, 4 * MIB);
+    this.bench.plug(all);
+    let cut = 512 * KIB;
+    let joins = range(all.start().get(), cut);
+    let leaves = range(all.start().get() + cut, 3 * MIB);
+    this.script.insert(0, &[leaves]);
+    this.run();
+    let holder = Holder::register(this.bench);
+    for i in 0..60 {
+        holder.take_in_zone(this.bench, Order::new(i % 3).unwrap()).unwrap();
+    }
+    this.driver.set_budget(1);
+    this.script.eject(0);
+    for _ in 0..=steps {
+        this.driver.run_one(&mut String::new());
+    }
+    this.script.reported();
+    this.driver.ejecting().is_some().then_some((this, [joins, leaves], holder))
+}
+
+#[test]
+fn one_that_comes_to_a_block_during_an_eject_is_online_after_it() {
+    let mut inserted = 0;
+    for steps in (0..).step_by(3) {
+        let Some((mut this, [joins, leaves], holder)) = beside_an_eject(steps) else { break };
+        this.script.insert(1, &[joins]);
+        this.run();
+        let reported = this.script.reported();
+        assert!(reported.contains(&Outcome::Inserted) && reported.contains(&Outcome::Ejected));
+        assert_eq!(online(&this, [joins, leaves]), joins.len(), "after {steps} steps");
+        holder.check(this.bench);
+        inserted += 1;
+    }
+    assert!(inserted >= 10, "{inserted}");
+}
+
+#[test]
+fn one_that_comes_to_a_block_during_an_eject_that_is_cancelled_is_online_after_it() {
+    for steps in (0..).step_by(7) {
+        let Some((mut this, [joins, leaves], holder)) = beside_an_eject(steps) else { break };
+        this.script.insert(1, &[joins]);
+        while this.driver.ejecting().is_some()
+            && !this.script.reported().contains(&Outcome::Inserted)
+        {
+            this.driver.run_one(&mut String::new());
+        }
+        if this.driver.cancel_eject(&mut String::new()) {
+            assert_eq!(online(&this, [joins, leaves]), joins.len() + leaves.len());
+        }
+        holder.check(this.bench);
     }
 }
 
