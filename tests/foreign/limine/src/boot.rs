@@ -1,0 +1,106 @@
+//! What this kernel requests of its loader, and the responses.
+
+use limine::BaseRevision;
+use limine::memory_map::EntryType;
+use limine::mp::Cpu;
+use limine::request::{ExecutableAddressRequest, RequestsEndMarker, RequestsStartMarker};
+use limine::request::{HhdmRequest, MemoryMapRequest, MpRequest, RsdpRequest, StackSizeRequest};
+use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
+use x86_64::{PhysAddr, VirtAddr};
+
+macro_rules! requests {
+    ($($name:ident: $type:ty = $value:expr;)*) => {
+        // SAFETY: a section of this kernel's, of which the loader looks for values by their first words.
+        $(#[used] #[unsafe(link_section = ".requests")] static $name: $type = $value;)*
+    };
+}
+
+/// Byte code of ACPI runs on the stack.
+const STACK: u64 = 512 << 10;
+
+requests! {
+    BASE_REVISION: BaseRevision = BaseRevision::new();
+    START: RequestsStartMarker = RequestsStartMarker::new();
+    HHDM: HhdmRequest = HhdmRequest::new();
+    MEMORY: MemoryMapRequest = MemoryMapRequest::new();
+    RSDP: RsdpRequest = RsdpRequest::new();
+    ADDRESS: ExecutableAddressRequest = ExecutableAddressRequest::new();
+    CPUS: MpRequest = MpRequest::new();
+    STACKS: StackSizeRequest = StackSizeRequest::new().with_size(STACK);
+    END: RequestsEndMarker = RequestsEndMarker::new();
+}
+
+/// Ranges of RAM that the kernel uses.
+pub const MOST: usize = 16;
+/// The smallest that it uses.
+const LEAST: u64 = 2 << 20;
+/// Bytes for the tables that the kernel makes before there is a manager.
+const EARLY: u64 = 1 << 20;
+
+/// The machine, by the loader's responses.
+pub struct BootInfo {
+    /// Where physical memory is mapped.
+    pub offset: VirtAddr,
+    /// The root pointer of ACPI.
+    pub rsdp: PhysAddr,
+    /// Where the kernel's image is.
+    pub kernel: PhysAddr,
+    /// The CPUs but this one.
+    pub others: &'static [&'static Cpu],
+    ram: [(u64, u64); MOST],
+    count: usize,
+}
+
+impl BootInfo {
+    /// Reads the responses.
+    pub fn read() -> Self {
+        assert!(BASE_REVISION.is_supported(), "the loader knows this revision of the protocol");
+        let hhdm = HHDM.get_response().expect("an offset of physical memory");
+        let memory = MEMORY.get_response().expect("a memory map");
+        let rsdp = RSDP.get_response().expect("ACPI tables");
+        let address = ADDRESS.get_response().expect("the kernel's address");
+        let cpus = CPUS.get_response().expect("the CPUs");
+        let mut boot = Self {
+            offset: VirtAddr::new(hhdm.offset()),
+            rsdp: PhysAddr::new(rsdp.address() as u64),
+            kernel: PhysAddr::new(address.physical_base()),
+            others: cpus.cpus(),
+            ram: [(0, 0); MOST],
+            count: 0,
+        };
+        let usable = memory.entries().iter().filter(|entry| entry.entry_type == EntryType::USABLE);
+        for entry in usable.filter(|entry| entry.length >= LEAST).take(MOST) {
+            boot.ram[boot.count] = (entry.base, entry.length);
+            boot.count += 1;
+        }
+        boot
+    }
+
+    /// Ranges of RAM that nothing uses, ascending: start and bytes.
+    pub fn ram(&self) -> &[(u64, u64)] {
+        &self.ram[..self.count]
+    }
+
+    /// Frames for tables, from the start of the last range.
+    pub fn early_frames(&mut self) -> EarlyFrames {
+        let (at, len) = self.ram[..self.count].last_mut().expect("memory");
+        let frames = EarlyFrames { next: *at, end: *at + EARLY };
+        (*at, *len) = (*at + EARLY, *len - EARLY);
+        frames
+    }
+}
+
+/// Frames, one after the other.
+pub struct EarlyFrames {
+    next: u64,
+    end: u64,
+}
+
+// SAFETY: each frame is given once, and is in no other range.
+unsafe impl FrameAllocator<Size4KiB> for EarlyFrames {
+    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+        let at = self.next;
+        self.next += 4096;
+        (self.next <= self.end).then(|| PhysFrame::containing_address(PhysAddr::new(at)))
+    }
+}
