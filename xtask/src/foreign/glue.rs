@@ -3,26 +3,26 @@
 //! A file that the kernel without it does not have counts whole; in its other sources `// glue: memory {` to `// glue: }`
 //! is a part that counts. Lines without code do not.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::lint::code_only;
 
-/// The kinds, how many lines of each are few enough, and the file that is nothing else.
-const KINDS: [(&str, usize, &str); 2] = [("memory", 120, "memory.rs"), ("events", 40, "events.rs")];
+/// The kinds, and how many lines of each are few enough.
+const KINDS: [(&str, usize); 2] = [("memory", 120), ("events", 40)];
 
-/// Counts the lines in the files of the folder `whole`, and in the parts of the file `main`, and prints them.
+/// Counts the lines in the files for `memory` and for `events`, and in the parts of the file `main`, and prints them.
 ///
 /// # Errors
 /// When they are too many, or none.
-pub(super) fn check(whole: &Path, main: &Path) -> Result<()> {
-    let read = |path: &Path| {
+pub(super) fn check([memory, events, main]: [PathBuf; 3]) -> Result<()> {
+    let read = |path: &PathBuf| {
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let main = read(main)?;
-    for (kind, most, file) in KINDS {
-        let count = lines(&read(&whole.join(file))?, None) + lines(&main, Some(kind));
+    let main = read(&main)?;
+    for ((kind, most), file) in KINDS.into_iter().zip([memory, events]) {
+        let count = lines(&read(&file)?, None) + lines(&main, Some(kind));
         println!("glue for {kind}: {count} lines of code, at most {most}");
         ensure!((1..=most).contains(&count), "glue for {kind}: {count} lines, not 1 to {most}");
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::arch::{Arch, Firmware, Image, Target};
-use crate::machine::{Add, Config, Machine, Offline, Online, QemuDir, Remove, Request};
+use crate::machine::{Add, Config, Machine, Module, Offline, Online, QemuDir, Remove, Request};
 use crate::size::{DimmSpec, MIB, Size};
 use crate::test::results::{Case, Suite};
 use crate::{build, root, setup};
@@ -40,6 +40,16 @@ const ARM: Kernel = Kernel {
     arch: Arch::Aarch64,
     firmware: Firmware::Uefi,
 };
+/// A kernel of the Limine protocol, on all CPUs, and what starts it.
+const LIMINE: Kernel = Kernel { folder: "tests/foreign/limine", program: "foreign-limine", ..PC };
+const SHIM: Kernel = Kernel { folder: "tests/foreign/limine/shim", program: "limine-shim", ..PC };
+/// Where its file is put in boot memory.
+const LIMINE_FILE: u64 = 128 * MIB;
+/// Its CPUs, and what it prints when all run.
+const CPUS: u32 = 4;
+const ALL_RUN: &str = "4 CPUs run";
+/// Numbers that the shim derives the offset of physical memory from, and the mainboard.
+const OFFSETS: [(u64, &str); 3] = [(0, "q35"), (1, "pc"), (2, "q35")];
 
 impl Kernel {
     fn path(self, root: &Path, file: &str) -> PathBuf {
@@ -74,15 +84,18 @@ const GONE: &str = "gone, as at boot";
 type Test = (&'static str, fn(&Path, &QemuDir) -> Result<()>);
 
 /// All of them, by the name after `foreign::`.
-const TESTS: [Test; 8] = [
+const TESTS: [Test; 10] = [
     ("the_kernel_without_hotmem_builds", |root, _| {
         build(root, PC, &["--no-default-features"]).map(drop)
     }),
     ("what_hotmem_needs_is_short", |root, _| {
-        glue::check(&TEMPLATE.path(root, "src"), &PC.path(root, "src/main.rs"))
+        glue::check([(TEMPLATE, "memory"), (TEMPLATE, "events"), (PC, "main")].map(source(root)))
     }),
     ("what_hotmem_needs_on_aarch64_is_short", |root, _| {
-        glue::check(&ARM.path(root, "src"), &ARM.path(root, "src/main.rs"))
+        glue::check([(ARM, "memory"), (ARM, "events"), (ARM, "main")].map(source(root)))
+    }),
+    ("what_hotmem_needs_on_several_cpus_is_short", |root, _| {
+        glue::check([(LIMINE, "memory"), (TEMPLATE, "events"), (LIMINE, "main")].map(source(root)))
     }),
     ("the_guide_shows_the_templates_own_code", |root, _| {
         guide::check(&root.join("docs/guide.md"), &TEMPLATE.path(root, ""))
@@ -94,7 +107,15 @@ const TESTS: [Test; 8] = [
     ("memory_comes_and_goes_on_pc", |root, qemu| comes_and_goes(root, PC, qemu, "pc")),
     ("memory_comes_and_goes_on_q35", |root, qemu| comes_and_goes(root, PC, qemu, "q35")),
     ("memory_comes_and_goes_on_virt", |root, qemu| comes_and_goes(root, ARM, qemu, "virt")),
+    ("memory_comes_and_goes_on_several_cpus_at_offsets_of_a_loader", |root, qemu| {
+        OFFSETS.into_iter().try_for_each(|(seed, board)| limine(root, qemu, seed, board))
+    }),
 ];
+
+/// The file of a kernel's module.
+fn source(root: &Path) -> impl Fn((Kernel, &str)) -> PathBuf {
+    |(kernel, module)| kernel.path(root, &format!("src/{module}.rs"))
+}
 
 /// The tests whose names hold `filter`.
 fn chosen(filter: Option<&str>) -> impl Iterator<Item = (String, Test)> {
@@ -146,13 +167,31 @@ fn build(root: &Path, kernel: Kernel, words: &[&str]) -> Result<PathBuf> {
 /// Plugs a DIMM, has the kernel use it, and unplugs it; twice.
 fn comes_and_goes(root: &Path, kernel: Kernel, qemu: &QemuDir, board: &'static str) -> Result<()> {
     let image = build(root, kernel, &[])?;
-    let mut machine = Machine::start(&image, &kernel.config(qemu, board), None)?;
-    let tested = drive(&mut machine);
-    tested.with_context(|| format!("the console ended with\n  {}", machine.tail(20).join("\n  ")))
+    drive(&image, &kernel.config(qemu, board), &[])
 }
 
-fn drive(machine: &mut Machine) -> Result<()> {
-    machine.wait_line(READY)?;
+/// The same, for the kernel that is started by the shim with an offset that it derives from `seed`.
+fn limine(root: &Path, qemu: &QemuDir, seed: u64, board: &'static str) -> Result<()> {
+    let path = build(root, LIMINE, &[])?;
+    let bytes =
+        std::fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    let config = Config { cpus: CPUS, ..LIMINE.config(qemu, board) };
+    let config = config.module(Module { path, at: LIMINE_FILE, bytes });
+    let config = config.word(format_args!("hhdm={seed}"));
+    drive(&build(root, SHIM, &[])?, &config, &[ALL_RUN])
+}
+
+/// Runs `image`, which prints `lines` before it is ready.
+fn drive(image: &Path, config: &Config, lines: &[&str]) -> Result<()> {
+    let mut machine = Machine::start(image, config, None)?;
+    let driven = plug_and_unplug(&mut machine, lines);
+    driven.with_context(|| format!("the console ended with\n  {}", machine.tail(20).join("\n  ")))
+}
+
+fn plug_and_unplug(machine: &mut Machine, lines: &[&str]) -> Result<()> {
+    for line in lines.iter().chain(&[READY]) {
+        machine.wait_line(line)?;
+    }
     for round in 0..2 {
         let spec = DimmSpec { size: Size::new(512 * MIB), node: None };
         let dimm = machine.plug(spec, None)?;
