@@ -15,7 +15,7 @@ use core::fmt;
 pub enum AddError {
     /// Another operation is running.
     Busy,
-    /// The machine has no room for the node: see [`Machine::Nodes`].
+    /// The machine has no room for the node: see [`Machine::Nodes`](crate::Machine::Nodes).
     NoSuchNode(NodeId),
     /// The range is not whole, aligned subsections.
     NotWholeSubsections {
