@@ -208,7 +208,7 @@ impl<'g, M: Machine> Seen<'g, M> {
             let head = section.group_head(section.pfns().start);
             (pfns.pages(), head.filter(|_| word.placement.self_hosted()))
         } else {
-            self.pages_and_group(id)
+            pages_and_group(self, id)
         };
         let mut block = Block {
             id,
@@ -237,22 +237,7 @@ impl<'g, M: Machine> Seen<'g, M> {
         if record.is_whole() {
             return self.block_size().pages::<M>().saturating_sub(managed);
         }
-        self.memmap_pages_of_shares(id, managed)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn memmap_pages_of_shares(self, id: BlockId, managed: u64) -> u64 {
-        let boot = self.sections_of_block(id).next().is_some_and(|section| section.word().boot());
-        if boot { 0 } else { self.present_pages(id).saturating_sub(managed) }
-    }
-
-    /// The pages of a block that are there, and the head of the memmap that describes the first of them.
-    #[cold]
-    #[inline(never)]
-    fn pages_and_group(self, id: BlockId) -> (u64, Option<Pfn>) {
-        let group = self.shares(id).next().and_then(|share| share.group);
-        (self.present_pages(id), group.map(|group| group.pfns.start))
+        memmap_pages_of_shares(self, id, managed)
     }
 
     /// Every block from `first` on, ascending.
@@ -284,6 +269,22 @@ impl<'g, M: Machine> Seen<'g, M> {
     pub(crate) fn memmap_in(self, section: Section<'g, M>, pfns: PfnRange) -> Option<PfnRange> {
         self.group_of(section, pfns.start)?.pfns.intersection(pfns)
     }
+}
+
+/// Pages that hold descriptors, of a block that is not known to be whole.
+#[cold]
+#[inline(never)]
+fn memmap_pages_of_shares<M: Machine>(memmap: Seen<'_, M>, id: BlockId, managed: u64) -> u64 {
+    let boot = memmap.sections_of_block(id).next().is_some_and(|section| section.word().boot());
+    if boot { 0 } else { memmap.present_pages(id).saturating_sub(managed) }
+}
+
+/// The pages of a block that are there, and the head of the memmap that describes the first of them.
+#[cold]
+#[inline(never)]
+fn pages_and_group<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> (u64, Option<Pfn>) {
+    let group = memmap.shares(id).next().and_then(|share| share.group);
+    (memmap.present_pages(id), group.map(|group| group.pfns.start))
 }
 
 /// The parts of `pfns` between multiples of `pages`, a power of two.

@@ -86,14 +86,7 @@ impl<'g, M: Machine> Seen<'g, M> {
             let group = block.group.and_then(|head| self.group_at(head));
             return Lot::of(block.pfns, group);
         }
-        self.searched_lot(block.id)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn searched_lot(self, id: BlockId) -> Lot {
-        let nothing = PfnRange::new(self.block_pfns(id).start, 0);
-        self.lots(id).next().unwrap_or(Lot::of(nothing, None))
+        searched_lot(self, block.id)
     }
 
     /// The shares of a block, ascending.
@@ -204,4 +197,12 @@ impl<'g, M: Machine> Seen<'g, M> {
         let parts = starts.map(|start| u64::from(self.parts_around(start).0.count_ones()));
         parts.sum::<u64>() * M::PART_PAGES
     }
+}
+
+/// The first share of a block that is not known to be whole.
+#[cold]
+#[inline(never)]
+fn searched_lot<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> Lot {
+    let nothing = PfnRange::new(memmap.block_pfns(id).start, 0);
+    memmap.lots(id).next().unwrap_or(Lot::of(nothing, None))
 }

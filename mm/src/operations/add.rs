@@ -86,9 +86,9 @@ impl<M: Machine> Operations<M> {
         let placement = self.placement_for(range, placement);
         let blocks = seen.blocks_inside(pfns);
         let joins = (blocks != pfns).then(|| Joins::of(seen, pfns, placement));
-        joins.as_ref().map_or(Ok(()), |joins| self.ask_to_join(joins))?;
+        joins.as_ref().map_or(Ok(()), |joins| joins.ask(self))?;
         let Ok(operation) = Waits::of(&self.allocator).begin(turn) else {
-            joins.iter().for_each(|joins| self.tell_not_joined(joins));
+            joins.iter().for_each(|joins| joins.tell_not_joined(self));
             return Err(AddError::Busy);
         };
         let before = self.allocator.frames.system_pages();
@@ -109,7 +109,7 @@ impl<M: Machine> Operations<M> {
         if let Err(error) = add.prepare(joins.as_ref()) {
             let undone = add.undo();
             operation.settle();
-            joins.iter().for_each(|joins| self.tell_not_joined(joins));
+            joins.iter().for_each(|joins| joins.tell_not_joined(self));
             return Err(undone.err().map_or(error, |cpu| MapError::NotFlushed(cpu).into()));
         }
         let shared = joins.as_ref().map_or(0, |_| memmap.shared_blocks(pfns).count());
@@ -121,7 +121,7 @@ impl<M: Machine> Operations<M> {
         let came = came.then_some(News::NodeCame(node));
         operation.settle();
         self.announce(came.into_iter().chain([News::Added { range, node, placement }]));
-        joins.iter().for_each(|joins| self.tell_joined(joins));
+        joins.iter().for_each(|joins| joins.tell_joined(self));
         let pages = self.allocator.frames.system_pages() - before;
         Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })
     }

@@ -70,6 +70,29 @@ impl Joins {
             zone.add(counts);
         }
     }
+
+    /// Asks the listeners whether the memory may come online.
+    pub(super) fn ask<M: Machine>(&self, operations: &Operations<M>) -> Result<(), AddError> {
+        for (count, change) in self.changes().enumerate() {
+            let asked = operations.notify_or_veto(Event::GoingOnline, Event::CancelOnline, change);
+            if let Err(veto) = asked {
+                let before = self.changes().take(count);
+                before.for_each(|at| operations.notify_reverse(Event::CancelOnline, at));
+                return Err(AddError::Vetoed(change.block, veto));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the listeners that the memory does not come online.
+    pub(super) fn tell_not_joined<M: Machine>(&self, operations: &Operations<M>) {
+        self.changes().for_each(|change| operations.notify_reverse(Event::CancelOnline, change));
+    }
+
+    /// Tells the listeners that the memory is online.
+    pub(super) fn tell_joined<M: Machine>(&self, operations: &Operations<M>) {
+        self.changes().for_each(|change| operations.notify(Event::Online, change));
+    }
 }
 
 impl Join {
@@ -90,32 +113,5 @@ impl Join {
         let pfns = PfnRange { start: own.map_or(here.start, |own| own.end), ..here };
         let change = Change { block: id, pfns, node: word.node, kind };
         Some(Self { change, pages: here.pages() })
-    }
-}
-
-impl<M: Machine> Operations<M> {
-    /// Asks the listeners whether the memory may come online.
-    pub(super) fn ask_to_join(&self, joins: &Joins) -> Result<(), AddError> {
-        for (count, change) in joins.changes().enumerate() {
-            let asked = self.notify_or_veto(Event::GoingOnline, Event::CancelOnline, change);
-            if let Err(veto) = asked {
-                joins
-                    .changes()
-                    .take(count)
-                    .for_each(|at| self.notify_reverse(Event::CancelOnline, at));
-                return Err(AddError::Vetoed(change.block, veto));
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells the listeners that the memory does not come online.
-    pub(super) fn tell_not_joined(&self, joins: &Joins) {
-        joins.changes().for_each(|change| self.notify_reverse(Event::CancelOnline, change));
-    }
-
-    /// Tells the listeners that the memory is online.
-    pub(super) fn tell_joined(&self, joins: &Joins) {
-        joins.changes().for_each(|change| self.notify(Event::Online, change));
     }
 }
