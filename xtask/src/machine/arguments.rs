@@ -33,6 +33,7 @@ impl Config {
             icount: None,
             words: Vec::new(),
             module: None,
+            restarts: false,
             gdb: None,
             timeout: Some(Duration::from_secs(120)),
             patience: Duration::from_secs(120),
@@ -68,7 +69,10 @@ impl Config {
         }
         self.memory(&mut line);
 
-        line.add("-display", "none").flag("-nodefaults").flag("-no-reboot");
+        line.add("-display", "none").flag("-nodefaults");
+        if !self.restarts {
+            line.flag("-no-reboot");
+        }
         line.add("-serial", "stdio");
         line.add("-qmp", joined("unix:", qmp, ",server,nowait")).flag("-S");
         if let Some(port) = self.gdb {

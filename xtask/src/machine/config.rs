@@ -86,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) words: Vec<String>,
     /// What lies in boot memory beside the kernel.
     pub(crate) module: Option<Module>,
+    /// Whether the machine starts again when it is reset, instead of ending.
+    pub(crate) restarts: bool,
     /// Port of a debugger to wait for.
     pub(crate) gdb: Option<u16>,
     /// How long the whole run may take; `None` for as long as the user likes.

@@ -23,6 +23,7 @@ pub(crate) mod kvm;
 mod log;
 mod map;
 mod place;
+mod power;
 mod process;
 mod qmp;
 mod region;
@@ -85,6 +86,8 @@ pub(crate) struct Machine {
     region: Option<Region>,
     deadline: Instant,
     patience: Duration,
+    /// The console's first line since the machine was turned on or reset.
+    first_line: usize,
     /// Console lines already searched for steps.
     steps_seen: usize,
     /// Steps read so far that cleared memory.
@@ -143,6 +146,7 @@ impl Machine {
             region: None,
             deadline: Instant::now() + config.timeout.unwrap_or(FOREVER),
             patience: config.patience,
+            first_line: 0,
             steps_seen: 0,
             scrubs: Vec::new(),
             dimms_made: 0,
@@ -173,13 +177,14 @@ impl Machine {
         }
     }
 
-    /// Waits for a console line that holds `text`, from the first line on.
+    /// Waits for a console line that holds `text`, since the machine was turned on or reset.
     ///
     /// # Errors
     /// When none comes.
     pub(crate) fn wait_line(&mut self, text: &str) -> Result<String> {
         let wanted = |line: &str| line.contains(text).then(|| line.to_owned());
-        let waited = self.console.wait_for(&mut 0, self.soon(), &format!("`{text}`"), wanted);
+        let (mut position, what) = (self.first_line, format!("`{text}`"));
+        let waited = self.console.wait_for(&mut position, self.soon(), &what, wanted);
         waited.map_err(|error| self.explained(error))
     }
 

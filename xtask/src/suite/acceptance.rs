@@ -2,7 +2,6 @@
 //! Those that are a list of adds and removes are [scripts](super::scripts).
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 
 use super::lab::{
     Lab, add, all_memmap, check_nothing_elsewhere, finish, finish_refused, leave_verified, plug,
@@ -124,11 +123,8 @@ fn at17_two_device_ranges_are_removed_interleaved(lab: &Lab) -> Result<()> {
                 machine.run("verify")?;
             }
         }
-        machine.qmp("stop", json!({}))?;
-        for taken in &dimms {
-            machine.unplug(&taken.dimm)?;
-        }
-        machine.qmp("cont", json!({}))?;
+        machine
+            .stopped(|machine| dimms.iter().try_for_each(|taken| machine.unplug(&taken.dimm)))?;
 
         let mut removed = 0;
         while removed < 2 {

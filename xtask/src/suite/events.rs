@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::json;
 
 use super::lab::{
     Lab, blocks_of, check_success, end_well, finish, insert, leave, leave_verified, plug, switch,
@@ -28,14 +27,6 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_stays_offline_by_policy_and_leaves_half_online,
     dimms_come_and_go_at_random_moments_and_none_is_lost,
 ];
-
-/// Lets events pile up while `body` runs, then delivers them together.
-fn together(machine: &mut Machine, body: impl FnOnce(&mut Machine) -> Result<()>) -> Result<()> {
-    machine.qmp("stop", json!({}))?;
-    body(machine)?;
-    machine.qmp("cont", json!({}))?;
-    Ok(())
-}
 
 /// The next steps, by operation; none may have failed.
 #[derive(Default)]
@@ -113,14 +104,14 @@ fn an_unplug_right_after_going_online_succeeds(lab: &Lab) -> Result<()> {
 fn eight_dimms_in_one_event_are_all_added_and_all_removed(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"; 8])?, |machine| {
         let mut dimms = Vec::new();
-        together(machine, |machine| {
+        machine.stopped(|machine| {
             dimms = plug_many(machine, 8)?;
             Ok(())
         })?;
         let seen = watch(machine, 16)?;
         all_taken(machine, &dimms, &seen)?;
 
-        together(machine, |machine| dimms.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
+        machine.stopped(|machine| dimms.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
         let seen = watch(machine, 16)?;
         all_gone(machine, &dimms, &seen)?;
         finish(machine)
@@ -133,7 +124,7 @@ fn inserts_and_ejects_in_one_event_are_distinguished(lab: &Lab) -> Result<()> {
             [plug(machine, "128M")?.dimm, plug(machine, "128M")?.dimm, plug(machine, "128M")?.dimm];
         let [stays, goes, goes_too] = &first;
         let mut new = Vec::new();
-        together(machine, |machine| {
+        machine.stopped(|machine| {
             machine.unplug(goes)?;
             new = plug_many(machine, 2)?;
             machine.unplug(goes_too)
@@ -156,7 +147,7 @@ const MANY: &str = "4G";
 fn dimms_of_many_blocks_are_added_and_removed_in_one_event(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&[MANY; 3])?.word("placement=block"), |machine| {
         let mut dimms = Vec::new();
-        together(machine, |machine| {
+        machine.stopped(|machine| {
             dimms = (0..3).map(|_| insert(machine, MANY)).collect::<Result<_>>()?;
             Ok(())
         })?;
@@ -165,7 +156,7 @@ fn dimms_of_many_blocks_are_added_and_removed_in_one_event(lab: &Lab) -> Result<
         ensure!(seen.adds.iter().all(|add| add.groups.len() == 32), "{:?}", seen.adds);
         machine.run("verify")?;
 
-        together(machine, |machine| dimms.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
+        machine.stopped(|machine| dimms.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
         let seen = watch(machine, 6)?;
         all_gone(machine, &dimms, &seen)?;
         finish(machine)
@@ -180,7 +171,7 @@ fn of_dimms_unplugged_together_only_the_one_in_use_stays(lab: &Lab) -> Result<()
         machine.run("pool pin 0")?;
         let free = [plug(machine, "256M")?.dimm, plug(machine, "256M")?.dimm];
         let asked = [&free[0], &used, &free[1]];
-        together(machine, |machine| asked.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
+        machine.stopped(|machine| asked.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
 
         let removes = removes(machine, 3)?;
         let kept: Vec<_> = removes.iter().filter(|step| step.error.is_some()).collect();

@@ -21,6 +21,7 @@ mod monitor;
 mod nodes;
 mod odd;
 mod outcomes;
+mod power;
 mod refusals;
 mod scripts;
 mod scrub;
@@ -81,7 +82,7 @@ fn on_ppc64(lab: &Lab) -> bool {
 }
 
 /// All scenarios, by topic.
-const TOPICS: [(&str, &[Scenario]); 21] = [
+const TOPICS: &[(&str, &[Scenario])] = &[
     ("kernel", kernel::SCENARIOS),
     ("layout", layout::SCENARIOS),
     ("odd", odd::SCENARIOS),
@@ -94,6 +95,7 @@ const TOPICS: [(&str, &[Scenario]); 21] = [
     ("scripts", scripts::SCENARIOS),
     ("outcomes", outcomes::SCENARIOS),
     ("life", life::SCENARIOS),
+    ("power", power::SCENARIOS),
     ("scrub", scrub::SCENARIOS),
     ("taken", taken::SCENARIOS),
     ("faults", faults::SCENARIOS),
