@@ -17,6 +17,8 @@ use hotmem_paging::addr::PhysAddr;
 
 const SCRIPT: &[u8] = b"etc/table-loader";
 const RSDP: &[u8] = b"etc/acpi/rsdp";
+/// The least bytes of a root pointer (ACPI 6.5, 5.2.5.3: those of revision 0).
+const RSDP_BYTES: usize = 20;
 
 const COMMAND_BYTES: usize = 128;
 /// Commands of the longest script: QEMU's have 26.
@@ -56,6 +58,8 @@ pub enum ScriptError {
     },
     /// No root pointer among the files.
     NoRoot,
+    /// The root pointer has only so many bytes.
+    Root(usize),
 }
 
 impl fmt::Display for ScriptError {
@@ -73,6 +77,9 @@ impl fmt::Display for ScriptError {
             }
             Self::NoRoom { room } => write!(f, "the ACPI tables need more than {room} bytes"),
             Self::NoRoot => f.write_str("the script places no \"etc/acpi/rsdp\""),
+            Self::Root(bytes) => {
+                write!(f, "\"etc/acpi/rsdp\" has {bytes} bytes, and a root pointer {RSDP_BYTES}")
+            }
         }
     }
 }
@@ -134,6 +141,9 @@ pub fn load(device: &mut impl Device, arena: Arena<'_>) -> Result<Loaded, Script
     }
     let rsdp = loader.files.iter().flatten().find(|file| file.name.as_bytes() == RSDP);
     let rsdp = rsdp.ok_or(ScriptError::NoRoot)?;
+    if rsdp.bytes < RSDP_BYTES {
+        return Err(ScriptError::Root(rsdp.bytes));
+    }
     Ok(Loaded { rsdp: loader.address(rsdp), used: loader.used as u64 })
 }
 

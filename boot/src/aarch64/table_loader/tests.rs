@@ -101,6 +101,18 @@ fn files_that_are_not_there_or_twice_or_too_large_are_refused() {
 }
 
 #[test]
+fn a_root_pointer_of_too_few_bytes_is_refused_with_their_number() {
+    let script = allocate("etc/acpi/rsdp", 16);
+    for bytes in [0, 1, RSDP_BYTES - 1] {
+        let root = [0; RSDP_BYTES];
+        let mut device =
+            Fake::new(&[("etc/acpi/rsdp", &root[..bytes]), ("etc/table-loader", &script)]);
+        let arena = Arena { bytes: &mut [0; 0x1000], at: PhysAddr::new(BASE) };
+        assert_eq!(load(&mut device, arena), Err(ScriptError::Root(bytes)));
+    }
+}
+
+#[test]
 fn no_flipped_byte_of_a_script_makes_the_loader_panic() {
     let script = [
         allocate("etc/acpi/rsdp", 16),
