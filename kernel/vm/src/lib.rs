@@ -36,6 +36,7 @@ mod residence;
 mod run;
 mod slice;
 mod space;
+mod state_pages;
 mod status;
 mod stops;
 mod switch;

@@ -12,6 +12,7 @@ use crate::id::VmId;
 use crate::platform::Platform;
 use crate::program::Begin;
 use crate::residence::{self, Residence, RootAddress};
+use crate::state_pages::StatePages;
 use crate::stops::Stops;
 use crate::word::TableWord;
 use alloc::sync::Arc;
@@ -36,15 +37,6 @@ type PlatformVcpu<P> = <<P as Platform>::Guests as Guests>::Vcpu;
 /// The order of an extent of at least `bytes`.
 pub(crate) fn order_for<M: Machine>(bytes: u64) -> Order {
     Order::fitting(bytes.div_ceil(M::PAGE_BYTES).next_power_of_two())
-}
-
-/// Zeroed kernel memory of at least `bytes`, or none for 0 bytes.
-fn kernel_memory<M: Machine>(
-    mm: &'static Mm<M>,
-    bytes: u64,
-) -> Result<Option<Pages<'static, M>>, OutOfMemory> {
-    let pages = (bytes != 0).then(|| mm.alloc(Request::from(order_for::<M>(bytes)).zeroed()));
-    pages.transpose()
 }
 
 /// The memory of `pages`, for the hardware.
@@ -231,25 +223,6 @@ unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
     }
 }
 
-/// The pages of a virtual CPU's state, if it has any: registers of the guest, which are cleared before the pages are
-/// freed.
-#[derive(Debug)]
-struct StatePages<M: Machine + 'static>(Option<Pages<'static, M>>);
-
-impl<M: Machine> StatePages<M> {
-    fn clear(&self) {
-        let Some(pages) = &self.0 else { return };
-        let pages = (0..pages.order().pages()).filter_map(|page| pages.words(page));
-        pages.flatten().for_each(|word| word.store(0, Ordering::Relaxed));
-    }
-}
-
-impl<M: Machine> Drop for StatePages<M> {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
 /// A virtual CPU, with the memory of its state and the root that it runs on.
 #[derive(Debug)]
 pub(crate) struct OwnVcpu<M: Machine + 'static, P: Platform> {
@@ -270,7 +243,7 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         residences: &Arc<[Residence]>,
         number: usize,
     ) -> Result<Self, OutOfMemory> {
-        let state = StatePages(kernel_memory(mm, PlatformVcpu::<P>::STATE_BYTES)?);
+        let state = StatePages::new(mm, PlatformVcpu::<P>::STATE_BYTES)?;
         let (root, residences) = (Arc::clone(root), Arc::clone(residences));
         Ok(Self { number, vcpu: None, state, root, residences, stops: Stops::default() })
     }
@@ -282,7 +255,7 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         self.stops = Stops::default();
         // SAFETY: the pages were just cleared, and no virtual CPU uses them; they are freed when this value is dropped,
         // and the virtual CPU before them.
-        let state = unsafe { state(mm.machine(), self.state.0.as_ref()) };
+        let state = unsafe { state(mm.machine(), self.state.pages()) };
         self.vcpu = Some(match begin {
             Begin::Payload(entry, arguments) => PlatformVcpu::<P>::new(state, *entry, *arguments),
             Begin::Linux(start) => PlatformVcpu::<P>::linux(state, start),
