@@ -223,12 +223,38 @@ unsafe impl<M: Machine, P: Platform> Tlb<Guest> for SpaceTlb<M, P> {
     }
 }
 
+/// A value whose bytes are cleared when it is dropped: registers of a guest, whose place in the heap is used again.
+#[derive(Debug)]
+struct Secret<T>(Option<T>);
+
+impl<T> Secret<T> {
+    /// Drops the value, and clears its bytes.
+    fn clear(&mut self) {
+        drop(self.0.take());
+        let place = &raw mut self.0;
+        let first = place.cast::<u8>();
+        for at in 0..size_of::<Option<T>>() {
+            // SAFETY: the byte is one of the place, which is borrowed for writing and was emptied. The write is volatile:
+            // though nothing reads the byte, it is made.
+            unsafe { first.wrapping_add(at).write_volatile(0) };
+        }
+        // SAFETY: the place is as above; from here on it holds a valid value again.
+        unsafe { place.write(None) };
+    }
+}
+
+impl<T> Drop for Secret<T> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// A virtual CPU, with the memory of its state and the root that it runs on.
 #[derive(Debug)]
 pub(crate) struct OwnVcpu<M: Machine + 'static, P: Platform> {
     number: usize,
-    /// None before it begins. Dropped before its state.
-    vcpu: Option<PlatformVcpu<P>>,
+    /// Empty before it begins. Dropped before its state.
+    vcpu: Secret<PlatformVcpu<P>>,
     state: StatePages<M>,
     root: Arc<Root<M>>,
     residences: Arc<[Residence]>,
@@ -245,18 +271,18 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
     ) -> Result<Self, OutOfMemory> {
         let state = StatePages::new(mm, PlatformVcpu::<P>::STATE_BYTES)?;
         let (root, residences) = (Arc::clone(root), Arc::clone(residences));
-        Ok(Self { number, vcpu: None, state, root, residences, stops: Stops::default() })
+        Ok(Self { number, vcpu: Secret(None), state, root, residences, stops: Stops::default() })
     }
 
     /// Has it begin, with the registers of a CPU that was off.
     pub(crate) fn begin(&mut self, mm: &Mm<M>, begin: &Begin) {
-        self.vcpu = None;
+        self.vcpu.clear();
         self.state.clear();
         self.stops = Stops::default();
         // SAFETY: the pages were just cleared, and no virtual CPU uses them; they are freed when this value is dropped,
         // and the virtual CPU before them.
         let state = unsafe { state(mm.machine(), self.state.pages()) };
-        self.vcpu = Some(match begin {
+        self.vcpu.0 = Some(match begin {
             Begin::Payload(entry, arguments) => PlatformVcpu::<P>::new(state, *entry, *arguments),
             Begin::Linux(start) => PlatformVcpu::<P>::linux(state, start),
             Begin::Started(start) => PlatformVcpu::<P>::started(state, self.number, start),
@@ -266,7 +292,7 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
     /// Runs it until an exit; `None` if the root of its tables moves just now. Interrupts are off during the call, and on
     /// afterwards.
     pub(crate) fn run(&mut self, mm: &Mm<M>, _here: &EnabledHere) -> Option<GuestExit> {
-        let (Some(vcpu), Some(residence)) = (&mut self.vcpu, self.residences.get(self.number))
+        let (Some(vcpu), Some(residence)) = (&mut self.vcpu.0, self.residences.get(self.number))
         else {
             return Some(GuestExit::Stopped("its CPU never began", self.number as u64));
         };
@@ -284,21 +310,21 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
 
     /// Returns a value from the guest's last call.
     pub(crate) fn reply(&mut self, value: u64) {
-        if let Some(vcpu) = &mut self.vcpu {
+        if let Some(vcpu) = &mut self.vcpu.0 {
             vcpu.reply(value);
         }
     }
 
     /// Returns the reply to the guest's last request about its CPUs.
     pub(crate) fn reply_to_request(&mut self, reply: CpuReply) {
-        if let Some(vcpu) = &mut self.vcpu {
+        if let Some(vcpu) = &mut self.vcpu.0 {
             vcpu.reply_to_request(reply);
         }
     }
 
     /// Its registers, once it has begun.
     pub(crate) const fn registers(&self) -> Option<&impl fmt::Display> {
-        self.vcpu.as_ref()
+        self.vcpu.0.as_ref()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Nothing that a guest wrote is found where its memory was: after a move, after its end, or in another guest.
 
 use super::*;
+use crate::VcpuId;
+use core::mem::MaybeUninit;
 use hotmem::paging::PhysAddr;
 
 /// What guest `vm` writes to each of its words.
@@ -110,4 +112,26 @@ fn a_page_with_bad_memory_is_not_written_when_a_guest_moves_from_it() {
     bench.mm.offline(bench.mm.block_at(PhysAddr::new(bad.get() * PAGE))).unwrap();
     assert_eq!(marked(bench, id.number()), MIB / 4 / 8 + PAGE / 8);
     vms.verify().unwrap();
+}
+
+#[test]
+fn registers_of_a_virtual_cpu_are_cleared_before_their_place_in_the_heap_is_free() {
+    const ROUNDS: u64 = 0x5ec2_e75e_c2e7;
+    let (_, vms) = machine();
+    let id = guest(&vms, "a", MIB / 4);
+    vms.start(id, ROUNDS, Misdeed::None, &[0]).unwrap();
+    let place = vms.host.vcpu(VcpuId { vm: id, number: 0 }).unwrap();
+    let mut vcpu = Box::new(MaybeUninit::new(*place.lock().take().unwrap()));
+    // SAFETY: it was just made of a value.
+    let registers = unsafe { vcpu.assume_init_ref() }.registers().unwrap();
+    let (first, words) = ((&raw const *registers).cast::<u64>(), size_of_val(registers) / 8);
+    let words = || {
+        // SAFETY: the words are in the box, aligned, and the registers of this virtual CPU are words and nothing else;
+        // after it is dropped they are what that wrote.
+        (0..words).map(|at| unsafe { first.wrapping_add(at).read_volatile() }).collect::<Vec<_>>()
+    };
+    assert!(words().contains(&ROUNDS), "the rounds are in a register");
+    // SAFETY: it holds a value, which is not used any more.
+    unsafe { vcpu.assume_init_drop() };
+    assert!(words().iter().all(|word| *word == 0), "{:x?}", words());
 }
