@@ -36,6 +36,8 @@ const RAM: u64 = (1 << 30) / PAGE;
 thread_local! {
     /// Flushes so far.
     static FLUSHES: Cell<u64> = const { Cell::new(0) };
+    /// The tag and the root of the last flush.
+    static FLUSHED: Cell<Option<(u16, u64)>> = const { Cell::new(None) };
     /// Instructions so far.
     static TIME: Cell<u64> = const { Cell::new(0) };
     /// CPUs that were interrupted, a bit for each.
@@ -66,8 +68,9 @@ impl Guests for Soft {
 
     fn publish_guest_entries() {}
 
-    fn drop_guest_translations(_space: &GuestSpace, _ranges: &[GuestRange]) {
+    fn drop_guest_translations(space: &GuestSpace, _ranges: &[GuestRange]) {
         FLUSHES.set(FLUSHES.get() + 1);
+        FLUSHED.set(Some((space.tag(), space.root().get())));
     }
 
     unsafe fn copy_guest_memory(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {

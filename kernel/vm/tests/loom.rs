@@ -116,22 +116,32 @@ fn no_cpu_in_a_guest_walks_a_root_after_it_was_moved() {
 
 #[test]
 fn a_cpu_that_stays_in_a_guest_is_interrupted() {
-    loom::model(|| {
+    stays(0);
+}
+
+#[test]
+fn the_second_cpu_that_stays_in_a_guest_is_interrupted() {
+    stays(1);
+}
+
+/// The CPU of virtual CPU `number` stays in the guest until it is interrupted.
+fn stays(number: usize) {
+    loom::model(move || {
         let guest = Guest::new();
         let cpu = {
             let guest = Arc::clone(&guest);
             thread::spawn(move || {
-                guest.residences[0].enter(1);
+                guest.residences[number].enter(number + 1);
                 // It finds the page, or nobody waits for it.
                 while guest.leaf.load(Ordering::Relaxed) == 1
                     || guest.freed.load(Ordering::Relaxed) == 0
                 {
-                    if guest.kicks[0].load(Ordering::Relaxed) > 0 {
+                    if guest.kicks[number].load(Ordering::Relaxed) > 0 {
                         break;
                     }
                     thread::yield_now();
                 }
-                guest.residences[0].leave();
+                guest.residences[number].leave();
             })
         };
         guest.take();

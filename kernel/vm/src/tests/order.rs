@@ -23,3 +23,16 @@ fn an_extent_is_copied_after_its_leaf_was_cleared_and_flushed() {
     assert!(AT_COPY.take().is_none(), "nothing was copied");
     vms.verify().unwrap();
 }
+
+#[test]
+fn a_flush_names_the_tag_of_the_guest_and_its_root_and_no_tag_is_shared_or_the_hosts() {
+    let (_, vms) = machine();
+    let guests = ["a", "b", "c"].map(|name| guest(&vms, name, 8 * PAGE));
+    let mut tags = std::collections::BTreeSet::new();
+    for id in guests {
+        let root = vms.host.with_space(id.number(), |space| space.tables.root().get());
+        clear(&vms, id, 3);
+        assert_eq!(FLUSHED.take(), Some((id.tag(), root.unwrap())));
+        assert!(id.tag() != 0 && tags.insert(id.tag()), "{tags:?}");
+    }
+}
