@@ -1,8 +1,7 @@
 //! The pages of a virtual CPU's state.
 
-use crate::switch::order_for;
 use core::sync::atomic::Ordering;
-use hotmem::{Machine, Mm, OutOfMemory, Pages, Request};
+use hotmem::{Machine, Mm, Order, OutOfMemory, Pages, Request};
 
 /// The pages of a virtual CPU's state, if it has any: registers of the guest, which are cleared before the pages are
 /// freed.
@@ -10,10 +9,9 @@ use hotmem::{Machine, Mm, OutOfMemory, Pages, Request};
 pub(crate) struct StatePages<M: Machine + 'static>(Option<Pages<'static, M>>);
 
 impl<M: Machine> StatePages<M> {
-    /// Zeroed kernel memory of at least `bytes`, or none for 0 bytes.
-    pub(crate) fn new(mm: &'static Mm<M>, bytes: u64) -> Result<Self, OutOfMemory> {
-        let order = order_for::<M>(bytes);
-        let pages = (bytes != 0).then(|| mm.alloc(Request::from(order).zeroed()));
+    /// Zeroed kernel memory of an order, or none.
+    pub(crate) fn new(mm: &'static Mm<M>, order: Option<Order>) -> Result<Self, OutOfMemory> {
+        let pages = order.map(|order| mm.alloc(Request::from(order).zeroed()));
         pages.transpose().map(Self)
     }
 

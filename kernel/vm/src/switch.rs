@@ -269,7 +269,8 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         residences: &Arc<[Residence]>,
         number: usize,
     ) -> Result<Self, OutOfMemory> {
-        let state = StatePages::new(mm, PlatformVcpu::<P>::STATE_BYTES)?;
+        let bytes = PlatformVcpu::<P>::STATE_BYTES;
+        let state = StatePages::new(mm, (bytes != 0).then(|| order_for::<M>(bytes)))?;
         let (root, residences) = (Arc::clone(root), Arc::clone(residences));
         Ok(Self { number, vcpu: Secret(None), state, root, residences, stops: Stops::default() })
     }
