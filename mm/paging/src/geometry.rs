@@ -6,7 +6,7 @@ use core::fmt;
 /// Bytes of one page descriptor.
 pub const DESCRIPTOR_BYTES: u64 = 64;
 
-/// Bytes of a large page: those that an entry of the last level but one maps with pages of 4 KiB, or of 64 KiB on ppc64.
+/// Bytes of a large page: what one leaf above the last level maps with pages of 4 KiB, and on ppc64 with 64 KiB.
 const LARGE_BYTES: u64 = 2 << 20;
 
 /// Subsections of a record: one bit each in its bitmaps.

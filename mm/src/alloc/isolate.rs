@@ -61,8 +61,8 @@ impl Area {
         Some(Self { pfns, pages: pages as u32, node: block.node, kind })
     }
 
-    /// The usable pages of a block among `pfns`, if it is online: all but its memmap. There is no hole in `pfns`, and
-    /// no memmap behind a usable page.
+    /// The usable pages of a block among `pfns`, if it is online: all but its memmap. The caller passes `pfns` without
+    /// holes, and with memmap before the usable pages only.
     pub(crate) fn among<M: Machine>(memmap: Seen<'_, M>, pfns: PfnRange) -> Option<Self> {
         let id = memmap.block_at(M::address(pfns.start));
         let block = memmap.describe_block(id)?;

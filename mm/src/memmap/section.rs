@@ -241,7 +241,7 @@ impl SectionMap {
         self.removed[1].fetch_max(numbers.end, Ordering::Relaxed);
     }
 
-    /// The words of `section` and of those behind it in its node: none if there is no node.
+    /// The words of `section` and of those after it in its node: an empty slice if the map lacks that node.
     fn words_from<'m>(&self, memory: &'m impl PhysMem, section: u64) -> &'m [AtomicU64] {
         let index = (section % NODE_SECTIONS) as usize;
         self.node(memory, section).and_then(|node| node.get(index..)).unwrap_or_default()

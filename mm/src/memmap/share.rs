@@ -69,7 +69,7 @@ impl<M: Machine> Memmap<M> {
     pub(crate) fn shares_of(&self, id: BlockId) -> impl Iterator<Item = Share> + '_ {
         let mut from = Pfn::new(0);
         core::iter::from_fn(move || {
-            // A number past the end of the address space is no block's.
+            // `None` for a number whose block would lie past the end of the address space.
             self.block_range(id)?;
             let share = self.read(self.block_pfns(id).start).share_from(from)?;
             from = share.pfns.end;

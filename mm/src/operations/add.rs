@@ -288,7 +288,7 @@ impl<M: Machine> Add<'_, M> {
     fn publish(&self) {
         match self.placement {
             Placement::Boot => {
-                // So that this descriptor is none of a head: see `Section::group_head`.
+                // So that this descriptor is not read as that of a head: see `Section::group_head`.
                 self.memmap.page(self.pfns.start).set_state(PageState::Tail);
                 for here in pieces(self.pfns, M::RECORD_PAGES) {
                     let virt = self.memmap.windows().memmap_virt(here).start();

@@ -43,7 +43,7 @@ pub enum RemoveError {
     },
     /// A block of the range is not present.
     NoSuchBlock(BlockId),
-    /// There is no memory at a place in the range.
+    /// The range has a hole.
     Hole {
         /// The place.
         at: PhysAddr,

@@ -1,4 +1,4 @@
-//! Devices that have memory in one block: each comes and goes alone.
+//! Devices that share a block: each is inserted and ejected without the others.
 
 use std::string::String;
 use std::vec::Vec;
@@ -117,7 +117,7 @@ fn one_that_is_refused_leaves_the_other_as_it_was() {
     let (mut this, dimms, _) = shared();
     let before = this.bench.snapshot();
     let third = range(dimms[1].end().get(), 512 * KIB);
-    // Its first range joins a block that is online; the second is no whole subsections.
+    // Its first range joins a block that is online; the second is not a whole number of subsections.
     this.script.insert(2, &[third, range(WINDOW + 64 * MIB + 4096, MIB)]);
     this.run();
     assert_eq!(this.script.reported(), [Outcome::InsertFailed]);

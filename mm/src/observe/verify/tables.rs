@@ -150,7 +150,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         })
     }
 
-    /// All memory of a block is in the linear map, what a taken one has is not, and nothing where there is no memory.
+    /// The linear map has all memory of a block and nothing else: a hole is unmapped, and so is a block that was taken.
     /// Boot memory with holes is skipped: the kernel decides what is mapped there.
     pub(super) fn check_linear_map(&self) -> Result<(), Violation> {
         for block in self.memmap.blocks() {

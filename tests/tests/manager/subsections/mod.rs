@@ -66,7 +66,7 @@ macro_rules! on_each {
     }};
 }
 
-/// Fails unless all pages of `dimm` that are no descriptors come online, and it goes again, without a trace.
+/// Fails unless all pages of `dimm` but its memmap come online, and its removal leaves memory as it was.
 #[track_caller]
 fn lives<S: Shape>(rig: &Rig<S>, dimm: PhysRange, placement: Placement) {
     let before = rig.bench.snapshot();
