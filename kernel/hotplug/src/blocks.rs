@@ -13,7 +13,8 @@ use hotmem::{
 
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
-use super::event::{HotplugSource, Ranges};
+use super::event::{DeviceId, HotplugSource, Ranges};
+use super::owners::Plugged;
 
 /// One range of a device.
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +71,13 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         counts.fold(0, u64::saturating_add)
     }
 
-    /// Brings the part's offline blocks online in `zone`. One that an eject has taken offline comes online when that
-    /// ends: until then, other memory of it is about to go.
+    /// Brings the part's offline blocks online in `zone`, without those that have to [wait](Self::wait_online).
     pub(super) fn bring_online(&mut self, part: Part<'_>, zone: ZoneKind) -> Done<(), OnlineError> {
         let absent = |id| Some(OnlineError::NoSuchBlock(id));
         self.each_block(part, absent, Onward::UntilOneFails, |this, index, block| {
-            if block.state != BlockState::Offline || this.leave_to_eject(block.id, zone) {
+            let waits =
+                || this.behind_eject(block.id).is_some() || this.gone_in(block.id).is_some();
+            if block.state != BlockState::Offline || waits() {
                 return None;
             }
             this.brought.set(index, zone);
@@ -83,13 +85,84 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         })
     }
 
-    /// Has the eject under way bring a block online when it ends, if it has the block behind it.
-    fn leave_to_eject(&mut self, id: BlockId, zone: ZoneKind) -> bool {
-        let Some(index) = self.behind_eject(id) else { return false };
-        if self.taken.get(index).is_none() {
-            self.taken.set(index, zone);
+    /// Has blocks of the range that are offline still come online in `zone` later: one that an eject has taken offline
+    /// when that ends, since other memory of it is about to go; one with memory that is gone when that is removed.
+    pub(super) fn wait_online(&mut self, range: PhysRange, zone: ZoneKind) {
+        // Only these can have memory of others.
+        for id in self.ends(range) {
+            match self.behind_eject(id) {
+                _ if self.zone_of(id).is_some() => {}
+                Some(index) if self.taken.get(index).is_none() => self.taken.set(index, zone),
+                Some(_) => {}
+                None => {
+                    self.wait_for_gone(id, zone);
+                }
+            }
         }
+    }
+
+    /// Memory in a block that is gone: its device is not there any more.
+    pub(super) fn gone_in(&self, id: BlockId) -> Option<Plugged> {
+        // In most cases there is no such memory at all.
+        self.owners.gone().next()?;
+        let within = |entry: &Plugged, share: &Share| {
+            M::pfns(entry.range).intersection(share.pfns).is_some()
+        };
+        // Memory of another device may have come to the same place, after the operator had removed the old one.
+        let is_owned = |share: &Share| {
+            let mut all = self.owners.all().iter();
+            all.any(|entry| entry.claim.has_memory() && within(entry, share))
+        };
+        let mut shares = self.mm.block_shares(id).filter(|share| !is_owned(share));
+        shares.find_map(|share| self.owners.gone().find(|entry| within(entry, &share)))
+    }
+
+    /// Whether a block has to stay offline because memory of it is gone. It comes online in `zone` when that is removed.
+    fn wait_for_gone(&mut self, id: BlockId, zone: ZoneKind) -> bool {
+        let Some(gone) = self.gone_in(id) else { return false };
+        let (device, range) = (gone.device, gone.range);
+        log::warn!("{id} stays offline until {range} of {device}, which is gone, is removed");
+        self.keep_zone(device, range, id, zone);
         true
+    }
+
+    /// Notes in which zone a block of a range that is gone comes back online, if other memory of it stays.
+    pub(super) fn keep_zone(
+        &mut self,
+        device: DeviceId,
+        range: PhysRange,
+        id: BlockId,
+        zone: ZoneKind,
+    ) {
+        // A block between the first and the last one has no other memory.
+        if let Some(end) = self.ends(range).into_iter().position(|end| end == id) {
+            self.owners.keep_zone(device, range, end, zone);
+        }
+    }
+
+    /// The first and the last block that `range` touches.
+    pub(super) fn ends(&self, range: PhysRange) -> [BlockId; 2] {
+        let numbers = self.numbers(range);
+        [numbers.start, numbers.end.saturating_sub(1)].map(BlockId::new)
+    }
+
+    /// Brings an offline block online, unless memory of it is gone.
+    fn online_unless_gone(&mut self, id: BlockId, zone: ZoneKind) -> Option<Done<(), OnlineError>> {
+        let waits = self.wait_for_gone(id, zone);
+        (!waits).then(|| self.in_turn(|mm| mm.online(id, zone).map(drop)))
+    }
+
+    /// Notes with the ranges of a device, which is gone, the zones of the blocks that its eject took offline.
+    pub(super) fn keep_taken(&mut self, device: DeviceId, ranges: &Ranges) {
+        let mut first = 0;
+        for &range in ranges.as_slice() {
+            let numbers = self.numbers(range);
+            for id in self.ends(range) {
+                let taken = self.taken.get(first + id.get() - numbers.start);
+                taken.into_iter().for_each(|zone| self.keep_zone(device, range, id, zone));
+            }
+            first += numbers.end - numbers.start;
+        }
     }
 
     /// The number that a block has in the device of the eject under way, if that has it behind it.
@@ -116,7 +189,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let absent = |id| Some(OnlineError::NoSuchBlock(id));
         self.each_block(part, absent, Onward::ToTheEnd, |this, index, block| {
             let zone = this.taken.get(index).filter(|_| block.state == BlockState::Offline)?;
-            Some(this.in_turn(|mm| mm.online(block.id, zone).map(drop)))
+            this.online_unless_gone(block.id, zone)
         })
     }
 
@@ -128,8 +201,8 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             Onward::ToTheEnd,
             |this, index, block| {
                 let zone = this.taken.get(index).filter(|_| block.state == BlockState::Offline)?;
-                this.has_others(block.id, part.ranges)
-                    .then(|| this.in_turn(|mm| mm.online(block.id, zone).map(drop)))
+                let shared = this.has_others(block.id, part.ranges);
+                shared.then(|| this.online_unless_gone(block.id, zone)).flatten()
             },
         )
     }
@@ -141,8 +214,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         range: PhysRange,
         remove: impl FnOnce(&mut Self) -> R,
     ) -> Result<R, OfflineError> {
-        let numbers = self.numbers(range);
-        let ends = [numbers.start, numbers.end.saturating_sub(1)].map(BlockId::new);
+        let ends = self.ends(range);
         let zones = ends.map(|id| self.zone_of(id));
         let mut result = Ok(());
         for id in ends {
@@ -159,8 +231,8 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Brings a block back online, if some of it is still there.
     pub(super) fn online_again(&mut self, id: BlockId, zone: ZoneKind) {
         let offline = self.mm.block(id).is_some_and(|at| at.state == BlockState::Offline);
-        let online = offline.then(|| self.in_turn(|mm| mm.online(id, zone)).result);
-        if let Some(Err(error)) = online {
+        let online = offline.then(|| self.online_unless_gone(id, zone)).flatten();
+        if let Some(Done { result: Err(error), .. }) = online {
             log::error!("{error}: memory of another device in it stays offline");
             self.verdict.failed(error);
         }

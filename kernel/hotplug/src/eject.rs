@@ -252,6 +252,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         if !self.source.is_there(context.device) {
             log::error!("{}: {error}", self.source.label(context.device));
             self.lose(context, None);
+            self.keep_taken(context.device, &ejecting.ranges);
             return;
         }
         self.add_back(ejecting, removes, out);

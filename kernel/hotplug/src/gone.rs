@@ -6,7 +6,8 @@
 //!                                 \--- a block stays: its free pages are taken out of use
 //! ```
 //!
-//! Nothing of it comes back online. A block that stays gets no new user, and goes offline once the old ones are
+//! Nothing of it comes back online, and no block with some of it, whatever else is in there. Once the last of it has
+//! been removed, the memory of other devices comes back online in its own zone. A block that stays gets no new user, and goes offline once the old ones are
 //! gone: the driver retries when the firmware announces the device again. The contents of the pages are lost:
 //! moving a page copies whatever the machine reads where there is no memory.
 
@@ -14,11 +15,12 @@ use core::fmt;
 
 use hotmem::{
     BlockId, Machine, NodeId, OfflineError, OfflineOp, PfnRange, PhysRange, PoisonError, Stepped,
+    ZoneKind,
 };
 
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
-use super::event::{HotplugSource, Outcome, Ranges};
+use super::event::{DeviceId, HotplugSource, Outcome, Ranges};
 use super::insert::{blocks_step, remove_step};
 use super::listen::OnStep;
 use super::owners::Claim;
@@ -73,7 +75,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     pub(super) fn step_gone(&mut self, out: &mut dyn OnStep) -> bool {
         let Some(mut draining) = self.draining.take() else { return false };
         match (draining.now.take(), draining.range) {
-            (Some(Now::Offlining(going)), _) => self.step_going(&mut draining, going),
+            (Some(Now::Offlining(going, zone)), _) => self.step_going(&mut draining, going, zone),
             (Some(Now::Sealing { id, pages, in_use }), _) => {
                 self.seal(&mut draining, id, pages, in_use);
             }
@@ -96,11 +98,10 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             let Some(range) = self.owners.nth_gone(device, draining.kept) else { return false };
             if self.owners.owner_of(range).is_none() {
                 let block = self.numbers(range).start;
-                draining.range =
-                    Some(Draught { range, block, stays: 0, error: None, ends: [None; 2] });
+                draining.range = Some(Draught { range, block, stays: 0, error: None });
                 return true;
             }
-            self.owners.drained(device, range);
+            self.return_neighbours(device, range);
         }
     }
 
@@ -119,21 +120,27 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         range.block += 1;
         draining.range = Some(range);
         if let Some(zone) = self.zone_of(id) {
-            if let Some(range) = &mut draining.range {
-                range.note(id, zone);
-            }
             match self.in_turn(|mm| mm.start_offline(id)).result {
-                Ok(going) => draining.now = Some(Now::Offlining(going)),
+                Ok(going) => draining.now = Some(Now::Offlining(going, zone)),
                 Err(error) => self.stays(draining, id, error),
             }
         }
     }
 
-    fn step_going(&mut self, draining: &mut Draining<'m, M>, going: OfflineOp<'m, M>) {
+    fn step_going(
+        &mut self,
+        draining: &mut Draining<'m, M>,
+        going: OfflineOp<'m, M>,
+        zone: ZoneKind,
+    ) {
         let id = going.progress().block;
         match going.step(self.budget) {
-            Ok(Stepped::Going(going)) => draining.now = Some(Now::Offlining(going)),
-            Ok(Stepped::Done) => {}
+            Ok(Stepped::Going(going)) => draining.now = Some(Now::Offlining(going, zone)),
+            Ok(Stepped::Done) => {
+                if let Some(Draught { range, .. }) = draining.range {
+                    self.keep_zone(draining.device(), range, id, zone);
+                }
+            }
             Err(error) => self.stays(draining, id, error),
         }
     }
@@ -145,10 +152,14 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             range.stays += 1;
             range.error.get_or_insert(error);
         }
-        // Not those of other devices in the block.
+        // Not those of other devices in the block, and not the memmap, which is never allocated: bad pages of that would
+        // also mark the blocks that it describes.
         let own = draining.range.as_ref().map_or(PfnRange::EMPTY, |at| M::pfns(at.range));
-        let pages = self.mm.block(id).and_then(|block| block.pfns.intersection(own));
-        let pages = pages.unwrap_or(PfnRange::EMPTY);
+        let share = self.mm.block_shares(id).find(|share| own.covers(share.pfns));
+        let pages = share.map_or(PfnRange::EMPTY, |share| {
+            let start = share.memmap().end;
+            PfnRange::new(start, share.pfns.end.offset_from(start))
+        });
         draining.now = Some(Now::Sealing { id, pages, in_use: 0 });
     }
 
@@ -185,12 +196,17 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let gone = self.block_in(range.range).is_none();
         let removed = gone || range.stays == 0 && self.remove_gone(range.range, out);
         if removed {
-            range.ends.iter().flatten().for_each(|&(id, zone)| self.online_again(id, zone));
-        }
-        if removed {
-            self.owners.drained(draining.context.device, range.range);
+            self.return_neighbours(draining.device(), range.range);
         } else {
             draining.kept += 1;
+        }
+    }
+
+    /// Forgets a range that was removed, and brings back online what stays in its blocks.
+    pub(super) fn return_neighbours(&mut self, device: DeviceId, range: PhysRange) {
+        let Some(entry) = self.owners.drained(device, range) else { return };
+        for (id, zone) in self.ends(range).into_iter().zip(entry.zones) {
+            zone.into_iter().for_each(|zone| self.online_again(id, zone));
         }
     }
 

@@ -255,6 +255,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             }
             return Err(error);
         }
+        ranges.as_slice().iter().for_each(|&range| self.wait_online(range, zone));
         Ok(())
     }
 

@@ -119,8 +119,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         out: &mut dyn OnStep,
     ) -> Result<(), OperatorError> {
         self.check_idle()?;
-        let range = self.mm.block_range(id);
-        if let Some(gone) = range.and_then(|range| self.owners.gone_at(range)) {
+        if let Some(gone) = self.gone_in(id) {
             return Err(OperatorError::Gone(gone));
         }
         let done = self.in_turn(|mm| mm.online(id, zone).map(drop));

@@ -12,10 +12,13 @@
 //! `Refused` is plugged, but not in use: the operator may add parts of it, and then the firmware cannot
 //! eject it until the operator has removed them. Memory that is `Gone` stays in the table, whatever is
 //! plugged into its slot next, until the memory manager has removed it.
+//!
+//! A block that is offline because memory of it is gone may have memory of other devices. It comes back online when the
+//! last memory that is gone has been removed: until then the table keeps its zone with the range that is gone.
 
 use alloc::vec::Vec;
 
-use hotmem::{NodeId, PhysRange};
+use hotmem::{NodeId, PhysRange, ZoneKind};
 
 use super::event::{DeviceId, Ranges};
 
@@ -54,6 +57,9 @@ pub struct Plugged {
     pub node: NodeId,
     /// What became of it.
     pub claim: Claim,
+    /// Of memory that is gone: the zones in which its first and its last block come back online, if other memory of them
+    /// stays.
+    pub(super) zones: [Option<ZoneKind>; 2],
 }
 
 /// No heap is left for the driver's tables. Only while it is set up.
@@ -113,7 +119,7 @@ impl Owners {
         self.forget(device);
         for &range in ranges.as_slice() {
             if self.0.len() < self.0.capacity() {
-                self.0.push(Plugged { device, range, node, claim });
+                self.0.push(Plugged { device, range, node, claim, zones: [None; 2] });
             }
         }
     }
@@ -140,10 +146,33 @@ impl Owners {
         lost.for_each(|entry| entry.claim = Claim::Gone);
     }
 
-    /// Forgets memory that is gone, now that the memory manager does not have it any more.
-    pub(super) fn drained(&mut self, device: DeviceId, range: PhysRange) {
-        let gone = |entry: &Plugged| (entry.device, entry.range, entry.claim);
-        self.0.retain(|entry| gone(entry) != (device, range, Claim::Gone));
+    /// Forgets memory that is gone, now that the memory manager does not have it any more. Returns what was known of it.
+    pub(super) fn drained(&mut self, device: DeviceId, range: PhysRange) -> Option<Plugged> {
+        let is_it = |entry: &Plugged| {
+            (entry.device, entry.range, entry.claim) == (device, range, Claim::Gone)
+        };
+        let at = self.0.iter().position(is_it)?;
+        // In this order, since the n-th range that is gone is found by its number.
+        Some(self.0.remove(at))
+    }
+
+    /// Notes in which zone the first (0) or the last (1) block of a range that is gone comes back online, unless that is
+    /// known.
+    pub(super) fn keep_zone(
+        &mut self,
+        device: DeviceId,
+        range: PhysRange,
+        end: usize,
+        zone: ZoneKind,
+    ) {
+        let is_it = |entry: &&mut Plugged| {
+            (entry.device, entry.range, entry.claim) == (device, range, Claim::Gone)
+        };
+        if let Some(entry) = self.0.iter_mut().find(is_it)
+            && let Some(kept) = entry.zones.get_mut(end)
+        {
+            kept.get_or_insert(zone);
+        }
     }
 
     /// The n-th range of a device that is gone and not given up yet.
@@ -151,14 +180,9 @@ impl Owners {
         self.left(device).nth(n).map(|entry| entry.range)
     }
 
-    /// Memory at `range` that is gone and not given up yet. `None` if another device has brought memory there:
-    /// the operator has removed the old one.
-    pub(super) fn gone_at(&self, range: PhysRange) -> Option<Plugged> {
-        if self.owner_of(range).is_some() {
-            return None;
-        }
-        let gone = self.0.iter().filter(|entry| entry.claim == Claim::Gone);
-        gone.copied().find(|entry| entry.range.overlaps(range))
+    /// The ranges that are gone and not given up yet.
+    pub(super) fn gone(&self) -> impl Iterator<Item = Plugged> + '_ {
+        self.0.iter().copied().filter(|entry| entry.claim == Claim::Gone)
     }
 
     /// The device that has memory of `range` added.

@@ -48,9 +48,10 @@ impl Touched {
     pub(super) fn set(&mut self, index: u64, zone: ZoneKind) {
         // 0 stands for untouched.
         let bits = 1 + zone as u64;
-        let at = (index / PER_WORD) as usize;
+        let (at, shift) = ((index / PER_WORD) as usize, index % PER_WORD * BITS);
         if let Some(word) = self.bits.get_mut(at) {
-            *word |= bits << (index % PER_WORD * BITS);
+            // It may have been changed before, in another zone.
+            *word = *word & !(3 << shift) | bits << shift;
             self.used = self.used.max(at + 1);
         }
     }
@@ -81,6 +82,9 @@ mod tests {
         assert_eq!(touched.get(32), Some(ZoneKind::Normal));
         assert_eq!(touched.get(MAX_BLOCKS - 1), Some(ZoneKind::Movable));
         assert_eq!(touched.get(MAX_BLOCKS), None);
+        touched.set(31, ZoneKind::Normal);
+        assert_eq!(touched.get(31), Some(ZoneKind::Normal));
+        assert_eq!(touched.get(32), Some(ZoneKind::Normal));
         touched.clear();
         for index in [31, 32, MAX_BLOCKS - 1] {
             assert_eq!(touched.get(index), None);

@@ -132,23 +132,13 @@ pub(super) struct Draught {
     /// Blocks that stay, and why the first of them does.
     pub(super) stays: u64,
     pub(super) error: Option<OfflineError>,
-    /// The first and the last block that went offline, and their zones: only these can have memory of others.
-    pub(super) ends: [Option<(BlockId, ZoneKind)>; 2],
-}
-
-impl Draught {
-    /// Notes a block that goes offline.
-    pub(super) fn note(&mut self, id: BlockId, zone: ZoneKind) {
-        let first = usize::from(self.ends[0].is_some());
-        self.ends[first] = Some((id, zone));
-    }
 }
 
 /// What is done to a block.
 #[derive(Debug)]
 pub(super) enum Now<'m, M: Machine> {
-    /// It goes offline.
-    Offlining(OfflineOp<'m, M>),
+    /// It goes offline, from this zone.
+    Offlining(OfflineOp<'m, M>, ZoneKind),
     /// It stays: its pages are taken out of use, those that can be.
     Sealing { id: BlockId, pages: PfnRange, in_use: u64 },
 }

@@ -2,6 +2,7 @@
 //! every possible place, owners, and the lines that are written.
 
 mod absent;
+mod beside;
 mod doubles;
 mod ejecting;
 mod gone;
