@@ -15,7 +15,7 @@ use crate::geometry::BlockSize;
 use crate::machine::Machine;
 use crate::memmap::block::pieces;
 use crate::memmap::placement::Placement;
-use crate::memmap::section::{SectionState, section_of, sections_touched};
+use crate::memmap::section::{section_of, sections_touched};
 use crate::memmap::seen::Seen;
 
 /// The place of one group's memmap.
@@ -72,7 +72,7 @@ impl Altmap {
     }
 
     /// The groups of `range`, which is hidden and no longer described: by the words of its sections, and by the records
-    /// that other memory has.
+    /// that other memory has. Only the first may begin inside a record.
     pub(crate) fn of_words<M: Machine>(
         memmap: Seen<'_, M>,
         range: PfnRange,
@@ -81,8 +81,8 @@ impl Altmap {
         core::iter::from_fn(move || {
             (start < range.end).then(|| {
                 let described = PfnRange { start, ..range };
-                let same = |&number: &u64| is_of_group(memmap, number, described);
-                let next = sections_touched::<M>(described).skip(1).find(|number| !same(number));
+                let next = first_sections_after::<M>(described)
+                    .find(|&number| !is_of_group(memmap, number, described));
                 let end = next.map_or(range.end, |number| Pfn::new(number * M::SECTION_PAGES));
                 start = end;
                 Self::new::<M>(PfnRange { end, ..described })
@@ -91,13 +91,21 @@ impl Altmap {
     }
 }
 
-/// Whether section `number`, which is hidden or partly hidden, is in the group at the start of `described`.
+/// The first section of each record of `pfns` but the first record.
+fn first_sections_after<M: Machine>(pfns: PfnRange) -> impl Iterator<Item = u64> {
+    let sections = sections_touched::<M>(pfns);
+    let next = sections.start() / M::RECORD_SECTIONS + 1;
+    (next * M::RECORD_SECTIONS..sections.end() + 1).step_by(M::RECORD_SECTIONS as usize)
+}
+
+/// Whether the memory at the beginning of the record of section `number`, which is hidden, is in the group at the start
+/// of `described`.
 fn is_of_group<M: Machine>(memmap: Seen<'_, M>, number: u64, described: PfnRange) -> bool {
-    let word = memmap.sections().word(memmap.machine(), number);
-    if word.state() == SectionState::Leaving {
-        let first = section_of::<M>(described.start) / M::RECORD_SECTIONS;
-        return word.record() == described.start.add(number / M::RECORD_SECTIONS - first);
+    // A record that other memory shares is in that memory's memmap, and says it. The words of its sections do not.
+    if let Some(section) = memmap.section_of_record(number) {
+        return section.group_head(Pfn::new(number * M::SECTION_PAGES)) == Some(described.start);
     }
-    let section = memmap.hidden_section(number, word);
-    section.group_head(section.pfns().start) == Some(described.start)
+    let word = memmap.sections().word(memmap.machine(), number);
+    let first = section_of::<M>(described.start) / M::RECORD_SECTIONS;
+    word.record() == described.start.add(number / M::RECORD_SECTIONS - first)
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod storm;
+mod undone;
 mod usable;
 
 use hotmem::testing::{Bench, Granule16, Holder, Lmb, Setup, Shape, Tiny, TinyShared, range};
