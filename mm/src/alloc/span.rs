@@ -16,7 +16,7 @@ use crate::alloc::node::{MAX_NODES, NodeId};
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
-use crate::memmap::section::{SectionState, section_of};
+use crate::memmap::section::{SectionState, section_of, sections_touched};
 use crate::memmap::seen::Seen;
 
 /// A node that has memory, online or not.
@@ -115,20 +115,20 @@ fn leaving_nodes<M: Machine>(
                 return Some(node);
             }
         }
-        leaving_node(memmap, id)
+        leaving_node(memmap, id, M::pfns(range))
     };
     memmap.blocks_in(range).filter_map(node)
 }
 
-/// The node of a block of which memory is hidden, if that is all of it.
+/// The node of a block of which memory is hidden with `pfns`, if that is all of it. Other memory that is hidden, for ever,
+/// has no record any more.
 #[cold]
-fn leaving_node<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> Option<NodeId> {
+fn leaving_node<M: Machine>(memmap: Seen<'_, M>, id: BlockId, pfns: PfnRange) -> Option<NodeId> {
     if memmap.sections_of_block(id).next().is_some() {
         return None;
     }
-    let first = id.get() * memmap.block_sections();
-    let numbers = first..first + memmap.block_sections();
-    let records = numbers.filter_map(|number| {
+    let here = memmap.block_pfns(id).intersection(pfns)?;
+    let records = sections_touched::<M>(here).filter_map(|number| {
         let word = memmap.sections().word(memmap.machine(), number);
         let leaving = word.state() == SectionState::Leaving;
         leaving.then(|| memmap.hidden_section(number, word).record())

@@ -195,7 +195,8 @@ fn check_add<M: Machine>(
     }
 }
 
-/// Whether memory of `pfns` is in section `number`, with this word, already: one that stays hidden is there, too.
+/// Whether memory of `pfns` is in section `number`, with this word, already: what stays hidden is there, too (see
+/// `Leaving::stay_hidden`).
 #[cold]
 fn is_taken<M: Machine>(
     memmap: Seen<'_, M>,
@@ -205,8 +206,11 @@ fn is_taken<M: Machine>(
 ) -> bool {
     let parts = section_pfns::<M>(number).intersection(pfns);
     let parts = parts.map_or(0, |pfns| parts_touched::<M>(number, pfns));
-    let present = || memmap.hidden_section(number, word).record().present().bits();
-    word.state() == SectionState::Leaving || present() & parts != 0
+    let there = || {
+        let record = memmap.hidden_section(number, word).record();
+        record.present().bits() | record.starts().bits()
+    };
+    word.state() == SectionState::Leaving || there() & parts != 0
 }
 
 impl<M: Machine> Add<'_, M> {

@@ -27,11 +27,13 @@ pub(super) struct Leaving<'m, M: Machine> {
     pfns: PfnRange,
     /// Where the records of the first and of the last section were, if they moved.
     moved: [Option<Pfn>; 2],
+    /// Subsections of these records, of which nothing stays, that hold other memory which is hidden for ever.
+    lost: [u64; 2],
 }
 
 impl<'m, M: Machine> Leaving<'m, M> {
     pub(super) const fn of(memmap: Whole<'m, M>, pfns: PfnRange) -> Self {
-        Self { memmap, pfns, moved: [None; 2] }
+        Self { memmap, pfns, moved: [None; 2], lost: [0; 2] }
     }
 
     /// Hides it, the last section first: a look-up finds a block's words in one of its first sections, and so finds the
@@ -73,6 +75,20 @@ impl<'m, M: Machine> Leaving<'m, M> {
         }
     }
 
+    /// Notes that it stays hidden for ever, since it cannot be mapped again: nothing is added over it. Its sections stay
+    /// `Leaving`; of those that it shares it is where memory begins that is not present.
+    pub(super) fn stay_hidden(&self) {
+        if self.is_alone() {
+            return;
+        }
+        for first in ends_of::<M>(self.pfns) {
+            if let Some(section) = self.memmap.section_of_record(first) {
+                let starts = section.record().starts();
+                starts.set(starts.bits() | parts_touched::<M>(first, self.pfns));
+            }
+        }
+    }
+
     /// Forgets what was unmapped.
     pub(super) fn forget(self) {
         if self.is_alone() {
@@ -91,7 +107,9 @@ impl<'m, M: Machine> Leaving<'m, M> {
             }
         }
         for number in sections_touched::<M>(self.pfns) {
-            if self.word(number).state() == SectionState::Leaving {
+            let own = parts_touched::<M>(number, section_pfns::<M>(number));
+            let is_lost = self.lost_of(number) & own != 0;
+            if self.word(number).state() == SectionState::Leaving && !is_lost {
                 self.set_word(number, SectionWord::ABSENT);
             }
         }
@@ -101,8 +119,11 @@ impl<'m, M: Machine> Leaving<'m, M> {
     fn hide_record(&mut self, first: u64) {
         let parts = parts_touched::<M>(first, self.pfns);
         let record = self.record_of(first);
-        let stay = record.present().bits() & !parts;
-        if stay != 0 {
+        let present = record.present().bits();
+        let stay = present & !parts;
+        if stay == 0 {
+            self.lost[self.end_of(first)] |= record.starts().bits() & !present;
+        } else {
             let at = self.word(first).record();
             let first_pfn = record_pfns::<M>(first).start.max(self.pfns.start);
             if self.place_of_record(first_pfn) == Some(at)
@@ -183,6 +204,13 @@ impl<'m, M: Machine> Leaving<'m, M> {
     /// Which end of the range the record of section `first` is at: only records at an end are shared.
     fn end_of(&self, first: u64) -> usize {
         usize::from(!record_pfns::<M>(first).contains(self.pfns.start))
+    }
+
+    /// What is lost of the record of section `number`.
+    fn lost_of(&self, number: u64) -> u64 {
+        let (record, last) = (record_pfns::<M>(number), Pfn::new(self.pfns.end.get() - 1));
+        let is_end = record.contains(self.pfns.start) || record.contains(last);
+        if is_end { self.lost[self.end_of(number)] } else { 0 }
     }
 
     fn record_of(&self, first: u64) -> Record<'m> {

@@ -156,6 +156,7 @@ impl<M: Machine> Operations<M> {
             match mapped {
                 Ok(()) => leaving.show(),
                 Err(error) => {
+                    leaving.stay_hidden();
                     log::error!("{range} stays hidden, since it cannot be mapped again: {error}");
                 }
             }
@@ -208,11 +209,12 @@ fn unmap_range<M: Machine>(
         }
         None => Ok(()),
     };
+    if linear.is_ok() && !stays {
+        let mapping = memmap.windows().linear_mapping(range);
+        mapped = mapped.and_then(|()| allocator.map(memmap, &mapping));
+    }
     if mapped.is_ok() && linear.is_ok() {
         allocator.remember_blocks(*memmap, range);
-        if !stays {
-            mapped = allocator.map(memmap, &memmap.windows().linear_mapping(range));
-        }
     }
     Err((error, mapped))
 }

@@ -1,140 +1,20 @@
 //! A mapper of the kernel that returns errors: no operation continues as if the call had succeeded.
 
-// UNSAFETY: passes on the guarantees of the fake machine.
+// UNSAFETY: boots and adds fake memory.
 #![expect(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use hotmem::paging::{
-    Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Translation, UnmapError,
-};
-use hotmem::testing::{FakeMachine, Tiny, range};
+use hotmem::paging::UnmapError;
+use hotmem::testing::{FakeMachine, range};
 use hotmem::{
-    AddError, Added, BlockId, BlockSize, BootError, BootMemory, ConvertError, CpuCaches, Fact,
-    Geometry, Machine, Mm, NodeId, NodeTable, Page, Pfn, PhysAddr, PhysMem, PhysRange, Placement,
-    Sizes, SpinLock, VirtAddr, VirtRange, ZoneKind,
+    AddError, Added, BlockId, BlockSize, BootError, BootMemory, ConvertError, Fact, Geometry, Mm,
+    NodeId, Pfn, PhysRange, Placement, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
-type Inner = FakeMachine<Tiny>;
-
-/// A fake machine whose mapper refuses one call.
-struct Faulty {
-    inner: Inner,
-    calls: AtomicU64,
-    fails_at: AtomicU64,
-    /// Whether it uses leaves as large as fit, and ignores the limit it is given.
-    large: AtomicBool,
-}
-
-impl Faulty {
-    /// The `n`-th call that changes something fails, once; 0 for none.
-    fn arm(&self, n: u64) {
-        self.calls.store(0, Ordering::Relaxed);
-        self.fails_at.store(n, Ordering::Relaxed);
-    }
-
-    fn fails(&self) -> bool {
-        self.calls.fetch_add(1, Ordering::Relaxed) + 1 == self.fails_at.load(Ordering::Relaxed)
-    }
-
-    fn fired(&self) -> bool {
-        let at = self.fails_at.load(Ordering::Relaxed);
-        at != 0 && self.calls.load(Ordering::Relaxed) >= at
-    }
-}
-
-// SAFETY: the fake machine's tables do everything that the mapper does not refuse.
-unsafe impl Mapper for Faulty {
-    type Tlb = <<Inner as Machine>::Mapper as Mapper>::Tlb;
-
-    fn tlb(&self) -> &Self::Tlb {
-        self.inner.tables().tlb()
-    }
-
-    fn map<S: TableFrames>(&self, mapping: &Mapping, frames: &S) -> Result<(), MapError> {
-        if self.fails() {
-            return Err(MapError::AlreadyMapped { at: mapping.virt });
-        }
-        let large = self.large.load(Ordering::Relaxed);
-        let max_leaf = if large { u64::MAX } else { mapping.max_leaf };
-        self.inner.tables().map(&Mapping { max_leaf, ..*mapping }, frames)
-    }
-
-    fn unmap<S: TableFrames>(
-        &self,
-        range: VirtRange,
-        gather: &mut Gather<'_, Self::Tlb, S>,
-    ) -> Result<(), UnmapError> {
-        if self.fails() {
-            return Err(UnmapError::BeyondFormat { range });
-        }
-        self.inner.tables().unmap(range, gather)
-    }
-
-    fn translate(&self, at: VirtAddr) -> Option<Translation> {
-        self.inner.tables().translate(at)
-    }
-
-    fn visit(&self, range: VirtRange, each: &mut dyn FnMut(Translation)) {
-        self.inner.tables().visit(range, each);
-    }
-
-    fn tables_for(&self, range: VirtRange, max_leaf: u64, each: &mut dyn FnMut(u64, u64)) {
-        self.inner.tables().tables_for(range, max_leaf, each);
-    }
-
-    fn visit_tables(&self, each: &mut dyn FnMut(TableAt)) {
-        self.inner.tables().visit_tables(each);
-    }
-}
-
-impl Sizes for Faulty {
-    const PAGE_SHIFT: u32 = Inner::PAGE_SHIFT;
-    const SECTION_SHIFT: u32 = Inner::SECTION_SHIFT;
-}
-
-// SAFETY: every guarantee is the fake machine's own.
-unsafe impl PhysMem for Faulty {
-    fn linear_base(&self) -> VirtAddr {
-        self.inner.linear_base()
-    }
-
-    fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
-        self.inner.pointer(at)
-    }
-}
-
-// SAFETY: every guarantee is the fake machine's own.
-unsafe impl Machine for Faulty {
-    type Mapper = Self;
-    type Nodes = NodeTable<1>;
-    type Caches = CpuCaches<1>;
-    type Lock = SpinLock;
-    type Meta = ();
-
-    fn vmemmap_base(&self) -> VirtAddr {
-        self.inner.vmemmap_base()
-    }
-
-    fn phys_limit(&self) -> PhysAddr {
-        self.inner.phys_limit()
-    }
-
-    unsafe fn mapper(&self) -> &Self {
-        self
-    }
-
-    fn descriptor(&self, pfn: Pfn) -> NonNull<Page> {
-        self.inner.descriptor(pfn)
-    }
-
-    fn clean(&self, range: VirtRange) {
-        self.inner.clean(range);
-    }
-}
+use super::faulty::Faulty;
 
 /// 16 MiB of boot memory, the upper half of it movable.
 fn boot() -> Mm<Faulty> {
@@ -146,13 +26,8 @@ fn boot() -> Mm<Faulty> {
 /// As [`boot`], with the `nth` call of the mapper failing.
 fn boot_with_fault(nth: u64) -> (Mm<Faulty>, Result<(), BootError>) {
     let ram = [range(0, 16 * MIB)];
-    let (inner, mut early) = Inner::start(&ram, MIB);
-    let mm = Mm::new(Faulty {
-        inner,
-        calls: AtomicU64::new(0),
-        fails_at: AtomicU64::new(nth),
-        large: AtomicBool::new(false),
-    });
+    let (inner, mut early) = FakeMachine::start(&ram, MIB);
+    let mm = Mm::new(Faulty::over(inner, nth));
     let memory = BootMemory {
         ram: &[(ram[0], NodeId::ZERO)],
         block_size: BlockSize::new::<Faulty>(MIB).unwrap(),
@@ -310,7 +185,7 @@ fn descriptors_under_a_leaf_that_holds_those_of_other_blocks_are_not_converted()
     add(&mm, dimm(16), Placement::PerRange).unwrap();
     let before = facts(&mm);
     // 16 KiB of descriptors for each block, in leaves of 64 KiB.
-    let at = mm.memmap_virt(Faulty::pfns(dimm(16))).start();
+    let at = mm.memmap_virt(<Faulty>::pfns(dimm(16))).start();
     let first = BlockId::new(TINY_WINDOW / MIB);
     let cut = ConvertError::Unmap(first, UnmapError::CutsLeaf { at, len: 64 << 10 });
     assert_eq!(mm.convert(dimm(16)), Err(cut));

@@ -9,6 +9,7 @@ mod convert;
 mod dump;
 mod explain;
 mod faults;
+mod faulty;
 mod faulty_mapper;
 mod floor;
 mod flushes;

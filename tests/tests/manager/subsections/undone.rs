@@ -61,8 +61,11 @@ fn undone<S: Shape>(rig: &Rig<S>) {
         // The one in the middle is within a block, or ends two blocks on.
         for (first, len) in [(1, 2), (1, 2 * per_block), (per_block - 1, 2)] {
             let end = first + len;
-            let dimms =
-                [(rig.units(0, first), other), (rig.units(first, len), one), (rig.units(end, 1), other)];
+            let dimms = [
+                (rig.units(0, first), other),
+                (rig.units(first, len), one),
+                (rig.units(end, 1), other),
+            ];
             for (adds, removes) in
                 [([0, 1, 2], [1, 0, 2]), ([1, 2, 0], [1, 2, 0]), ([2, 0, 1], [0, 1, 2])]
             {
