@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Each package of the workspace with those of the workspace that it may depend on. Tests may depend on
 /// more: they are in no image.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("hotmem-paging", &[]),
     ("hotmem", &["hotmem-paging"]),
     ("hotmem-aml", &[]),
@@ -19,6 +19,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("hotmem-hotplug", &["hotmem"]),
     ("hotmem-acpi", &["hotmem", "hotmem-aml", "hotmem-hotplug"]),
     ("hotmem-papr", &["hotmem", "hotmem-hotplug"]),
+    ("hotmem-virtio-mem", &["hotmem", "hotmem-hotplug"]),
     ("hotmem-lab", &["hotmem", "hotmem-hotplug"]),
     ("hotmem-vm", &["hotmem", "hotmem-arch"]),
     (
@@ -32,6 +33,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "hotmem-hotplug",
             "hotmem-lab",
             "hotmem-papr",
+            "hotmem-virtio-mem",
             "hotmem-vm",
         ],
     ),
@@ -52,6 +54,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "hotmem-lab",
             "hotmem-paging",
             "hotmem-papr",
+            "hotmem-virtio-mem",
             "hotmem-vm",
         ],
     ),

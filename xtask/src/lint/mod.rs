@@ -37,7 +37,7 @@ const BARE: [&str; 10] = [
 ];
 
 /// The packages that other kernels can take. Together: each finds those below it in the same command.
-pub(crate) const LIBRARIES: [&str; 8] = [
+pub(crate) const LIBRARIES: [&str; 9] = [
     "hotmem-paging",
     "hotmem",
     "hotmem-aml",
@@ -46,6 +46,7 @@ pub(crate) const LIBRARIES: [&str; 8] = [
     "hotmem-arch",
     "hotmem-boot",
     "hotmem-papr",
+    "hotmem-virtio-mem",
 ];
 
 /// Runs all checks.

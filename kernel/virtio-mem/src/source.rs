@@ -1,0 +1,416 @@
+//! The source of events: what the sizes of devices require, one piece at a time.
+
+// UNSAFETY: vouches for the memory that the source announces.
+#![expect(unsafe_code)]
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use hotmem::{BlockId, Machine, Mm, PhysRange, Removability};
+use hotmem_hotplug::{
+    DeviceId, Event, HotplugSource, Latch, Outcome, Ranges, Reason, Request, shown,
+};
+
+use super::device::Device;
+use super::fault::Fault;
+use super::pieces::{Piece, Pieces, Stage};
+use super::plan::{Grid, place};
+use super::report;
+use super::shrink::{Choice, choose};
+use super::transport::{Time, Transport};
+
+/// Devices that there can be.
+pub const MOST_DEVICES: usize = 8;
+
+/// Places in a row where the driver takes no memory, before nothing is tried for a while.
+const MOST_AVOIDED: usize = 4;
+
+/// What can go wrong with a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VirtioMemError {
+    /// The device has a fault.
+    Fault(Fault),
+    /// The device requests the memory again.
+    Withdrawn,
+    /// No piece has this number.
+    Unknown(DeviceId),
+    /// There are [`MOST_DEVICES`] already.
+    TooMany,
+}
+
+impl fmt::Display for VirtioMemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Withdrawn => f.write_str("the device requests its memory again"),
+            Self::Unknown(device) => write!(f, "{device} is not known"),
+            Self::TooMany => write!(f, "more than {MOST_DEVICES} devices"),
+        }
+    }
+}
+
+impl core::error::Error for VirtioMemError {}
+
+/// The memory of virtio-mem devices, as a source of events for the driver of `hotmem-hotplug`.
+#[derive(Debug)]
+pub struct VirtioMemSource<'m, M: Machine, T, C> {
+    mm: &'m Mm<M>,
+    devices: Vec<Device<'m, M, T>>,
+    pieces: Pieces,
+    time: C,
+    latch: &'static Latch,
+    /// Which device is looked at first.
+    turn: usize,
+    /// When the interrupt came that the events in progress are due to.
+    since: Option<u64>,
+    /// Why memory did not go that was asked for last.
+    why: Option<Reason>,
+}
+
+impl<'m, M: Machine, T: Transport, C: Time> VirtioMemSource<'m, M, T, C> {
+    /// No devices yet; line 0 of `latch` reports changes of each. After the last [`start`](Self::start), no heap is used.
+    pub fn new(mm: &'m Mm<M>, time: C, latch: &'static Latch) -> Self {
+        let (devices, pieces) = (Vec::with_capacity(MOST_DEVICES), Pieces::new());
+        Self { mm, devices, pieces, time, latch, turn: 0, since: None, why: None }
+    }
+
+    /// Starts a device, and has it unplug all of its memory.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be used. It is reset then.
+    pub fn start(&mut self, transport: T) -> Result<(), VirtioMemError> {
+        if self.devices.len() >= MOST_DEVICES {
+            return Err(VirtioMemError::TooMany);
+        }
+        let device =
+            Device::start(transport, self.mm, &self.time).map_err(VirtioMemError::Fault)?;
+        let range = device.region.range;
+        if self.devices.iter().any(|other| other.region.range.overlaps(range)) {
+            device.stop(self.mm, &self.time);
+            return Err(VirtioMemError::Fault(Fault::Overlaps(range)));
+        }
+        let (number, unit) = (self.devices.len(), device.unit >> 10);
+        log::info!("virtio-mem {number}: {range}, in units of {unit} KiB");
+        self.devices.push(device);
+        Ok(())
+    }
+
+    /// Devices that were started.
+    pub fn device_count(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// How many events it takes to plug what is requested now, at most.
+    pub fn expected_events(&self) -> usize {
+        let block = self.mm.block_size().bytes();
+        let cells = self.devices.iter().map(|device| device.missing() / block + 2);
+        (cells.sum::<u64>() as usize).min(super::pieces::MOST_PIECES)
+    }
+
+    /// Reads the sizes of the devices: of all if one has interrupted, else of those that do not interrupt.
+    fn look(&mut self) {
+        let interrupted = self.latch.take_first();
+        if let Some(since) = interrupted {
+            self.since = since;
+        }
+        for (number, device) in self.devices.iter_mut().enumerate() {
+            if interrupted.is_none() && device.interrupts() || !device.refresh() {
+                continue;
+            }
+            match (device.dead, device.ill) {
+                (Some(fault), _) => log::error!("virtio-mem {number}: given up: {fault}"),
+                (None, Some(fault)) => log::warn!("virtio-mem {number}: {fault}: ignored"),
+                (None, None) => {
+                    let (requested, plugged) = (device.sizes.requested >> 10, device.plugged >> 10);
+                    log::info!(
+                        "virtio-mem {number}: {requested} KiB requested, {plugged} KiB plugged"
+                    );
+                    self.pieces.avoid_no_more(number);
+                    self.pieces.of_mut(number).for_each(|piece| piece.stuck = false);
+                    self.why = None;
+                }
+            }
+        }
+    }
+
+    fn grid(&self, device: &Device<'m, M, T>) -> Grid {
+        Grid::new(device.unit, self.mm.block_size().bytes(), device.most())
+    }
+
+    /// Announces a piece that is plugged and not in use yet.
+    fn announce(&mut self) -> Option<Event<VirtioMemError>> {
+        let new = |piece: &&Piece| piece.stage == Stage::New;
+        let &Piece { id, range, device, .. } = self.pieces.all().iter().find(new)?;
+        let node = self.devices.get(device)?.node();
+        self.pieces.get_mut(id)?.stage = Stage::Announced;
+        let mut ranges = Ranges::default();
+        // One range always fits.
+        let _ = ranges.push(range);
+        Some(self.event(id, Request::Insert { ranges, node }))
+    }
+
+    /// Requests a piece that the driver did not take: it has no memory of it, or the operator has added some.
+    fn take_back(&mut self) -> Option<Event<VirtioMemError>> {
+        let (devices, time) = (&self.devices, &self.time);
+        let due = |piece: &&Piece| {
+            let device = devices.get(piece.device);
+            piece.stage == Stage::Unwanted
+                && device.is_some_and(|device| device.dead.is_none() && !device.pauses(time))
+        };
+        let id = self.pieces.all().iter().find(due)?.id;
+        Some(self.event(id, Request::Eject))
+    }
+
+    fn event(&mut self, id: u16, request: Request<VirtioMemError>) -> Event<VirtioMemError> {
+        Event { device: DeviceId::new(id), request, since: self.since.take() }
+    }
+
+    /// Plugs a piece of a device that requests more memory; the next event announces it.
+    fn grow(&mut self, number: usize) {
+        let Some(device) = self.devices.get(number) else { return };
+        let need = device.missing();
+        if device.dead.is_some() || need == 0 || device.pauses(&self.time) {
+            return;
+        }
+        let avoided = |piece: &&Piece| piece.stage == Stage::Avoided;
+        if self.pieces.of(number).filter(avoided).count() >= MOST_AVOIDED {
+            self.pieces.avoid_no_more(number);
+            self.rest(number);
+            return;
+        }
+        let grid = self.grid(device);
+        let taken = self.pieces.all().iter().map(|piece| piece.range);
+        let place = place(&grid, device.usable(), taken, need).filter(|_| self.pieces.has_room());
+        let Some(device) = self.devices.get_mut(number) else { return };
+        let Some(range) = place else {
+            let why = if self.pieces.has_room() { "no addresses" } else { "no room in the table" };
+            self.note(number, format_args!("{} KiB are not plugged: {why}", need >> 10));
+            self.rest(number);
+            return;
+        };
+        match device.plug(range, &self.time) {
+            Ok(()) => {
+                let _ = self.pieces.insert(number, range);
+            }
+            Err(fault) => {
+                // A device that acknowledged may have plugged it, whatever it says then.
+                if !fault.is_passing()
+                    && let Some(id) = self.pieces.insert(number, range)
+                    && let Some(piece) = self.pieces.get_mut(id)
+                {
+                    piece.stage = Stage::Lost;
+                }
+                // It may request less by now.
+                device.refresh();
+                self.note(number, format_args!("{range} is not plugged: {fault}"));
+                self.rest(number);
+            }
+        }
+    }
+
+    /// A request to give up a piece of a device that requests less memory.
+    fn shrink(&mut self, number: usize) -> Option<Event<VirtioMemError>> {
+        loop {
+            let device = self.devices.get(number)?;
+            let excess = device.excess();
+            if device.dead.is_some() || excess == 0 || device.pauses(&self.time) {
+                return None;
+            }
+            let grid = self.grid(device);
+            let mm = self.mm;
+            let used = |cell| used_bytes(mm, &grid, cell);
+            let Some(Choice { id, keep }) = choose(&grid, self.pieces.of(number), excess, used)
+            else {
+                self.retry_later(number);
+                return None;
+            };
+            let piece = self.pieces.get_mut(id)?;
+            let range = piece.range;
+            // What cannot go is not asked for. Its whole cell is not: one that stays keeps its block online.
+            if let Removability::Blocked(obstacle) = mm.explain_remove(range) {
+                let cell = grid.cell_of(range.start());
+                let here = |piece: &&mut Piece| grid.cell_of(piece.range.start()) == cell;
+                self.pieces.of_mut(number).filter(here).for_each(|piece| piece.stuck = true);
+                self.note(number, format_args!("{range} cannot go: {obstacle}"));
+                continue;
+            }
+            piece.stage = Stage::Leaving { keep };
+            return Some(self.event(id, Request::Eject));
+        }
+    }
+
+    /// Has everything that is stuck tried again after a pause.
+    fn retry_later(&mut self, number: usize) {
+        self.pieces.of_mut(number).for_each(|piece| piece.stuck = false);
+        self.rest(number);
+    }
+
+    fn rest(&mut self, number: usize) {
+        if let Some(device) = self.devices.get_mut(number) {
+            device.pause(&self.time);
+        }
+    }
+
+    /// Notes why something was not done, and logs it unless that was the last reason.
+    fn note(&mut self, number: usize, why: fmt::Arguments<'_>) {
+        let reason = Reason::new(format_args!("virtio-mem {number}: {why}"));
+        if self.why.as_ref().is_none_or(|last| last.as_str() != reason.as_str()) {
+            log::warn!("{reason}");
+        }
+        self.why = Some(reason);
+    }
+
+    /// Gives a piece, or the end of it, back to its device.
+    fn give_back(&mut self, id: DeviceId) -> Result<(), VirtioMemError> {
+        let unknown = VirtioMemError::Unknown(id);
+        let piece = *self.pieces.get(id.number()).ok_or(unknown)?;
+        let device = self.devices.get_mut(piece.device).ok_or(unknown)?;
+        let mut keep = 0;
+        if let Some(fault) = device.dead {
+            return Err(VirtioMemError::Fault(fault));
+        }
+        if let Stage::Leaving { .. } = piece.stage {
+            // The size may have changed since the piece was chosen.
+            device.refresh();
+            let excess = device.excess();
+            if let Some(fault) = device.dead {
+                return Err(VirtioMemError::Fault(fault));
+            }
+            if excess == 0 {
+                return Err(VirtioMemError::Withdrawn);
+            }
+            keep = piece.range.len().saturating_sub(excess);
+        }
+        let (start, bytes) = (piece.range.start().add(keep), piece.range.len() - keep);
+        let range = PhysRange::new(start, bytes).ok_or(unknown)?;
+        let result = device.unplug(range, &self.time);
+        let known = result.is_ok();
+        if let Err(fault) = result {
+            if fault.is_passing() {
+                self.note(piece.device, format_args!("{range} stays plugged: {fault}"));
+                return Err(VirtioMemError::Fault(fault));
+            }
+            log::error!("virtio-mem {}: given up: {fault}: {range} is lost", piece.device);
+        }
+        let Some(piece) = self.pieces.get_mut(id.number()) else { return Ok(()) };
+        piece.stage = match piece.stage {
+            // What is there is not certain: it counts as gone, and nothing is plugged there again.
+            _ if !known => Stage::Lost,
+            Stage::Unwanted => Stage::Avoided,
+            _ => Stage::Leaving { keep },
+        };
+        if known && let Some(kept) = PhysRange::new(piece.range.start(), keep) {
+            piece.range = if keep == 0 { piece.range } else { kept };
+        }
+        Ok(())
+    }
+
+    /// Takes note of the end of a request.
+    fn ended(&mut self, id: u16, outcome: Outcome) {
+        let Some(piece) = self.pieces.get_mut(id) else { return };
+        let number = piece.device;
+        match outcome {
+            Outcome::Inserted | Outcome::InsertedOffline => piece.stage = Stage::Held,
+            Outcome::InsertFailed => {
+                piece.stage = Stage::Unwanted;
+                self.note(number, format_args!("a piece was plugged and is not taken"));
+            }
+            Outcome::Ejecting => {}
+            Outcome::Ejected => match piece.stage {
+                Stage::Leaving { keep: 0 } => self.pieces.remove(id),
+                Stage::Leaving { .. } => piece.stage = Stage::New,
+                _ => {}
+            },
+            Outcome::EjectRefused(_) | Outcome::EjectFailed => {
+                if let Stage::Leaving { .. } = piece.stage {
+                    (piece.stage, piece.stuck) = (Stage::Held, true);
+                } else {
+                    self.rest(number);
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of a cell that are in use.
+fn used_bytes<M: Machine>(mm: &Mm<M>, grid: &Grid, cell: u64) -> u64 {
+    let block = mm.block_size().bytes();
+    let (first, blocks) = (cell * (grid.cell / block), grid.cell / block);
+    let used = (first..first + blocks).filter_map(|id| mm.block(BlockId::new(id)));
+    let pages = used.map(|block| block.counts.managed.saturating_sub(block.counts.free));
+    pages.sum::<u64>() * M::PAGE_BYTES
+}
+
+// SAFETY: what is announced was plugged by the device in its own region, and is unplugged by `eject` only; the host says that
+// it is memory.
+unsafe impl<M: Machine, T: Transport, C: Time> HotplugSource for VirtioMemSource<'_, M, T, C> {
+    type Error = VirtioMemError;
+
+    fn next_event(&mut self) -> Option<Event<VirtioMemError>> {
+        self.look();
+        for _ in 0..self.devices.len() {
+            if let Some(event) = self.announce().or_else(|| self.take_back()) {
+                return Some(event);
+            }
+            let number = self.turn % self.devices.len();
+            self.turn = (number + 1) % self.devices.len();
+            if let Some(event) = self.shrink(number) {
+                return Some(event);
+            }
+            self.grow(number);
+        }
+        self.announce()
+    }
+
+    /// Memory is plugged during the eject of another source's device only: an eject of an own one ends soon.
+    fn next_insert(&mut self, ejecting: Option<DeviceId>) -> Option<Event<VirtioMemError>> {
+        if ejecting.is_some() {
+            return None;
+        }
+        self.look();
+        for number in 0..self.devices.len() {
+            self.grow(number);
+        }
+        self.announce()
+    }
+
+    fn has_work(&self) -> bool {
+        self.latch.is_raised()
+            || self.pieces.all().iter().any(|piece| piece.stage == Stage::New)
+            || self.devices.iter().any(|device| device.stays_awake())
+    }
+
+    fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, VirtioMemError> {
+        self.ended(device.number(), outcome);
+        Ok(None)
+    }
+
+    fn can_eject(&self, device: DeviceId) -> Result<(), VirtioMemError> {
+        let unknown = VirtioMemError::Unknown(device);
+        let piece = self.pieces.get(device.number()).ok_or(unknown)?;
+        let dead = self.devices.get(piece.device).ok_or(unknown)?.dead;
+        dead.map_or(Ok(()), |fault| Err(VirtioMemError::Fault(fault)))
+    }
+
+    fn eject(&mut self, device: DeviceId) -> Result<(), VirtioMemError> {
+        self.give_back(device)
+    }
+
+    /// What the device does not unplug is used again as before: whatever the reason, it is there.
+    fn is_withdrawn(&self, error: &VirtioMemError) -> bool {
+        matches!(error, VirtioMemError::Withdrawn | VirtioMemError::Fault(_))
+    }
+
+    fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
+        report::write(&self.devices, &self.pieces, self.why.as_ref(), json, out)
+    }
+
+    fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
+        shown(move |f| match self.pieces.get(device.number()) {
+            Some(piece) => write!(f, "virtio-mem {}, piece {}", piece.device, piece.id),
+            None => write!(f, "virtio-mem piece {}", device.number()),
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! What the driver needs of the machine: the registers of a device, and a clock.
+
+use hotmem::PhysAddr;
+
+/// The registers of a virtio device, whatever bus it is on.
+///
+/// Registers that do not exist read as all ones, and writes to them have no effect: the driver then finds out.
+pub trait Transport {
+    /// The device status (virtio 1.2, 2.1).
+    fn status(&self) -> u8;
+
+    /// Writes the device status; 0 resets the device.
+    fn set_status(&self, status: u8);
+
+    /// The features that the device offers.
+    fn offered(&self) -> u64;
+
+    /// Writes the features that the driver accepts.
+    fn accept(&self, features: u64);
+
+    /// Changes whenever the device changes its configuration.
+    fn generation(&self) -> u8;
+
+    /// The 32 bits at `offset` of the device's own configuration.
+    fn config(&self, offset: u32) -> u32;
+
+    /// The entries that queue `index` can have at most: 0 if there is no such queue.
+    fn queue_room(&self, index: u16) -> u16;
+
+    /// Gives queue `index` its memory, of `size` entries, and enables it. Returns whether the device can be notified of
+    /// requests there.
+    fn set_queue(&mut self, index: u16, size: u16, rings: Rings) -> bool;
+
+    /// Notifies the device that queue `index` has a request.
+    fn notify(&self, index: u16);
+
+    /// Whether an interrupt reports changes of the configuration. Otherwise it is looked at whenever the kernel is awake.
+    fn interrupts(&self) -> bool;
+}
+
+/// The memory of a queue, as the device addresses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rings {
+    /// The descriptors.
+    pub descriptors: PhysAddr,
+    /// The driver's ring.
+    pub available: PhysAddr,
+    /// The device's ring.
+    pub used: PhysAddr,
+}
+
+/// A clock, for the bounds of waits.
+pub trait Time {
+    /// Ticks since some time in the past.
+    fn ticks(&self) -> u64;
+
+    /// Ticks of a second; a guess is good enough.
+    fn per_second(&self) -> u64;
+}
