@@ -140,7 +140,7 @@ pub use memmap::section::MAX_SECTIONS;
 pub use memmap::share::Share;
 pub use memmap::state::StateWord;
 pub use observe::dump::{Content, DescriptorsMove, DumpRun};
-pub use observe::explain::{Obstacle, Removability};
+pub use observe::explain::{Estimate, Obstacle, Removability};
 pub use observe::shares::Shares;
 pub use observe::snapshot::Fact;
 pub use observe::stats::{PageInfo, Stats, ZoneInfo};

@@ -45,6 +45,21 @@ impl<M: Machine> Mm<M> {
         self.view().explain_remove(range)
     }
 
+    /// Whether `ranges` could be removed together, as [`explain_remove`](Self::explain_remove) predicts it of one range,
+    /// for a caller that serves others meanwhile: a call examines up to `extents`, and returns nothing while there are
+    /// more. `ranges` are the same at each call with an `estimate`.
+    ///
+    /// What has to migrate must fit into memory outside of all ranges. What is allocated or freed between two calls
+    /// counts in its old or its new state.
+    pub fn estimate_remove(
+        &self,
+        estimate: &mut Estimate,
+        ranges: &[PhysRange],
+        extents: u64,
+    ) -> Option<Removability> {
+        self.view().estimate_remove(estimate, ranges, extents)
+    }
+
     /// Whether a block could go offline, predicted as by [`explain_remove`](Self::explain_remove).
     pub fn explain_offline(&self, id: BlockId) -> Removability {
         self.view().explain_offline(id)

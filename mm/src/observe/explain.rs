@@ -4,9 +4,7 @@
 //! as no page is allocated or freed. Listeners are not called, since a call may have side effects; an owner that is
 //! busy at the moment counts as willing to migrate.
 //!
-//! Whether there is room is decided by counting. A migration target is always the smallest free extent that fits, so
-//! no large extent is split while a small one suffices; then the extents to migrate fit, in any order, exactly if
-//! they fit largest first. Those that their owner divides migrate last, and fit if as many pages are left.
+//! Whether there is room is decided by counting: see `balance`.
 
 use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::alloc::batch::Cached;
@@ -19,6 +17,7 @@ use crate::memmap::block::{BlockId, BlockState};
 use crate::memmap::page::{MoverId, Owner, PageState};
 use crate::memmap::seen::Seen;
 use crate::observe::View;
+use crate::observe::balance::{Balance, Counts};
 use crate::operations::RemoveError;
 use crate::operations::remove::check_removable;
 use core::fmt;
@@ -94,50 +93,36 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Extents by order: those to migrate, and those that are free elsewhere.
-#[derive(Default)]
-struct Balance {
-    needed: [u64; Order::COUNT],
-    /// Those among them that are not divided.
-    whole: [u64; Order::COUNT],
-    free: [u64; Order::COUNT],
+/// How far a prediction got that is made in steps: see [`Mm::estimate_remove`](crate::Mm::estimate_remove).
+#[derive(Debug, Default)]
+pub struct Estimate {
+    balance: Balance,
+    /// The range that is counted now, by its place among all.
+    index: usize,
+    /// The pages of it that are not counted yet; unknown before the first of them is.
+    rest: Option<PfnRange>,
 }
 
-impl Balance {
-    /// The largest order with too few free extents; the rest of a larger extent serves smaller ones.
-    fn shortage(&self) -> Option<Order> {
-        let mut free: u64 = 0;
-        (0..Order::COUNT as u8).rev().filter_map(Order::new).find(|order| {
-            let index = order.get() as usize;
-            free = free.saturating_mul(2).saturating_add(self.free[index]);
-            let short = self.whole[index] > free;
-            free = free.saturating_sub(self.whole[index]);
-            short
-        })
-    }
+/// Extents that may be examined.
+struct Left(u64);
 
-    /// Whether there are too few free pages for all extents.
-    fn is_short(&self) -> bool {
-        pages_of(&self.needed) > pages_of(&self.free)
-    }
-
-    fn verdict(&self) -> Removability {
-        if let Some(order) = self.shortage() {
-            return Removability::Blocked(Obstacle::NoRoom { order });
-        }
-        if self.is_short() {
-            return Removability::Blocked(Obstacle::NoRoom { order: Order::ZERO });
-        }
-        match self.needed.iter().sum() {
-            0 => Removability::Now,
-            extents => Removability::AfterMoving { extents, pages: pages_of(&self.needed) },
-        }
+impl Left {
+    /// Whether another one may be.
+    fn take(&mut self) -> bool {
+        let some = self.0 > 0;
+        self.0 = self.0.saturating_sub(1);
+        some
     }
 }
 
-/// The pages of extents that are counted by order.
-fn pages_of(extents: &[u64; Order::COUNT]) -> u64 {
-    (0_u32..).zip(extents).map(|(order, count)| count << order).sum()
+/// What an examination of memory came to.
+enum Weighed {
+    /// The end of the range.
+    End,
+    /// The end of what was allowed.
+    Paused,
+    /// An extent that migrates, unless it is pinned: then it is an obstacle.
+    Movable(Extent, MoverId, Obstacle),
 }
 
 impl<M: Machine> View<'_, M> {
@@ -148,14 +133,12 @@ impl<M: Machine> View<'_, M> {
 
     /// See [`Mm::explain_remove`](crate::Mm::explain_remove).
     pub(crate) fn explain_remove(&self, range: PhysRange) -> Removability {
-        if let Err(error) = self.check_remove(range) {
-            return Removability::Blocked(Obstacle::Range(error));
+        let mut estimate = Estimate::default();
+        loop {
+            if let Some(removability) = self.estimate_remove(&mut estimate, &[range], u64::MAX) {
+                return removability;
+            }
         }
-        // Memory of others in the same blocks goes offline, too.
-        let ids = self.allocator.memmap.blocks_in(range);
-        self.explain(
-            ids.fold(PfnRange::EMPTY, |all, id| all.hull(self.allocator.memmap.block_pfns(id))),
-        )
     }
 
     /// See [`Mm::explain_offline`](crate::Mm::explain_offline).
@@ -163,30 +146,123 @@ impl<M: Machine> View<'_, M> {
         if self.allocator.memmap.block(id).is_none() {
             return Removability::Blocked(Obstacle::Range(RemoveError::NoSuchBlock(id)));
         }
-        self.explain(self.allocator.memmap.block_pfns(id))
-    }
-
-    /// Whether the blocks of `pfns` that are online could all go offline.
-    fn explain(&self, pfns: PfnRange) -> Removability {
         // Cached pages are free, and merge.
         Cached::of(self.allocator).drain_caches();
-        let mut balance = Balance::default();
-        for zone in self.zones() {
-            balance.free.iter_mut().zip(zone.extents).for_each(|(sum, count)| *sum += count);
+        let (mut balance, mut rest) = (Balance::default(), self.allocator.memmap.block_pfns(id));
+        match self.examine(&mut rest, &[], &mut balance, &mut Left(u64::MAX)) {
+            Err(obstacle) => Removability::Blocked(obstacle),
+            Ok(_) => self.weigh(&balance),
         }
-        let mut rest = pfns;
+    }
+
+    /// See [`Mm::estimate_remove`](crate::Mm::estimate_remove).
+    pub(crate) fn estimate_remove(
+        &self,
+        estimate: &mut Estimate,
+        ranges: &[PhysRange],
+        extents: u64,
+    ) -> Option<Removability> {
+        let mut left = Left(extents.max(1));
+        while let Some(range) = ranges.get(estimate.index) {
+            match self.count(estimate, *range, &ranges[..estimate.index], &mut left) {
+                Err(obstacle) => return Some(Removability::Blocked(obstacle)),
+                Ok(false) => return None,
+                Ok(true) => estimate.index += 1,
+            }
+        }
+        Some(self.weigh(&estimate.balance))
+    }
+
+    /// Counts what is `left` to be examined of `range`, without blocks of the ranges `before` it. Returns whether that
+    /// was all of the range.
+    fn count(
+        &self,
+        estimate: &mut Estimate,
+        range: PhysRange,
+        before: &[PhysRange],
+        left: &mut Left,
+    ) -> Result<bool, Obstacle> {
+        let mut rest = match estimate.rest.take() {
+            Some(rest) => rest,
+            None => self.begin(range).map_err(Obstacle::Range)?,
+        };
+        let whole = self.examine(&mut rest, before, &mut estimate.balance, left)?;
+        estimate.rest = (!whole).then_some(rest);
+        Ok(whole)
+    }
+
+    /// The pages that a removal of `range` takes offline.
+    fn begin(&self, range: PhysRange) -> Result<PfnRange, RemoveError> {
+        self.check_remove(range)?;
+        // Cached pages are free, and merge.
+        Cached::of(self.allocator).drain_caches();
+        // Memory of others in the same blocks goes offline, too.
+        let ids = self.allocator.memmap.blocks_in(range);
+        Ok(ids.fold(PfnRange::EMPTY, |all, id| all.hull(self.allocator.memmap.block_pfns(id))))
+    }
+
+    /// Weighs what has to migrate against what is free elsewhere now.
+    fn weigh(&self, balance: &Balance) -> Removability {
+        Cached::of(self.allocator).drain_caches();
+        let mut free = Counts::default();
+        for zone in self.zones() {
+            free.iter_mut().zip(zone.extents).for_each(|(sum, count)| *sum += count);
+        }
+        match balance.weigh(&free) {
+            Ok((0, _)) => Removability::Now,
+            Ok((extents, pages)) => Removability::AfterMoving { extents, pages },
+            Err(order) => Removability::Blocked(Obstacle::NoRoom { order }),
+        }
+    }
+
+    /// Counts the extents of the blocks of `rest` that are online and have no memory of the ranges `before`, as many as
+    /// are `left`. `rest` is then the remainder. Returns whether nothing remains.
+    fn examine(
+        &self,
+        rest: &mut PfnRange,
+        before: &[PhysRange],
+        balance: &mut Balance,
+        left: &mut Left,
+    ) -> Result<bool, Obstacle> {
+        while rest.start < rest.end {
+            let id = self.allocator.memmap.block_at(M::address(rest.start));
+            let end = self.allocator.memmap.block_pfns(id).end;
+            let counted = before.iter().any(|&range| self.touches(range, id));
+            let mut block = PfnRange { start: rest.start, end };
+            let whole = counted || self.examine_block(id, &mut block, balance, left)?;
+            rest.start = if whole { end } else { block.start };
+            if !whole {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether `range` has memory in a block.
+    fn touches(&self, range: PhysRange, id: BlockId) -> bool {
+        let mut ids = self.allocator.memmap.blocks_in(range);
+        let first = ids.next();
+        first.is_some_and(|first| (first..=ids.next_back().unwrap_or(first)).contains(&id))
+    }
+
+    /// Counts the extents of `rest`, of one block, as [`examine`](Self::examine) does.
+    fn examine_block(
+        &self,
+        id: BlockId,
+        rest: &mut PfnRange,
+        balance: &mut Balance,
+        left: &mut Left,
+    ) -> Result<bool, Obstacle> {
         loop {
             // The owner is called after the look, since it may look, too.
-            match self.look(|memmap| self.weigh(*memmap, &mut rest, &mut balance)) {
-                Err(obstacle) => return Removability::Blocked(obstacle),
-                Ok(None) => return balance.verdict(),
-                Ok(Some((extent, mover, obstacle))) => {
+            match self.look(|memmap| self.next_movable(*memmap, id, rest, balance, left))? {
+                Weighed::End => return Ok(true),
+                Weighed::Paused => return Ok(false),
+                Weighed::Movable(extent, mover, obstacle) => {
                     if self.allocator.is_pinned(&extent, mover) {
-                        return Removability::Blocked(obstacle);
+                        return Err(obstacle);
                     }
-                    let index = extent.order.get() as usize;
-                    balance.needed[index] += 1;
-                    balance.whole[index] += u64::from(!self.allocator.owners.splits(mover));
+                    balance.add(extent.order, self.allocator.owners.splits(mover));
                 }
             }
         }
@@ -194,89 +270,38 @@ impl<M: Machine> View<'_, M> {
 
     /// Counts the free extents of `rest` up to the first movable extent, which is returned with the obstacle to
     /// report if it is pinned. `rest` is then the remainder.
-    fn weigh(
+    fn next_movable(
         &self,
         memmap: Seen<'_, M>,
+        id: BlockId,
         rest: &mut PfnRange,
         balance: &mut Balance,
-    ) -> Result<Option<(Extent, MoverId, Obstacle)>, Obstacle> {
-        while rest.start < rest.end {
-            let id = self.allocator.memmap.block_at(M::address(rest.start));
-            let end = self.allocator.memmap.block_pfns(id).end;
-            let state = memmap.describe_block(id).map(|block| block.state);
-            if state == Some(BlockState::Online(ZoneKind::System)) {
-                return Err(Obstacle::SystemMemory(id));
-            }
-            let online = state.is_some_and(|state| state != BlockState::Offline);
-            let here = PfnRange { start: rest.start, end: if online { end } else { rest.start } };
-            for (pfn, pages, state) in memmap.extents(here) {
-                rest.start = pfn.add(pages);
-                match state {
-                    // Pages freed in the meantime may not have been counted.
-                    PageState::Free { order } => {
-                        let free = &mut balance.free[order.get() as usize];
-                        *free = free.saturating_sub(1);
-                    }
-                    PageState::Used { owner: Owner::Poison, .. } => {}
-                    PageState::Used { order, owner } => {
-                        let (by, since) =
-                            (self.allocator.owners.name(owner), since(memmap.page(pfn)));
-                        let obstacle = Obstacle::InUse { pfn, block: id, owner, by, since };
-                        let Owner::Movable(mover) = owner else { return Err(obstacle) };
-                        return Ok(Some((extent(memmap, pfn, order), mover, obstacle)));
-                    }
-                    _ => {}
-                }
-            }
-            rest.start = end;
+        left: &mut Left,
+    ) -> Result<Weighed, Obstacle> {
+        let state = memmap.describe_block(id).map(|block| block.state);
+        if state == Some(BlockState::Online(ZoneKind::System)) {
+            return Err(Obstacle::SystemMemory(id));
         }
-        Ok(None)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn order(raw: u8) -> Order {
-        Order::new(raw).unwrap()
-    }
-
-    #[test]
-    fn larger_free_extents_serve_smaller_needs_but_not_the_reverse() {
-        let mut balance = Balance::default();
-        balance.free[3] = 1;
-        (balance.needed[0], balance.whole[0]) = (8, 8);
-        assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 8, pages: 8 });
-        (balance.needed[0], balance.whole[0]) = (9, 9);
-        assert_eq!(balance.shortage(), Some(order(0)));
-        let mut balance = Balance::default();
-        balance.free[0] = 100;
-        (balance.needed[1], balance.whole[1]) = (1, 1);
-        assert_eq!(balance.shortage(), Some(order(1)));
-    }
-
-    #[test]
-    fn the_largest_shortage_is_named() {
-        let mut balance = Balance::default();
-        (balance.needed[0], balance.whole[0]) = (1, 1);
-        (balance.needed[7], balance.whole[7]) = (1, 1);
-        assert_eq!(balance.shortage(), Some(order(7)));
-        balance.free[8] = 1;
-        assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 2, pages: 129 });
-    }
-
-    #[test]
-    fn extents_that_are_divided_fit_if_as_many_pages_are_left() {
-        let mut balance = Balance::default();
-        balance.needed[4] = 2;
-        balance.free[0] = 31;
-        assert_eq!(balance.verdict(), Removability::Blocked(Obstacle::NoRoom { order: order(0) }));
-        balance.free[0] = 32;
-        assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 2, pages: 32 });
-        (balance.needed[3], balance.whole[3]) = (1, 1);
-        assert_eq!(balance.shortage(), Some(order(3)));
-        balance.free[3] = 1;
-        assert_eq!(balance.verdict(), Removability::AfterMoving { extents: 3, pages: 40 });
+        if state.is_none_or(|state| state == BlockState::Offline) {
+            return Ok(Weighed::End);
+        }
+        for (pfn, pages, state) in memmap.extents(*rest) {
+            if !left.take() {
+                return Ok(Weighed::Paused);
+            }
+            rest.start = pfn.add(pages);
+            match state {
+                PageState::Free { order } => balance.add_free(order),
+                PageState::Used { owner: Owner::Poison, .. } => {}
+                PageState::Used { order, owner } => {
+                    let (by, since) = (self.allocator.owners.name(owner), since(memmap.page(pfn)));
+                    let obstacle = Obstacle::InUse { pfn, block: id, owner, by, since };
+                    let Owner::Movable(mover) = owner else { return Err(obstacle) };
+                    return Ok(Weighed::Movable(extent(memmap, pfn, order), mover, obstacle));
+                }
+                _ => {}
+            }
+        }
+        Ok(Weighed::End)
     }
 }

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //!   verify     the invariants;   snapshot   what must be equal before and after
-//!   explain    whether memory can be removed;   stats   counts;   shares   what is in use
+//!   explain    whether memory can be removed, by balance;   stats   counts;   shares   what is in use
 //!   dump       pages to save
 //! ```
 
+mod balance;
 pub(crate) mod dump;
 pub(crate) mod explain;
 mod runs;

@@ -4,8 +4,8 @@
 
 use hotmem::testing::{Bench, Holder, Random, Tiny, range};
 use hotmem::{
-    BlockId, BlockState, NodeId, Obstacle, OfflineError, OfflineOp, Order, Owner, Pfn, PhysRange,
-    Placement, PoisonError, Quarantined, Removability, RemoveError, Stepped, ZoneKind,
+    BlockId, BlockState, Estimate, NodeId, Obstacle, OfflineError, OfflineOp, Order, Owner, Pfn,
+    PhysRange, Placement, PoisonError, Quarantined, Removability, RemoveError, Stepped, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, block_range, tiny};
 
@@ -85,6 +85,18 @@ impl Rig {
         self.bench.check();
     }
 
+    /// A prediction made in steps, of as few extents each as there may be.
+    fn estimated(&mut self, ranges: &[PhysRange]) -> Removability {
+        let mut estimate = Estimate::default();
+        let extents = self.random.below(9);
+        loop {
+            let step = self.bench.mm.estimate_remove(&mut estimate, ranges, extents);
+            if let Some(removability) = step {
+                return removability;
+            }
+        }
+    }
+
     /// Takes a block offline, and compares the outcome with the prediction.
     fn offline_as_predicted(&self, id: BlockId) {
         let predicted = self.bench.mm.explain_offline(id);
@@ -144,6 +156,7 @@ fn e23_the_removal_of_several_blocks_has_the_predicted_outcome() {
         let count = 2 + rig.random.below(BLOCKS - 1);
         let part = range(TINY_WINDOW, count * MIB);
         let predicted = rig.bench.mm.explain_remove(part);
+        assert_eq!(rig.estimated(&[part]), predicted);
         if let Removability::Blocked(Obstacle::Range(error)) = predicted {
             assert_eq!(rig.bench.mm.remove(part), Err(error));
             continue;
@@ -161,6 +174,48 @@ fn e23_the_removal_of_several_blocks_has_the_predicted_outcome() {
         }
     }
     assert!(can > 9 && cannot > 9, "{can} {cannot}");
+}
+
+#[test]
+fn ranges_that_go_together_have_room_outside_all_of_them_or_none() {
+    let (mut can, mut cannot) = (0, 0);
+    for seed in 2000..2300 {
+        let mut rig = rig(seed);
+        rig.fill(if seed % 3 == 0 { 1500 } else { 400 });
+        let count = 2 + rig.random.below(BLOCKS - 1);
+        let whole = rig.bench.mm.explain_remove(range(TINY_WINDOW, count * MIB));
+        if matches!(whole, Removability::Blocked(Obstacle::InUse { .. } | Obstacle::Range(_))) {
+            continue;
+        }
+        let mut parts: Vec<_> = (0..count).map(|i| range(TINY_WINDOW + i * MIB, MIB)).collect();
+        parts.rotate_left(rig.random.below(count) as usize);
+        // A block that two of them touch counts once.
+        parts.push(parts[0]);
+        assert_eq!(rig.estimated(&parts), whole, "seed {seed}");
+        match whole {
+            Removability::Blocked(_) => cannot += 1,
+            _ => can += 1,
+        }
+    }
+    assert!(can > 4 && cannot > 4, "{can} {cannot}");
+}
+
+#[test]
+fn a_step_of_an_estimate_examines_as_many_extents_as_it_may() {
+    let mut rig = rig(21);
+    rig.fill(64);
+    rig.holder.handles().into_iter().for_each(|handle| rig.holder.pin(handle, false));
+    let part = block_range(&rig.bench, rig.bench.blocks(rig.dimm)[1]);
+    let steps_of = |extents| {
+        let mut estimate = Estimate::default();
+        let step = || rig.bench.mm.estimate_remove(&mut estimate, &[part], extents);
+        core::iter::repeat_with(step).position(|result| result.is_some()).unwrap() as u64
+    };
+    // The last step has the result.
+    let extents = steps_of(1) + 1;
+    assert!(extents > 20, "{extents}");
+    assert_eq!(steps_of(7) + 1, extents.div_ceil(7));
+    assert_eq!((steps_of(u64::MAX), steps_of(0)), (0, extents - 1));
 }
 
 #[test]
