@@ -1,10 +1,10 @@
-//! The firmware requests the eject of a device. Its blocks go offline one after the other, in steps, so that
-//! the kernel can serve its console between them.
+//! The firmware requests the eject of a device. Once there is room elsewhere for all that is in use, its blocks go
+//! offline one after the other, in steps, so that the kernel can serve its console between them.
 //!
 //! ```text
-//!   reply "in progress" ---> [ insert?, step, step, ... block offline ] for each block
+//!   reply "in progress" ---> [ step, ... room ] ---> [ insert?, step, ... block offline ] for each block
 //!                                       |                                 |
-//!     as it was, refused <-- a block stays, or cancel                     v
+//!     as it was, refused <-- no room, a block stays, or cancel            v
 //!             ^-------- a range stays <------------ remove <--- [ step, ... cleared ] for each range
 //!                                                                         v
 //!     added again, offline; <--------------- the device stays <---- firmware ejects --> reply
@@ -160,6 +160,18 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     pub(super) fn step_eject(&mut self, out: &mut dyn OnStep) -> bool {
         let Some(mut ejecting) = self.ejecting.take() else { return false };
         ejecting.looked = false;
+        match self.step_room(&mut ejecting) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.ejecting = Some(ejecting);
+                return true;
+            }
+            Err(order) => {
+                let error = EjectError::NoRoom(order);
+                self.fail(&ejecting, &Removes::default(), error, out);
+                return true;
+            }
+        }
         let Some(&range) = ejecting.ranges.as_slice().get(ejecting.part) else {
             match self.step_scrub(&mut ejecting, out) {
                 Ok(true) => self.ejecting = Some(ejecting),
@@ -292,17 +304,25 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         used.next().map_or(Ok(()), |id| Err(EjectError::Elsewhere(id)))?;
         let ranges = self.owners.added(device);
         let mut checks = ranges.as_slice().iter().map(|&range| self.mm.check_remove(range));
-        checks.try_for_each(|check| check).map_err(EjectError::Remove)?;
-        ranges.as_slice().iter().try_for_each(|&range| self.check_room(range))
+        checks.try_for_each(|check| check).map_err(EjectError::Remove)
     }
 
-    /// Refuses a range with more memory in use than there is room for outside it: its first blocks could go, and
-    /// their pages would have moved in vain.
-    fn check_room(&self, range: PhysRange) -> Result<(), EjectError> {
-        match self.mm.explain_remove(range) {
-            Removability::Blocked(Obstacle::NoRoom { order }) => Err(EjectError::NoRoom(order)),
-            _ => Ok(()),
+    /// Continues to count whether there is room outside the device for its memory in use: otherwise its first blocks
+    /// could go, and their pages would have moved in vain. Returns `false` when that is known.
+    ///
+    /// # Errors
+    ///
+    /// The size with too few free extents.
+    fn step_room(&mut self, ejecting: &mut Ejecting<'m, M>) -> Result<bool, Order> {
+        let Some(estimate) = &mut ejecting.room else { return Ok(false) };
+        let ranges = ejecting.ranges.as_slice();
+        match self.mm.estimate_remove(estimate, ranges, self.budget) {
+            None => return Ok(true),
+            Some(Removability::Blocked(Obstacle::NoRoom { order })) => return Err(order),
+            // Any other obstacle is found again by the operation that it stops, and named there.
+            Some(_) => ejecting.room = None,
         }
+        Ok(false)
     }
 
     /// Removes one range after the other, up to one that stays. The others are noted in `removes`.

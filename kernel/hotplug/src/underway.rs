@@ -1,7 +1,8 @@
 //! What is under way: how far an eject, or the draining of a device that is gone, got.
 
 use hotmem::{
-    BlockId, Machine, NodeId, OfflineError, OfflineOp, PageCounts, PfnRange, PhysRange, ZoneKind,
+    BlockId, Estimate, Machine, NodeId, OfflineError, OfflineOp, PageCounts, PfnRange, PhysRange,
+    ZoneKind,
 };
 
 use super::event::{DeviceId, Ranges};
@@ -19,6 +20,8 @@ pub(super) struct Context {
 pub(super) struct Ejecting<'m, M: Machine> {
     pub(super) context: Context,
     pub(super) ranges: Ranges,
+    /// How far the counting of room for its memory got; nothing once there is enough.
+    pub(super) room: Option<Estimate>,
     /// The range whose blocks go now.
     pub(super) part: usize,
     /// Its next block, and the number that has in the device.
@@ -41,10 +44,12 @@ pub(super) struct Ejecting<'m, M: Machine> {
 impl<M: Machine> Ejecting<'_, M> {
     pub(super) fn new(context: Context, ranges: Ranges) -> Self {
         let (part, next, index, going, instructions) = (0, 0, 0, None, None);
+        let room = Some(Estimate::default());
         let (turn, later, scrubbing, looked) = (Turn::Empty, false, Scrubbing::default(), false);
         Self {
             context,
             ranges,
+            room,
             part,
             next,
             index,

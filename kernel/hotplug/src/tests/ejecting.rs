@@ -34,10 +34,24 @@ fn steps(this: &mut Fixture, count: usize) -> String {
     out
 }
 
+/// Runs steps until the first block is going offline. Returns how many.
+fn steps_to_first_block(this: &mut Fixture) -> usize {
+    let begun = |this: &Fixture| this.driver.ejecting().is_some_and(|now| now.block.is_some());
+    let mut count = 0;
+    while !begun(this) {
+        steps(this, 1);
+        count += 1;
+    }
+    count
+}
+
 #[test]
 fn the_console_is_looked_at_between_the_steps_of_an_eject() {
     let (mut this, holder) = used();
     this.script.eject(0);
+    let room = steps_to_first_block(&mut this);
+    assert!(room > 20, "room is counted in {room} steps");
+    assert_eq!(holder.moves(), (0, 0));
     steps(&mut this, 40);
     assert_eq!(this.script.reported(), [Outcome::Ejecting]);
     let progress = this.driver.ejecting().unwrap().block.unwrap();
@@ -81,6 +95,35 @@ fn a_range_that_cannot_be_removed_is_refused_before_a_block_goes_offline() {
     let refused = Outcome::EjectRefused(Refusal::InUse);
     assert_eq!(this.script.reported(), [Outcome::Ejecting, refused], "{out}");
     assert_eq!((GOINGS.0.load(Ordering::Relaxed), this.states()), (0, vec![ONLINE; 5]));
+}
+
+#[test]
+fn ranges_with_room_only_in_each_other_are_refused_before_a_page_moves() {
+    let mut this = Fixture::inserted();
+    let holder = Holder::register(this.bench);
+    let pages: Vec<_> = core::iter::from_fn(|| holder.take(this.bench, Order::ZERO)).collect();
+    let blocks: Vec<_> =
+        this.pieces.iter().flat_map(|&piece| this.bench.mm.blocks_in(piece)).collect();
+    let in_device =
+        |page: &u64| used_block(&this, holder, *page).is_some_and(|id| blocks.contains(&id));
+    let device: Vec<_> = pages.into_iter().filter(in_device).collect();
+    // Each range alone would fit into the other.
+    let rest = device.iter().enumerate().filter(|(n, _)| n % 3 != 0);
+    rest.for_each(|(_, &page)| holder.release(this.bench, page));
+    this.script.eject(0);
+    this.run();
+    let refused = Outcome::EjectRefused(Refusal::Busy);
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, refused]);
+    assert_eq!((holder.moves(), this.states()), ((0, 0), vec![ONLINE; 5]));
+    let more = range(WINDOW + 16 * MIB, 8 * MIB);
+    this.bench.plug(more);
+    this.script.insert(1, &[more]);
+    this.run();
+    this.script.eject(0);
+    this.run();
+    let outcomes = [Outcome::Inserted, Outcome::Ejecting, Outcome::Ejected];
+    assert_eq!(this.script.reported(), outcomes);
+    holder.check(this.bench);
 }
 
 /// The blocks that were to go offline, in that order.
