@@ -63,6 +63,7 @@ impl Tour<'_> {
     pub(super) fn pull(&mut self, dimm: &Dimm) -> Result<()> {
         self.report.chapter(format!("Pull {} from under the guest", dimm.id));
         let blocks = self.machine.blocks_of_dimm(dimm)?;
+        self.map_before(dimm)?;
         self.machine.run(&format!("vm run {NAME}"))?;
         let before =
             self.machine.wait_guest(NAME, "in its second round", |guest| guest.rounds > 0)?;
@@ -74,6 +75,7 @@ impl Tour<'_> {
         self.each_went_on(&before, &gone)?;
 
         let end = self.after(&gone)?;
+        self.map_after(dimm)?;
         let undisturbed = self.undisturbed(&end)?;
         self.report.guest = Some(GuestReport {
             kind: "payload",
@@ -92,6 +94,17 @@ impl Tour<'_> {
             nonzero_pages_left,
         });
         Ok(())
+    }
+
+    /// Draws memory while the guest does not run: for the picture every page is looked at, and a guest of this CPU would
+    /// stand still for as long.
+    pub(super) fn map_before(&mut self, dimm: &Dimm) -> Result<()> {
+        self.map(format!("before {} goes", dimm.id))
+    }
+
+    /// As [`map_before`](Self::map_before), after the pull.
+    pub(super) fn map_after(&mut self, dimm: &Dimm) -> Result<()> {
+        self.map(format!("after {} went", dimm.id))
     }
 
     /// Reads the file behind a DIMM that is gone. Returns how many of its pages are not zero, unless it was filled
@@ -117,12 +130,10 @@ impl Tour<'_> {
     pub(super) fn take_away(&mut self, dimm: &Dimm) -> Result<(Guest, Option<u64>)> {
         let blocks = self.machine.blocks_of_dimm(dimm)?;
         let file = self.machine.file_behind(dimm)?;
-        self.map(format!("before {} goes", dimm.id))?;
         self.machine.unplug(dimm)?;
         self.next::<Offline>()?.good()?;
         let remove = self.next::<Remove>()?.good()?;
         self.machine.wait_deleted(dimm)?;
-        self.map(format!("after {} went", dimm.id))?;
         let left = self.left_on(dimm, file)?;
         self.elsewhere = self.elsewhere.saturating_add(remove.system_bytes);
         let gone = self.machine.guest(NAME)?;

@@ -17,6 +17,7 @@ impl Tour<'_> {
         self.report.chapter(format!("Pull {} from under the guest", dimm.id));
         let blocks = self.machine.blocks_of_dimm(dimm)?;
         let mut log = Log::default();
+        self.map_before(dimm)?;
         self.machine.run(&format!("vm run {NAME}"))?;
         let what = "in its second round";
         let begun = self.machine.wait_log(NAME, &mut log, what, |log| log.round().is_some())?;
@@ -31,6 +32,7 @@ impl Tour<'_> {
 
         let enough = before.number + during + AFTER;
         let end = self.run_linux_to(enough, &mut log)?;
+        self.map_after(dimm)?;
         let last = log.last_round()?;
         ensure!(last.wrong_words == 0, "{} words of the guest are wrong", last.wrong_words);
         let after = last.number - before.number - during;
