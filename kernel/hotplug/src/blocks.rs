@@ -8,7 +8,8 @@ use core::cmp::Ordering;
 use core::ops::Range;
 
 use hotmem::{
-    Block, BlockId, BlockState, Machine, OfflineError, OnlineError, PhysRange, Share, ZoneKind,
+    Block, BlockId, BlockState, Machine, NodeId, OfflineError, OnlineError, PhysRange, Share,
+    ZoneKind,
 };
 
 use super::clock::Clock;
@@ -69,6 +70,15 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             numbers.end - numbers.start
         });
         counts.fold(0, u64::saturating_add)
+    }
+
+    /// The node that memory of `range`, which was added on `node`, is on. A block is on the node of the memory that came
+    /// first: so another one, if all of the range came to blocks with other memory.
+    pub(super) fn node_in(&self, range: PhysRange, node: NodeId) -> NodeId {
+        let blocks = self.mm.blocks_in(range).filter_map(|id| self.mm.block(id));
+        let mut nodes = blocks.map(|block| block.node);
+        let first = nodes.next();
+        first.filter(|&first| first != node && nodes.all(|other| other != node)).unwrap_or(node)
     }
 
     /// Brings the part's offline blocks online in `zone`, without those that have to [wait](Self::wait_online).
@@ -208,18 +218,18 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Takes the blocks at the ends of `range` offline that are online, runs `remove`, and brings back online what stays
-    /// in them.
+    /// in them. Fails with the block that does not go offline.
     pub(super) fn without_others<R>(
         &mut self,
         range: PhysRange,
         remove: impl FnOnce(&mut Self) -> R,
-    ) -> Result<R, OfflineError> {
+    ) -> Result<R, (BlockId, OfflineError)> {
         let ends = self.ends(range);
         let zones = ends.map(|id| self.zone_of(id));
         let mut result = Ok(());
         for id in ends {
             if result.is_ok() && self.zone_of(id).is_some() {
-                result = self.in_turn(|mm| mm.offline(id)).result;
+                result = self.in_turn(|mm| mm.offline(id)).result.map_err(|error| (id, error));
             }
         }
         let done = result.map(|()| remove(self));

@@ -22,7 +22,7 @@ use super::blocks::{parts, plus};
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal};
-use super::insert::{add_step, blocks_step, remove_step};
+use super::insert::{blocks_step, remove_step};
 use super::listen::OnStep;
 use super::owners::Claim;
 use super::step::{Failure, Operation, Replied, Step};
@@ -365,7 +365,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                 self.verdict.failed(error);
                 self.owners.turn(device, range, Claim::Refused);
             }
-            self.write(out, &add_step(range, node, placement, Some(&done), Replied::default()));
+            let step = self.add_step(range, node, placement, Some(&done), Replied::default());
+            self.write(out, &step);
         }
     }
 

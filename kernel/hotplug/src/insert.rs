@@ -112,7 +112,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         };
         let outcome = outcome_of(&result);
         let replied = self.reply(context, outcome);
-        self.log_inserted(context, ranges, &result);
+        self.log_inserted(context, ranges, node, &result);
         self.write_insert(ranges, node, &trail, result.err().as_ref(), replied, out);
     }
 
@@ -136,7 +136,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             self.owners.set(context.device, ranges, node, Claim::Added);
         }
         self.reply(context, outcome_of(&result));
-        self.log_inserted(context, ranges, &result);
+        self.log_inserted(context, ranges, node, &result);
         self.write_onlines(ranges, &trail, out);
     }
 
@@ -222,10 +222,13 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Removes memory that was added just now. If it came to a block that was online, it is online, too: that block goes
     /// offline for a moment.
     fn remove_new(&mut self, range: PhysRange) -> Done<Removed, RemoveError> {
-        self.without_others(range, |this| this.remove(range)).unwrap_or_else(|error| {
+        self.without_others(range, |this| this.remove(range)).unwrap_or_else(|(id, error)| {
             log::error!("{range}: {error}");
-            let id = self.mm.block_at(range.start());
-            Done { result: Err(RemoveError::NotOffline(id)), instructions: None }
+            let error = match error {
+                OfflineError::Busy => RemoveError::Busy,
+                _ => RemoveError::NotOffline(id),
+            };
+            Done { result: Err(error), instructions: None }
         })
     }
 
@@ -264,11 +267,15 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         &mut self,
         context: Context,
         ranges: &Ranges,
+        node: NodeId,
         result: &Result<(), InsertError>,
     ) {
         let label = self.source.label(context.device);
         match result {
-            Ok(()) => log::info!("{label}: took {ranges}"),
+            Ok(()) => {
+                log::info!("{label}: took {ranges}");
+                self.log_other_nodes(ranges, node);
+            }
             Err(error @ InsertError::Online(_)) => {
                 log::error!("{label}: {ranges} stays offline: {error}");
                 self.verdict.failed(error);
@@ -276,6 +283,17 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             Err(error) => {
                 log::warn!("{label}: refused: {error}");
                 self.verdict.refused(error);
+            }
+        }
+    }
+
+    /// Logs which memory of a device on `node` is on another one.
+    fn log_other_nodes(&self, ranges: &Ranges, node: NodeId) {
+        // Only these can have memory that came before.
+        for id in ranges.as_slice().iter().flat_map(|&range| self.ends(range)) {
+            if let Some(block) = self.mm.block(id).filter(|block| block.node != node) {
+                let other = block.node;
+                log::warn!("{id} is on {other}, and so is all memory of it, not on {node}");
             }
         }
     }
@@ -297,7 +315,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
                 // An add that succeeded is not a failure, even if the device was refused because of another range.
                 let worked = add.as_ref().is_some_and(|add| add.result.is_ok());
                 let error = error.filter(|_| !worked).map(|error| Failure(error));
-                let step = add_step(range, node, self.policy.placement, add.as_ref(), replied);
+                let step = self.add_step(range, node, self.policy.placement, add.as_ref(), replied);
                 self.write(out, &Step { error, ..step });
             }
         }
@@ -307,6 +325,27 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             }
         }
         self.write_onlines(ranges, trail, out);
+    }
+
+    /// The line of an add, which was not run if there is no `done`.
+    pub(super) fn add_step<'a>(
+        &self,
+        range: PhysRange,
+        node: NodeId,
+        placement: Placement,
+        done: Option<&'a Done<Added, AddError>>,
+        replied: Replied,
+    ) -> Step<'a> {
+        let added = done.and_then(|done| done.result.ok());
+        let node = added.map_or(node, |_| self.node_in(range, node));
+        let placement = added.map_or(placement, |added| added.placement);
+        let system_bytes = added.map_or(0, |added| signed(added.system_bytes));
+        Step {
+            range: Some(range),
+            operation: Operation::Add { node: Some(node), placement, system_bytes, replied },
+            instructions: done.and_then(|done| done.instructions),
+            error: done.and_then(Done::failure),
+        }
     }
 
     /// Writes the line of each online, and of each undo of one.
@@ -337,25 +376,6 @@ const fn outcome_of(result: &Result<(), InsertError>) -> Outcome {
         Ok(()) => Outcome::Inserted,
         Err(InsertError::Online(_)) => Outcome::InsertedOffline,
         Err(_) => Outcome::InsertFailed,
-    }
-}
-
-/// The line of an add, which was not run if there is no `done`.
-pub(super) fn add_step(
-    range: PhysRange,
-    node: NodeId,
-    placement: Placement,
-    done: Option<&Done<Added, AddError>>,
-    replied: Replied,
-) -> Step<'_> {
-    let added = done.and_then(|done| done.result.ok());
-    let placement = added.map_or(placement, |added| added.placement);
-    let system_bytes = added.map_or(0, |added| signed(added.system_bytes));
-    Step {
-        range: Some(range),
-        operation: Operation::Add { node: Some(node), placement, system_bytes, replied },
-        instructions: done.and_then(|done| done.instructions),
-        error: done.and_then(Done::failure),
     }
 }
 

@@ -10,7 +10,7 @@ use hotmem::{
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource};
-use super::insert::{add_step, blocks_step, remove_step};
+use super::insert::{blocks_step, remove_step};
 use super::listen::OnStep;
 use super::owners::Plugged;
 use super::step::{Operation, Replied};
@@ -79,7 +79,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         }
         let entry = self.owners.unclaimed(range).ok_or(OperatorError::NotPlugged(range))?;
         let done = self.add(range, entry.node, placement);
-        let step = add_step(range, entry.node, placement, Some(&done), Replied::default());
+        let step = self.add_step(range, entry.node, placement, Some(&done), Replied::default());
         self.write(out, &step);
         done.result.map(drop).map_err(OperatorError::Add)
     }

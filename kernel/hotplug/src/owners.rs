@@ -53,7 +53,7 @@ pub struct Plugged {
     pub device: DeviceId,
     /// The memory.
     pub range: PhysRange,
-    /// The node it is on.
+    /// The node that firmware named. A block that had other memory before is on the node of that.
     pub node: NodeId,
     /// What became of it.
     pub claim: Claim,

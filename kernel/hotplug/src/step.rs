@@ -44,7 +44,7 @@ pub struct Step<'a> {
 pub enum Operation {
     /// Memory was added.
     Add {
-        /// Its node; `None` if the firmware could not say.
+        /// Its node: that of blocks it came to, if these had other memory before; `None` if the firmware could not say.
         node: Option<NodeId>,
         /// Where its memmap was asked to be.
         placement: Placement,

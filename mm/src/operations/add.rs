@@ -116,11 +116,15 @@ impl<M: Machine> Operations<M> {
         let new = (memmap.blocks_in(range).count() - shared) as u64;
         add.publish();
         let came = new != 0 && self.allocator.nodes.blocks(node) == 0;
+        // A block that had memory is on the node of that.
+        let node_of = |id| memmap.block_record_of(id).map(|record| record.block().node);
+        let mut joined = memmap.shared_blocks(pfns).filter_map(|(id, _)| node_of(id));
+        let on = if new == 0 { joined.next().unwrap_or(node) } else { node };
         self.allocator.nodes.add_blocks(node, new);
         joins.iter().for_each(|joins| joins.give(&self.allocator, *memmap));
         let came = came.then_some(News::NodeCame(node));
         operation.settle();
-        self.announce(came.into_iter().chain([News::Added { range, node, placement }]));
+        self.announce(came.into_iter().chain([News::Added { range, node: on, placement }]));
         joins.iter().for_each(|joins| joins.tell_joined(self));
         let pages = self.allocator.frames.system_pages() - before;
         Ok(Added { range, placement, system_bytes: pages * M::PAGE_BYTES })

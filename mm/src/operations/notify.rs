@@ -70,11 +70,11 @@ pub struct Change {
 pub enum News {
     /// A node has its first memory; notified before that is [added](Self::Added).
     NodeCame(NodeId),
-    /// Memory was added, and is offline.
+    /// Memory was added. It is offline, but for what came to a block that is online.
     Added {
         /// The range.
         range: PhysRange,
-        /// Its node.
+        /// Its node. Blocks that had other memory before stay on the node of that: theirs, if all of the range came to them.
         node: NodeId,
         /// The placement of its memmap.
         placement: Placement,

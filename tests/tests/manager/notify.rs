@@ -329,6 +329,29 @@ impl Reader {
 }
 
 #[test]
+fn listeners_hear_on_which_node_memory_is_that_joins_a_block() {
+    let bench: &'static Bench<Tiny> = Box::leak(Box::new(tiny(MIB)));
+    let mm = &bench.mm;
+    let reader: &'static Reader = Box::leak(Box::new(Reader { mm, news: Mutex::default() }));
+    mm.listen(Box::leak(Box::new(Listener::new("reader", 0, reader)))).unwrap();
+    let [first, second] = [2, 3].map(|node| NodeId::new(node).unwrap());
+    let (placement, unit) = (Placement::PerRange, MIB / 4);
+    bench.plug(range(TINY_WINDOW, 2 * MIB));
+    let added = |range, node| News::Added { range, node, placement };
+
+    let below = range(TINY_WINDOW, unit);
+    mm.hot_add(below, first, placement).unwrap();
+    reader.expect(&[News::NodeCame(first), added(below, first)]);
+    // The second node has no block yet: nothing of it came.
+    let inside = range(TINY_WINDOW + unit, unit);
+    mm.hot_add(inside, second, placement).unwrap();
+    reader.expect(&[added(inside, first)]);
+    let past = range(TINY_WINDOW + 2 * unit, 4 * unit);
+    mm.hot_add(past, second, placement).unwrap();
+    reader.expect(&[News::NodeCame(second), added(past, second)]);
+}
+
+#[test]
 fn listeners_are_notified_of_memory_and_nodes_and_bad_pages() {
     let bench: &'static Bench<Tiny> = Box::leak(Box::new(tiny(MIB)));
     let mm = &bench.mm;

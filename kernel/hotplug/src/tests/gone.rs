@@ -217,7 +217,8 @@ fn second_device() -> (Fixture, Pfn, [PhysRange; 2]) {
     (this, page, others)
 }
 
-fn announced(pieces: &[PhysRange]) -> Request<Wrong> {
+/// An insert on node 1.
+pub(super) fn announced(pieces: &[PhysRange]) -> Request<Wrong> {
     let mut ranges = Ranges::default();
     pieces.iter().for_each(|&piece| ranges.push(piece).unwrap());
     Request::Insert { ranges, node: NodeId::new(1).unwrap() }

@@ -4,10 +4,11 @@ use std::string::String;
 use std::vec::Vec;
 
 use hotmem::testing::{Holder, Tiny, range};
-use hotmem::{BlockState, Order, PhysRange, ZoneKind};
+use hotmem::{BlockState, NodeId, Order, PhysRange, ZoneKind};
 
+use super::gone::announced;
 use super::{Fixture, MIB, ONLINE, WINDOW};
-use crate::{Outcome, Request};
+use crate::{Claim, Outcome, Request, Verdict};
 
 const KIB: u64 = 1 << 10;
 
@@ -155,4 +156,49 @@ fn one_that_is_gone_takes_nothing_of_the_other_with_it() {
     assert_eq!(online(&this, dimms), dimms[1].len());
     let states = this.bench.mm.blocks_in(dimms[1]).filter_map(|id| this.bench.mm.block(id));
     assert!(states.map(|block| block.state).eq([BlockState::Online(ZoneKind::Movable); 3]));
+}
+
+#[test]
+fn what_is_reported_of_one_that_joins_a_block_of_another_node_is_the_node_it_is_on() {
+    let (mut this, dimms, _) = shared();
+    let one = NodeId::new(1).unwrap();
+    let end = dimms[1].end().get();
+    let (inside, next) = (range(end, 256 * KIB), range(end + 256 * KIB, MIB + 256 * KIB));
+    this.bench.plug(range(WINDOW + 36 * MIB, MIB));
+    for (device, joins, on) in [(2, inside, NodeId::ZERO), (3, next, one)] {
+        this.script.event(device, announced(&[joins]));
+        let out = this.run();
+        assert_eq!(this.script.reported(), [Outcome::Inserted]);
+        let added = out.lines().find(|line| line.contains("\"operation\":\"add\"")).unwrap();
+        assert!(added.contains(&std::format!("\"node\":{},", on.get())), "{on}: {added}");
+        // The first block is that of the other devices.
+        let ids = [joins.start(), joins.end().add(u64::MAX)].map(|at| this.bench.mm.block_at(at));
+        let nodes = ids.map(|id| this.bench.mm.block(id).unwrap().node);
+        assert_eq!(nodes, [NodeId::ZERO, on]);
+    }
+}
+
+#[test]
+fn the_undo_of_an_insert_names_the_block_that_stays_online() {
+    let mut this = Fixture::new();
+    let all = range(WINDOW + 32 * MIB, 2 * MIB);
+    this.bench.plug(all);
+    let upper = range(all.start().get() + 1536 * KIB, 512 * KIB);
+    this.script.insert(1, &[upper]);
+    this.run();
+    this.script.reported();
+    // Pages in its block that do not move.
+    while this.bench.alloc_movable_zone(Order::ZERO).is_some() {}
+    let shared = this.bench.mm.block_at(upper.start());
+    // The first range joins that block with its end; the second is not a whole number of subsections.
+    let lower = range(all.start().get(), 1536 * KIB);
+    this.script.insert(2, &[lower, range(WINDOW + 64 * MIB + 4096, MIB)]);
+    let out = this.run();
+    assert_eq!(this.script.reported(), [Outcome::InsertFailed]);
+    let why = std::format!("{shared} is online");
+    assert!(out.contains(&why), "{out}");
+    let Verdict::Fail(error) = this.driver.verdict() else { panic!("{}", this.driver.verdict()) };
+    assert_eq!(error.as_str(), why);
+    let claims: Vec<_> = this.driver.plugged().iter().map(|entry| entry.claim).collect();
+    assert_eq!(claims, [Claim::Added, Claim::Stranded, Claim::Refused]);
 }
