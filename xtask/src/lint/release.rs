@@ -31,8 +31,8 @@ pub(super) fn check(root: &Path, workspace: &Value) -> Result<Vec<String>> {
 
 /// What a published package lacks.
 fn missing(package: &Value) -> impl Iterator<Item = String> {
-    const FIELDS: [&str; 5] =
-        ["/description", "/readme", "/keywords/0", "/categories/0", "/license"];
+    const FIELDS: [&str; 6] =
+        ["/description", "/documentation", "/readme", "/keywords/0", "/categories/0", "/license"];
     const DOCS: &str = "/metadata/docs/rs/all-features";
     let fields = FIELDS.into_iter().chain([DOCS]);
     let fields = fields.filter(|field| package.pointer(field).is_none_or(Value::is_null));
@@ -118,7 +118,9 @@ mod tests {
             "manifest_path": "/no/such/folder/Cargo.toml"}))
         .collect();
         let docs = "metadata/docs/rs/all-features";
-        assert_eq!(found, ["readme", "keywords/0", docs, "LICENSE-MIT", "LICENSE-APACHE"]);
+        let licences = ["LICENSE-MIT", "LICENSE-APACHE"];
+        assert_eq!(found[..4], ["documentation", "readme", "keywords/0", docs]);
+        assert_eq!(found[4..], licences);
     }
 
     #[test]
