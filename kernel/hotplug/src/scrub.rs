@@ -32,8 +32,10 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         if state.next >= numbers.end {
             self.write_scrub(range, &state.figures, out);
             state = Scrubbing { part: state.part + 1, ..Scrubbing::default() };
-        } else if !self.scrub_block(BlockId::new(state.next), self.budget, &mut state.figures)? {
-            state.next += 1;
+        } else {
+            let id = BlockId::new(state.next);
+            let more = self.scrub_block(id, range, self.budget, &mut state.figures)?;
+            state.next += u64::from(!more);
         }
         ejecting.scrubbing = state;
         Ok(true)
@@ -50,21 +52,23 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
         let mut figures = Figures::default();
         for number in self.numbers(range) {
-            while self.scrub_block(BlockId::new(number), u64::MAX, &mut figures)? {}
+            while self.scrub_block(BlockId::new(number), range, u64::MAX, &mut figures)? {}
         }
         self.write_scrub(range, &figures, out);
         Ok(())
     }
 
-    /// Clears up to `budget` pages of a block. Returns whether there is more to clear.
+    /// Clears up to `budget` pages of what `range` has of a block, which other devices may share. Returns whether there is
+    /// more to clear.
     fn scrub_block(
         &self,
         id: BlockId,
+        range: PhysRange,
         budget: u64,
         figures: &mut Figures,
     ) -> Result<bool, ScrubError> {
         figures.instructions = figures.instructions.or(self.clock.instructions().map(|_| 0));
-        let done = self.in_turn(|mm: &Mm<M>| mm.scrub(id, budget));
+        let done = self.in_turn(|mm: &Mm<M>| mm.scrub_part(id, range, budget));
         figures.instructions = plus(figures.instructions, done.instructions);
         match done.result {
             Ok(Scrubbed { pages, more }) => {

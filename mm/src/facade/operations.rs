@@ -168,6 +168,21 @@ impl<M: Machine> Mm<M> {
         self.operations.scrub(id, budget)
     }
 
+    /// As [`scrub`](Self::scrub), only what `range` has of the block: of one with memory of several devices, the memory
+    /// of a device that leaves. Nothing else is read or written, since it may be of a device that is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`ScrubError`]; `range` may be any whole subsections.
+    pub fn scrub_part(
+        &self,
+        id: BlockId,
+        range: PhysRange,
+        budget: u64,
+    ) -> Result<Scrubbed, ScrubError> {
+        self.operations.scrub_part(id, range, budget)
+    }
+
     /// Takes offline blocks out of the linear map: all of them, or none.
     ///
     /// When this returns they are zeroed, in memory and not only in a cache, and no CPU translates to them. They

@@ -7,7 +7,9 @@
 //! ```
 //!
 //! A call clears whole granules, 1/32 of a block each, so that nothing is kept between two calls: a granule is
-//! marked until all of it is clear, and again when it is allocated.
+//! marked until all of it is clear, and again when it is allocated. Where a part of a block is cleared, since it leaves
+//! and the rest stays, nothing else is written: the rest may be memory of a device that is gone. A granule at an end of
+//! the part, which has other memory, too, stays marked; such ends are cleared last, in one call.
 //!
 //! The descriptor of a memmap's head and those with the records of its sections stay as they are, since the block is
 //! still described: 64 bytes each, with numbers of frames and bitmaps of the manager's own. No user's data is there.
@@ -19,7 +21,7 @@ use crate::addr::{Pfn, PfnRange, PhysRange};
 use crate::alloc::zeroed::clear_page;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
+use crate::memmap::block::{Block, BlockId, BlockState, BlockWord, unit_bytes};
 use crate::memmap::granules::GRANULES;
 use crate::memmap::section::section_of;
 use crate::memmap::seen::Seen;
@@ -41,6 +43,13 @@ pub enum ScrubError {
     BootMemory(BlockId),
     /// A part of the block's memory is bad, and must not be written.
     Poisoned(BlockId),
+    /// The range is not whole, aligned subsections.
+    NotWholeSubsections {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
+        subsection: u64,
+    },
 }
 
 impl fmt::Display for ScrubError {
@@ -53,6 +62,11 @@ impl fmt::Display for ScrubError {
                 write!(f, "{id} is memory the machine was started with, it stays")
             }
             Self::Poisoned(id) => write!(f, "{id} has bad memory, it is not written"),
+            Self::NotWholeSubsections { range, subsection } => write!(
+                f,
+                "{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes",
+                range.len()
+            ),
         }
     }
 }
@@ -71,6 +85,29 @@ pub struct Scrubbed {
 impl<M: Machine> Operations<M> {
     /// See [`Mm::scrub`](crate::Mm::scrub).
     pub(crate) fn scrub(&self, id: BlockId, budget: u64) -> Result<Scrubbed, ScrubError> {
+        let within = self.allocator.memmap.block_pfns(id);
+        self.scrub_pages(id, within, budget)
+    }
+
+    /// See [`Mm::scrub_part`](crate::Mm::scrub_part).
+    pub(crate) fn scrub_part(
+        &self,
+        id: BlockId,
+        range: PhysRange,
+        budget: u64,
+    ) -> Result<Scrubbed, ScrubError> {
+        let subsection = unit_bytes::<M>();
+        let within = self.allocator.memmap.whole_units(range);
+        let within = within.ok_or(ScrubError::NotWholeSubsections { range, subsection })?;
+        self.scrub_pages(id, within, budget)
+    }
+
+    fn scrub_pages(
+        &self,
+        id: BlockId,
+        within: PfnRange,
+        budget: u64,
+    ) -> Result<Scrubbed, ScrubError> {
         let operation = self.allocator.operation().ok_or(ScrubError::Busy)?;
         let memmap = operation.seen();
         let block = memmap.describe_block(id).ok_or(ScrubError::NoSuchBlock(id))?;
@@ -78,15 +115,17 @@ impl<M: Machine> Operations<M> {
             Block { state: BlockState::Online(_), .. } => Err(ScrubError::NotOffline(id)),
             Block { boot: true, .. } => Err(ScrubError::BootMemory(id)),
             Block { poisoned: true, .. } => Err(ScrubError::Poisoned(id)),
-            _ => Ok(Scrub { memmap: *memmap, block }.up_to(budget)),
+            _ => Ok(Scrub { memmap: *memmap, block, within }.up_to(budget)),
         }
     }
 }
 
-/// Scrubs a block, for the operation under way.
+/// Scrubs a block, or a part of it, for the operation under way.
 struct Scrub<'m, M: Machine> {
     memmap: Seen<'m, M>,
     block: Block,
+    /// Nothing else is written.
+    within: PfnRange,
 }
 
 impl<M: Machine> Scrub<'_, M> {
@@ -96,33 +135,61 @@ impl<M: Machine> Scrub<'_, M> {
             return Scrubbed { pages: 0, more: false };
         };
         let word = record.block();
-        let mut pages = 0;
+        let (mut pages, mut ends) = (0, 0_u32);
         for granule in (0..GRANULES).filter(|granule| word.dirty >> granule & 1 != 0) {
+            let (bit, pfns) = (1 << granule, self.granule(granule));
+            if !self.covers(pfns) {
+                ends |= bit;
+                continue;
+            }
             if pages != 0 && pages >= budget {
                 return Scrubbed { pages, more: true };
             }
-            pages += self.clear_granule(granule);
-            let bit = 1 << granule;
+            pages += self.clear_granule(pfns);
             record.change_block(|word| BlockWord { dirty: word.dirty & !bit, ..word });
         }
+        let ends = (0..GRANULES).filter(|granule| ends >> granule & 1 != 0);
+        let ends = ends.map(|granule| self.granule(granule));
+        let mut ends = ends.filter(|pfns| pfns.intersection(self.within).is_some()).peekable();
+        if pages != 0 && pages >= budget && ends.peek().is_some() {
+            return Scrubbed { pages, more: true };
+        }
+        pages += ends.map(|pfns| self.clear_granule(pfns)).sum::<u64>();
         if word.described {
             self.clear_heads();
-            record.change_block(|word| BlockWord { described: false, ..word });
+            if self.covers(self.block.pfns) {
+                record.change_block(|word| BlockWord { described: false, ..word });
+            }
         }
         Scrubbed { pages, more: false }
     }
 
-    /// Clears the pages of a granule, and their descriptors. Returns the number of pages.
-    fn clear_granule(&self, granule: u64) -> u64 {
+    fn granule(&self, number: u64) -> PfnRange {
         let pages = self.block.pfns.pages() / GRANULES;
-        let granule = PfnRange::new(self.block.pfns.start.add(granule * pages), pages);
-        let shares = self.memmap.shares(self.block.id);
-        shares.map(|share| self.clear_share(&share, granule)).sum()
+        PfnRange::new(self.block.pfns.start.add(number * pages), pages)
     }
 
-    /// Clears what a share has of a granule. Returns the number of pages.
-    fn clear_share(&self, share: &Share, granule: PfnRange) -> u64 {
-        let Some(here) = share.pfns.intersection(granule) else { return 0 };
+    /// Whether all memory of the block among `pfns` is to be cleared.
+    fn covers(&self, pfns: PfnRange) -> bool {
+        let mut here =
+            self.memmap.shares(self.block.id).filter_map(|share| share.pfns.intersection(pfns));
+        self.within.covers(self.block.pfns) || here.all(|pfns| self.within.covers(pfns))
+    }
+
+    /// The shares of the block, as far as they are to be cleared, each with the pages of it that are.
+    fn shares(&self) -> impl Iterator<Item = (Share, PfnRange)> {
+        let shares = self.memmap.shares(self.block.id);
+        shares.filter_map(|share| Some((share, share.pfns.intersection(self.within)?)))
+    }
+
+    /// Clears the pages of a granule, and their descriptors. Returns the number of pages.
+    fn clear_granule(&self, granule: PfnRange) -> u64 {
+        let here = |(share, own): (Share, PfnRange)| Some((share, own.intersection(granule)?));
+        self.shares().filter_map(here).map(|(share, here)| self.clear_pages(&share, here)).sum()
+    }
+
+    /// Clears pages of a share but its memmap. Returns their number.
+    fn clear_pages(&self, share: &Share, here: PfnRange) -> u64 {
         let usable = PfnRange { start: share.memmap().end.clamp(here.start, here.end), ..here };
         for pfn in usable.iter() {
             // SAFETY: the page is mapped RAM of an offline block that was added, outside of its memmap, and this is
@@ -146,10 +213,9 @@ impl<M: Machine> Scrub<'_, M> {
     /// Clears the descriptors that may be heads of large extents, and those of the ends of shares, where memory is
     /// probed.
     fn clear_heads(&self) {
-        for share in self.memmap.shares(self.block.id) {
+        for (share, pfns) in self.shares() {
             let Some(group) = share.group else { continue };
             let kept = Altmap::of_memmap::<M>(group.pfns).records::<M>();
-            let pfns = share.pfns;
             let heads = (pfns.start.get()..pfns.end.get()).step_by(M::PART_PAGES as usize);
             let ends = [share.memmap().end, Pfn::new(pfns.end.get() - 1)];
             let ends = ends.into_iter().filter(|&pfn| pfns.contains(pfn));

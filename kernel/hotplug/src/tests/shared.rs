@@ -1,5 +1,6 @@
 //! Devices that share a block: each is inserted and ejected without the others.
 
+use core::ops::Not;
 use std::string::String;
 use std::vec::Vec;
 
@@ -54,6 +55,29 @@ fn one_goes_and_the_others_memory_comes_back_online() {
         assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
         assert_eq!(this.bench.snapshot(), before);
     }
+}
+
+#[test]
+fn what_one_leaves_is_cleared_and_nothing_of_the_other_in_their_block() {
+    let (mut this, [low, high], _) = shared();
+    this.driver.set_scrub(true);
+    this.driver.set_budget(1);
+    let holder = Holder::<Tiny>::register(this.bench);
+    let take = |_| holder.take_in_zone(this.bench, Order::ZERO).unwrap();
+    let handles: Vec<_> = (0..800).map(take).collect();
+    let at = |&handle: &u64| hotmem::PhysAddr::new(holder.at(handle).unwrap().0.get() * 4096);
+    let pages: Vec<_> = handles.iter().map(at).collect();
+    handles.into_iter().for_each(|handle| holder.release(this.bench, handle));
+    let mmu = this.bench.mm.machine().mmu();
+    let used = |page: &hotmem::PhysAddr| (0..512).any(|word| mmu.peek(page.add(8 * word)) != 0);
+    let end = low.start().add(2 * MIB);
+    let beside = || pages.iter().filter(|&&page| high.contains(page) && page < end);
+    assert!(beside().count() > 50 && beside().all(used));
+    this.script.eject(0);
+    this.run();
+    assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
+    assert!(pages.iter().filter(|&&page| low.contains(page)).all(|page| used(page).not()));
+    assert!(beside().all(used), "memory of the device that stays was written");
 }
 
 /// An eject of device 0, whose pages move one at a time, and memory of device 1 in its first block, which is not

@@ -219,3 +219,94 @@ fn what_is_cleared_is_cleaned_out_of_the_data_caches() {
     assert_eq!(inside.map(|range| range.len()).sum::<u64>(), pages * 4096);
     assert!(cleaned.len() as u64 > pages / 8);
 }
+
+/// The words of `range`, but for descriptors that may be heads and hold records.
+fn words<S: Shape>(bench: &Bench<S>, range: PhysRange, hosted: bool) -> Vec<u64> {
+    let block = bench.mm.block_range(BlockId::new(0)).unwrap().len();
+    let at = (range.start().get()..range.end().get()).step_by(8);
+    let kept = |at: u64| at % block < 1024 || at - range.start().get() < 1024 * 3;
+    let at = at.filter(|&at| !hosted || !kept(at));
+    at.map(|at| bench.mm.machine().mmu().peek(PhysAddr::new(at))).collect()
+}
+
+/// Clears what `range` has of its blocks, by calls with a budget of `budget` pages. Returns the number of pages.
+fn scrub_part<S: Shape>(bench: &Bench<S>, range: PhysRange, budget: u64) -> u64 {
+    let mut pages = 0;
+    for id in bench.blocks(range) {
+        let calls = (0..).map(|_| bench.mm.scrub_part(id, range, budget).unwrap());
+        let mut more = true;
+        let calls = calls.take_while(|done| core::mem::replace(&mut more, done.more));
+        pages += calls.take(40).map(|done| done.pages).sum::<u64>();
+        assert!(!more, "{id} is never clean");
+        bench.check();
+    }
+    pages
+}
+
+/// Three devices share blocks, and each is cleared before it goes: of the others nothing is written.
+fn clears_one_of_three<S: Shape>(block: u64, cuts: [u64; 2], budget: u64) {
+    for (placement, order) in Placement::ALL.into_iter().zip([[0, 1, 2], [1, 2, 0], [2, 0, 1]]) {
+        let ram = [(0, 16 * MIB, 0)].into();
+        let setup = Setup { ram, block, window: (WINDOW, 64 * MIB), kernelcore: None };
+        let bench = Bench::<S>::new(&setup);
+        let all = range(WINDOW, 2 * block);
+        bench.mm.machine().mmu().ram().plug(all, Some(0));
+        let unit = bench.mm.subsection();
+        let [low, high] = cuts.map(|cut| cut * unit);
+        let dimms = [(0, low), (low, high - low), (high, 2 * block - high)];
+        let dimms = dimms.map(|(at, len)| range(WINDOW + at, len));
+        dimms.iter().for_each(|&dimm| _ = bench.add(dimm, placement));
+        bench.online(all);
+        use_all(&bench, Holder::register(&bench));
+        bench.mm.drain_caches();
+        bench.offline(all);
+        for nth in order {
+            let hosted = placement.self_hosted();
+            let others = || dimms.iter().filter(|&&dimm| dimm != dimms[nth]);
+            let before: Vec<_> = others().map(|&dimm| words(&bench, dimm, hosted)).collect();
+            let usable: u64 = bench.blocks(dimms[nth]).into_iter().fold(0, |sum, id| {
+                let shares = bench.mm.block_shares(id);
+                let own = shares.filter(|share| dimms[nth].overlaps(range_of::<S>(share)));
+                sum + own.map(|own| own.pfns.pages() - own.memmap().pages()).sum::<u64>()
+            });
+            assert_eq!(scrub_part(&bench, dimms[nth], budget), usable);
+            let after: Vec<_> = others().map(|&dimm| words(&bench, dimm, hosted)).collect();
+            assert!(before == after, "{placement}: memory of another device was written");
+            let left = words(&bench, dimms[nth], hosted).iter().filter(|&&word| word != 0).count();
+            assert_eq!(left, 0, "{placement}: words that are left of device {nth}");
+            bench.remove(dimms[nth]);
+        }
+    }
+}
+
+fn range_of<S: Shape>(share: &Share) -> PhysRange {
+    let bytes = share.pfns.pages() * FakeMachine::<S>::PAGE_BYTES;
+    PhysRange::new(FakeMachine::<S>::address(share.pfns.start), bytes).unwrap()
+}
+
+#[test]
+fn what_a_device_has_of_a_block_is_cleared_and_nothing_of_the_others() {
+    for budget in [1, 500] {
+        // Cuts between granules, and inside of them.
+        clears_one_of_three::<Tiny>(MIB, [3, 6], budget);
+        clears_one_of_three::<Tiny>(16 * MIB, [3, 99], budget);
+        clears_one_of_three::<Tiny>(16 * MIB, [64, 67], budget);
+        clears_one_of_three::<TinyShared>(16 * MIB, [61, 65], budget);
+    }
+}
+
+#[test]
+fn a_part_that_is_no_whole_subsections_is_refused_and_one_beside_the_block_is_clean() {
+    let bench = bench::<Tiny>(MIB, Placement::PerBlock, 0);
+    use_all(&bench, Holder::register(&bench));
+    bench.mm.drain_caches();
+    bench.offline(dimm(MIB));
+    let id = bench.blocks(dimm(MIB))[0];
+    let odd = range(WINDOW, MIB + 4096);
+    let subsection = bench.mm.subsection();
+    let refused = ScrubError::NotWholeSubsections { range: odd, subsection };
+    assert_eq!(bench.mm.scrub_part(id, odd, 1), Err(refused));
+    let beside = range(WINDOW + MIB, MIB);
+    assert_eq!(bench.mm.scrub_part(id, beside, 1), Ok(Scrubbed { pages: 0, more: false }));
+    assert_eq!(bench.mm.scrub(id, u64::MAX), Ok(Scrubbed { pages: 252, more: false }));
+}
