@@ -331,7 +331,8 @@ impl<M: Machine> Mm<M> {
     /// The zone for offline memory on `node` that is brought online this way.
     ///
     /// By default that of the nearest online block next to it on the same node, preferably below it, so that zones
-    /// stay contiguous; without such a block, [`ZoneKind::Normal`].
+    /// stay contiguous; without such a block, [`ZoneKind::Normal`]. A block in which the range begins or ends, and which
+    /// is online with other memory, is the nearest one.
     pub fn zone_of(&self, range: PhysRange, node: NodeId, way: OnlineAs) -> ZoneKind {
         self.operations.zone_of(range, node, way)
     }

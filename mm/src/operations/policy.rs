@@ -2,7 +2,7 @@
 //!
 //! Both can be changed at any time, and apply to memory that is added later.
 
-use crate::addr::PhysRange;
+use crate::addr::{PhysAddr, PhysRange};
 use crate::alloc::node::{NodeId, Nodes};
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
@@ -68,10 +68,14 @@ impl<M: Machine> Operations<M> {
             OnlineAs::Movable => ZoneKind::Movable,
             OnlineAs::Default => {
                 let memmap = &self.allocator.memmap;
-                let first = memmap.block_at(range.start()).get();
-                let end = memmap.block_at(range.end()).get();
-                let below = first.checked_sub(1).and_then(|raw| neighbour(memmap, raw, node));
-                below.or_else(|| neighbour(memmap, end, node)).unwrap_or(ZoneKind::Normal)
+                let [start, end] = [range.start(), range.end()];
+                let [first, behind] = [start, end].map(|at| memmap.block_at(at).get());
+                // A block in which the range begins or ends is a neighbour, too, if it has other memory.
+                let inside = |at: PhysAddr| !at.get().is_multiple_of(memmap.block_size().bytes());
+                let below = [inside(start).then_some(first), first.checked_sub(1)];
+                let above = [Some(behind), behind.checked_add(1).filter(|_| inside(end))];
+                let mut nearest = below.into_iter().chain(above).flatten();
+                nearest.find_map(|raw| neighbour(memmap, raw, node)).unwrap_or(ZoneKind::Normal)
             }
         }
     }
@@ -146,6 +150,50 @@ mod tests {
         let elsewhere = NodeId::new(1).unwrap();
         let other = bench.mm.zone_of(range(66 * MIB, MIB), elsewhere, OnlineAs::Default);
         assert_eq!(other, ZoneKind::Normal);
+    }
+
+    #[test]
+    fn a_range_that_begins_or_ends_inside_a_block_has_the_neighbours_of_whole_blocks() {
+        let bench = bench();
+        let quarter = MIB / 4;
+        bench.plug(range(64 * MIB, 8 * MIB));
+        let zone = |at, len| bench.mm.zone_of(range(at, len), NodeId::ZERO, OnlineAs::Default);
+        // The only memory that is online is block 68.
+        bench.add(range(68 * MIB, MIB), Placement::PerBlock);
+        bench.mm.online(BlockId::new(68), ZoneKind::Movable).unwrap();
+        for len in [MIB, MIB - quarter, quarter] {
+            assert_eq!(zone(67 * MIB, len), ZoneKind::Movable, "below, {len:#x} bytes");
+            assert_eq!(zone(70 * MIB - len, len), ZoneKind::Movable, "above, {len:#x} bytes");
+            assert_eq!(zone(66 * MIB, len), ZoneKind::Normal, "farther below, {len:#x} bytes");
+            assert_eq!(
+                zone(71 * MIB - len, len),
+                ZoneKind::Normal,
+                "farther above, {len:#x} bytes"
+            );
+        }
+        assert_eq!(zone(66 * MIB + quarter, MIB), ZoneKind::Movable);
+        assert_eq!(zone(69 * MIB + quarter, MIB), ZoneKind::Movable);
+    }
+
+    #[test]
+    fn a_range_that_shares_a_block_has_the_zone_of_that() {
+        let bench = bench();
+        let half = MIB / 2;
+        bench.plug(range(64 * MIB, 8 * MIB));
+        let online = |memory, kind| {
+            bench.add(memory, Placement::PerBlock);
+            bench.mm.online(bench.blocks(memory)[0], kind).unwrap();
+        };
+        online(range(64 * MIB, MIB), ZoneKind::Normal);
+        online(range(65 * MIB, half), ZoneKind::Movable);
+        online(range(69 * MIB + half, half), ZoneKind::Movable);
+        let zone = |at, len| bench.mm.zone_of(range(at, len), NodeId::ZERO, OnlineAs::Default);
+        // It begins in block 65: that is nearer than block 64, which is below.
+        assert_eq!(zone(65 * MIB + half, MIB), ZoneKind::Movable);
+        // It ends in block 69.
+        assert_eq!(zone(68 * MIB, MIB + half), ZoneKind::Movable);
+        // What is below comes first, even if a range ends in block 65.
+        assert_eq!(zone(65 * MIB, half), ZoneKind::Normal);
     }
 
     #[test]
