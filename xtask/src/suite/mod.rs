@@ -22,6 +22,7 @@ mod nodes;
 mod odd;
 mod outcomes;
 mod power;
+mod processors;
 mod refusals;
 mod scripts;
 mod scrub;
@@ -96,6 +97,7 @@ const TOPICS: &[(&str, &[Scenario])] = &[
     ("outcomes", outcomes::SCENARIOS),
     ("life", life::SCENARIOS),
     ("power", power::SCENARIOS),
+    ("processors", processors::SCENARIOS),
     ("scrub", scrub::SCENARIOS),
     ("taken", taken::SCENARIOS),
     ("faults", faults::SCENARIOS),
