@@ -7,6 +7,7 @@
 //! ```
 
 mod events;
+mod generated;
 mod many;
 mod memory;
 mod presence;
@@ -96,12 +97,15 @@ struct Machine {
 
 impl Machine {
     fn new(asl: &str) -> Self {
-        let dsdt = compile_text(asl).unwrap();
+        Self::with_slots(&compile_text(asl).unwrap(), 1)
+    }
+
+    fn with_slots(dsdt: &[u8], slots: usize) -> Self {
         let apic = io_apic(0, 0xFEC0_0000, 0);
-        let memory = firmware_with(&dsdt, false, &[&apic]);
+        let memory = firmware_with(dsdt, false, &[&apic]);
         let tables = Tables::new(&memory, RSDP).unwrap();
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
-        let wire = Wire::new(reduced(), 1);
+        let wire = Wire::new(reduced(), slots);
         let source = AcpiSource::new(&tables, wire.clone(), latch, Limits::DEFAULT).unwrap();
         Self { source, latch, wire, taken: Vec::new() }
     }
