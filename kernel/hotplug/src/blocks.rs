@@ -14,8 +14,7 @@ use hotmem::{
 
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
-use super::event::{DeviceId, HotplugSource, Ranges};
-use super::owners::Plugged;
+use super::event::{HotplugSource, Ranges};
 
 /// One range of a device.
 #[derive(Clone, Copy, Debug)]
@@ -111,45 +110,6 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         }
     }
 
-    /// Memory in a block that is gone: its device is not there any more.
-    pub(super) fn gone_in(&self, id: BlockId) -> Option<Plugged> {
-        // In most cases there is no such memory at all.
-        self.owners.gone().next()?;
-        let within = |entry: &Plugged, share: &Share| {
-            M::pfns(entry.range).intersection(share.pfns).is_some()
-        };
-        // Memory of another device may have come to the same place, after the operator had removed the old one.
-        let is_owned = |share: &Share| {
-            let mut all = self.owners.all().iter();
-            all.any(|entry| entry.claim.has_memory() && within(entry, share))
-        };
-        let mut shares = self.mm.block_shares(id).filter(|share| !is_owned(share));
-        shares.find_map(|share| self.owners.gone().find(|entry| within(entry, &share)))
-    }
-
-    /// Whether a block has to stay offline because memory of it is gone. It comes online in `zone` when that is removed.
-    fn wait_for_gone(&mut self, id: BlockId, zone: ZoneKind) -> bool {
-        let Some(gone) = self.gone_in(id) else { return false };
-        let (device, range) = (gone.device, gone.range);
-        log::warn!("{id} stays offline until {range} of {device}, which is gone, is removed");
-        self.keep_zone(device, range, id, zone);
-        true
-    }
-
-    /// Notes in which zone a block of a range that is gone comes back online, if other memory of it stays.
-    pub(super) fn keep_zone(
-        &mut self,
-        device: DeviceId,
-        range: PhysRange,
-        id: BlockId,
-        zone: ZoneKind,
-    ) {
-        // A block between the first and the last one has no other memory.
-        if let Some(end) = self.ends(range).into_iter().position(|end| end == id) {
-            self.owners.keep_zone(device, range, end, zone);
-        }
-    }
-
     /// The first and the last block that `range` touches.
     pub(super) fn ends(&self, range: PhysRange) -> [BlockId; 2] {
         let numbers = self.numbers(range);
@@ -160,19 +120,6 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     fn online_unless_gone(&mut self, id: BlockId, zone: ZoneKind) -> Option<Done<(), OnlineError>> {
         let waits = self.wait_for_gone(id, zone);
         (!waits).then(|| self.in_turn(|mm| mm.online(id, zone).map(drop)))
-    }
-
-    /// Notes with the ranges of a device, which is gone, the zones of the blocks that its eject took offline.
-    pub(super) fn keep_taken(&mut self, device: DeviceId, ranges: &Ranges) {
-        let mut first = 0;
-        for &range in ranges.as_slice() {
-            let numbers = self.numbers(range);
-            for id in self.ends(range) {
-                let taken = self.taken.get(first + id.get() - numbers.start);
-                taken.into_iter().for_each(|zone| self.keep_zone(device, range, id, zone));
-            }
-            first += numbers.end - numbers.start;
-        }
     }
 
     /// The number that a block has in the device of the eject under way, if that has it behind it.

@@ -10,6 +10,9 @@
 //!     added again, offline; <--------------- the device stays <---- firmware ejects --> reply
 //!     online if the firmware withdrew its request
 //! ```
+//!
+//! A block has one state. One that has memory of other devices comes back online at each of these ends, with all that is
+//! in it then: also with memory that was added again.
 
 use core::fmt;
 
@@ -351,7 +354,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    /// Adds the ranges that were removed again; their blocks are then offline.
+    /// Adds the ranges that were removed again; their blocks are then offline, those with other memory, too.
     fn add_back(&mut self, ejecting: &Ejecting<'m, M>, removes: &Removes, out: &mut dyn OnStep) {
         let (device, placement) = (ejecting.context.device, self.policy.placement);
         let node = self.owners.of(device).next().map_or(NodeId::default(), |entry| entry.node);

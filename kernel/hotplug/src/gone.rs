@@ -14,16 +14,17 @@
 use core::fmt;
 
 use hotmem::{
-    BlockId, Machine, NodeId, OfflineError, OfflineOp, PfnRange, PhysRange, PoisonError, Stepped,
-    ZoneKind,
+    BlockId, Machine, NodeId, OfflineError, OfflineOp, Pfn, PfnRange, PhysRange, PoisonError,
+    RemoveError, Removed, Share, Stepped, ZoneKind,
 };
 
 use super::clock::Clock;
 use super::driver::{Done, Hotplug};
-use super::event::{DeviceId, HotplugSource, Outcome, Ranges};
+use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges};
 use super::insert::{blocks_step, remove_step};
 use super::listen::OnStep;
-use super::owners::Claim;
+use super::lost::addresses;
+use super::owners::Plugged;
 use super::step::{Operation, Replied};
 use super::underway::{Context, Draining, Draught, Now};
 
@@ -40,12 +41,14 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// Begins to give up the memory of a device that is gone; `next` is in its slot now.
     pub(super) fn lose(&mut self, context: Context, next: Option<(Ranges, NodeId)>) {
         let device = context.device;
-        for entry in self.owners.of(device) {
-            let (label, range) = (self.source.label(device), entry.range);
-            if entry.claim.has_memory() {
+        for n in 0..MAX_RANGES {
+            let Some(Plugged { range, claim, .. }) = self.owners.of(device).nth(n) else { break };
+            let label = self.source.label(device);
+            if claim.has_memory() {
                 log::error!("{label}: {range} is gone and was not ejected: what it held is lost");
-            } else if entry.claim == Claim::Refused && self.is_used(range) {
-                log::error!("{label}: {range} is gone, but memory of it is in use otherwise");
+            } else if let Some(part) = self.operators_part(range) {
+                log::error!("{label}: {range} is gone, and the operator has added {part} of it");
+                self.owners.take_part(device, range, part);
             } else {
                 continue;
             }
@@ -55,9 +58,18 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.draining = Some(Draining { context, next, kept: 0, range: None, now: None });
     }
 
-    /// Whether memory of a refused device is in use all the same, and not as another device's.
-    fn is_used(&self, range: PhysRange) -> bool {
-        self.owners.owner_of(range).is_none() && self.block_in(range).is_some()
+    /// The part of a refused device's memory that the operator has added, up to the end of the last piece. That of
+    /// another device is none of it, nor what the machine was started with.
+    fn operators_part(&self, range: PhysRange) -> Option<PhysRange> {
+        let is_boot = |share: &Share| {
+            let id = self.mm.block_at(M::address(share.pfns.start));
+            self.mm.block(id).is_some_and(|block| block.boot)
+        };
+        let mut shares = self.lost_in(range).filter(|share| !is_boot(share));
+        let first = shares.next()?;
+        let end = shares.fold(first.pfns.end, |_, share| share.pfns.end);
+        let start = M::address(first.pfns.start);
+        PhysRange::new(start, M::address(end).offset_from(start))
     }
 
     /// Whether a device that is announced with `ranges` has taken the place of another one, whose memory
@@ -96,7 +108,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let device = draining.context.device;
         loop {
             let Some(range) = self.owners.nth_gone(device, draining.kept) else { return false };
-            if self.owners.owner_of(range).is_none() {
+            if self.lost_in(range).next().is_some() {
                 let block = self.numbers(range).start;
                 draining.range = Some(Draught { range, block, stays: 0, error: None });
                 return true;
@@ -119,7 +131,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
         range.block += 1;
         draining.range = Some(range);
-        if let Some(zone) = self.zone_of(id) {
+        let is_lost = self.lost_shares(id, range.range).next().is_some();
+        if let Some(zone) = self.zone_of(id).filter(|_| is_lost) {
             match self.in_turn(|mm| mm.start_offline(id)).result {
                 Ok(going) => draining.now = Some(Now::Offlining(going, zone)),
                 Err(error) => self.stays(draining, id, error),
@@ -152,15 +165,22 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             range.stays += 1;
             range.error.get_or_insert(error);
         }
-        // Not those of other devices in the block, and not the memmap, which is never allocated: bad pages of that would
-        // also mark the blocks that it describes.
-        let own = draining.range.as_ref().map_or(PfnRange::EMPTY, |at| M::pfns(at.range));
-        let share = self.mm.block_shares(id).find(|share| own.covers(share.pfns));
-        let pages = share.map_or(PfnRange::EMPTY, |share| {
-            let start = share.memmap().end;
-            PfnRange::new(start, share.pfns.end.offset_from(start))
-        });
+        let pages = self.pages_to_seal(draining, id, Pfn::new(0)).unwrap_or(PfnRange::EMPTY);
         draining.now = Some(Now::Sealing { id, pages, in_use: 0 });
+    }
+
+    /// The first pages of a block from `from` on that are gone. Not those of the memmap, which are never allocated: bad
+    /// pages of that would also mark the blocks that it describes.
+    fn pages_to_seal(
+        &self,
+        draining: &Draining<'m, M>,
+        id: BlockId,
+        from: Pfn,
+    ) -> Option<PfnRange> {
+        let mut shares = self.lost_shares(id, draining.range.as_ref()?.range);
+        let share = shares.find(|share| share.pfns.start >= from)?;
+        let start = share.memmap().end;
+        Some(PfnRange::new(start, share.pfns.end.offset_from(start)))
     }
 
     /// Takes some pages of a block out of use.
@@ -178,7 +198,9 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                 Err(_) => in_use += 1,
             }
         }
-        let pages = PfnRange::new(pages.start.add(count), pages.pages() - count);
+        let rest = PfnRange::new(pages.start.add(count), pages.pages() - count);
+        let more = (rest.pages() == 0).then(|| self.pages_to_seal(draining, id, rest.end));
+        let pages = more.flatten().unwrap_or(rest);
         if pages.pages() != 0 {
             draining.now = Some(Now::Sealing { id, pages, in_use });
             return;
@@ -193,7 +215,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         draining.range = None;
         let done = Done { result: range.error.map_or(Ok(()), Err), instructions: None };
         self.write(out, &blocks_step(range.range, Operation::Offline, &done));
-        let gone = self.block_in(range.range).is_none();
+        let gone = self.lost_in(range.range).next().is_none();
         let removed = gone || range.stays == 0 && self.remove_gone(range.range, out);
         if removed {
             self.return_neighbours(draining.device(), range.range);
@@ -210,9 +232,37 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
+    /// Removes what is still there of a range: all at once, or what the operator has added one piece after the other.
     fn remove_gone(&mut self, range: PhysRange, out: &mut dyn OnStep) -> bool {
-        let done = self.remove(range);
-        self.write(out, &remove_step(range, Some(&done), Replied::default()));
+        if self.owners.owner_of(range).is_none() {
+            let done = self.remove(range);
+            if !done.result.is_err_and(|error| is_made_of_pieces(&error)) {
+                return self.end_remove(range, &done, out);
+            }
+        }
+        loop {
+            let left = self.lost_in(range).next();
+            let Some(share) = left else { return true };
+            let mut piece = addresses::<M>(share.pfns);
+            let mut done = self.remove(piece);
+            if let Err(RemoveError::SplitsGroup { whole, .. }) = done.result {
+                piece = addresses::<M>(whole);
+                done = self.remove(piece);
+            }
+            if !self.end_remove(piece, &done, out) {
+                return false;
+            }
+        }
+    }
+
+    /// Writes the line of a removal. Returns whether it worked.
+    fn end_remove(
+        &mut self,
+        range: PhysRange,
+        done: &Done<Removed, RemoveError>,
+        out: &mut dyn OnStep,
+    ) -> bool {
+        self.write(out, &remove_step(range, Some(done), Replied::default()));
         if let Err(error) = done.result {
             log::error!("{range} stays offline, though its memory is gone: {error}");
         }
@@ -247,4 +297,15 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             }
         }
     }
+}
+
+/// Whether a range was not removed because parts of it were added apart, or not at all.
+const fn is_made_of_pieces(error: &RemoveError) -> bool {
+    matches!(
+        error,
+        RemoveError::Hole { .. }
+            | RemoveError::NoSuchBlock(_)
+            | RemoveError::AddedApart { .. }
+            | RemoveError::MixedPlacement(_)
+    )
 }

@@ -79,6 +79,7 @@ mod json;
 mod latch;
 mod line;
 mod listen;
+mod lost;
 mod next;
 pub mod number;
 mod operator;

@@ -12,7 +12,7 @@ use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource};
 use super::insert::{blocks_step, remove_step};
 use super::listen::OnStep;
-use super::owners::Plugged;
+use super::owners::{Claim, Plugged};
 use super::step::{Operation, Replied};
 use super::underway::Draining;
 
@@ -104,7 +104,22 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             _ => self.remove(range),
         };
         self.write(out, &remove_step(range, Some(&done), Replied::default()));
+        if done.result.is_ok() {
+            self.forget_gone(range);
+        }
         done.result.map(drop).map_err(OperatorError::Remove)
+    }
+
+    /// Forgets ranges that are gone, of which nothing is left now that the operator has removed some.
+    fn forget_gone(&mut self, removed: PhysRange) {
+        for n in (0..self.owners.all().len()).rev() {
+            let entry = self.owners.all().get(n).copied();
+            let gone = entry.filter(|entry| entry.claim == Claim::Gone);
+            let Some(entry) = gone.filter(|entry| entry.range.overlaps(removed)) else { continue };
+            if self.lost_in(entry.range).next().is_none() {
+                self.return_neighbours(entry.device, entry.range);
+            }
+        }
     }
 
     /// Brings a block online, no matter which owner it has. Writes its line to `out`.

@@ -10,7 +10,7 @@
 //!
 //! Memory that is `Added` can be removed by the firmware's request, not by the operator. Memory that is
 //! `Refused` is plugged, but not in use: the operator may add parts of it, and then the firmware cannot
-//! eject it until the operator has removed them. Memory that is `Gone` stays in the table, whatever is
+//! eject it until the operator has removed them. If the device goes all the same, these parts are `Gone`. Memory that is `Gone` stays in the table, whatever is
 //! plugged into its slot next, until the memory manager has removed it.
 //!
 //! A block that is offline because memory of it is gone may have memory of other devices. It comes back online when the
@@ -131,6 +131,16 @@ impl Owners {
         };
         if let Some(entry) = self.0.iter_mut().find(is_it) {
             entry.claim = claim;
+        }
+    }
+
+    /// Notes that the memory manager has a part of a refused range, because the operator has added it.
+    pub(super) fn take_part(&mut self, device: DeviceId, range: PhysRange, part: PhysRange) {
+        let is_it = |entry: &&mut Plugged| {
+            (entry.device, entry.range, entry.claim) == (device, range, Claim::Refused)
+        };
+        if let Some(entry) = self.0.iter_mut().find(is_it) {
+            (entry.range, entry.claim) = (part, Claim::Stranded);
         }
     }
 

@@ -8,10 +8,10 @@ use hotmem::testing::range;
 use hotmem::{AutoOnline, BlockId, BlockState, OnlineAs, Order, Pfn, PhysRange, ZoneKind};
 
 use super::{Fixture, MIB, WINDOW};
-use crate::{Claim, OperatorError, Outcome, Request};
+use crate::{Claim, Outcome, Request};
 
-const KIB: u64 = 1 << 10;
-const BASE: u64 = WINDOW + 32 * MIB;
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const BASE: u64 = WINDOW + 32 * MIB;
 
 /// Devices 0 and 1, which share block 1:
 ///
@@ -21,8 +21,8 @@ const BASE: u64 = WINDOW + 32 * MIB;
 /// ```
 ///
 /// Their memory is in the zone of the kernel; what is added from now on is movable.
-struct Beside {
-    fixture: Fixture,
+pub(super) struct Beside {
+    pub(super) fixture: Fixture,
     before: Vec<hotmem::Fact>,
 }
 
@@ -44,14 +44,14 @@ impl Beside {
         Self { fixture, before }
     }
 
-    fn two() -> Self {
+    pub(super) fn two() -> Self {
         let other = range(BASE + MIB + 256 * KIB, OTHERS[0]);
         let rest = range(BASE + 2 * MIB, OTHERS[1]);
         Self::new(&[range(BASE, MIB + 256 * KIB)], &[other, rest])
     }
 
     /// A page of block `number` in use, which does not move.
-    fn pin(&self, number: u64) -> Pfn {
+    pub(super) fn pin(&self, number: u64) -> Pfn {
         let inside = self.fixture.bench.mm.block(block(number)).unwrap().pfns;
         let mm = &self.fixture.bench.mm;
         let take = || mm.take_pages(Order::ZERO).ok();
@@ -62,23 +62,23 @@ impl Beside {
         page
     }
 
-    fn unpin(&self, page: Pfn) {
+    pub(super) fn unpin(&self, page: Pfn) {
         self.fixture.bench.mm.free_pages(page).unwrap();
     }
 
     /// Firmware says that a device is gone, from now on.
-    fn lose(&mut self, device: u16) {
+    pub(super) fn lose(&mut self, device: u16) {
         self.absent(device);
         self.fixture.script.event(device, Request::Gone);
         self.fixture.run();
     }
 
-    fn absent(&mut self, device: u16) {
+    pub(super) fn absent(&mut self, device: u16) {
         self.fixture.script.0.borrow_mut().absent.push(device);
     }
 
     /// Device 0 is gone but for block 0, of which a page is in use; so all of its first range stays.
-    fn lose_in_part(&mut self) -> Pfn {
+    pub(super) fn lose_in_part(&mut self) -> Pfn {
         let page = self.pin(0);
         self.lose(0);
         assert_eq!(self.fixture.script.reported(), [Outcome::EjectFailed]);
@@ -86,8 +86,20 @@ impl Beside {
         page
     }
 
+    /// The same, in the middle of its eject, which has taken block 1 offline.
+    pub(super) fn vanish_in_part(&mut self) -> Pfn {
+        let page = self.pin(0);
+        self.absent(0);
+        self.fixture.script.eject(0);
+        self.fixture.run();
+        assert_eq!(self.fixture.script.reported(), [Outcome::Ejecting, Outcome::EjectFailed]);
+        assert_eq!(self.state(0), Some(BlockState::Online(ZoneKind::Normal)));
+        assert_eq!(self.state(1), Some(BlockState::Offline));
+        page
+    }
+
     /// The page is not in use any more: the rest of device 0 goes.
-    fn lose_the_rest(&mut self, page: Pfn) {
+    pub(super) fn lose_the_rest(&mut self, page: Pfn) {
         self.unpin(page);
         self.fixture.script.event(0, Request::Gone);
         self.fixture.run();
@@ -96,17 +108,17 @@ impl Beside {
         assert_eq!(plugged.filter(|entry| entry.claim == Claim::Gone).count(), 0);
     }
 
-    fn state(&self, number: u64) -> Option<BlockState> {
+    pub(super) fn state(&self, number: u64) -> Option<BlockState> {
         self.fixture.bench.mm.block(block(number)).map(|block| block.state)
     }
 
     /// Bytes of a block that are there.
-    fn bytes(&self, number: u64) -> u64 {
+    pub(super) fn bytes(&self, number: u64) -> u64 {
         self.fixture.bench.mm.block(block(number)).map_or(0, |block| block.pages * 4096)
     }
 
     /// Device 1 is as it was, and device 0 has left nothing.
-    fn check_neighbour(&mut self) {
+    pub(super) fn check_neighbour(&mut self) {
         let was = Some(BlockState::Online(ZoneKind::Normal));
         assert_eq!((self.state(1), self.bytes(1)), (was, OTHERS[0]));
         assert_eq!((self.state(2), self.bytes(2)), (was, OTHERS[1]));
@@ -115,7 +127,7 @@ impl Beside {
     }
 
     /// The devices that are still there go, and leave nothing.
-    fn check_end(&mut self, devices: &[u16]) {
+    pub(super) fn check_end(&mut self, devices: &[u16]) {
         for &device in devices {
             self.fixture.script.eject(device);
             self.fixture.run();
@@ -126,7 +138,7 @@ impl Beside {
     }
 }
 
-fn block(number: u64) -> BlockId {
+pub(super) fn block(number: u64) -> BlockId {
     BlockId::new(BASE / MIB + number)
 }
 
@@ -241,23 +253,6 @@ fn a_block_with_nothing_but_memory_that_is_gone_goes_with_it() {
     this.lose_the_rest(page);
     assert_eq!(this.state(1), None);
     this.check_end(&[]);
-}
-
-#[test]
-fn the_operator_does_not_bring_memory_online_that_is_gone_beside_other() {
-    let mut this = Beside::two();
-    let page = this.lose_in_part();
-    let mut out = String::new();
-    let refused = this.fixture.driver.operator_online(block(1), ZoneKind::Movable, &mut out);
-    let Err(OperatorError::Gone(entry)) = refused else { panic!("{refused:?}") };
-    assert_eq!((entry.device.number(), entry.range), (0, range(BASE, MIB + 256 * KIB)));
-    assert_eq!((this.state(1), out), (Some(BlockState::Offline), String::new()));
-    this.lose_the_rest(page);
-    this.fixture.driver.operator_offline(block(1), &mut String::new()).unwrap();
-    let online =
-        this.fixture.driver.operator_online(block(1), ZoneKind::Normal, &mut String::new());
-    assert_eq!(online, Ok(()));
-    this.check_neighbour();
 }
 
 #[test]

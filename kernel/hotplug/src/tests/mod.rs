@@ -7,6 +7,7 @@ mod doubles;
 mod ejecting;
 mod gone;
 mod listening;
+mod lost;
 mod meanwhile;
 mod operator;
 mod scrub;

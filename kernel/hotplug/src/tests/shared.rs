@@ -226,3 +226,22 @@ fn the_undo_of_an_insert_names_the_block_that_stays_online() {
     let claims: Vec<_> = this.driver.plugged().iter().map(|entry| entry.claim).collect();
     assert_eq!(claims, [Claim::Added, Claim::Stranded, Claim::Refused]);
 }
+
+#[test]
+fn one_that_firmware_keeps_is_offline_but_for_the_block_that_it_shares() {
+    for gone in [0, 1] {
+        let (mut this, dimms, _) = shared();
+        this.script.0.borrow_mut().stuck = true;
+        this.script.eject(gone);
+        this.run();
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, Outcome::EjectFailed]);
+        // The first block is that of device 0 alone, the second is shared, the others are those of device 1.
+        let all = range(dimms[0].start().get(), 4 * MIB);
+        let blocks = this.bench.mm.blocks_in(all).filter_map(|id| this.bench.mm.block(id));
+        let offline: Vec<_> =
+            blocks.map(|block| u16::from(block.state == BlockState::Offline)).collect();
+        let expected = [[1, 0, 0, 0], [0, 0, 1, 1]];
+        assert_eq!(offline, expected[usize::from(gone)]);
+        assert_eq!(this.driver.plugged().len(), 2);
+    }
+}
