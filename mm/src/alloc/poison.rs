@@ -2,7 +2,7 @@
 //!
 //! A free page is quarantined at once. A movable page is migrated first, since failing memory is usually still
 //! readable; an owner that cannot read it fails the migration. From then on its block is marked: it can go offline,
-//! since a poisoned page does not block offlining, and does not come online again.
+//! since a poisoned page does not block offlining, and does not come online again, until the bad memory has left it.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
@@ -13,7 +13,7 @@ use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::Zone;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
-use crate::memmap::block::{BlockState, BlockWord};
+use crate::memmap::block::BlockState;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
@@ -88,18 +88,19 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         if let Some(group) = group.filter(|group| group.pfns.contains(pfn)) {
             let descriptors = M::PAGE_BYTES / DESCRIPTOR_BYTES;
             let first = pfn.offset_from(group.pfns.start) * descriptors;
-            self.mark_poisoned(pfn);
-            self.mark_poisoned(group.pfns.start.add(first));
+            self.memmap.page(group.pfns.start).set_bad_memmap();
+            self.memmap.mark_bad(pfn);
+            self.memmap.mark_bad(group.pfns.start.add(first));
             return Ok(Quarantined::Memmap);
         }
         let block = self.memmap.block_at(M::address(pfn));
         let block = self.memmap.describe_block(block).ok_or(PoisonError::NotMemory(pfn))?;
         if block.state == BlockState::Offline {
-            self.mark_poisoned(pfn);
+            self.memmap.mark_bad(pfn);
             return Ok(Quarantined::Offline);
         }
         let kind = self.take_online(pfn)?;
-        self.mark_poisoned(pfn);
+        self.memmap.mark_bad(pfn);
         Ok(kind)
     }
 
@@ -183,21 +184,12 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         block.free().sub(1);
         true
     }
-
-    /// Marks the block of `pfn`, for as long as the block is present.
-    fn mark_poisoned(&self, pfn: Pfn) {
-        let number = section_of::<M>(pfn);
-        if let Some(record) = self.memmap.block_record(number) {
-            record.change_block(|word| BlockWord { poisoned: true, ..word });
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     extern crate std;
 
-    use super::Quarantine;
     use crate::alloc::buddy::is_users;
     use crate::testing::{Bench, Setup, Tiny, range};
     use crate::{NodeId, Order, Placement, ZoneKind};
@@ -226,8 +218,7 @@ mod tests {
                 thread::yield_now();
             }
             (0..2000).for_each(|_| thread::yield_now());
-            let allocator = bench.mm.allocator();
-            Quarantine::of(allocator, *allocator.memmap.alone()).mark_poisoned(pfn);
+            bench.mm.allocator().memmap.alone().mark_bad(pfn);
             drop(zone);
             assert_eq!(free.join().unwrap(), Ok(Order::ZERO));
         });

@@ -218,7 +218,8 @@ impl<M: Machine> Mm<M> {
         self.operations.take_contig(node, bytes)
     }
 
-    /// Takes a bad page out of use.
+    /// Takes a bad page out of use. Its block does not come online again once it is offline, until the memory that was added
+    /// with the page has been removed.
     ///
     /// This also works between the steps of an offline; only a page in use that would have to be migrated waits for
     /// its end ([`PoisonError::Busy`]). Handlers of exceptions use [`poison_later`](Self::poison_later).

@@ -34,7 +34,7 @@ pub struct Block {
     pub boot: bool,
     /// First frame of the memmap group that describes its first memory (self-hosted memmap only).
     pub group: Option<Pfn>,
-    /// Whether a part of its memory was found to be bad: it is not brought online again.
+    /// Whether a part of its memory was found to be bad: it is not brought online again, until that part is removed.
     pub poisoned: bool,
     /// Whether it was added at once, all of it: then it has one [share](crate::Mm::block_shares).
     pub whole: bool,
@@ -226,8 +226,12 @@ impl<'g, M: Machine> Seen<'g, M> {
         };
         if let BlockState::Online(_) = word.state {
             let (managed, free) = (record.managed().get(), record.free().get());
-            let memmap = self.memmap_pages(id, record, managed);
-            block.counts = PageCounts { present: managed + memmap, managed, memmap, free };
+            // An operation may take it offline meanwhile: then there are no counts any more (see `Record::bad`).
+            block.state = record.sound_block().map_or(word.state, |now| now.state);
+            if block.state != BlockState::Offline {
+                let memmap = self.memmap_pages(id, record, managed);
+                block.counts = PageCounts { present: managed + memmap, managed, memmap, free };
+            }
         }
         Some(block)
     }

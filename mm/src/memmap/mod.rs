@@ -10,7 +10,7 @@
 //!   seen       the memmap under a guard: the only access to sections and descriptors
 //!   whole      the same with the page tables, for operations and looks; lookup: one frame of it, without a lock
 //!   block      memory blocks: state, placement, head; word: their number, their word in a record
-//!   granules   the parts of a block that may hold data
+//!   granules   the parts of a block that may hold data; bad: the parts with bad memory
 //!   home       the node and the zone that memory belongs to
 //!   extent     heads and tails of runs of pages, initialised part by part
 //!   placement  the placement of the memmap of added memory
@@ -20,6 +20,7 @@
 //! ```
 
 pub(crate) mod altmap;
+pub(crate) mod bad;
 pub(crate) mod block;
 pub(crate) mod extent;
 pub(crate) mod granules;

@@ -223,6 +223,8 @@ pub(super) const CACHED: u64 = 8;
 /// Set in the word of a used extent while a CPU accesses it with its zone locked, or clears it before its user gets
 /// it: the extent is then not freed. Not part of a state.
 const HELD_BIT: u64 = 1 << 63;
+/// Set in the word of a memmap's head if a page of the memmap is bad. Not part of a state.
+const BAD_BIT: u64 = 1 << 63;
 
 pub(super) const fn field(word: u64, shift: u32, bits: u32) -> u64 {
     (word >> shift) & ((1 << bits) - 1)
@@ -280,7 +282,7 @@ impl PageState {
             (CACHED, Some(order)) => Self::Cached { order },
             (MEMMAP_HEAD, _) => Self::MemmapHead {
                 sections: field(rest, 0, SECTIONS_BITS) as u32,
-                pages: rest >> SECTIONS_BITS,
+                pages: (word & !BAD_BIT) >> KIND_BITS >> SECTIONS_BITS,
             },
             (MEMMAP_TAIL, _) => Self::MemmapTail { head: Pfn::new(rest) },
             _ => return None,
@@ -368,6 +370,16 @@ impl Page {
         field(word, 0, KIND_BITS) == USED && word & HELD_BIT != 0
     }
 
+    /// Notes that a page of the memmap of which this is the head is bad.
+    pub(crate) fn set_bad_memmap(&self) {
+        self.word.fetch_or(BAD_BIT, Ordering::AcqRel);
+    }
+
+    /// Whether a page of the memmap of which this is the head is bad.
+    pub(crate) fn has_bad_memmap(&self) -> bool {
+        self.word() & BAD_BIT != 0
+    }
+
     /// Clears all of it: the page has no state.
     pub(crate) fn clear(&self) {
         self.word.store(0, Ordering::Release);
@@ -412,7 +424,7 @@ impl PageState {
             PageState::Tail,
             PageState::Hole,
             PageState::MemmapHead { sections: 64, pages: 32768 },
-            PageState::MemmapHead { sections: (1 << SECTIONS_BITS) - 1, pages: (1 << 36) - 1 },
+            PageState::MemmapHead { sections: (1 << SECTIONS_BITS) - 1, pages: (1 << 35) - 1 },
             PageState::MemmapTail { head: Pfn::new(0x10_0000) },
             PageState::MemmapTail { head: Pfn::new((1 << 52) - 1) },
         ])
@@ -475,8 +487,9 @@ mod tests {
             for bit in 0..u64::BITS {
                 let stray = word ^ 1 << bit;
                 if let Some(state) = PageState::decode(stray) {
-                    let held = matches!(state, PageState::Used { .. });
-                    let part = if held { stray & !HELD_BIT } else { stray };
+                    let marked =
+                        matches!(state, PageState::Used { .. } | PageState::MemmapHead { .. });
+                    let part = if marked { stray & !HELD_BIT } else { stray };
                     assert_eq!(state.encode(), part);
                 }
             }

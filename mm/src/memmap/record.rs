@@ -278,7 +278,13 @@ impl<'m> Record<'m> {
         Managed(&self.0[3])
     }
 
-    /// Pages of the block that are free.
+    /// Subsections with bad memory, of a block that is offline: while it is online, the word counts its free pages. Of
+    /// all, for bad memory of a block that is not marked is forgotten.
+    pub(crate) fn bad(self) -> Parts<'m> {
+        Parts(&self.0[6])
+    }
+
+    /// Pages of the block that are free, while it is online.
     pub(crate) fn free(self) -> Count<'m> {
         Count(&self.0[6])
     }

@@ -12,6 +12,7 @@
 use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
+use crate::memmap::block::BlockId;
 use crate::memmap::page::PageState;
 use crate::memmap::record::{Part, Record};
 use crate::memmap::section::{
@@ -113,6 +114,13 @@ impl<'m, M: Machine> Leaving<'m, M> {
                 self.set_word(number, SectionWord::ABSENT);
             }
         }
+        self.end_blocks().into_iter().for_each(|id| self.memmap.forget_bad(id));
+    }
+
+    /// The blocks of the first and of the last page.
+    fn end_blocks(&self) -> [BlockId; 2] {
+        let ends = [self.pfns.start, Pfn::new(self.pfns.end.get() - 1)];
+        ends.map(|pfn| self.memmap.block_at(M::address(pfn)))
     }
 
     /// Hides what leaves of the record of section `first`.
@@ -144,8 +152,7 @@ impl<'m, M: Machine> Leaving<'m, M> {
 
     /// Gives the words of each block that stays in part to a record that stays.
     fn hand_on_blocks(&self) {
-        let ends = [self.pfns.start, Pfn::new(self.pfns.end.get() - 1)];
-        for id in ends.map(|pfn| self.memmap.block_at(M::address(pfn))) {
+        for id in self.end_blocks() {
             let stays = |section: &Section<'_, M>| {
                 let parts = parts_touched::<M>(section.number(), self.pfns);
                 section.record().present().bits() & !parts != 0

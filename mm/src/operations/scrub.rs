@@ -41,7 +41,7 @@ pub enum ScrubError {
     NotOffline(BlockId),
     /// The block holds memory that the machine was started with, which never leaves.
     BootMemory(BlockId),
-    /// A part of the block's memory is bad, and must not be written.
+    /// A part of the block's memory, of what is to be cleared, is bad and must not be written.
     Poisoned(BlockId),
     /// The range is not whole, aligned subsections.
     NotWholeSubsections {
@@ -114,7 +114,9 @@ impl<M: Machine> Operations<M> {
         match block {
             Block { state: BlockState::Online(_), .. } => Err(ScrubError::NotOffline(id)),
             Block { boot: true, .. } => Err(ScrubError::BootMemory(id)),
-            Block { poisoned: true, .. } => Err(ScrubError::Poisoned(id)),
+            Block { poisoned: true, .. } if memmap.has_bad(id, within) => {
+                Err(ScrubError::Poisoned(id))
+            }
             _ => Ok(Scrub { memmap: *memmap, block, within }.up_to(budget)),
         }
     }

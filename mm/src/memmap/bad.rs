@@ -1,0 +1,77 @@
+//! Where the bad memory of a block is, so that the mark of the block goes with it.
+//!
+//! ```text
+//!   block    [ a a a a X a a a b b b b b b ]  marked: it does not come online again
+//!   online     X is a page that no one gets, or the memmap's head says that a page of the memmap is bad
+//!   offline    bad 0 0 1 0 0 0 0               in the records, a bit for each subsection
+//!            [ . . . . . . . . b b b b b b ]  a has left: the mark goes
+//! ```
+//!
+//! The word of a record that holds these bits has another use while the block is online.
+
+use crate::addr::{Pfn, PfnRange};
+use crate::machine::Machine;
+use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::{Section, parts_touched, section_of};
+use crate::memmap::seen::Seen;
+
+impl<M: Machine> Seen<'_, M> {
+    /// Marks the block of `pfn`, of which a page is bad, for as long as the share of `pfn` is there.
+    pub(crate) fn mark_bad(self, pfn: Pfn) {
+        let Some(record) = self.block_record(section_of::<M>(pfn)) else { return };
+        let word = record.sound_block();
+        if word.is_some_and(|word| word.state == BlockState::Offline)
+            && let Some(section) = self.section_at(pfn)
+        {
+            section.record().bad().insert(Section::<M>::part(pfn));
+        }
+        record.change_block(|word| BlockWord { poisoned: true, ..word });
+    }
+
+    /// Notes where the bad memory of a block is, of which the descriptors are still valid: it was online until now.
+    #[cold]
+    pub(crate) fn locate_bad(self, id: BlockId) {
+        for share in self.shares(id) {
+            let head = share.group.map(|group| self.page(group.pfns.start));
+            let first = head.filter(|head| head.has_bad_memmap()).map(|_| share.pfns.start);
+            let extents = self.extents(share.pfns).filter_map(|(pfn, _, state)| {
+                let bad = matches!(state, PageState::Used { owner: Owner::Poison, .. });
+                bad.then_some(pfn)
+            });
+            for pfn in first.into_iter().chain(extents) {
+                if let Some(section) = self.section_at(pfn) {
+                    section.record().bad().insert(Section::<M>::part(pfn));
+                }
+            }
+        }
+    }
+
+    /// Whether bad memory of an offline block that is marked is in shares that have pages of `pfns`.
+    #[cold]
+    pub(crate) fn has_bad(self, id: BlockId, pfns: PfnRange) -> bool {
+        let bad = |section: Section<'_, M>, parts| {
+            let record = section.record();
+            record.bad().bits() & record.present().bits() & parts != 0
+        };
+        let shares = self.shares(id).filter(|share| share.pfns.intersection(pfns).is_some());
+        shares.map(|share| share.pfns).any(|pfns| {
+            let mut sections = self.sections_of_block(id);
+            sections.any(|section| bad(section, parts_touched::<M>(section.number(), pfns)))
+        })
+    }
+
+    /// Unmarks an offline block if the bad memory has left, of which a part stays.
+    pub(crate) fn forget_bad(self, id: BlockId) {
+        let Some(record) = self.block_record_of(id) else { return };
+        if !record.sound_block().is_some_and(|word| word.poisoned) {
+            return;
+        }
+        for record in self.sections_of_block(id).map(Section::record) {
+            record.bad().set(record.bad().bits() & record.present().bits());
+        }
+        if !self.has_bad(id, self.block_pfns(id)) {
+            record.change_block(|word| BlockWord { poisoned: false, ..word });
+        }
+    }
+}
