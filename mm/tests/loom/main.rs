@@ -12,6 +12,7 @@ mod machine;
 #[expect(dead_code, unreachable_pub, reason = "the manager uses more of it")]
 mod memmap;
 mod readers;
+mod shares;
 mod sync;
 
 #[path = "../../src/impossible.rs"]
