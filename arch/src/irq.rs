@@ -35,6 +35,15 @@ pub struct Line {
     pub polarity: Polarity,
 }
 
+/// A write of a device that is an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where it goes.
+    pub address: u64,
+    /// What is written.
+    pub data: u32,
+}
+
 /// A window of 32-bit registers.
 pub trait Registers {
     /// Reads the register at byte `offset`.

@@ -26,6 +26,8 @@ use hotmem_hotplug::{Latch, Line, Polarity, Trigger};
 
 /// The flags that the lines of hotplug events set when they interrupt.
 pub static EVENT_LINES: Latch = Latch::new();
+/// The flag that a message of a memory device sets.
+pub static MEMORY_DEVICES: Latch = Latch::new();
 static INTERRUPTS: Mutex<Option<Interrupts>> = Mutex::new(None);
 
 /// The receiver of an interrupt.
@@ -35,6 +37,8 @@ pub enum Target {
     Wake,
     /// The event source's line with this index.
     Event(usize),
+    /// The memory devices.
+    Memory,
 }
 
 /// The reason why the registers of a controller cannot be used.
@@ -91,8 +95,8 @@ fn input(line: Line) -> irq::Line {
 
 struct Interrupts {
     controllers: Controllers<Window>,
-    /// The line and the receiver of each slot.
-    connected: Vec<(Line, Target)>,
+    /// The line of each slot, unless it is a message, and the receiver.
+    connected: Vec<(Option<Line>, Target)>,
 }
 
 /// Calls `f` with the controllers, with interrupts off, since the handler uses them, too.
@@ -198,10 +202,35 @@ pub fn connect(line: Line, target: Target) -> Result<(), ConnectError> {
         }
         let connected = interrupts.controllers.connect(slot, input(line));
         connected.map_err(|NoInput| ConnectError::NoInput(line))?;
-        interrupts.connected.push((line, target));
+        interrupts.connected.push((Some(line), target));
         Ok(())
     })
     .unwrap_or(Err(ConnectError::NoInput(line)))
+}
+
+/// Whether `line` is connected.
+#[cfg(acpi)]
+pub fn is_connected(line: Line) -> bool {
+    let same = |&(other, _): &(Option<Line>, Target)| other.is_some_and(|at| at.gsi == line.gsi);
+    with(|interrupts| interrupts.connected.iter().any(same)).unwrap_or(false)
+}
+
+/// The message by which devices interrupt, each time they have something to report to `target`; `None` if there are no
+/// interrupts by messages, or no slot is left. All devices of a target use the same one.
+#[cfg(acpi)]
+pub fn message(target: Target) -> Option<irq::Message> {
+    with(|interrupts| {
+        let known = interrupts.connected.iter();
+        let known = known.clone().position(|&(line, to)| line.is_none() && to == target);
+        let slot = known.unwrap_or(interrupts.connected.len());
+        let message = interrupts.controllers.message(slot);
+        let message = message.filter(|_| slot < Controllers::<Window>::SLOTS)?;
+        if known.is_none() {
+            interrupts.connected.push((None, target));
+        }
+        Some(message)
+    })
+    .flatten()
 }
 
 /// Called by the trap handler, with interrupts off.
@@ -224,11 +253,15 @@ fn serve(frame: &TrapFrame) -> Option<Source> {
     if let Source::Slot(slot) = claim.from
         && let Some(&(line, target)) = connected.get(slot)
     {
-        if line.trigger == Trigger::Level {
+        if let Some(line) = line
+            && line.trigger == Trigger::Level
+        {
             controllers.set_masked(input(line), true);
         }
-        if let Target::Event(index) = target {
-            EVENT_LINES.raise(index, now);
+        match target {
+            Target::Event(index) => EVENT_LINES.raise(index, now),
+            Target::Memory => MEMORY_DEVICES.raise(0, now),
+            Target::Wake => {}
         }
     }
     controllers.finish(claim);

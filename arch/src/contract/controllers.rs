@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use crate::area::Launch;
-use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, TakeError};
+use crate::irq::{Call, Claim, Controller, Line, Message, NoCpu, NoInput, TakeError};
 use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// The interrupt controllers of a machine.
@@ -28,6 +28,13 @@ pub trait Controllers<R, Frame>: Sized {
     ///
     /// [`NoInput`] if no controller has an input for it.
     fn connect(&mut self, slot: usize, line: Line) -> Result<(), NoInput>;
+
+    /// The message by which a device interrupts this CPU, reported with `slot` (less than [`SLOTS`](Self::SLOTS)); `None` if
+    /// the controllers take no messages.
+    fn message(&self, slot: usize) -> Option<Message> {
+        let _ = slot;
+        None
+    }
 
     /// The firmware's id of the CPU that runs this.
     fn own_hardware(&self) -> u64;

@@ -10,7 +10,10 @@ use super::frame::{CALL, FIRST_DEVICE, SPURIOUS, TIMER, TrapFrame, VECTORS};
 use super::{X86_64, pic};
 use crate::area::Launch;
 use crate::contract::{self, Clock, Cpu};
-use crate::irq::{Call, Claim, Controller, Line, NoCpu, NoInput, Registers, Source, TakeError};
+use crate::irq::{
+    Call, Claim, Controller, Line, Message as DeviceMessage, NoCpu, NoInput, Registers, Source,
+    TakeError,
+};
 use ::x86_64::registers::model_specific::Msr;
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
@@ -19,6 +22,9 @@ use hotmem_paging::addr::{PhysAddr, PhysRange};
 
 /// Lines that can be connected: one for each device vector.
 const SLOTS: usize = VECTORS - FIRST_DEVICE as usize;
+
+/// The address of messages that are interrupts.
+const MESSAGES: u64 = 0xfee0_0000;
 
 /// I/O APICs used at most.
 const IO_APICS: usize = 8;
@@ -121,6 +127,14 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
         let destination = u8::try_from(self.local.id()).map_err(|_| NoInput)?;
         let route = Route { vector, destination, trigger, polarity };
         apic.route(input, route).map_err(|_| NoInput)
+    }
+
+    /// A fixed interrupt of one CPU, at an edge (SDM vol. 3A, 11.11): its number has 8 bits.
+    fn message(&self, slot: usize) -> Option<DeviceMessage> {
+        let destination = u8::try_from(self.local.id()).ok()?;
+        let vector = FIRST_DEVICE + u8::try_from(slot).ok().filter(|_| slot < SLOTS)?;
+        let address = MESSAGES | u64::from(destination) << 12;
+        Some(DeviceMessage { address, data: vector.into() })
     }
 
     fn own_hardware(&self) -> u64 {

@@ -33,6 +33,14 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
 
     const SOURCES: u8 = S::SOURCES;
 
+    fn most_ranges(&self, source: u8) -> usize {
+        self.as_ref().map_or(0, |inner| inner.most_ranges(source))
+    }
+
+    fn is_absent(&self) -> bool {
+        self.as_ref().is_none_or(|source| source.is_absent())
+    }
+
     fn next_event(&mut self) -> Option<Event<Self::Error>> {
         let event = self.as_mut()?.next_event()?;
         Some(event.map_error(SourceError::Source))

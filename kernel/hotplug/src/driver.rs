@@ -78,12 +78,13 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     ///
     /// [`OutOfHeap`]: this is the one time that the driver asks for memory.
     pub fn new(source: S, mm: &'m Mm<M>, clock: C, policy: Policy) -> Result<Self, OutOfHeap> {
+        let owners = Owners::new((0..S::SOURCES).map(|number| source.most_ranges(number)))?;
         Ok(Self {
             source,
             mm,
             clock,
             policy,
-            owners: Owners::new(S::SOURCES)?,
+            owners,
             brought: Touched::new()?,
             taken: Touched::new()?,
             verdict: Verdict::Pass,

@@ -85,6 +85,9 @@ pub enum Request<E> {
     Gone,
 }
 
+/// Ranges of one source that the driver has room for by default: 256 slots, and some with several ranges.
+pub const MAX_PLUGGED: usize = 512;
+
 /// Ranges of memory that one device can have.
 pub const MAX_RANGES: usize = 8;
 
@@ -204,6 +207,18 @@ pub unsafe trait HotplugSource {
 
     /// How many sources this is: one, but for a list of them.
     const SOURCES: u8 = 1;
+
+    /// The most ranges that devices of source number `source` of the list have at a time, 0 being the first one: the driver
+    /// makes room for so many when it is set up. Announced beyond that, they are refused.
+    fn most_ranges(&self, source: u8) -> usize {
+        let _ = source;
+        MAX_PLUGGED
+    }
+
+    /// Whether the machine has no such source.
+    fn is_absent(&self) -> bool {
+        false
+    }
 
     /// The next event, if there is one. Does a bounded amount of work.
     fn next_event(&mut self) -> Option<Event<Self::Error>>;

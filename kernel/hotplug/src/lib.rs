@@ -100,7 +100,8 @@ pub use clock::Clock;
 pub use driver::{BUDGET, Hotplug, PATIENCE, Policy};
 pub use eject::EjectProgress;
 pub use event::{
-    DeviceId, Event, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal, Request, TooManyRanges,
+    DeviceId, Event, HotplugSource, MAX_PLUGGED, MAX_RANGES, Outcome, Ranges, Refusal, Request,
+    TooManyRanges,
 };
 pub use json::{JsonString, OrNull, json_list};
 pub use latch::{Latch, MAX_LINES, Raised};

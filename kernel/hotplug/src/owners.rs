@@ -22,9 +22,6 @@ use hotmem::{NodeId, PhysRange, ZoneKind};
 
 use super::event::{DeviceId, Ranges};
 
-/// Ranges of one source that the table has room for: 256 slots, and some with several ranges.
-pub(super) const CAPACITY: usize = 512;
-
 /// What became of a plugged range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -69,18 +66,28 @@ pub struct OutOfHeap;
 /// The table. All its memory is taken when it is made, and each source has its own share of it: one that announces
 /// more than fits keeps nothing of another out.
 #[derive(Debug)]
-pub(super) struct Owners(Vec<Plugged>);
+pub(super) struct Owners {
+    table: Vec<Plugged>,
+    /// The ranges that each source may have.
+    most: Vec<usize>,
+}
 
 impl Owners {
-    pub(super) fn new(sources: u8) -> Result<Self, OutOfHeap> {
-        let mut table = Vec::new();
-        table.try_reserve_exact(CAPACITY * usize::from(sources)).map_err(|_| OutOfHeap)?;
-        Ok(Self(table))
+    /// A table with room for so many ranges of each source.
+    pub(super) fn new(
+        most: impl ExactSizeIterator<Item = usize> + Clone,
+    ) -> Result<Self, OutOfHeap> {
+        let all = most.clone().fold(0, usize::saturating_add);
+        let (mut table, mut limits) = (Vec::new(), Vec::new());
+        table.try_reserve_exact(all).map_err(|_| OutOfHeap)?;
+        limits.try_reserve_exact(most.len()).map_err(|_| OutOfHeap)?;
+        limits.extend(most);
+        Ok(Self { table, most: limits })
     }
 
     /// Every plugged range.
     pub(super) fn all(&self) -> &[Plugged] {
-        &self.0
+        &self.table
     }
 
     /// The ranges of a device, without what is left of one that was in its slot before.
@@ -94,7 +101,7 @@ impl Owners {
     }
 
     fn entries(&self, device: DeviceId) -> impl Iterator<Item = Plugged> + '_ {
-        self.0.iter().copied().filter(move |entry| entry.device == device)
+        self.table.iter().copied().filter(move |entry| entry.device == device)
     }
 
     /// The ranges of a device that are added.
@@ -109,17 +116,18 @@ impl Owners {
 
     /// Whether the table has room for `ranges` of a device, whose own entries may be replaced.
     pub(super) fn has_room(&self, device: DeviceId, ranges: &Ranges) -> bool {
-        let of_source = self.0.iter().filter(|entry| entry.device.source() == device.source());
+        let of_source = self.table.iter().filter(|entry| entry.device.source() == device.source());
         let others = of_source.count() - self.of(device).count();
-        others + ranges.as_slice().len() <= CAPACITY
+        let most = self.most.get(usize::from(device.source())).copied().unwrap_or(0);
+        others + ranges.as_slice().len() <= most
     }
 
     /// Replaces what is known of a device. Call [`has_room`](Self::has_room) before.
     pub(super) fn set(&mut self, device: DeviceId, ranges: &Ranges, node: NodeId, claim: Claim) {
         self.forget(device);
         for &range in ranges.as_slice() {
-            if self.0.len() < self.0.capacity() {
-                self.0.push(Plugged { device, range, node, claim, zones: [None; 2] });
+            if self.table.len() < self.table.capacity() {
+                self.table.push(Plugged { device, range, node, claim, zones: [None; 2] });
             }
         }
     }
@@ -129,7 +137,7 @@ impl Owners {
         let is_it = |entry: &&mut Plugged| {
             (entry.device, entry.range) == (device, range) && entry.claim != Claim::Gone
         };
-        if let Some(entry) = self.0.iter_mut().find(is_it) {
+        if let Some(entry) = self.table.iter_mut().find(is_it) {
             entry.claim = claim;
         }
     }
@@ -139,20 +147,20 @@ impl Owners {
         let is_it = |entry: &&mut Plugged| {
             (entry.device, entry.range, entry.claim) == (device, range, Claim::Refused)
         };
-        if let Some(entry) = self.0.iter_mut().find(is_it) {
+        if let Some(entry) = self.table.iter_mut().find(is_it) {
             (entry.range, entry.claim) = (part, Claim::Stranded);
         }
     }
 
     /// Forgets a device. What is left of one that was in its slot before stays.
     pub(super) fn forget(&mut self, device: DeviceId) {
-        self.0.retain(|entry| entry.device != device || entry.claim == Claim::Gone);
+        self.table.retain(|entry| entry.device != device || entry.claim == Claim::Gone);
     }
 
     /// Notes that a device is gone: what the memory manager has of it is to be given up.
     pub(super) fn lose(&mut self, device: DeviceId) {
-        self.0.retain(|entry| entry.device != device || entry.claim != Claim::Refused);
-        let lost = self.0.iter_mut().filter(|entry| entry.device == device);
+        self.table.retain(|entry| entry.device != device || entry.claim != Claim::Refused);
+        let lost = self.table.iter_mut().filter(|entry| entry.device == device);
         lost.for_each(|entry| entry.claim = Claim::Gone);
     }
 
@@ -161,9 +169,9 @@ impl Owners {
         let is_it = |entry: &Plugged| {
             (entry.device, entry.range, entry.claim) == (device, range, Claim::Gone)
         };
-        let at = self.0.iter().position(is_it)?;
+        let at = self.table.iter().position(is_it)?;
         // In this order, since the n-th range that is gone is found by its number.
-        Some(self.0.remove(at))
+        Some(self.table.remove(at))
     }
 
     /// Notes in which zone the first (0) or the last (1) block of a range that is gone comes back online, unless that is
@@ -178,7 +186,7 @@ impl Owners {
         let is_it = |entry: &&mut Plugged| {
             (entry.device, entry.range, entry.claim) == (device, range, Claim::Gone)
         };
-        if let Some(entry) = self.0.iter_mut().find(is_it)
+        if let Some(entry) = self.table.iter_mut().find(is_it)
             && let Some(kept) = entry.zones.get_mut(end)
         {
             kept.get_or_insert(zone);
@@ -192,18 +200,18 @@ impl Owners {
 
     /// The ranges that are gone and not given up yet.
     pub(super) fn gone(&self) -> impl Iterator<Item = Plugged> + '_ {
-        self.0.iter().copied().filter(|entry| entry.claim == Claim::Gone)
+        self.table.iter().copied().filter(|entry| entry.claim == Claim::Gone)
     }
 
     /// The device that has memory of `range` added.
     pub(super) fn owner_of(&self, range: PhysRange) -> Option<Plugged> {
-        let added = self.0.iter().filter(|entry| entry.claim.has_memory());
+        let added = self.table.iter().filter(|entry| entry.claim.has_memory());
         added.copied().find(|entry| entry.range.overlaps(range))
     }
 
     /// The refused range that `range` lies in.
     pub(super) fn unclaimed(&self, range: PhysRange) -> Option<Plugged> {
-        let refused = self.0.iter().filter(|entry| entry.claim == Claim::Refused);
+        let refused = self.table.iter().filter(|entry| entry.claim == Claim::Refused);
         refused.copied().find(|entry| entry.range.covers(range))
     }
 }
@@ -211,6 +219,7 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MAX_PLUGGED;
     use hotmem::PhysAddr;
 
     fn ranges(start: u64) -> Ranges {
@@ -221,23 +230,23 @@ mod tests {
 
     #[test]
     fn a_full_table_has_room_for_what_is_already_in_it() {
-        let mut owners = Owners::new(1).unwrap();
-        for n in 0..CAPACITY as u16 {
+        let mut owners = Owners::new([MAX_PLUGGED].into_iter()).unwrap();
+        for n in 0..MAX_PLUGGED as u16 {
             let piece = ranges(u64::from(n) << 20);
             assert!(owners.has_room(DeviceId::new(n), &piece));
             owners.set(DeviceId::new(n), &piece, NodeId::default(), Claim::Added);
         }
-        assert!(!owners.has_room(DeviceId::new(CAPACITY as u16), &ranges(1 << 40)));
+        assert!(!owners.has_room(DeviceId::new(MAX_PLUGGED as u16), &ranges(1 << 40)));
         assert!(owners.has_room(DeviceId::new(3), &ranges(3 << 20)));
         owners.forget(DeviceId::new(3));
-        assert!(owners.has_room(DeviceId::new(CAPACITY as u16), &ranges(1 << 40)));
-        assert_eq!(owners.all().len(), CAPACITY - 1);
+        assert!(owners.has_room(DeviceId::new(MAX_PLUGGED as u16), &ranges(1 << 40)));
+        assert_eq!(owners.all().len(), MAX_PLUGGED - 1);
     }
 
     #[test]
     fn what_is_left_of_a_device_that_is_gone_keeps_its_place_in_the_table() {
-        let mut owners = Owners::new(1).unwrap();
-        for n in 0..CAPACITY as u16 {
+        let mut owners = Owners::new([MAX_PLUGGED].into_iter()).unwrap();
+        for n in 0..MAX_PLUGGED as u16 {
             owners.set(
                 DeviceId::new(n),
                 &ranges(u64::from(n) << 20),
@@ -254,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_range_is_somebodys_only_while_it_is_added() {
-        let mut owners = Owners::new(1).unwrap();
+        let mut owners = Owners::new([MAX_PLUGGED].into_iter()).unwrap();
         let (piece, range) = (ranges(0x10_0000), ranges(0x10_0000).as_slice()[0]);
         owners.set(DeviceId::new(1), &piece, NodeId::default(), Claim::Refused);
         assert_eq!(owners.owner_of(range), None);

@@ -52,6 +52,11 @@ impl<A: HotplugSource, B: HotplugSource> Sources<A, B> {
         Self { first, second, turn: 0 }
     }
 
+    /// Both sources, to set them up.
+    pub const fn parts_mut(&mut self) -> (&mut A, &mut B) {
+        (&mut self.first, &mut self.second)
+    }
+
     /// Which of the two a device is of, and what that one calls it.
     const fn of(device: DeviceId) -> OneOf<DeviceId, DeviceId> {
         match device.past(A::SOURCES) {
@@ -90,6 +95,17 @@ unsafe impl<A: HotplugSource, B: HotplugSource> HotplugSource for Sources<A, B> 
     type Error = OneOf<A::Error, B::Error>;
 
     const SOURCES: u8 = A::SOURCES + B::SOURCES;
+
+    fn most_ranges(&self, source: u8) -> usize {
+        match source.checked_sub(A::SOURCES) {
+            None => self.first.most_ranges(source),
+            Some(source) => self.second.most_ranges(source),
+        }
+    }
+
+    fn is_absent(&self) -> bool {
+        self.first.is_absent() && self.second.is_absent()
+    }
 
     fn next_event(&mut self) -> Option<Event<Self::Error>> {
         self.by_turns(A::next_event, B::next_event)
@@ -140,8 +156,14 @@ unsafe impl<A: HotplugSource, B: HotplugSource> HotplugSource for Sources<A, B> 
         self.first.wants_power_off() || self.second.wants_power_off()
     }
 
-    /// Those of both, one behind the other; in JSON as a list.
+    /// Those of both, one behind the other; in JSON as a list. One that the machine does not have is left out.
     fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
+        if self.second.is_absent() {
+            return self.first.write_firmware(json, out);
+        }
+        if self.first.is_absent() {
+            return self.second.write_firmware(json, out);
+        }
         let [open, comma, close] = if json { ["[", ",", "]"] } else { [""; 3] };
         out.write_str(open)?;
         self.first.write_firmware(json, out)?;

@@ -1,6 +1,7 @@
 //! A machine that is described by ACPI tables.
 
 use super::hardware::KernelHardware;
+use super::virtio::{MemoryDevices, memory_devices};
 use super::{Events, MemoryPlan, warn_of_no_events};
 use crate::console;
 use crate::cpus::describe::Described;
@@ -21,13 +22,13 @@ use hotmem_arch::current::{Port, cpu};
 use hotmem_arch::irq;
 use hotmem_arch::machine_info::{MachineInfo, Psci};
 use hotmem_boot::{Firmware, RangeList};
-use hotmem_hotplug::Line;
+use hotmem_hotplug::{Line, Sources};
 
 /// Processor entries read at most: a table may have thousands.
 const CPUS_READ: usize = 256;
 
-/// The source of hotplug events.
-pub(crate) type Source = Option<Box<AcpiSource<KernelHardware>>>;
+/// The sources of hotplug events: firmware, and memory devices.
+pub(crate) type Source = Sources<Option<Box<AcpiSource<KernelHardware>>>, MemoryDevices>;
 
 /// The reason why firmware's description is unusable.
 #[derive(Clone, Copy, Debug)]
@@ -99,14 +100,18 @@ pub(crate) fn events(
     mm: &'static Mm<KernelMachine>,
     ram: &RangeList,
 ) -> Events {
-    let none = Events { source: None, console_line: None, cpus: Vec::new() };
-    let Some(rsdp) = rsdp(firmware) else { return none };
+    let none = || Events {
+        source: Sources::new(None, memory_devices(mm, |_| None)),
+        console_line: None,
+        cpus: Vec::new(),
+    };
+    let Some(rsdp) = rsdp(firmware) else { return none() };
     let memory = FirmwareMemory::new(mm.machine().tables(), ram);
     let tables = match Tables::new(&memory, rsdp) {
         Ok(tables) => tables,
         Err(error) => {
             log::error!("firmware tables: {error}");
-            return none;
+            return none();
         }
     };
     match Fadt::find(&tables) {
@@ -127,12 +132,21 @@ pub(crate) fn events(
             None
         }
     };
-    Events { source, console_line, cpus }
+    // After the clock is known, and the controllers take messages.
+    let devices = memory_devices(mm, |irq| Some(madt?.isa_line(irq)));
+    Events { source: Sources::new(source, devices), console_line, cpus }
 }
 
-/// Connects and enables the interrupts of events; returns the highest possible number of memory devices. Failures
-/// are reported, and the rest continues.
+/// Connects and enables the interrupts of events; returns how many events there may be for what is plugged or requested now.
+/// Failures are reported, and the rest continues.
 pub(crate) fn arm(source: &mut Source) -> usize {
+    let (firmware, devices) = source.parts_mut();
+    let expected = devices.as_ref().map_or(0, |devices| devices.expected_events());
+    expected + arm_firmware(firmware)
+}
+
+/// The same for those of firmware: the highest possible number of its memory devices.
+fn arm_firmware(source: &mut Option<Box<AcpiSource<KernelHardware>>>) -> usize {
     let Some(acpi) = source else {
         warn_of_no_events("ACPI could not be started");
         return 0;

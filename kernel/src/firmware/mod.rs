@@ -13,6 +13,8 @@ mod acpi;
 mod hardware;
 #[cfg(papr)]
 mod papr;
+#[cfg(acpi)]
+mod virtio;
 
 #[cfg(acpi)]
 pub(crate) use acpi::{Source, arm, events, plan};

@@ -6,7 +6,7 @@ use super::config::{Config, Region, Sizes};
 use super::fault::Fault;
 use super::queue::{self, Queue};
 use super::request::{Kind, Refusal, Request};
-use super::transport::{Time, Transport};
+use super::transport::{Board, Transport};
 use super::wire::{Response, State};
 
 /// Bits of the device status (virtio 1.2, 2.1).
@@ -59,7 +59,7 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
     /// # Errors
     ///
     /// The [`Fault`] why it cannot be used.
-    pub(crate) fn start(transport: T, mm: &'m Mm<M>, time: &impl Time) -> Result<Self, Fault> {
+    pub(crate) fn start(transport: T, mm: &'m Mm<M>, time: &impl Board) -> Result<Self, Fault> {
         reset(&transport, mm, time)?;
         let mut queue = Queue::new(mm)?;
         let mut transport = transport;
@@ -79,7 +79,7 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
     }
 
     /// Resets the device, which is not used.
-    pub(crate) fn stop(self, mm: &'m Mm<M>, time: &impl Time) {
+    pub(crate) fn stop(self, mm: &'m Mm<M>, time: &impl Board) {
         end(&self.transport, mm, self.queue, time);
     }
 
@@ -103,6 +103,11 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
     /// Whether an interrupt reports changes.
     pub(crate) fn interrupts(&self) -> bool {
         self.transport.interrupts()
+    }
+
+    /// Has it release its interrupt line.
+    pub(crate) fn acknowledge(&self) {
+        self.transport.acknowledge();
     }
 
     /// Bytes that are to be plugged, or unplugged if there are too many: whole units.
@@ -148,7 +153,7 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
     /// # Errors
     ///
     /// [`Fault`]; if it [passes](Fault::is_passing), nothing is plugged.
-    pub(crate) fn plug(&mut self, range: PhysRange, time: &impl Time) -> Result<(), Fault> {
+    pub(crate) fn plug(&mut self, range: PhysRange, time: &impl Board) -> Result<(), Fault> {
         self.change(Kind::Plug, range, time)?;
         self.plugged += range.len();
         match self.exchange(Kind::State, range, time)? {
@@ -164,14 +169,14 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
     /// # Errors
     ///
     /// [`Fault`]; if it [passes](Fault::is_passing), all of it is still plugged.
-    pub(crate) fn unplug(&mut self, range: PhysRange, time: &impl Time) -> Result<(), Fault> {
+    pub(crate) fn unplug(&mut self, range: PhysRange, time: &impl Board) -> Result<(), Fault> {
         self.change(Kind::Unplug, range, time)?;
         self.plugged = self.plugged.saturating_sub(range.len());
         self.compare()
     }
 
     /// Has the device do something, which is either done or refused.
-    fn change(&mut self, kind: Kind, range: PhysRange, time: &impl Time) -> Result<(), Fault> {
+    fn change(&mut self, kind: Kind, range: PhysRange, time: &impl Board) -> Result<(), Fault> {
         match self.exchange(kind, range, time)? {
             Response::Refused(refusal) => {
                 self.busy = if refusal == Refusal::Busy { self.busy.saturating_add(1) } else { 0 };
@@ -189,7 +194,7 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         &mut self,
         kind: Kind,
         range: PhysRange,
-        time: &impl Time,
+        time: &impl Board,
     ) -> Result<Response, Fault> {
         if let Some(fault) = self.dead {
             return Err(fault);
@@ -218,12 +223,12 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
     }
 
     /// Tries nothing for a while.
-    pub(crate) fn pause(&mut self, time: &impl Time) {
+    pub(crate) fn pause(&mut self, time: &impl Board) {
         self.pause = Some(time.ticks());
     }
 
     /// Whether nothing is tried now.
-    pub(crate) fn pauses(&self, time: &impl Time) -> bool {
+    pub(crate) fn pauses(&self, time: &impl Board) -> bool {
         let most = time.per_second().saturating_mul(PAUSE_SECONDS);
         self.pause.is_some_and(|since| time.ticks().wrapping_sub(since) < most)
     }
@@ -251,7 +256,7 @@ fn units(region: PhysRange, bytes: u64, unit: u64) -> Option<PhysRange> {
 fn reset<M: Machine>(
     transport: &impl Transport,
     mm: &Mm<M>,
-    time: &impl Time,
+    time: &impl Board,
 ) -> Result<(), Fault> {
     transport.set_status(0);
     let start = time.ticks();
@@ -269,7 +274,7 @@ fn reset<M: Machine>(
 }
 
 /// Resets a device. After that it does not write to the page of its queue any more, which is then free.
-fn end<M: Machine>(transport: &impl Transport, mm: &Mm<M>, queue: Queue<'_, M>, time: &impl Time) {
+fn end<M: Machine>(transport: &impl Transport, mm: &Mm<M>, queue: Queue<'_, M>, time: &impl Board) {
     if reset(transport, mm, time).is_err() {
         queue.abandon();
     }
@@ -280,7 +285,7 @@ fn begin<M: Machine>(
     transport: &mut impl Transport,
     mm: &Mm<M>,
     queue: &mut Queue<'_, M>,
-    time: &impl Time,
+    time: &impl Board,
 ) -> Result<(Region, Sizes), Fault> {
     transport.set_status(ACKNOWLEDGE);
     transport.set_status(ACKNOWLEDGE | DRIVER);

@@ -4,8 +4,10 @@ use alloc::vec::Vec;
 
 use hotmem::PhysRange;
 
-/// Pieces that there can be: as many as the driver's table has room for.
-pub const MOST_PIECES: usize = 512;
+/// Pieces that there can be, of all devices.
+pub const MOST_PIECES: usize = 4096;
+/// Pieces of a device beyond one for each of its cells: parts of cells.
+const SPARE: u64 = 256;
 
 /// What is to be done with a piece, or has become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +45,30 @@ pub(crate) struct Piece {
 #[derive(Debug)]
 pub(crate) struct Pieces {
     all: Vec<Piece>,
+    /// The numbers that are not in use.
+    free: Vec<u16>,
+    room: usize,
 }
 
 impl Pieces {
-    /// An empty table, which takes all its memory now.
-    pub(crate) fn new() -> Self {
-        Self { all: Vec::with_capacity(MOST_PIECES) }
+    /// A table without room.
+    pub(crate) const fn new() -> Self {
+        Self { all: Vec::new(), free: Vec::new(), room: 0 }
+    }
+
+    /// Makes room for the pieces of a device with so many cells, up to [`MOST_PIECES`] for all.
+    pub(crate) fn make_room(&mut self, cells: u64) {
+        let more = cells.saturating_add(SPARE).min(MOST_PIECES as u64) as usize;
+        let room = (self.room + more).min(MOST_PIECES);
+        self.all.reserve_exact(room);
+        self.free.reserve_exact(room);
+        self.free.extend((self.room..room).rev().map(|id| id as u16));
+        self.room = room;
+    }
+
+    /// Pieces that there can be.
+    pub(crate) const fn room(&self) -> usize {
+        self.room
     }
 
     pub(crate) fn all(&self) -> &[Piece] {
@@ -72,26 +92,29 @@ impl Pieces {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.all.len() < MOST_PIECES
+        !self.free.is_empty()
     }
 
     /// Notes a piece that is plugged; returns its number, or `None` if there is no room.
     pub(crate) fn insert(&mut self, device: usize, range: PhysRange) -> Option<u16> {
-        if !self.has_room() {
-            return None;
-        }
-        let id = (0..MOST_PIECES as u16).find(|&id| self.get(id).is_none())?;
+        let id = self.free.pop()?;
         let at = self.all.partition_point(|piece| piece.range.start() < range.start());
         self.all.insert(at, Piece { id, device, range, stage: Stage::New, stuck: false });
         Some(id)
     }
 
     pub(crate) fn remove(&mut self, id: u16) {
-        self.all.retain(|piece| piece.id != id);
+        self.forget(|piece| piece.id == id);
     }
 
     /// Forgets where memory was not taken, so that it is tried there again.
     pub(crate) fn avoid_no_more(&mut self, device: usize) {
-        self.all.retain(|piece| piece.device != device || piece.stage != Stage::Avoided);
+        self.forget(|piece| piece.device == device && piece.stage == Stage::Avoided);
+    }
+
+    fn forget(&mut self, is_it: impl Fn(&Piece) -> bool) {
+        let Self { all, free, .. } = self;
+        free.extend(all.iter().filter(|piece| is_it(piece)).map(|piece| piece.id));
+        all.retain(|piece| !is_it(piece));
     }
 }

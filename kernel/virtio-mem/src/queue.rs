@@ -17,7 +17,7 @@ use hotmem::{Machine, Mm, Order, Pages, PhysAddr};
 
 use super::fault::Fault;
 use super::request::Request;
-use super::transport::{Rings, Time, Transport};
+use super::transport::{Board, Rings, Transport};
 use super::wire::{REQUEST_BYTES, RESPONSE_BYTES, Response, decode, encode};
 
 /// The queue of requests, the only one.
@@ -92,7 +92,7 @@ impl<'m, M: Machine> Queue<'m, M> {
     pub(crate) fn exchange(
         &mut self,
         transport: &impl Transport,
-        time: &impl Time,
+        time: &impl Board,
         request: Request,
     ) -> Result<Response, Fault> {
         for (index, word) in encode(request).into_iter().enumerate() {
@@ -123,7 +123,7 @@ impl<'m, M: Machine> Queue<'m, M> {
     }
 
     /// Waits until the device's ring has one entry more.
-    fn wait(&self, time: &impl Time, was: u16, request: Request) -> Result<(), Fault> {
+    fn wait(&self, time: &impl Board, was: u16, request: Request) -> Result<(), Fault> {
         let start = time.ticks();
         let most = time.per_second().saturating_mul(SECONDS);
         for _ in 0..LOOKS {

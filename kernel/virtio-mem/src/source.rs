@@ -17,7 +17,7 @@ use super::pieces::{Piece, Pieces, Stage};
 use super::plan::{Grid, place};
 use super::report;
 use super::shrink::{Choice, choose};
-use super::transport::{Time, Transport};
+use super::transport::{Board, Transport};
 
 /// Devices that there can be.
 pub const MOST_DEVICES: usize = 8;
@@ -68,19 +68,20 @@ pub struct VirtioMemSource<'m, M: Machine, T, C> {
     why: Option<Reason>,
 }
 
-impl<'m, M: Machine, T: Transport, C: Time> VirtioMemSource<'m, M, T, C> {
+impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     /// No devices yet; line 0 of `latch` reports changes of each. After the last [`start`](Self::start), no heap is used.
     pub fn new(mm: &'m Mm<M>, time: C, latch: &'static Latch) -> Self {
         let (devices, pieces) = (Vec::with_capacity(MOST_DEVICES), Pieces::new());
         Self { mm, devices, pieces, time, latch, turn: 0, since: None, why: None }
     }
 
-    /// Starts a device, and has it unplug all of its memory.
+    /// Starts a device, and has it unplug all of its memory. Returns whether it interrupts: otherwise it is looked at whenever
+    /// the kernel is awake.
     ///
     /// # Errors
     ///
     /// Why it cannot be used. It is reset then.
-    pub fn start(&mut self, transport: T) -> Result<(), VirtioMemError> {
+    pub fn start(&mut self, transport: T) -> Result<bool, VirtioMemError> {
         if self.devices.len() >= MOST_DEVICES {
             return Err(VirtioMemError::TooMany);
         }
@@ -93,8 +94,11 @@ impl<'m, M: Machine, T: Transport, C: Time> VirtioMemSource<'m, M, T, C> {
         }
         let (number, unit) = (self.devices.len(), device.unit >> 10);
         log::info!("virtio-mem {number}: {range}, in units of {unit} KiB");
+        let grid = self.grid(&device);
+        self.pieces.make_room(range.len() / grid.cell + 2);
+        let interrupts = device.interrupts();
         self.devices.push(device);
-        Ok(())
+        Ok(interrupts)
     }
 
     /// Devices that were started.
@@ -106,7 +110,7 @@ impl<'m, M: Machine, T: Transport, C: Time> VirtioMemSource<'m, M, T, C> {
     pub fn expected_events(&self) -> usize {
         let block = self.mm.block_size().bytes();
         let cells = self.devices.iter().map(|device| device.missing() / block + 2);
-        (cells.sum::<u64>() as usize).min(super::pieces::MOST_PIECES)
+        (cells.sum::<u64>() as usize).min(self.pieces.room())
     }
 
     /// Reads the sizes of the devices: of all if one has interrupted, else of those that do not interrupt.
@@ -114,6 +118,8 @@ impl<'m, M: Machine, T: Transport, C: Time> VirtioMemSource<'m, M, T, C> {
         let interrupted = self.latch.take_first();
         if let Some(since) = interrupted {
             self.since = since;
+            self.devices.iter().for_each(Device::acknowledge);
+            self.time.unmask();
         }
         for (number, device) in self.devices.iter_mut().enumerate() {
             if interrupted.is_none() && device.interrupts() || !device.refresh() {
@@ -345,8 +351,12 @@ fn used_bytes<M: Machine>(mm: &Mm<M>, grid: &Grid, cell: u64) -> u64 {
 
 // SAFETY: what is announced was plugged by the device in its own region, and is unplugged by `eject` only; the host says that
 // it is memory.
-unsafe impl<M: Machine, T: Transport, C: Time> HotplugSource for VirtioMemSource<'_, M, T, C> {
+unsafe impl<M: Machine, T: Transport, C: Board> HotplugSource for VirtioMemSource<'_, M, T, C> {
     type Error = VirtioMemError;
+
+    fn most_ranges(&self, _source: u8) -> usize {
+        self.pieces.room()
+    }
 
     fn next_event(&mut self) -> Option<Event<VirtioMemError>> {
         self.look();

@@ -1,4 +1,4 @@
-//! What the driver needs of the machine: the registers of a device, and a clock.
+//! What the driver needs of the machine: the registers of a device, a clock, and interrupt lines.
 
 use hotmem::PhysAddr;
 
@@ -36,6 +36,9 @@ pub trait Transport {
 
     /// Whether an interrupt reports changes of the configuration. Otherwise it is looked at whenever the kernel is awake.
     fn interrupts(&self) -> bool;
+
+    /// Acknowledges an interrupt, so that the device releases its line. It may be another device's.
+    fn acknowledge(&self) {}
 }
 
 /// The memory of a queue, as the device addresses it.
@@ -49,11 +52,15 @@ pub struct Rings {
     pub used: PhysAddr,
 }
 
-/// A clock, for the bounds of waits.
-pub trait Time {
+/// A clock, for the bounds of waits, and the lines of interrupts.
+pub trait Board {
     /// Ticks since some time in the past.
     fn ticks(&self) -> u64;
 
     /// Ticks of a second; a guess is good enough.
     fn per_second(&self) -> u64;
+
+    /// Unmasks the lines by which devices interrupt: each device has acknowledged its interrupt. Nothing for messages, and
+    /// for lines that are not masked.
+    fn unmask(&self) {}
 }

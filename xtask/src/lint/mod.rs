@@ -23,11 +23,12 @@ use crate::build;
 use crate::setup::{self, Toolchain};
 
 /// The packages that an image is made of.
-const BARE: [&str; 10] = [
+const BARE: [&str; 11] = [
     "hotmem-kernel",
     "hotmem-acpi",
     "hotmem-aml",
     "hotmem-papr",
+    "hotmem-virtio-mem",
     "hotmem-lab",
     "hotmem-hotplug",
     "hotmem-boot",

@@ -207,3 +207,22 @@ fn a_list_says_what_each_of_its_sources_says() {
     assert_eq!(none.label(DeviceId::new(4)).to_string(), "4");
     assert!(none.can_eject(DeviceId::new(4)).is_ok());
 }
+
+#[test]
+fn a_source_that_the_machine_does_not_have_is_left_out_of_the_list_and_of_the_table() {
+    type Pair = Sources<Option<Box<Script>>, Option<Box<Script>>>;
+    let said = |list: &Pair, json| {
+        let mut out = String::new();
+        list.write_firmware(json, &mut out).unwrap();
+        (out, list.most_ranges(0), list.most_ranges(1), list.is_absent())
+    };
+    let source = || Some(Box::new(Script::default()));
+    let one = "{\"left_out\":0}".to_owned();
+    assert_eq!(said(&Sources::new(source(), None), true), (one.clone(), 512, 0, false));
+    assert_eq!(said(&Sources::new(None, source()), true), (one.clone(), 0, 512, false));
+    let both = std::format!("[{one},{one}]");
+    assert_eq!(said(&Sources::new(source(), source()), true), (both, 512, 512, false));
+    assert_eq!(said(&Sources::new(None, None), true), ("null".into(), 0, 0, true));
+    let text = "nothing was left out\n".to_owned();
+    assert_eq!(said(&Sources::new(source(), None), false), (text, 512, 0, false));
+}

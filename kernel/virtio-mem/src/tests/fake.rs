@@ -12,7 +12,7 @@ use std::vec::Vec;
 use hotmem::testing::{Bench, Tiny, range};
 use hotmem::{PhysAddr, PhysMem as _, PhysRange};
 
-use crate::{Kind, Rings, Time, Transport};
+use crate::{Board, Kind, Rings, Transport};
 
 /// How the device is not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,7 +327,7 @@ impl Transport for Fake {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ticks(pub(super) Rc<Cell<u64>>);
 
-impl Time for Ticks {
+impl Board for Ticks {
     fn ticks(&self) -> u64 {
         self.0.set(self.0.get() + 1);
         self.0.get()

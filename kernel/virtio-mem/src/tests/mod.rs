@@ -64,13 +64,15 @@ impl Rig {
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
         let time = Ticks::default();
         let mut source = VirtioMemSource::new(&bench.mm, time.clone(), latch);
-        fakes.iter().for_each(|fake| source.start(fake.clone()).unwrap());
+        for fake in &fakes {
+            source.start(fake.clone()).unwrap();
+        }
         let driver = Hotplug::new(source, &bench.mm, (), Policy::default()).unwrap();
         Self { bench, fakes, latch, time, driver }
     }
 
     /// Starts a device alone.
-    fn start(fake: &Fake, bench: &'static Bench<Tiny>) -> Result<(), VirtioMemError> {
+    fn start(fake: &Fake, bench: &'static Bench<Tiny>) -> Result<bool, VirtioMemError> {
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
         VirtioMemSource::new(&bench.mm, Ticks::default(), latch).start(fake.clone())
     }

@@ -230,7 +230,9 @@ fn a_device_whose_region_is_anothers_and_one_too_many_are_refused() {
     let error = source.start(over.clone()).unwrap_err().to_string();
     assert!(error.contains("another device"), "{error}");
     assert_eq!(over.0.borrow().status, 0);
-    fakes[1..MOST_DEVICES].iter().for_each(|fake| source.start(fake.clone()).unwrap());
+    for fake in &fakes[1..MOST_DEVICES] {
+        assert!(source.start(fake.clone()).unwrap());
+    }
     assert!(source.start(fakes[MOST_DEVICES].clone()).is_err());
     assert_eq!(source.device_count(), MOST_DEVICES);
 }

@@ -1,0 +1,81 @@
+//! Base address registers (PCI Local Bus 3.0, 6.2.5): where the function's registers are in memory, and how many.
+
+use hotmem::{PhysAddr, PhysRange};
+
+use super::space::{ConfigSpace, Function, read16, write_low};
+
+/// BARs of a function that is no bridge.
+const BARS: u8 = 6;
+const FIRST: u8 = 0x10;
+const COMMAND: u8 = 0x04;
+/// The function decodes addresses of ports, or of memory.
+const DECODES: u16 = 3;
+const IS_PORTS: u32 = 1;
+/// Bits of a BAR of memory that are not of its address.
+const KIND: u32 = 0xf;
+const WIDTH: u32 = 6;
+const WIDE: u32 = 4;
+
+/// What a BAR is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bar {
+    /// There is no such BAR, or it is the second half of another.
+    None,
+    /// It is ports, or has no address.
+    NotMemory,
+    /// Memory.
+    Memory(PhysRange),
+}
+
+/// Looks at a BAR. While its size is determined, the function decodes no addresses.
+pub(super) fn bar(space: &impl ConfigSpace, function: Function, index: u8) -> Bar {
+    let mut number = 0;
+    // The second half of a wide one is not a BAR.
+    while number < index {
+        number += if is_wide(space.read(function, FIRST + 4 * number)) { 2 } else { 1 };
+    }
+    if number != index || index >= BARS {
+        return Bar::None;
+    }
+    let at = FIRST + 4 * index;
+    let low = space.read(function, at);
+    let wide = is_wide(low);
+    if wide && index + 1 >= BARS {
+        return Bar::None;
+    }
+    if low & IS_PORTS != 0 {
+        return Bar::NotMemory;
+    }
+    let high = if wide { space.read(function, at + 4) } else { 0 };
+    let command = read16(space, function, COMMAND);
+    write_low(space, function, COMMAND, command & !DECODES);
+    space.write(function, at, u32::MAX);
+    let mut mask = u64::from(space.read(function, at) & !KIND);
+    space.write(function, at, low);
+    if wide {
+        space.write(function, at + 4, u32::MAX);
+        mask |= u64::from(space.read(function, at + 4)) << 32;
+        space.write(function, at + 4, high);
+    } else {
+        mask |= 0xffff_ffff << 32;
+    }
+    write_low(space, function, COMMAND, command);
+    let start = u64::from(high) << 32 | u64::from(low & !KIND);
+    // The lowest bit that can be set is the size.
+    let bytes = mask & mask.wrapping_neg();
+    match PhysRange::new(PhysAddr::new(start), bytes) {
+        Some(range) if start != 0 && bytes != 0 && start.is_multiple_of(bytes) && fits(range) => {
+            Bar::Memory(range)
+        }
+        _ => Bar::NotMemory,
+    }
+}
+
+/// Whether the end of a range is an address, too.
+fn fits(range: PhysRange) -> bool {
+    range.start().checked_add(range.len()).is_some()
+}
+
+fn is_wide(low: u32) -> bool {
+    low & IS_PORTS == 0 && low & WIDTH == WIDE
+}

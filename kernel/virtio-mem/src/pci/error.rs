@@ -1,0 +1,61 @@
+//! Why a function cannot be used.
+
+use core::fmt;
+
+use hotmem::PhysRange;
+
+/// Why a function cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PciError {
+    /// It has no such registers.
+    Missing(&'static str),
+    /// Its registers are in a BAR that does not exist.
+    NoBar {
+        /// Which registers.
+        what: &'static str,
+        /// Which BAR.
+        bar: u8,
+    },
+    /// Its registers are in a BAR that is not memory, or has no address.
+    NoMemory {
+        /// Which registers.
+        what: &'static str,
+        /// Which BAR.
+        bar: u8,
+    },
+    /// Its registers are not in their BAR, or not aligned there, or fewer than there have to be.
+    Outside {
+        /// Which registers.
+        what: &'static str,
+        /// Where they start in the BAR.
+        offset: u32,
+        /// Their bytes.
+        bytes: u32,
+        /// Bytes of the BAR.
+        bar: u64,
+    },
+    /// Registers cannot be mapped.
+    Map(PhysRange),
+}
+
+impl fmt::Display for PciError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(what) => write!(f, "it has no registers for {what}"),
+            Self::NoBar { what, bar } => {
+                write!(f, "its registers for {what} are in BAR {bar}, which does not exist")
+            }
+            Self::NoMemory { what, bar } => {
+                write!(f, "its registers for {what} are in BAR {bar}, which has no memory address")
+            }
+            Self::Outside { what, offset, bytes, bar } => write!(
+                f,
+                "its registers for {what} are {bytes:#x} bytes at {offset:#x} of a BAR of {bar:#x} bytes"
+            ),
+            Self::Map(range) => write!(f, "its registers at {range} cannot be mapped"),
+        }
+    }
+}
+
+impl core::error::Error for PciError {}

@@ -1,0 +1,25 @@
+//! The device on a PCI bus (virtio 1.2, 4.1): found, checked, and its registers mapped.
+//!
+//! ```text
+//!   scan: bus 0, and behind bridges --> function --> capabilities --> BARs --> PciTransport
+//!                                                \-> interrupt for changes: a message (MSI-X), or the line
+//! ```
+//!
+//! A function is as little trusted as the device: lists of capabilities end after their bound, and registers are only
+//! mapped inside of a BAR, whose size the function itself decodes.
+
+mod bars;
+mod capabilities;
+mod error;
+mod message;
+mod scan;
+mod space;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+pub use error::PciError;
+pub use message::Message;
+pub use scan::{Found, find};
+pub use space::{ConfigSpace, Function, Registers};
+pub use transport::{PciTransport, line_of};
