@@ -7,9 +7,11 @@
 //! ```
 //!
 //! Nothing of it comes back online, and no block with some of it, whatever else is in there. Once the last of it has
-//! been removed, the memory of other devices comes back online in its own zone. A block that stays gets no new user, and goes offline once the old ones are
-//! gone: the driver retries when the firmware announces the device again. The contents of the pages are lost:
-//! moving a page copies whatever the machine reads where there is no memory.
+//! been removed, the memory of other devices comes back online in its own zone. A block that stays goes offline once its
+//! users are gone: the driver retries when the firmware announces the device again, and takes pages out of use that were
+//! freed in the meantime. A block that other devices share stays online for them as long as what is gone of it could not
+//! be removed anyway. The contents of the pages are lost: moving a page copies whatever the machine reads where there is
+//! no memory.
 
 use core::fmt;
 
@@ -23,7 +25,7 @@ use super::driver::{Done, Hotplug};
 use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges};
 use super::insert::{blocks_step, remove_step};
 use super::listen::OnStep;
-use super::lost::addresses;
+use super::lost::{addresses, is_made_of_pieces};
 use super::owners::Plugged;
 use super::step::{Operation, Replied};
 use super::underway::{Context, Draining, Draught, Now};
@@ -55,7 +57,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             self.verdict.failed(Lost(range));
         }
         self.owners.lose(device);
-        self.draining = Some(Draining { context, next, kept: 0, range: None, now: None });
+        self.draining = Some(Draining::new(context, next));
     }
 
     /// The part of a refused device's memory that the operator has added, up to the end of the last piece. That of
@@ -133,9 +135,19 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         draining.range = Some(range);
         let is_lost = self.lost_shares(id, range.range).next().is_some();
         if let Some(zone) = self.zone_of(id).filter(|_| is_lost) {
+            if self.has_living(id)
+                && let Some(stuck) = self.stuck_in(id)
+            {
+                let (range, device) = (stuck.range, stuck.device);
+                log::error!(
+                    "{id} stays online for other devices: {range} of {device} cannot go yet"
+                );
+                self.stays(draining, id);
+                return;
+            }
             match self.in_turn(|mm| mm.start_offline(id)).result {
                 Ok(going) => draining.now = Some(Now::Offlining(going, zone)),
-                Err(error) => self.stays(draining, id, error),
+                Err(error) => self.does_not_go(draining, id, error),
             }
         }
     }
@@ -154,16 +166,23 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                     self.keep_zone(draining.device(), range, id, zone);
                 }
             }
-            Err(error) => self.stays(draining, id, error),
+            Err(error) => self.does_not_go(draining, id, error),
         }
     }
 
-    /// A block does not go offline: isolates it, so that no page of it is allocated.
-    fn stays(&self, draining: &mut Draining<'m, M>, id: BlockId, error: OfflineError) {
+    /// A block does not go offline.
+    fn does_not_go(&self, draining: &mut Draining<'m, M>, id: BlockId, error: OfflineError) {
         log::error!("{id} stays, though its memory is gone: {error}");
         if let Some(range) = &mut draining.range {
-            range.stays += 1;
             range.error.get_or_insert(error);
+        }
+        self.stays(draining, id);
+    }
+
+    /// A block stays online: isolates what is gone of it, so that no page of that is allocated.
+    fn stays(&self, draining: &mut Draining<'m, M>, id: BlockId) {
+        if let Some(range) = &mut draining.range {
+            range.stays += 1;
         }
         let pages = self.pages_to_seal(draining, id, Pfn::new(0)).unwrap_or(PfnRange::EMPTY);
         draining.now = Some(Now::Sealing { id, pages, in_use: 0 });
@@ -206,7 +225,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             return;
         }
         log::error!(
-            "{id} is isolated: {in_use} of its pages are still in use, no more are allocated"
+            "{id}: what is gone of it is out of use, but for {in_use} pages that are still in use"
         );
     }
 
@@ -217,6 +236,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.write(out, &blocks_step(range.range, Operation::Offline, &done));
         let gone = self.lost_in(range.range).next().is_none();
         let removed = gone || range.stays == 0 && self.remove_gone(range.range, out);
+        draining.removed |= removed;
         if removed {
             self.return_neighbours(draining.device(), range.range);
         } else {
@@ -271,7 +291,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
 
     /// Reports the outcome, and takes the device that is in the slot now into use.
     fn end_gone(&mut self, draining: Draining<'m, M>, out: &mut dyn OnStep) {
-        let Draining { context, next, kept, .. } = draining;
+        let Draining { context, next, kept, removed, quiet, .. } = draining;
         {
             let label = self.source.label(context.device);
             match kept {
@@ -291,21 +311,15 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                 );
                 self.reply(context, Outcome::InsertFailed);
             }
+            None if quiet => {}
             None => {
                 let outcome = if kept == 0 { Outcome::Ejected } else { Outcome::EjectFailed };
                 self.reply(context, outcome);
             }
         }
+        if removed && let Some(device) = self.waited_for(context.device) {
+            let context = Context { device, since: None };
+            self.draining = Some(Draining { quiet: true, ..Draining::new(context, None) });
+        }
     }
-}
-
-/// Whether a range was not removed because parts of it were added apart, or not at all.
-const fn is_made_of_pieces(error: &RemoveError) -> bool {
-    matches!(
-        error,
-        RemoveError::Hole { .. }
-            | RemoveError::NoSuchBlock(_)
-            | RemoveError::AddedApart { .. }
-            | RemoveError::MixedPlacement(_)
-    )
 }

@@ -1,7 +1,9 @@
 //! Memory that is gone and not removed yet: which blocks have some, and so cannot come online; and in which zones they
 //! do once it is removed.
 
-use hotmem::{BlockId, Machine, PfnRange, PhysRange, Share, ZoneKind};
+use hotmem::{
+    BlockId, Machine, Obstacle, PfnRange, PhysRange, Removability, RemoveError, Share, ZoneKind,
+};
 
 use super::clock::Clock;
 use super::driver::Hotplug;
@@ -12,6 +14,26 @@ use super::owners::Plugged;
 pub(super) fn addresses<M: Machine>(pfns: PfnRange) -> PhysRange {
     let bytes = pfns.pages().saturating_mul(M::PAGE_BYTES);
     PhysRange::new(M::address(pfns.start), bytes).unwrap_or_default()
+}
+
+/// Whether a range was not removed because parts of it were added apart, or not at all.
+pub(super) const fn is_made_of_pieces(error: &RemoveError) -> bool {
+    matches!(
+        error,
+        RemoveError::Hole { .. }
+            | RemoveError::NoSuchBlock(_)
+            | RemoveError::AddedApart { .. }
+            | RemoveError::MixedPlacement(_)
+    )
+}
+
+/// Whether memory stays. That it has to be removed in pieces is no obstacle.
+fn is_blocked(removability: Removability) -> bool {
+    match removability {
+        Removability::Blocked(Obstacle::Range(error)) => !is_made_of_pieces(&error),
+        Removability::Blocked(_) => true,
+        _ => false,
+    }
 }
 
 impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
@@ -43,6 +65,41 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let ids = self.mm.blocks().map(|block| block.id);
         let ids = ids.filter(move |id| numbers.contains(&id.get()));
         ids.flat_map(move |id| self.lost_shares(id, range))
+    }
+
+    /// Whether a block has memory that is not gone.
+    pub(super) fn has_living(&self, id: BlockId) -> bool {
+        let is_lost = |share: &Share| {
+            self.owners
+                .gone()
+                .any(|entry| self.lost_shares(id, entry.range).any(|lost| lost == *share))
+        };
+        self.mm.block_shares(id).any(|share| !is_lost(&share))
+    }
+
+    /// A range with memory in a block that is gone and could not be removed now, if all its blocks were to go offline.
+    pub(super) fn stuck_in(&self, id: BlockId) -> Option<Plugged> {
+        let mut lost = self.owners.gone().filter(|entry| {
+            self.numbers(entry.range).contains(&id.get())
+                && self.lost_shares(id, entry.range).next().is_some()
+        });
+        lost.find(|entry| self.is_stuck(entry))
+    }
+
+    fn is_stuck(&self, entry: &Plugged) -> bool {
+        let stays = |id| self.zone_of(id).is_some() && is_blocked(self.mm.explain_offline(id));
+        is_blocked(self.mm.explain_remove(entry.range))
+            || self.ends(entry.range).into_iter().any(stays)
+    }
+
+    /// A device beside `device` that is gone, whose memory keeps that of others offline, and could be removed now.
+    pub(super) fn waited_for(&self, device: DeviceId) -> Option<DeviceId> {
+        let keeps = |entry: &Plugged| {
+            let mut ends = self.ends(entry.range).into_iter().zip(entry.zones);
+            ends.any(|(id, zone)| zone.is_some() && self.has_living(id))
+        };
+        let mut gone = self.owners.gone().filter(|entry| entry.device != device && keeps(entry));
+        gone.find(|entry| !self.is_stuck(entry)).map(|entry| entry.device)
     }
 
     /// Whether a block has to stay offline because memory of it is gone. It comes online in `zone` when that is removed.

@@ -10,8 +10,8 @@
 //!
 //! Memory that is `Added` can be removed by the firmware's request, not by the operator. Memory that is
 //! `Refused` is plugged, but not in use: the operator may add parts of it, and then the firmware cannot
-//! eject it until the operator has removed them. If the device goes all the same, these parts are `Gone`. Memory that is `Gone` stays in the table, whatever is
-//! plugged into its slot next, until the memory manager has removed it.
+//! eject it until the operator has removed them. If the device goes all the same, these parts are `Gone`. Memory
+//! that is `Gone` stays in the table, whatever is plugged into its slot next, until the memory manager has removed it.
 //!
 //! A block that is offline because memory of it is gone may have memory of other devices. It comes back online when the
 //! last memory that is gone has been removed: until then the table keeps its zone with the range that is gone.

@@ -122,6 +122,10 @@ pub(super) struct Draining<'m, M: Machine> {
     pub(super) next: Option<(Ranges, NodeId)>,
     /// Ranges that stay, and come first in the table.
     pub(super) kept: usize,
+    /// Whether some have been removed.
+    pub(super) removed: bool,
+    /// Firmware expects no reply.
+    pub(super) quiet: bool,
     /// The range under way.
     pub(super) range: Option<Draught>,
     /// What is done to its block.
@@ -149,6 +153,12 @@ pub(super) enum Now<'m, M: Machine> {
 }
 
 impl<M: Machine> Draining<'_, M> {
+    /// A device that is gone, with nothing done yet; `next` is in its slot now.
+    pub(super) const fn new(context: Context, next: Option<(Ranges, NodeId)>) -> Self {
+        let (kept, removed, quiet) = (0, false, false);
+        Self { context, next, kept, removed, quiet, range: None, now: None }
+    }
+
     /// The device that is gone.
     pub(super) const fn device(&self) -> DeviceId {
         self.context.device

@@ -209,7 +209,7 @@ fn ranges_that_are_gone_do_not_come_online_between_their_removals() {
 fn the_zone_of_a_block_is_kept_until_the_last_of_what_is_gone_is_removed() {
     for attempts in 0..3 {
         let mut this = Beside::two();
-        let page = this.lose_in_part();
+        let page = this.vanish_in_part();
         for _ in 0..attempts {
             this.lose(0);
             assert_eq!(this.fixture.script.reported(), [Outcome::EjectFailed]);
@@ -222,7 +222,7 @@ fn the_zone_of_a_block_is_kept_until_the_last_of_what_is_gone_is_removed() {
 #[test]
 fn one_that_joins_a_block_with_memory_that_is_gone_is_online_when_that_is_removed() {
     let mut this = Beside::two();
-    let page = this.lose_in_part();
+    let page = this.vanish_in_part();
     let joins = [range(BASE + MIB + 512 * KIB, 512 * KIB), range(BASE + 4 * MIB, MIB)];
     this.fixture.script.insert(2, &joins);
     this.fixture.run();
@@ -245,7 +245,7 @@ fn one_that_joins_a_block_with_memory_that_is_gone_is_online_when_that_is_remove
 #[test]
 fn a_block_with_nothing_but_memory_that_is_gone_goes_with_it() {
     let mut this = Beside::two();
-    let page = this.lose_in_part();
+    let page = this.vanish_in_part();
     this.fixture.script.eject(1);
     this.fixture.run();
     assert_eq!(this.fixture.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
@@ -320,13 +320,42 @@ fn three_in_one_block_go_in_any_way_and_what_stays_is_online() {
 }
 
 #[test]
-fn two_that_are_gone_in_part_leave_the_third_offline_until_both_are_removed() {
-    let ranges = [0, 1].map(|n| {
-        // One range each, so that nothing of it can be removed alone.
-        range(BASE + MIB + n * (MIB - 256 * KIB) - (1 - n) * MIB, MIB + 256 * KIB)
-    });
+fn a_block_stays_online_for_the_other_while_what_is_gone_cannot_be_removed() {
+    for attempts in 0..3 {
+        let mut this = Beside::two();
+        let page = this.lose_in_part();
+        for _ in 0..attempts {
+            this.lose(0);
+            assert_eq!(this.fixture.script.reported(), [Outcome::EjectFailed]);
+        }
+        // No page of it that is gone is given out.
+        let lost = range(BASE + MIB, 256 * KIB);
+        let inside = lost.start().get() / 4096..lost.end().get() / 4096;
+        let take = || this.fixture.bench.mm.take_pages(Order::ZERO).ok();
+        let pages: Vec<_> = core::iter::from_fn(take).collect();
+        assert!(pages.len() > 64 && pages.iter().all(|page| !inside.contains(&page.get())));
+        pages.into_iter().for_each(|page| this.unpin(page));
+        let joins = [range(BASE + MIB + 512 * KIB, 512 * KIB)];
+        this.fixture.script.insert(2, &joins);
+        this.fixture.run();
+        assert_eq!(this.fixture.script.reported(), [Outcome::Inserted]);
+        let online = Some(BlockState::Online(ZoneKind::Normal));
+        assert_eq!((this.state(1), this.bytes(1)), (online, MIB));
+        this.lose_the_rest(page);
+        assert_eq!((this.state(1), this.bytes(1)), (online, 768 * KIB));
+        this.fixture.script.eject(2);
+        this.fixture.run();
+        assert_eq!(this.fixture.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
+        this.check_neighbour();
+    }
+}
+
+#[test]
+fn two_that_are_gone_in_part_leave_the_third_online_and_go_once_both_can() {
+    let lower = range(BASE, MIB + 256 * KIB);
+    let upper = range(BASE + MIB + 768 * KIB, MIB + 256 * KIB);
     for first in [0, 1] {
-        let mut this = Beside::new(&ranges[..1], &ranges[1..]);
+        let mut this = Beside::new(&[lower], &[upper]);
         this.fixture.script.insert(2, &[range(BASE + MIB + 256 * KIB, 512 * KIB)]);
         this.fixture.run();
         assert_eq!(this.fixture.script.reported(), [Outcome::Inserted]);
@@ -337,16 +366,14 @@ fn two_that_are_gone_in_part_leave_the_third_offline_until_both_are_removed() {
             this.lose(device);
             assert_eq!(this.fixture.script.reported(), [Outcome::EjectFailed]);
         }
-        assert_eq!(this.state(1), Some(BlockState::Offline));
-        for device in [first, 1 - first] {
+        for (device, outcome) in [(first, Outcome::EjectFailed), (1 - first, Outcome::Ejected)] {
+            assert_eq!((this.state(1), this.bytes(1)), (online, MIB));
             this.unpin(pins[usize::from(device)]);
             this.lose(device);
-            assert_eq!(this.fixture.script.reported(), [Outcome::Ejected]);
-            let last = device != first;
-            let state = if last { online } else { Some(BlockState::Offline) };
-            assert_eq!(this.state(1), state, "{device} after {first}");
+            assert_eq!(this.fixture.script.reported(), [outcome], "{device} after {first}");
         }
-        assert_eq!(this.bytes(1), 512 * KIB);
+        // Both are gone: firmware need not notify of the first one again.
+        assert_eq!((this.state(1), this.bytes(1)), (online, 512 * KIB));
         this.check_end(&[2]);
     }
 }
@@ -354,7 +381,7 @@ fn two_that_are_gone_in_part_leave_the_third_offline_until_both_are_removed() {
 #[test]
 fn one_that_comes_back_at_once_to_the_block_of_what_is_gone_waits_for_it() {
     let mut this = Beside::two();
-    let page = this.lose_in_part();
+    let page = this.vanish_in_part();
     // The device that is in the slot now has the same place, which is not free yet.
     let again = [range(BASE, MIB + 256 * KIB)];
     this.fixture.script.insert(0, &again);

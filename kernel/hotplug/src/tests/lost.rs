@@ -13,7 +13,7 @@ use crate::{Claim, OperatorError, Outcome, Request};
 #[test]
 fn the_operator_does_not_bring_memory_online_that_is_gone_beside_other() {
     let mut this = Beside::two();
-    let page = this.lose_in_part();
+    let page = this.vanish_in_part();
     let mut out = String::new();
     let refused = this.fixture.driver.operator_online(block(1), ZoneKind::Movable, &mut out);
     let Err(OperatorError::Gone(entry)) = refused else { panic!("{refused:?}") };
@@ -88,7 +88,10 @@ fn what_the_operator_has_added_of_a_device_that_is_gone_does_not_come_online() {
     let refused = this.fixture.driver.operator_online(block(3), ZoneKind::Normal, &mut out);
     assert!(matches!(refused, Err(OperatorError::Gone(_))), "{refused:?}");
     // One piece is given up by hand, and another device comes there.
+    assert_eq!(this.state(2), Some(BlockState::Online(ZoneKind::Normal)));
+    this.fixture.driver.operator_offline(block(2), &mut out).unwrap();
     this.fixture.driver.operator_remove(pieces[0], &mut out).unwrap();
+    this.fixture.driver.operator_online(block(2), ZoneKind::Normal, &mut out).unwrap();
     this.fixture.script.insert(3, &[pieces[0]]);
     this.fixture.run();
     assert_eq!(this.fixture.script.reported(), [Outcome::Inserted]);
