@@ -1,9 +1,10 @@
 //! `cargo xtask bench alloc`: what the page allocator costs, beside others on a hosted machine (Linux), or on bare metal;
-//! `cargo xtask bench lock`: how long its locks are held.
+//! `cargo xtask bench lock`: how long its locks are held; `cargo xtask bench size`: how large its code is.
 
 mod guest;
 mod host;
 mod lock;
+mod size;
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,15 @@ enum What {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// The code of an image: bytes of each package, and of each part of the memory manager
+    Size {
+        /// The image of this architecture
+        #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+        arch: Arch,
+        /// Write the figures to this file, a row for each line
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 /// A figure.
@@ -74,6 +84,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
             alloc(root, *arch, *threads, json.as_deref(), filter.as_deref())
         }
         What::Lock { arch, dimm, json } => lock::main(root, *arch, *dimm, json.as_deref()),
+        What::Size { arch, json } => size::main(root, *arch, json.as_deref()),
     }
 }
 
@@ -144,7 +155,7 @@ mod tests {
     fn threads_are_two_to_four_and_go_with_neither_an_architecture_nor_a_file() {
         let threads = |words: &[&str]| match read(&[&["alloc"], words].concat())? {
             What::Alloc { threads, filter, .. } => Some((threads, filter)),
-            What::Lock { .. } => None,
+            What::Lock { .. } | What::Size { .. } => None,
         };
         assert_eq!(threads(&["--threads", "2"]), Some((Some(2), None)));
         assert_eq!(threads(&["--threads", "4", "hot"]), Some((Some(4), Some("hot".into()))));

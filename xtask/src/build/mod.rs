@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the kernel image, with its symbols inside.
 
-mod symbols;
+pub(crate) mod symbols;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -62,17 +62,22 @@ pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathB
         eprintln!("{note}");
     }
 
-    let dir = bare_dir(root).join("image").join(image.folder());
-    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let path = kernel(root, image);
+    let dir = path.parent().context("an image has a directory")?;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     for (name, contents) in image.arch.about().beside {
         write_changed(&dir.join(name), contents)?;
     }
-    let path = dir.join(KERNEL);
     write_changed(&path, &bytes)?;
     match image.boot().carrier {
         Some(target) => carry(root, image, target, options, &path),
         None => Ok(path),
     }
+}
+
+/// Where the finished kernel of an image is, inside of what carries it, too.
+pub(crate) fn kernel(root: &Path, image: Image) -> PathBuf {
+    bare_dir(root).join("image").join(image.folder()).join(KERNEL)
 }
 
 /// Builds the program that carries `kernel`; returns its path, beside the kernel's.

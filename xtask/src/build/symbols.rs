@@ -92,6 +92,15 @@ pub(crate) fn defined_by(image: &[u8], foreign: &[&str]) -> Result<Vec<String>> 
     Ok(names.filter(is_foreign).collect())
 }
 
+/// The functions of the ELF64 `image`, with their bytes.
+///
+/// # Errors
+/// When `image` is not an ELF64 file.
+pub(crate) fn sizes(image: &[u8]) -> Result<Vec<(String, u64)>> {
+    let elf = ElfFile64::<Endianness>::parse(image).context("not an ELF64 file")?;
+    Ok(functions(&elf).into_iter().map(|function| (function.name, function.size)).collect())
+}
+
 /// All functions of `elf`, one for each address, in order of address.
 fn functions<Elf: FileHeader<Endian = Endianness>>(
     elf: &object::read::elf::ElfFile<'_, Elf>,
