@@ -51,7 +51,7 @@ pub use few_pages::few_pages;
 pub use gather::Gather;
 pub use geometry::{BlockSize, Geometry, GeometryError, Sizes};
 pub use mapped::MappedBytes;
-pub use mapper::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
+pub use mapper::{MapError, Mapper, Mapping, StrangeEntry, TableAt, Translation, UnmapError};
 pub use relocate::RelocateError;
 pub use seam::{
     NotFlushed, OutOfFrames, PhysMem, ReadPhys, TableFrame, TableFrames, TablePlace, Tlb,

@@ -95,6 +95,16 @@ pub unsafe trait Mapper<I: Space = Virtual> {
     ///
     /// `each` must not call the mapper.
     fn visit_tables(&self, each: &mut dyn FnMut(TableAt<I>));
+
+    /// As [`visit_tables`](Self::visit_tables), for tables that may be damaged: a table is read only if `each` returns
+    /// `true` for it, and `each` may do so for a table that is a part of another. Returns the first word that the
+    /// mapper never stores in a table. So a caller that has let all tables be read knows that any other call can.
+    ///
+    /// The default reads every table, and knows no such word.
+    fn examine(&self, each: &mut dyn FnMut(TableAt<I>) -> bool) -> Option<StrangeEntry<I>> {
+        self.visit_tables(&mut |table| _ = each(table));
+        None
+    }
 }
 
 /// A mapping request: translate `len` bytes at `virt` to `phys`.
@@ -154,6 +164,17 @@ pub struct TableAt<I: Space = Virtual> {
     /// Bytes of address space it translates (for a root that serves both ends of a sign-extended
     /// space: of both together).
     pub span: u64,
+}
+
+/// A word in a table that the mapper never stores there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StrangeEntry<I: Space = Virtual> {
+    /// The first input address that it would translate.
+    pub virt: Address<I>,
+    /// Where it is.
+    pub at: PhysAddr,
+    /// The word.
+    pub word: u64,
 }
 
 /// The reason why a range was not mapped.

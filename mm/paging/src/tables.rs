@@ -6,7 +6,7 @@
 use super::{
     Entry, Gather, MapError, Mapper, Mapping, PhysMem, PteFormat, TableAt, TableFrame, TableFrames,
 };
-use super::{Tlb, Translation, UnmapError};
+use super::{StrangeEntry, Tlb, Translation, UnmapError};
 use crate::addr::{Address, AddressRange, PhysAddr, Space, Virtual};
 
 use core::fmt;
@@ -232,6 +232,10 @@ unsafe impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Mapper<I> for Tables<
 
     fn visit_tables(&self, each: &mut dyn FnMut(TableAt<I>)) {
         self.visit_all_tables(each);
+    }
+
+    fn examine(&self, each: &mut dyn FnMut(TableAt<I>) -> bool) -> Option<StrangeEntry<I>> {
+        self.examine_tables(each)
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod relocate;
 
-use super::{Attr, Gather, MapError, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables};
+use super::{
+    Attr, Entry, Gather, MapError, Mapper, Mapping, OutOfFrames, PteFormat, TableFrames, Tables,
+};
 use super::{NotFlushed, RelocateError, TableFrame, TablePlace, UnmapError};
 use crate::addr::{Guest, GuestAddr, PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
 use crate::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
@@ -71,6 +73,46 @@ impl<F: PteFormat> Machine<F> {
 
 fn range(start: u64, len: u64) -> VirtRange {
     VirtRange::new(VirtAddr::new(start), len).unwrap()
+}
+
+#[test]
+fn tables_that_may_be_damaged_are_read_only_if_the_caller_wants_it() {
+    let machine = Machine::new();
+    machine.map(VIRT, 0, PAGE, PAGE).unwrap();
+    let mut known = std::vec::Vec::new();
+    machine.tables.visit_tables(&mut |table| known.push(table));
+    let mut seen = std::vec::Vec::new();
+    let mut examine = |wanted: usize| {
+        seen.clear();
+        let strange = machine.tables.examine(&mut |table| {
+            seen.push(table);
+            table.level < wanted
+        });
+        (strange, seen.clone())
+    };
+    let levels = TinyPte::LEVELS.len();
+    assert_eq!(examine(levels), (None, known.clone()));
+
+    // An entry of the last table leads to a table that is not there.
+    let last = *known.last().unwrap();
+    let (above, outside) = (known[known.len() - 2], PhysAddr::new(1 << 30));
+    let index = TinyPte::LEVELS[above.level].index(last.virt.get()) as u64;
+    let slot = above.frame.add(8 * index);
+    let right = machine.mmu.peek(slot);
+    machine.mmu.poke(slot, TinyPte::encode(Entry::Table(outside), above.level));
+    let (strange, seen) = examine(last.level);
+    assert_eq!((strange, seen.last().map(|table| table.frame)), (None, Some(outside)));
+    machine.mmu.poke(slot, right);
+
+    // A word that no entry encodes to is named, and leads nowhere.
+    let at = last.frame.add(8 * 5);
+    let word = (1..64)
+        .map(|bit| 1 << bit)
+        .find(|&word| TinyPte::decode(word, last.level) == Entry::Absent);
+    machine.mmu.poke(at, word.unwrap());
+    let found = examine(levels).0.unwrap();
+    assert_eq!((found.at, found.word), (at, word.unwrap()));
+    assert_eq!(found.virt, last.virt.add(5 * PAGE));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Reading a whole tree: every leaf, every table.
 
 use super::tables::Tables;
-use super::{Entry, PhysMem, PteFormat, TableAt, Tlb, Translation};
+use super::{Entry, PhysMem, PteFormat, StrangeEntry, TableAt, Tlb, Translation};
 use crate::addr::{Address, AddressRange, PhysAddr, Space};
 
 use core::sync::atomic::Ordering;
@@ -55,17 +55,10 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         base: u64,
         each: &mut dyn FnMut(Node<I>) -> bool,
     ) {
-        let here = F::LEVELS[level];
-        let table = TableAt {
-            level,
-            frame,
-            bytes: here.table_bytes(),
-            virt: Address::new(F::canonical(base)),
-            span: here.span() << here.bits,
-        };
-        if !each(Node::Table(table)) {
+        if !each(Node::Table(Self::table_at(frame, level, base))) {
             return;
         }
+        let here = F::LEVELS[level];
         for (index, slot) in self.slots(frame, level).iter().enumerate() {
             let low = base + index as u64 * here.span();
             // Pairs with the release store that linked a table: the table below is initialised.
@@ -85,6 +78,78 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
                     each(Node::Leaf(leaf));
                 }
             }
+        }
+    }
+
+    /// See [`Mapper::examine`](super::Mapper::examine).
+    pub(super) fn examine_tables(
+        &self,
+        each: &mut dyn FnMut(TableAt<I>) -> bool,
+    ) -> Option<StrangeEntry<I>> {
+        let mut strange = None;
+        self.examine_below(self.root(), 0, 0, each, &mut strange);
+        strange
+    }
+
+    /// As [`visit_below`](Self::visit_below). A word that no entry encodes to leads nowhere.
+    fn examine_below(
+        &self,
+        frame: PhysAddr,
+        level: usize,
+        base: u64,
+        each: &mut dyn FnMut(TableAt<I>) -> bool,
+        strange: &mut Option<StrangeEntry<I>>,
+    ) {
+        if !each(Self::table_at(frame, level, base)) {
+            return;
+        }
+        let span = F::LEVELS[level].span();
+        for (index, slot) in self.slots(frame, level).iter().enumerate() {
+            // Pairs with the release store that linked a table: the table below is initialised.
+            let word = slot.load(Ordering::Acquire);
+            if word == 0 {
+                continue;
+            }
+            let low = base + index as u64 * span;
+            let entry = F::decode(word, level);
+            if !Self::stores(entry, level) || F::encode(entry, level) != word {
+                let virt = Address::new(F::canonical(low));
+                let at = frame.add(index as u64 * 8);
+                strange.get_or_insert(StrangeEntry { virt, at, word });
+            }
+            if let Entry::Table(next) = entry
+                && level + 1 < F::LEVELS.len()
+            {
+                self.examine_below(next, level + 1, low, each, strange);
+            }
+        }
+    }
+
+    /// Whether the walker stores such an entry at `level`.
+    fn stores(entry: Entry, level: usize) -> bool {
+        let here = F::LEVELS[level];
+        match entry {
+            Entry::Absent => true,
+            Entry::Table(next) => {
+                let below = F::LEVELS.get(level + 1);
+                next.get() < F::PHYS_LIMIT
+                    && below.is_some_and(|below| next.is_aligned(below.table_bytes()))
+            }
+            Entry::Leaf(phys, _) => {
+                here.leaf && phys.get() < F::PHYS_LIMIT && phys.is_aligned(here.span())
+            }
+        }
+    }
+
+    /// The table of `level` at `frame`, whose first entry translates `base` (indices only).
+    fn table_at(frame: PhysAddr, level: usize, base: u64) -> TableAt<I> {
+        let here = F::LEVELS[level];
+        TableAt {
+            level,
+            frame,
+            bytes: here.table_bytes(),
+            virt: Address::new(F::canonical(base)),
+            span: here.span() << here.bits,
         }
     }
 }

@@ -6,7 +6,9 @@
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
 use super::std::thread::{self, ThreadId};
 use crate::addr::{Address, AddressRange, Space};
-use crate::{Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Translation, UnmapError};
+use crate::{
+    Gather, MapError, Mapper, Mapping, StrangeEntry, TableAt, TableFrames, Translation, UnmapError,
+};
 
 /// A mapper whose every call holds one lock, from its start to its end. The lock is not re-entrant: a call from
 /// inside another, by a callback or by the source of frames, panics where a kernel would deadlock.
@@ -95,5 +97,10 @@ unsafe impl<I: Space, T: Mapper<I>> Mapper<I> for LockedMapper<T> {
     fn visit_tables(&self, each: &mut dyn FnMut(TableAt<I>)) {
         let _held = self.hold();
         self.inner.visit_tables(each);
+    }
+
+    fn examine(&self, each: &mut dyn FnMut(TableAt<I>) -> bool) -> Option<StrangeEntry<I>> {
+        let _held = self.hold();
+        self.inner.examine(each)
     }
 }

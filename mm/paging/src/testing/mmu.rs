@@ -239,6 +239,33 @@ impl<F: PteFormat> SoftMmu<F> {
         Some(self.access(at))
     }
 
+    /// The RAM that an access to `at` reaches, by tables that lie in RAM. The caches do not matter, and stay.
+    pub fn target(&self, at: VirtAddr) -> Option<PhysAddr> {
+        let mut frame = self.root;
+        for (level, here) in F::LEVELS.iter().enumerate() {
+            let slot = frame.add(8 * here.index(at.get()) as u64);
+            if !slot.is_aligned(8) || !self.ram.is_plugged(slot) {
+                return None;
+            }
+            match F::decode(self.word(slot).load(Ordering::SeqCst), level) {
+                Entry::Absent => return None,
+                Entry::Table(next) => frame = next,
+                Entry::Leaf(phys, _) => {
+                    let target = phys.add(at.get() & (here.span() - 1));
+                    return self.ram.is_plugged(target).then_some(target);
+                }
+            }
+        }
+        None
+    }
+
+    /// Makes every CPU drop all cached entries, as a CPU may at any time.
+    pub fn forget(&self) {
+        for mut caches in self.running() {
+            *caches = Caches::default();
+        }
+    }
+
     /// A pointer to the RAM that an access to `at` reaches; valid up to the end of the page.
     ///
     /// # Panics

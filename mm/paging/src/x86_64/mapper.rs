@@ -9,7 +9,8 @@ use super::slot::{LAST, Stop, TABLE_BYTES, span};
 use super::visit::{self, Node};
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::{
-    Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Tlb, Translation, UnmapError,
+    Gather, MapError, Mapper, Mapping, StrangeEntry, TableAt, TableFrames, Tlb, Translation,
+    UnmapError,
 };
 
 use ::x86_64::structures::paging::PhysFrame;
@@ -190,6 +191,17 @@ unsafe impl<T: TableAccess, B: Tlb, L: lock_api::RawMutex> Mapper for LockedTabl
             }
             Node::Leaf(_) => false,
         });
+    }
+
+    /// A loader's tables may have words that this mapper never stores: no word is strange.
+    fn examine(&self, each: &mut dyn FnMut(TableAt) -> bool) -> Option<StrangeEntry> {
+        let (root, tables) =
+            (PhysAddr::new(self.root.start_address().as_u64()), self.tables.lock());
+        visit::all(&*tables, root, &mut |node| match node {
+            Node::Table(table) => each(table),
+            Node::Leaf(_) => false,
+        });
+        None
     }
 }
 

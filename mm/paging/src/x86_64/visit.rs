@@ -19,7 +19,6 @@ pub(super) enum Node {
 /// A table under visit.
 struct Place<'t> {
     table: &'t PageTable,
-    frame: PhysAddr,
     level: usize,
     /// The indices that lead to it, and the first address that it translates, before its sign is repeated.
     path: [PageTableIndex; LAST],
@@ -29,18 +28,20 @@ struct Place<'t> {
 /// Calls `each` with every table and leaf, and visits the tables below those for which it returns `true`.
 pub(super) fn all<T: TableAccess>(tree: &T, root: PhysAddr, each: &mut dyn FnMut(Node) -> bool) {
     let path = [PageTableIndex::new(0); LAST];
-    let root = Place { table: tree.root(), frame: root, level: 0, path, low: 0 };
-    below(tree, &root, each);
+    if each(table_at(root, 0, 0)) {
+        let root = Place { table: tree.root(), level: 0, path, low: 0 };
+        below(tree, &root, each);
+    }
+}
+
+/// The table of `level` in `frame`, whose first entry translates `low`.
+fn table_at(frame: PhysAddr, level: usize, low: u64) -> Node {
+    let span = ENTRIES as u64 * span(level);
+    Node::Table(TableAt { level, frame, bytes: TABLE_BYTES, virt: canonical(low), span })
 }
 
 fn below<T: TableAccess>(tree: &T, at: &Place<'_>, each: &mut dyn FnMut(Node) -> bool) {
     let (level, bytes) = (at.level, span(at.level));
-    let virt = canonical(at.low);
-    let len = ENTRIES as u64 * bytes;
-    let node = TableAt { level, frame: at.frame, bytes: TABLE_BYTES, virt, span: len };
-    if !each(Node::Table(node)) {
-        return;
-    }
     for number in 0..ENTRIES {
         let low = at.low + number as u64 * bytes;
         let index = PageTableIndex::new_truncate(number as u16);
@@ -61,7 +62,7 @@ fn below<T: TableAccess>(tree: &T, at: &Place<'_>, each: &mut dyn FnMut(Node) ->
     }
 }
 
-/// Visits the table of `level` in `frame`.
+/// Visits the table of `level` in `frame`, if `each` wants it.
 fn down<T: TableAccess>(
     tree: &T,
     frame: PhysFrame,
@@ -70,11 +71,15 @@ fn down<T: TableAccess>(
     level: usize,
     each: &mut dyn FnMut(Node) -> bool,
 ) {
+    let at = PhysAddr::new(frame.start_address().as_u64());
+    if !each(table_at(at, level, low)) {
+        return;
+    }
     let pointer = tree.table(frame, &path[..level]);
-    // SAFETY: the entry leads to a table in that frame, and `tree` is borrowed for as long as this is used.
+    // SAFETY: the entry leads to a table in that frame, which `each` has let be read, and `tree` is borrowed for as long
+    // as this is used.
     let table = unsafe { pointer.as_ref() };
-    let frame = PhysAddr::new(frame.start_address().as_u64());
-    below(tree, &Place { table, frame, level, path, low }, each);
+    below(tree, &Place { table, level, path, low }, each);
 }
 
 /// Whether `len` bytes at `virt` overlap `range`.
