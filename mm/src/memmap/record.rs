@@ -231,9 +231,12 @@ impl<'m> Record<'m> {
         BlockWord::is_whole(get(&self.0[4]))
     }
 
-    /// Gives the block's words, of a block that is offline, to this record.
+    /// Gives the block's words, of a block that is offline, to this record, which then is the only one that has them.
     pub(crate) fn take_block(self, from: Record<'_>) {
         set(&self.0[4], get(&from.0[4]));
+        if !core::ptr::eq(self.0, from.0) {
+            set(&from.0[4], 0);
+        }
     }
 
     /// The block's state, zone, node and placement; `None` for a word that the manager cannot have written.

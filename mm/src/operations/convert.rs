@@ -404,7 +404,10 @@ impl<M: Machine> Convert<'_, M> {
             let new = self.memmap.hidden_section(first, word.with_record(record)).record();
             new.copy(old);
             match first == section_of::<M>(head) {
-                true => new.starts().insert(Part::new(0)),
+                true => {
+                    new.starts().insert(Part::new(0));
+                    new.set_group(None);
+                }
                 false => new.set_group(Some(head)),
             }
             for number in first..first + M::RECORD_SECTIONS {

@@ -214,7 +214,8 @@ impl<M: Machine> Boot<'_, M> {
         let word = SectionWord::new(SectionState::Online, true, record);
         let block = BlockWord::new(state, node, Placement::Boot);
         if sections_touched::<M>(shared).all(|other| self.memmap.section(other).is_none()) {
-            self.memmap.hidden_section(number, word).record().reset(Some(block));
+            let first = self.memmap.block_record(number).is_none();
+            self.memmap.hidden_section(number, word).record().reset(first.then_some(block));
         }
         self.memmap.sections().set_word(self.memmap.machine(), number, word);
     }
@@ -231,7 +232,7 @@ impl<M: Machine> Boot<'_, M> {
                     core += here;
                     continue;
                 }
-                for record in self.memmap.sections_of_block(id).map(Section::record) {
+                if let Some(record) = self.memmap.block_record_of(id) {
                     let state = BlockState::Online(ZoneKind::Movable);
                     record.change_block(|word| BlockWord { state, ..word });
                 }
