@@ -197,6 +197,16 @@ pub unsafe trait Machine: Geometry + PhysMem {
         let _ = range;
     }
 
+    /// Whether a load of the byte at `at`, in one of the manager's windows, is safe: it neither faults nor reads where
+    /// there is no memory. [`verify`](crate::Mm::verify) asks before it follows what may be damaged: page-table
+    /// entries, links and section words. The mapper may be locked meanwhile.
+    ///
+    /// The default assumes so. A kernel that can survive a load that faults makes one.
+    fn can_load(&self, at: VirtAddr) -> bool {
+        let _ = at;
+        true
+    }
+
     /// The number of the CPU that runs this, so that readers on different CPUs use different counters, and each CPU
     /// has a cache of pages: the one with this number, if there is [storage](Self::Caches) for it.
     ///

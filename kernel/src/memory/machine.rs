@@ -20,6 +20,7 @@ use hotmem::{
 use hotmem_arch::current::Format;
 use hotmem_arch::current::addressing;
 use hotmem_arch::current::cpu::{self, Features};
+use hotmem_arch::current::probe::probe_read;
 use spin::Once;
 
 /// All bytes are zero, so the static takes no room in the image; it is never moved.
@@ -148,6 +149,10 @@ unsafe impl Machine for KernelMachine {
 
     fn clean(&self, range: VirtRange) {
         cpu::clean_cache(range);
+    }
+
+    fn can_load(&self, at: VirtAddr) -> bool {
+        probe_read(at.align_down(8)).is_ok()
     }
 
     #[inline]

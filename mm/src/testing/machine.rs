@@ -337,6 +337,14 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
         self.cleaned.lock().unwrap_or_else(PoisonError::into_inner).push(range);
     }
 
+    /// In the linear map, an address is safe only if it has the right target.
+    fn can_load(&self, at: VirtAddr) -> bool {
+        let linear = VirtRange::new(S::LINEAR_BASE, S::PHYS_LIMIT.get()).unwrap_or_default();
+        let offset = at.offset_from(S::LINEAR_BASE);
+        let target = self.mmu.target(at);
+        target.is_some_and(|target| !linear.contains(at) || target.get() == offset)
+    }
+
     fn allows_self_hosting(&self) -> bool {
         self.self_hosting.load(Ordering::SeqCst)
     }
