@@ -144,7 +144,7 @@ pub use observe::explain::{Estimate, Obstacle, Removability};
 pub use observe::shares::Shares;
 pub use observe::snapshot::Fact;
 pub use observe::stats::{PageInfo, Stats, ZoneInfo};
-pub use observe::verify::Violation;
+pub use observe::verify::{Subject, Violation};
 pub use operations::boot::{BootError, BootMemory, EarlyFrames, EarlyTables, RESERVE_SHARE};
 pub use operations::early::EarlyRanges;
 pub use operations::knobs::{AUTO_MOVABLE_RATIO, AutoOnline, OnlineAs, UnknownPolicy};

@@ -51,19 +51,29 @@ impl List {
         self.count += run.pages() >> order.get();
     }
 
-    /// Calls `each` with the extents of one of its lists. Returns whether that has as many as its count.
+    /// Calls `each` with the extents of one of its lists, each before its link is read, until it returns `false`. Returns
+    /// whether the list has as many as its count.
     #[must_use]
     pub(crate) fn visit<M: Machine>(
         &self,
         memmap: Seen<'_, M>,
         class: Class,
         part: usize,
-        each: &mut dyn FnMut(Pfn),
+        each: &mut dyn FnMut(Pfn) -> bool,
     ) -> bool {
         let (first, count) = self.part(part, class);
+        let (mut next, mut seen) = (first, 0);
         // One more than the count, so that a cyclic list is detected and left.
-        let extents = chain(memmap, first).take(count as usize + 1);
-        extents.inspect(|&pfn| each(pfn)).count() as u64 == count
+        while let Some(pfn) = next.checked_sub(1).map(Pfn::new)
+            && seen <= count
+        {
+            seen += 1;
+            if !each(pfn) {
+                return false;
+            }
+            next = memmap.page(pfn).payload()[NEXT].load(Ordering::Relaxed);
+        }
+        seen == count
     }
 }
 

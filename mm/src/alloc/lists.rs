@@ -174,23 +174,14 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         self.0.page(pfn).payload()[PREVIOUS].load(Ordering::Relaxed).checked_sub(1).map(Pfn::new)
     }
 
-    /// The free extents of a list behind `last`, which is on it, or all of them. Called with the zone locked.
-    pub(crate) fn list_behind(
-        &self,
-        zone: &Zone,
-        order: Order,
-        last: Option<Pfn>,
-    ) -> impl Iterator<Item = Pfn> {
-        let mut next = last.map_or(zone.first(order), |last| self.next(last));
-        core::iter::from_fn(move || {
-            let pfn = next?;
-            next = self.next(pfn);
-            Some(pfn)
-        })
+    /// The free extents of a list. Called with the zone locked.
+    #[cfg(test)]
+    pub(crate) fn list(&self, zone: &Zone, order: Order) -> impl Iterator<Item = Pfn> {
+        core::iter::successors(zone.first(order), |&pfn| self.next(pfn))
     }
 
-    /// The extent behind the free extent `pfn` on its list.
-    fn next(&self, pfn: Pfn) -> Option<Pfn> {
+    /// The extent behind the free extent `pfn` on its list. Called with the zone locked.
+    pub(crate) fn next(&self, pfn: Pfn) -> Option<Pfn> {
         self.0.page(pfn).payload()[NEXT].load(Ordering::Relaxed).checked_sub(1).map(Pfn::new)
     }
 

@@ -86,6 +86,12 @@ pub(super) fn has_part<M: Machine>(head: &Page, order: Order, index: u64) -> boo
     index < order.pages() && (size_of::<M::Meta>() == 0 || index < covered(head))
 }
 
+/// The tag of the zone of a used extent of a user, and its pages that have a kernel's part.
+pub(crate) fn note_of(head: &Page) -> (u64, u64) {
+    let word = head.payload()[COVERED].load(Ordering::Relaxed);
+    (word & ((1 << COVERED_SHIFT) - 1), word >> COVERED_SHIFT)
+}
+
 /// The number of pages of a used extent that have a kernel's part. Called with the extent kept in use.
 fn covered(head: &Page) -> u64 {
     head.payload()[COVERED].load(Ordering::Relaxed) >> COVERED_SHIFT

@@ -170,6 +170,15 @@ impl Owners {
         here
     }
 
+    /// Whether extents can have this owner: if it has to register, it did.
+    pub(crate) fn knows(&self, owner: Owner) -> bool {
+        match owner {
+            Owner::Movable(mover) => self.mover(mover).is_some(),
+            Owner::Named(user) => self.users.get(user.index()).is_some(),
+            _ => true,
+        }
+    }
+
     /// The name of an owner, for messages: that of a movable owner or a user is its own.
     pub(crate) fn name(&self, owner: Owner) -> &'static str {
         let own = match owner {

@@ -87,6 +87,14 @@ impl Header {
         self.count() == 1
     }
 
+    /// Whether the slots in use are slots of a frame, and its own is among them.
+    fn is_sound(self, size: Size) -> bool {
+        let slots = |word: u64| size.slots.saturating_sub(word * 64);
+        let known = |word: u64| u64::MAX.checked_shl(slots(word) as u32).unwrap_or(0);
+        let stray = (0..).zip(self.used).any(|(word, used)| used & known(word) != 0);
+        self.used[0] & 1 != 0 && !stray
+    }
+
     /// Takes the lowest free slot.
     pub(super) fn take(&mut self) -> u64 {
         let mut slot = 0;
@@ -222,20 +230,31 @@ impl Packed {
         }
     }
 
-    /// Whether a table of `bytes` is the first piece in use of its frame, which is packed; `None` if it is not in
-    /// use.
-    pub(super) fn is_first<M: Machine>(
-        &self,
-        machine: &M,
-        at: PhysAddr,
-        bytes: u64,
-    ) -> Option<bool> {
-        let frame = at.align_down(M::PAGE_BYTES);
-        let slot = at.offset_from(frame) / Size::of::<M>(bytes).bytes;
-        let used = header::get(machine, frame).used;
-        let in_use = |slot: u64| used[(slot / 64) as usize] >> (slot % 64) & 1 != 0;
-        (slot > 0 && in_use(slot)).then(|| !(1..slot).any(in_use))
+    /// How a table of `bytes`, in a frame that can be read, stands among the pieces of that; `None` if it is not in use.
+    pub(super) fn piece<M: Machine>(&self, machine: &M, at: PhysAddr, bytes: u64) -> Option<Piece> {
+        let (frame, size) = (at.align_down(M::PAGE_BYTES), Size::of::<M>(bytes));
+        let slot = at.offset_from(frame) / size.bytes;
+        let header = header::get(machine, frame);
+        let used = |slot: u64| header.used[(slot / 64) as usize] >> (slot % 64) & 1 != 0;
+        let first = !(1..slot).any(used);
+        let whole = at.is_aligned(size.bytes) && header.is_sound(size);
+        (slot > 0 && whole && used(slot)).then(|| Piece {
+            first,
+            others: header.count() - 2,
+            room: !header.is_full(size),
+        })
     }
+}
+
+/// A piece in use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    /// Whether it is the first of its frame.
+    pub(crate) first: bool,
+    /// The others in use there.
+    pub(crate) others: u64,
+    /// Whether the frame has room for more.
+    pub(crate) room: bool,
 }
 
 /// The first frame with room for each size.
@@ -252,6 +271,32 @@ impl Rooms {
             .find(|&index| core::iter::successors(self.0[index], listed).any(|at| at == frame))?;
         let slots = 2 << index;
         Some((Size { index, bytes: M::PAGE_BYTES / slots, slots }, frame))
+    }
+
+    /// Calls `each` with the frames with room of every size, each before its header is read, until it returns `false`.
+    /// Returns the first frame that is not one with room, or does not name the frame before it.
+    pub(super) fn find_wrong<M: Machine>(
+        self,
+        machine: &M,
+        each: &mut dyn FnMut(PhysAddr) -> bool,
+    ) -> Option<PhysAddr> {
+        (0..SIZES).find_map(|index| {
+            let slots = 2 << index;
+            let size = Size { index, bytes: M::PAGE_BYTES / slots, slots };
+            let (mut next, mut last) = (self.0[index], None);
+            while let Some(frame) = next {
+                if !each(frame) {
+                    return Some(frame);
+                }
+                let header = header::get(machine, frame);
+                let room = header.is_sound(size) && !header.is_full(size) && !header.is_empty();
+                if !room || header.previous != name(last) {
+                    return Some(frame);
+                }
+                (last, next) = (next, named(header.next));
+            }
+            None
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::addr::{Order, Pfn, PhysAddr};
 use crate::alloc::Allocator;
 use crate::alloc::frames::Reserve;
+use crate::alloc::packed::Piece;
 use crate::alloc::strand::strand_table;
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
@@ -85,10 +86,22 @@ impl<M: Machine> TableSource<'_, M> {
         }
     }
 
-    /// Whether a table of `bytes`, less than a page, is the first in its page; `None` if the page does not count it
-    /// as in use. The page is one that the manager allocated for tables.
-    pub(crate) fn is_first_piece(&self, at: PhysAddr, bytes: u64) -> Option<bool> {
-        self.allocator.frames.packed.lock().is_first(self.allocator.machine(), at, bytes)
+    /// How a table of `bytes`, less than a page, stands among the others in its page; `None` if the page does not count it
+    /// as in use. The page is one that the manager allocated for tables, and can be read.
+    pub(crate) fn piece(&self, at: PhysAddr, bytes: u64) -> Option<Piece> {
+        self.allocator.frames.packed.lock().piece(self.allocator.machine(), at, bytes)
+    }
+
+    /// Calls `each` with the pages that have room for more tables, each before it is read, until it returns `false`.
+    /// Returns the first page that is wrong there.
+    ///
+    /// For a look, or the operation under way: only operations change the lists, so they are read without the lock.
+    pub(crate) fn find_wrong_room(
+        &self,
+        each: &mut dyn FnMut(PhysAddr) -> bool,
+    ) -> Option<PhysAddr> {
+        let rooms = self.allocator.frames.packed.lock().rooms();
+        rooms.find_wrong(self.allocator.machine(), each)
     }
 
     /// The memmap of the pages that hold tables and nodes.

@@ -272,8 +272,20 @@ impl<'m> Record<'m> {
     pub(crate) fn soil(self, granules: u32) {
         let bits = BlockWord::dirty_bits(granules);
         if get(&self.0[4]) & bits != bits {
-            self.0[4].fetch_or(bits, Ordering::AcqRel);
+            self.mark(granules);
         }
+    }
+
+    #[cold]
+    fn mark(self, granules: u32) {
+        let marked = |word| Some(BlockWord::soiled(word, granules));
+        // It cannot fail.
+        let _ = self.0[4].fetch_update(Ordering::AcqRel, Ordering::Acquire, marked);
+    }
+
+    /// Whether the word of its block has the seal that it was written with.
+    pub(crate) fn is_sealed(self) -> bool {
+        BlockWord::is_sealed(get(&self.0[4]))
     }
 
     /// Pages of the block that the allocator manages.

@@ -105,6 +105,13 @@ impl SectionWord {
         Pfn::new(self.0 >> RECORD_SHIFT)
     }
 
+    /// Whether a word of the map can have these bits.
+    pub(crate) fn is_known(self) -> bool {
+        let low = self.0 & ((1 << RECORD_SHIFT) - 1);
+        low & !(STATE_MASK | BOOT_BIT) == 0
+            && (self.state() != SectionState::Absent || self == Self::ABSENT)
+    }
+
     /// The same section with its record elsewhere.
     pub(crate) const fn with_record(self, record: Pfn) -> Self {
         Self(self.0 & ((1 << RECORD_SHIFT) - 1) | record.get() << RECORD_SHIFT)
@@ -317,6 +324,12 @@ impl SectionMap {
     pub(crate) fn nodes(&self) -> impl Iterator<Item = PhysAddr> + '_ {
         self.roots.iter().filter_map(|root| node_frame(root.load(Ordering::Acquire)))
     }
+}
+
+/// Where the word of `section` is, if it has a node.
+pub(crate) fn node_word(map: &SectionMap, section: u64) -> Option<PhysAddr> {
+    let root = map.roots.get((section / NODE_SECTIONS) as usize)?;
+    Some(node_frame(root.load(Ordering::Acquire))?.add(section % NODE_SECTIONS * 8))
 }
 
 /// A present section: its descriptors are mapped and its record can be read.

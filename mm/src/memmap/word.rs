@@ -68,9 +68,17 @@ const POISONED_BIT: u64 = 1 << 24;
 const TAKEN_BIT: u64 = 1 << 25;
 const DESCRIBED_BIT: u64 = 1 << 26;
 const WHOLE_BIT: u64 = 1 << 27;
-/// The bits below those of granules that have a meaning.
-const LOW_BITS: u32 = 28;
+/// Bits that seal the word: how many of the others are set, modulo 16.
+const SEAL_SHIFT: u32 = 28;
+const SEAL: u64 = 0xf << SEAL_SHIFT;
 const DIRTY_SHIFT: u32 = 32;
+
+/// The word with its seal.
+#[inline]
+const fn sealed(word: u64) -> u64 {
+    let word = word & !SEAL;
+    word | (word.count_ones() as u64) << SEAL_SHIFT & SEAL
+}
 
 impl BlockWord {
     /// The value used for a block with an invalid word: it does not come online, and is not taken.
@@ -97,7 +105,12 @@ impl BlockWord {
         let described = if self.described { DESCRIBED_BIT } else { 0 };
         let whole = if self.whole { WHOLE_BIT } else { 0 };
         let rest = poisoned | taken | described | whole | Self::dirty_bits(self.dirty);
-        state | node | (self.placement as u64) << PLACEMENT_SHIFT | rest
+        sealed(state | node | (self.placement as u64) << PLACEMENT_SHIFT | rest)
+    }
+
+    /// Whether a word has the seal of its other bits: one that was damaged in a bit has not. Only `verify` asks.
+    pub(super) const fn is_sealed(word: u64) -> bool {
+        sealed(word) == word
     }
 
     /// `None` if no block has this word.
@@ -115,8 +128,7 @@ impl BlockWord {
         let (poisoned, taken) = (word & POISONED_BIT != 0, word & TAKEN_BIT != 0);
         let (described, whole) = (word & DESCRIBED_BIT != 0, word & WHOLE_BIT != 0);
         let dirty = (word >> DIRTY_SHIFT) as u32;
-        let sound = word as u32 >> LOW_BITS == 0;
-        sound.then_some(Self { state, node, placement, poisoned, taken, described, whole, dirty })
+        Some(Self { state, node, placement, poisoned, taken, described, whole, dirty })
     }
 
     /// Whether a word is that of a block that was added at once, if it is valid.
@@ -124,9 +136,14 @@ impl BlockWord {
         word & WHOLE_BIT != 0
     }
 
+    /// A word with `granules` marked, too.
+    pub(super) const fn soiled(word: u64, granules: u32) -> u64 {
+        sealed(word | Self::dirty_bits(granules))
+    }
+
     /// The bits of granules in a word.
     #[inline]
-    pub(crate) const fn dirty_bits(granules: u32) -> u64 {
+    pub(super) const fn dirty_bits(granules: u32) -> u64 {
         (granules as u64) << DIRTY_SHIFT
     }
 
@@ -163,12 +180,16 @@ mod tests {
         }
     }
     #[test]
-    fn a_word_that_is_never_encoded_is_not_decoded() {
+    fn a_word_that_is_never_encoded_is_not_decoded_or_not_sealed() {
         let word = BlockWord::new(BlockState::Offline, NodeId::ZERO, Placement::PerRange).encode();
         for bit in 0..u64::BITS {
             let other = word ^ 1 << bit;
-            let decoded = BlockWord::decode(other);
-            assert!(decoded.is_none_or(|decoded| decoded.encode() == other), "bit {bit}");
+            assert!(BlockWord::is_sealed(word) && !BlockWord::is_sealed(other), "bit {bit}");
+        }
+        for granules in [0, 1, 1 << 31, u32::MAX] {
+            let soiled = BlockWord::soiled(word, granules);
+            assert!(BlockWord::is_sealed(soiled));
+            assert_eq!(BlockWord::decode(soiled).map(|word| word.dirty), Some(granules));
         }
         for garbage in [0, 5, 0xff, 3 << PLACEMENT_SHIFT | 1, 0x80 << NODE_SHIFT | 1, u64::MAX] {
             assert_eq!(BlockWord::decode(garbage), None, "{garbage:#x}");

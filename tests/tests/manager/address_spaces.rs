@@ -11,7 +11,7 @@ use hotmem::testing::{
 };
 use hotmem::{
     BlockSize, BootError, BootMemory, Fact, Geometry, Machine, NodeId, Order, PhysAddr, PhysRange,
-    Placement, TakeList, VirtAddr,
+    Placement, Subject, TakeList, VirtAddr,
 };
 use hotmem_arch::x86_64::pte::X86Pte4;
 use hotmem_tests::memory::{
@@ -262,5 +262,5 @@ fn a_shared_entry_whose_table_is_missing_is_named() {
     mmu.poke(root(&bench).add(8 * 5), 0);
     let found = bench.mm.verify_machine().unwrap_err();
     assert_eq!(found.what, "a shared root entry points to a table");
-    assert_eq!(found.at, at.get());
+    assert_eq!(found.of, Subject::Address(at));
 }

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hotmem::paging::{
-    Gather, MapError, Mapper, Mapping, TableAt, TableFrames, Translation, UnmapError,
+    Gather, MapError, Mapper, Mapping, StrangeEntry, TableAt, TableFrames, Translation, UnmapError,
 };
 use hotmem::testing::{FakeMachine, Shape, Tiny};
 use hotmem::{
@@ -89,6 +89,10 @@ unsafe impl<S: Shape> Mapper for Faulty<S> {
 
     fn visit_tables(&self, each: &mut dyn FnMut(TableAt)) {
         self.inner.tables().visit_tables(each);
+    }
+
+    fn examine(&self, each: &mut dyn FnMut(TableAt) -> bool) -> Option<StrangeEntry> {
+        self.inner.tables().examine(each)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Invariant 4, and the allocator's part of invariants 1 and 2: counts match the contents.
 
-use super::violation::{Violation, expect, hold};
+use super::bag::Bag;
+use super::violation::{Subject, Violation, expect, hold};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::node::MAX_NODES;
@@ -43,6 +44,7 @@ impl<'m, M: Machine> Counts<'m, M> {
     }
 
     pub(super) fn check(&self) -> Result<(), Violation> {
+        let (mut cached, mut listed) = (Bag::default(), Bag::default());
         for zone in View::new(self.allocator).zones() {
             let mut found = Found {
                 counts: PageCounts::default(),
@@ -56,7 +58,7 @@ impl<'m, M: Machine> Counts<'m, M> {
             let end = self.memmap.block_at(M::address(zone.span.end)).get();
             let blocks = (first..end).filter_map(|raw| self.memmap.block(BlockId::new(raw)));
             for block in blocks.filter(|block| (block.node, block.state) == home) {
-                self.check_block(&block, &mut found)?;
+                self.check_block(&block, &mut found, &mut cached)?;
             }
             let at = u64::from(zone.node.get());
             let (expected, counted) = (found.counts, zone.counts);
@@ -78,8 +80,9 @@ impl<'m, M: Machine> Counts<'m, M> {
             }
         }
         for cpu in self.allocator.caches.all() {
-            self.check_cache(cpu)?;
+            self.check_cache(cpu, &mut listed)?;
         }
+        hold(4, "each cached extent is on one list of a cache", 0, cached == listed)?;
         let mut blocks = [0; MAX_NODES];
         for block in self.memmap.blocks() {
             blocks[block.node.get() as usize] += 1;
@@ -121,7 +124,13 @@ impl<'m, M: Machine> Counts<'m, M> {
     }
 
     /// The block's extents and memmaps cover its memory, and add up to its counts.
-    fn check_block(&self, block: &Block, found: &mut Found) -> Result<(), Violation> {
+    /// Adds the cached ones to `cached`.
+    fn check_block(
+        &self,
+        block: &Block,
+        found: &mut Found,
+        cached: &mut Bag,
+    ) -> Result<(), Violation> {
         let (mut managed, mut free) = (0, 0);
         let mut heads = Heads::default();
         let isolating = match block.state {
@@ -129,9 +138,11 @@ impl<'m, M: Machine> Counts<'m, M> {
             BlockState::Offline => PfnRange::EMPTY,
         };
         for (pfn, pages, state) in self.memmap.extents(block.pfns) {
-            hold(2, "an extent stays in its block", pfn.get(), pfn.add(pages) <= block.pfns.end)?;
+            hold(2, "an extent stays in its block", pfn, pfn.add(pages) <= block.pfns.end)?;
+            let aligned = pfn.get().is_multiple_of(pages);
+            hold(2, "an extent is aligned to its size", pfn, aligned)?;
             let taken = matches!(state, PageState::Used { owner: Owner::Taken, .. });
-            hold(4, "an extent is taken exactly if its block is", pfn.get(), taken == block.taken)?;
+            hold(4, "an extent is taken exactly if its block is", pfn, taken == block.taken)?;
             match state {
                 PageState::Free { order } => {
                     (managed, free) = (managed + pages, free + pages);
@@ -142,28 +153,27 @@ impl<'m, M: Machine> Counts<'m, M> {
                     (managed, free) = (managed + pages, free + pages);
                     found.isolated += pages;
                     let inside = isolating.covers(PfnRange::new(pfn, pages));
-                    hold(
-                        4,
-                        "an isolated extent is where a range is being emptied",
-                        pfn.get(),
-                        inside,
-                    )?;
+                    hold(4, "an isolated extent is where a range is being emptied", pfn, inside)?;
                 }
                 PageState::Cached { .. } => {
                     managed += pages;
                     found.cached += pages;
+                    cached.insert(PfnRange::new(pfn, 1));
                 }
-                PageState::Used { .. } => managed += pages,
+                PageState::Used { order, owner } => {
+                    managed += pages;
+                    self.check_used(pfn, order, owner, block)?;
+                }
                 PageState::Hole => {}
-                _ => hold(1, "a page of an online block is in an extent", pfn.get(), false)?,
+                _ => hold(1, "a page of an online block is in an extent", pfn, false)?,
             }
             self.check_there(PfnRange::new(pfn, pages))?;
             heads.parts += u64::from(pages >= M::PART_PAGES);
             heads.believed += u64::from(self.is_initialised(pfn));
         }
         self.check_bitmaps(block, heads)?;
-        expect(4, "managed pages of a block", block.id.get(), managed, block.counts.managed)?;
-        expect(4, "free pages of a block", block.id.get(), free, block.counts.free)?;
+        expect(4, "managed pages of a block", block.id, managed, block.counts.managed)?;
+        expect(4, "free pages of a block", block.id, free, block.counts.free)?;
         found.counts = found.counts.plus(block.counts);
         found.span = found.span.hull(block.pfns);
         Ok(())
@@ -176,7 +186,7 @@ impl<'m, M: Machine> Counts<'m, M> {
             let section = self.memmap.section_at(pfn);
             let part = Section::<M>::part(pfn);
             let there = section.is_some_and(|section| section.record().present().has(part));
-            hold(1, "an extent has no absent part", pfn.get(), there)?;
+            hold(1, "an extent has no absent part", pfn, there)?;
             pfn = pfn.align_down(M::PART_ORDER).add(M::PART_PAGES);
         }
         Ok(())
@@ -190,7 +200,7 @@ impl<'m, M: Machine> Counts<'m, M> {
         let buddy = Pfn::new(pfn.get() ^ order.pages());
         let section = self.memmap.section_at(buddy);
         let both = section.is_some_and(|section| section.is_free_head(buddy, order));
-        hold(4, "free buddies are merged", pfn.get(), !both)
+        hold(4, "free buddies are merged", pfn, !both)
     }
 
     /// A bit in `heads` stands for an extent of a subsection or more; in an initialised subsection each descriptor
@@ -199,35 +209,50 @@ impl<'m, M: Machine> Counts<'m, M> {
         let mut found = Heads::default();
         for section in self.memmap.sections_of_block(block.id) {
             let online = section.word().state() == SectionState::Online;
-            hold(4, "a section of an online block is online", section.number(), online)?;
+            hold(
+                4,
+                "a section of an online block is online",
+                Subject::Section(section.number()),
+                online,
+            )?;
             let record = section.record();
             for part in section.parts() {
                 let pfns = section.part_pfns(part);
                 let known = record.heads().has(part) || record.initialised().has(part);
                 let present = record.present().has(part);
-                hold(1, "an absent part has no descriptors", pfns.start.get(), present || !known)?;
+                hold(1, "an absent part has no descriptors", pfns.start, present || !known)?;
                 if record.heads().has(part) {
                     let state = self.memmap.page(pfns.start).state();
                     let pages = state.map_or(0, PageState::extent_pages);
-                    hold(1, "a part's head bit", pfns.start.get(), pages >= M::PART_PAGES)?;
+                    hold(1, "a part's head bit", pfns.start, pages >= M::PART_PAGES)?;
                     found.parts += 1;
                 }
                 if record.initialised().has(part) {
                     let memmap = self.memmap.memmap_in(section, pfns);
+                    memmap.map_or(Ok(()), |memmap| self.check_tails(section, memmap))?;
                     let outside = pfns
                         .iter()
                         .filter(|&pfn| memmap.is_none_or(|memmap| !memmap.contains(pfn)));
                     for pfn in outside {
                         let state = self.memmap.page(pfn).state();
-                        hold(1, "an initialised part holds states", pfn.get(), state.is_some())?;
+                        hold(1, "an initialised part holds states", pfn, state.is_some())?;
                         found.believed += u64::from(state != Some(PageState::Tail));
                     }
                 }
             }
         }
-        let at = block.id.get();
+        let at = block.id;
         expect(1, "extents of a part or more in a block", at, walked.parts, found.parts)?;
         expect(1, "heads in a block's initialised parts", at, walked.believed, found.believed)
+    }
+
+    /// Memmap pages of an initialised subsection name their head.
+    fn check_tails(&self, section: Section<'_, M>, memmap: PfnRange) -> Result<(), Violation> {
+        let Some(head) = section.group_head(memmap.start) else { return Ok(()) };
+        let tail = PageState::MemmapTail { head };
+        memmap.iter().filter(|&pfn| pfn != head).try_for_each(|pfn| {
+            hold(3, "a memmap page names its head", pfn, self.memmap.page(pfn).is(tail))
+        })
     }
 
     /// Whether each descriptor of the subsection that holds `pfn` is initialised.
@@ -238,22 +263,37 @@ impl<'m, M: Machine> Counts<'m, M> {
 
     /// An offline block's sections are present, and none of their descriptors is marked as initialised.
     fn check_offline(&self, block: &Block) -> Result<(), Violation> {
+        let mut bad = 0;
         for section in self.memmap.sections_of_block(block.id) {
             let present = section.word().state() == SectionState::Present;
-            hold(4, "a section of an offline block is present", section.number(), present)?;
+            hold(
+                4,
+                "a section of an offline block is present",
+                Subject::Section(section.number()),
+                present,
+            )?;
             let record = section.record();
+            bad |= record.bad().bits();
             let none = section
                 .parts()
                 .all(|part| !record.heads().has(part) && !record.initialised().has(part));
-            hold(1, "an offline section's bitmaps are empty", section.number(), none)?;
+            hold(
+                1,
+                "an offline section's bitmaps are empty",
+                Subject::Section(section.number()),
+                none,
+            )?;
         }
-        Ok(())
+        hold(4, "a block is marked if a part of it is bad", block.id, (bad != 0) == block.poisoned)
     }
 
     /// An online block's zone is one that [`zones`](View::zones) shows; an offline block is in none.
     fn check_zone_is_listed(&self, block: &Block) -> Result<(), Violation> {
         let BlockState::Online(kind) = block.state else { return self.check_offline(block) };
-        let listed = self.allocator.nodes.populated(kind).any(|node| node == block.node);
-        hold(4, "the zone of an online block has memory", block.id.get(), listed)
+        let nodes = &self.allocator.nodes;
+        let listed = nodes.populated(kind).any(|node| node == block.node);
+        hold(4, "the zone of an online block has memory", block.id, listed)?;
+        let spans = nodes.lock(block.node, kind).span().covers(block.pfns);
+        hold(4, "a zone spans its blocks", block.id, spans)
     }
 }

@@ -1,6 +1,7 @@
 //! System memory held by operations: counted, and each frame used once (invariants 4 and 5).
 
-use super::violation::{Violation, expect, hold};
+use super::bag::Bag;
+use super::violation::{Subject, Violation, expect, hold};
 use crate::addr::{Pfn, PfnRange, PhysAddr};
 use crate::alloc::Allocator;
 use crate::alloc::zone::ZoneKind;
@@ -11,34 +12,6 @@ use crate::memmap::section::{NODE_BYTES, record_pfns};
 use crate::memmap::whole::Whole;
 use crate::paging::Mapper;
 use crate::turn::Look;
-
-/// A multiset of pages, compared by a sum of hashes: two different ones are equal once in 2^64 times, and the
-/// comparison needs no memory.
-#[derive(Default, PartialEq, Eq)]
-struct Bag {
-    pages: u64,
-    sum: u64,
-}
-
-impl Bag {
-    fn insert(&mut self, pfns: PfnRange) {
-        self.pages += pfns.pages();
-        self.sum = pfns.iter().fold(self.sum, |sum, pfn| sum.wrapping_add(mix(pfn)));
-    }
-
-    fn remove(&mut self, pfn: Pfn) {
-        self.pages = self.pages.wrapping_sub(1);
-        self.sum = self.sum.wrapping_sub(mix(pfn));
-    }
-}
-
-/// The output step of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
-fn mix(pfn: Pfn) -> u64 {
-    let word = pfn.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ word >> 31
-}
 
 /// Checks the frames of tables, nodes and memmaps.
 pub(super) struct HeldFrames<'m, M: Machine> {
@@ -56,6 +29,8 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         let system = BlockState::Online(ZoneKind::System);
         for block in self.memmap.blocks().filter(|block| block.state == system) {
             for (pfn, pages, state) in self.memmap.extents(block.pfns) {
+                // An order that is damaged is found later.
+                let pages = pages.min(block.pfns.end.offset_from(pfn));
                 let pfns = PfnRange::new(pfn, pages);
                 match state {
                     PageState::Used { owner: Owner::Memmap, .. } => memmaps.insert(pfns),
@@ -87,6 +62,7 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
             let known = pieces.iter().any(|piece| piece.contains(frame))
                 && !never.contains(frame)
                 && frame.is_aligned(M::PAGE_BYTES)
+                && self.can_load(frame)
                 && is_good(&M::pfn(frame));
             if !known || unused + count >= free {
                 stray = Some(frame);
@@ -96,21 +72,23 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
             count += 1;
             true
         });
-        let at = stray.map_or(0, PhysAddr::get);
+        let at = stray.unwrap_or_default();
         hold(4, "the reserve's list holds its frames, each once", at, stray.is_none())?;
-        expect(4, "free frames of the reserve", never.start().get(), unused + count, free)
+        expect(4, "free frames of the reserve", never.start(), unused + count, free)
     }
 
     /// The pages that are held for tables and nodes are those that contain tables and nodes: none is lost, and none
-    /// that is in use is free.
+    /// that is in use is free. A page has room for more tables exactly if it is on a list of such pages.
     fn check_tables(&self, held: &Bag) -> Result<(), Violation> {
-        let (mut used, mut pieces, mut result) = (Bag::default(), 0, Ok(()));
+        let frames = self.allocator.table_frames();
+        let (mut used, mut roomy, mut pieces, mut counted) = (Bag::default(), Bag::default(), 0, 0);
+        let mut result = Ok(());
         let mut visit = |at: PhysAddr, bytes: u64| {
-            if !self.allocator.table_frames().owns(at) {
+            if result.is_err() || !frames.owns(at) {
                 return;
             }
             // A bad page has no owner once its tables are freed.
-            let good = !self.allocator.table_frames().is_bad(at);
+            let good = !frames.is_bad(at);
             if bytes >= M::PAGE_BYTES && good {
                 used.insert(PfnRange::new(M::pfn(at), bytes / M::PAGE_BYTES));
             }
@@ -118,19 +96,45 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
                 return;
             }
             pieces += 1;
-            let first = self.allocator.table_frames().is_first_piece(at, bytes);
-            if first == Some(true) && good {
-                used.insert(PfnRange::new(M::pfn(at), 1));
+            let page = at.align_down(M::PAGE_BYTES);
+            let piece = self.can_load(page).then(|| frames.piece(at, bytes)).flatten();
+            let Some(piece) = piece else {
+                result = hold(5, "a shared page counts its table", at, false);
+                return;
+            };
+            if piece.first {
+                let page = PfnRange::new(M::pfn(at), 1);
+                counted += 1 + piece.others;
+                if good {
+                    used.insert(page);
+                }
+                if good && piece.room {
+                    roomy.insert(page);
+                }
             }
-            let known = hold(5, "a shared page counts its table", at.get(), first.is_some());
-            result = result.and(known);
         };
         self.memmap.mapper().visit_tables(&mut |table| visit(table.frame, table.bytes));
         self.memmap.sections().nodes().for_each(|node| visit(node, NODE_BYTES));
         result?;
         expect(4, "tables and nodes in shared pages", 0, pieces, self.allocator.frames.pieces())?;
+        expect(4, "pieces in use of shared pages", 0, pieces, counted)?;
+        let mut listed = Bag::default();
+        let wrong = frames.find_wrong_room(&mut |page| {
+            listed.insert(PfnRange::new(M::pfn(page), 1));
+            let aligned = page.is_aligned(M::PAGE_BYTES) && listed.pages <= roomy.pages;
+            aligned && frames.owns(page) && self.can_load(page)
+        });
+        let at = wrong.unwrap_or_default();
+        hold(4, "a page on a list has room for more tables", at, wrong.is_none())?;
+        hold(4, "a page with room for more tables is on a list", 0, listed == roomy)?;
         expect(5, "pages that hold tables and nodes", 0, held.pages, used.pages)?;
         hold(5, "the pages held for tables and nodes are theirs", 0, *held == used)
+    }
+
+    /// Whether the linear map leads to `frame`, and it can be read there.
+    fn can_load(&self, frame: PhysAddr) -> bool {
+        let machine = self.memmap.machine();
+        frame < machine.phys_limit() && machine.can_load(machine.linear_base().add(frame.get()))
     }
 
     /// The pages that are held for memmaps are those that contain memmaps.
@@ -175,11 +179,16 @@ impl<'m, M: Machine> HeldFrames<'m, M> {
         self.visit_memmap(record_pfns::<M>(number), &mut |pfns| {
             next = next.filter(|&next| next == pfns.start.get()).map(|_| pfns.end.get());
         });
-        hold(5, "the memmap of a boot section is in one piece", number, next.is_some())?;
+        hold(
+            5,
+            "the memmap of a boot section is in one piece",
+            Subject::Section(number),
+            next.is_some(),
+        )?;
         let above = (number / M::RECORD_SECTIONS + 1) * M::RECORD_SECTIONS;
         let mut others = (above..=last).filter(|&other| self.is_boot(other));
         let shared = others.any(|other| backing(other) == start);
-        hold(5, "boot sections have memmaps of their own", number, !shared)
+        hold(5, "boot sections have memmaps of their own", Subject::Section(number), !shared)
     }
 
     fn is_boot(&self, number: u64) -> bool {

@@ -11,9 +11,10 @@ use crate::alloc::node::NodeId;
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::block::BlockState;
+use crate::memmap::record::Record;
 
 /// Extents of a free list that are checked while its zone is locked once.
-const EXTENTS_PER_LOCK: usize = 16;
+const EXTENTS_PER_LOCK: u64 = 16;
 
 impl<M: Machine> Counts<'_, M> {
     /// Each extent on a list is free, of the list's order, in the list's zone, and linked both ways, so that no list
@@ -33,7 +34,7 @@ impl<M: Machine> Counts<'_, M> {
             length += more;
         }
         let counted = self.allocator.nodes.lock(node, kind).all_extents()[order.get() as usize];
-        expect(4, "length of a free list", order.get().into(), counted, length)
+        expect(4, "length of a free list", u64::from(order.get()), counted, length)
     }
 
     /// Checks the next extents behind `last`, as many as the zone may be locked for. Returns their number; `last` is
@@ -48,12 +49,17 @@ impl<M: Machine> Counts<'_, M> {
         let zone = self.allocator.nodes.lock(node, kind);
         // If a CPU allocates it in between, it has no link any more.
         last.map_or(Ok(()), |last| self.check_home(last, (node, kind), order))?;
-        let mut length = 0;
         let lists = FreeLists::of(*self.memmap);
-        for pfn in lists.list_behind(&zone, order, *last).take(EXTENTS_PER_LOCK) {
+        let mut next = last.map_or(zone.first(order), |last| lists.next(last));
+        let mut length = 0;
+        while let Some(pfn) = next
+            && length < EXTENTS_PER_LOCK
+        {
+            // Only then its links can be read.
             self.check_home(pfn, (node, kind), order)?;
             let back = lists.previous(pfn) == last.replace(pfn);
-            hold(4, "a listed extent names the one before it", pfn.get(), back)?;
+            hold(4, "a listed extent names the one before it", pfn, back)?;
+            next = lists.next(pfn);
             length += 1;
         }
         Ok(length)
@@ -68,10 +74,10 @@ impl<M: Machine> Counts<'_, M> {
     ) -> Result<(), Violation> {
         let section = self.memmap.section_at(pfn);
         let free = section.is_some_and(|section| section.is_free_head(pfn, order));
-        hold(4, "a listed extent is free and of its order", pfn.get(), free)?;
+        hold(4, "a listed extent is free and of its order", pfn, free)?;
         let home = section.and_then(|section| self.memmap.block_record(section.number()));
-        let home = home.map(|record| record.block()).map(|word| (word.node, word.state));
+        let home = home.and_then(Record::sound_block).map(|word| (word.node, word.state));
         let here = home == Some((node, BlockState::Online(kind)));
-        hold(4, "a listed extent is in its zone", pfn.get(), here)
+        hold(4, "a listed extent is in its zone", pfn, here)
     }
 }

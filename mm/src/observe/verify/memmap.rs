@@ -1,13 +1,14 @@
 //! Invariants 1 to 3: descriptors, memmaps and their heads.
 
-use super::violation::{Violation, expect, hold};
-use crate::addr::PfnRange;
+use super::violation::{Subject, Violation, expect, hold};
+use crate::addr::{Pfn, PfnRange};
 use crate::geometry::PARTS_PER_RECORD;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::block::{Block, Group};
 use crate::memmap::page::{Owner, PageState};
-use crate::memmap::section::{Section, SectionState, parts_touched, record_pfns, section_of};
+use crate::memmap::placement::Placement;
+use crate::memmap::section::{Section, record_pfns, section_of};
 use crate::memmap::whole::Whole;
 use crate::paging::Mapper;
 
@@ -23,23 +24,23 @@ impl<'m, M: Machine> Descriptors<'m, M> {
 
     pub(super) fn check(&self) -> Result<(), Violation> {
         for number in self.memmap.sections().iter(self.memmap.machine()) {
-            let state = self.memmap.sections().word(self.memmap.machine(), number).state();
-            hold(
-                1,
-                "no section is leaving between operations",
-                number,
-                state != SectionState::Leaving,
-            )?;
             let Some(section) = self.memmap.section(number) else { continue };
             let block = self.memmap.block_record(number);
             let sound = block.is_some_and(|record| record.sound_block().is_some());
-            hold(1, "a record holds a block's word", number, sound)?;
+            hold(1, "a record holds a block's word", Subject::Section(number), sound)?;
             if section.word().boot() {
-                self.check_mapped(section.pfns())?;
                 self.check_elsewhere(section.pfns(), Owner::Boot)?;
+                let first = record_pfns::<M>(number).start;
+                let place = self.descriptors_at(first) == Some(section.word().record());
+                hold(3, "the record's place", Subject::Section(number), place)?;
             }
         }
-        for block in self.memmap.blocks().filter(|block| !block.boot) {
+        for block in self.memmap.blocks() {
+            if block.boot {
+                let none = block.placement == Placement::Boot && !block.whole;
+                hold(3, "boot memory has no memmap of its own", block.id, none)?;
+                continue;
+            }
             self.check_shares(&block)?;
             self.memmap.sections_of_block(block.id).try_for_each(|at| self.check_record(at))?;
         }
@@ -51,9 +52,6 @@ impl<'m, M: Machine> Descriptors<'m, M> {
     fn check_record(&self, section: Section<'_, M>) -> Result<(), Violation> {
         let (number, record) = (section.number(), section.record());
         let (present, starts) = (record.present().bits(), record.starts().bits());
-        let own = parts_touched::<M>(number, section.pfns());
-        hold(4, "a section has memory", number, present & own != 0)?;
-        hold(4, "memory begins where there is memory", number, starts & !present == 0)?;
         let place = section.word().record();
         let parts = record_pfns::<M>(number);
         let begins = present & (starts | !(present << 1));
@@ -64,14 +62,10 @@ impl<'m, M: Machine> Descriptors<'m, M> {
                 Some(group) => {
                     Altmap::of_memmap::<M>(group.pfns).record::<M>(section_of::<M>(pfn)) == place
                 }
-                None => {
-                    let virt = self.memmap.windows().descriptor_virt(pfn);
-                    let leaf = self.memmap.mapper().translate(virt);
-                    leaf.is_some_and(|leaf| M::pfn(leaf.target(virt)) == place)
-                }
+                None => self.descriptors_at(pfn) == Some(place),
             }
         };
-        hold(3, "the record's place", number, places.any(here))?;
+        hold(3, "the record's place", Subject::Section(number), places.any(here))?;
         let Some(group) =
             self.memmap.section_at(place).and_then(|at| self.memmap.group_of(at, place))
         else {
@@ -80,22 +74,16 @@ impl<'m, M: Machine> Descriptors<'m, M> {
         let head = group.pfns.start;
         let state = PageState::MemmapTail { head };
         let named = head == place || self.memmap.page(place).is(state);
-        hold(3, "a tail names its head", number, named)
+        hold(3, "a tail names its head", place, named)
     }
 
     fn check_shares(&self, block: &Block) -> Result<(), Violation> {
         for share in self.memmap.shares(block.id) {
-            self.check_mapped(share.pfns)?;
             let at = share.pfns.start;
             let hosted = share.group.is_some();
             let known = !block.whole || block.placement.self_hosted() == hosted;
-            hold(3, "a self-hosted block has a head", at.get(), known)?;
-            hold(
-                3,
-                "a whole block has one share",
-                at.get(),
-                !block.whole || share.pfns == block.pfns,
-            )?;
+            hold(3, "a self-hosted block has a head", at, known)?;
+            hold(3, "a whole block has one share", at, !block.whole || share.pfns == block.pfns)?;
             match share.group {
                 Some(group) => self.check_group(block, share.pfns, group)?,
                 None => self.check_elsewhere(share.pfns, Owner::Memmap)?,
@@ -104,27 +92,21 @@ impl<'m, M: Machine> Descriptors<'m, M> {
         Ok(())
     }
 
-    /// Every byte of the descriptors of `pfns` is mapped: no pfn lacks its descriptor.
-    fn check_mapped(&self, pfns: PfnRange) -> Result<(), Violation> {
-        let virt = self.memmap.windows().memmap_virt(pfns);
-        // Leaves come in order; a gap ends the count.
-        let mut mapped = 0;
-        self.memmap.mapper().visit(virt, &mut |leaf| {
-            let first = leaf.virt.max(virt.start()).offset_from(virt.start());
-            let end = leaf.virt.add(leaf.len).offset_from(virt.start());
-            mapped = if first == mapped { end } else { mapped };
-        });
-        let (covered, number) = (mapped.min(virt.len()), section_of::<M>(pfns.start));
-        expect(1, "mapped memmap of a section", number, virt.len(), covered)
+    /// The frame that holds the descriptor of `pfn`.
+    fn descriptors_at(&self, pfn: Pfn) -> Option<Pfn> {
+        let virt = self.memmap.windows().descriptor_virt(pfn);
+        self.memmap.mapper().translate(virt).map(|leaf| M::pfn(leaf.target(virt)))
     }
 
     /// A group describes what it came with: in a block, one share.
     fn check_group(&self, block: &Block, pfns: PfnRange, group: Group) -> Result<(), Violation> {
         let head = group.pfns.start;
         let altmap = Altmap::of_memmap::<M>(group.pfns);
+        let bad = self.memmap.page(head).has_bad_memmap() && block.pfns.covers(group.pfns);
+        hold(4, "a block with a bad memmap is marked", head, !bad || block.poisoned)?;
         let here = altmap.described.intersection(block.pfns);
-        hold(3, "a group describes its share of a block", pfns.start.get(), here == Some(pfns))?;
-        expect(3, "sections of a group", head.get(), altmap.sections::<M>(), group.sections)?;
+        hold(3, "a group describes its share of a block", pfns.start, here == Some(pfns))?;
+        expect(3, "sections of a group", head, altmap.sections::<M>(), group.sections)?;
         self.check_backing(pfns, altmap)
     }
 
@@ -135,7 +117,7 @@ impl<'m, M: Machine> Descriptors<'m, M> {
         self.memmap.mapper().visit(self.memmap.windows().memmap_virt(pfns), &mut |leaf| {
             let place = M::address(altmap.memmap.start).add(leaf.virt.offset_from(base));
             let found = leaf.phys.get();
-            result = result.and(expect(2, "a memmap leaf", leaf.virt.get(), place.get(), found));
+            result = result.and(expect(2, "a memmap leaf", leaf.virt, place.get(), found));
         });
         result
     }
@@ -146,7 +128,7 @@ impl<'m, M: Machine> Descriptors<'m, M> {
         self.memmap.mapper().visit(self.memmap.windows().memmap_virt(pfns), &mut |leaf| {
             let held = matches!(self.memmap.extent_of(M::pfn(leaf.phys)),
                 Some((_, PageState::Used { owner: holder, .. })) if holder == owner);
-            result = result.and(hold(5, "a boot memmap's pages are held", leaf.phys.get(), held));
+            result = result.and(hold(5, "a boot memmap's pages are held", M::pfn(leaf.phys), held));
         });
         result
     }

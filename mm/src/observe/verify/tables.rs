@@ -48,8 +48,8 @@ impl Written {
 
 /// Checks the translations of the page tables.
 pub(super) struct Tables<'m, M: Machine> {
-    allocator: &'m Allocator<M>,
-    memmap: Whole<'m, M>,
+    pub(super) allocator: &'m Allocator<M>,
+    pub(super) memmap: Whole<'m, M>,
 }
 
 impl<'m, M: Machine> Tables<'m, M> {
@@ -66,7 +66,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         }
         for entries in self.memmap.windows().shared_root_entries() {
             let missing = entries.without_table(self.memmap.mapper());
-            let at = missing.unwrap_or_default().get();
+            let at = missing.unwrap_or_default();
             hold(5, "a shared root entry points to a table", at, missing.is_none())?;
         }
         let mut done = 0;
@@ -132,7 +132,7 @@ impl<'m, M: Machine> Tables<'m, M> {
                 let mut maps = false;
                 let range = VirtRange::new(table.virt, table.span).unwrap_or_default();
                 self.memmap.mapper().visit(range, &mut |_| maps = true);
-                hold(5, "a table maps something", table.frame.get(), maps)?;
+                hold(5, "a table maps something", table.frame, maps)?;
             }
             first += BATCH;
             if seen <= first {
@@ -145,8 +145,8 @@ impl<'m, M: Machine> Tables<'m, M> {
     pub(super) fn check_section_nodes(&self) -> Result<(), Violation> {
         self.memmap.sections().nodes().try_for_each(|node| {
             let system = self.is_system_memory(node);
-            hold(5, "a section node lies in system memory", node.get(), system)?;
-            hold(5, "a section node's page is held for it", node.get(), self.is_held(node))
+            hold(5, "a section node lies in system memory", node, system)?;
+            hold(5, "a section node's page is held for it", node, self.is_held(node))
         })
     }
 
@@ -163,7 +163,7 @@ impl<'m, M: Machine> Tables<'m, M> {
                 (mapped, there) = (mapped + range, there + share.pfns.pages() * M::PAGE_BYTES);
             }
             let expected = if block.taken { 0 } else { there };
-            expect(6, "bytes of a block in the linear map", block.id.get(), expected, mapped)?;
+            expect(6, "bytes of a block in the linear map", block.id, expected, mapped)?;
         }
         Ok(())
     }
@@ -209,6 +209,7 @@ impl<'m, M: Machine> Tables<'m, M> {
             let pages = |bytes: u64| bytes / DESCRIPTOR_BYTES * M::PAGE_BYTES;
             let (start, end) = (PhysAddr::new(pages(offset)), pages(offset + leaf.len));
             let described = PhysRange::new(start, end - start.get()).unwrap_or_default();
+            judge(6, "a memmap leaf is plain memory", leaf, leaf.attr == Attr::WRITE)?;
             return self.check_span(6, "a memmap leaf describes present memory", described);
         }
         self.check_elsewhere(leaf, target)
@@ -256,23 +257,23 @@ impl<'m, M: Machine> Tables<'m, M> {
     ) -> Result<(), Violation> {
         let id = self.memmap.block_at(range.start());
         let last = self.memmap.block_at(range.end().add(1_u64.wrapping_neg()));
-        hold(5, "a leaf spans one memory block", range.start().get(), id == last)?;
+        hold(5, "a leaf spans one memory block", range.start(), id == last)?;
         let pfns = PfnRange { start: M::pfn(range.start()), end: M::pfn(range.end()) };
         let numbers = sections_touched::<M>(pfns);
         let mut sections = numbers.filter_map(|number| self.memmap.section_of_record(number));
         let boot = sections.any(|section| section.word().boot());
         let there = boot || self.memmap.shares(id).any(|share| share.pfns.covers(pfns));
-        hold(invariant, what, range.start().get(), there)
+        hold(invariant, what, range.start(), there)
     }
 
     /// A table lies in system memory, and the linear map can write it.
     fn check_table(&self, frame: PhysAddr) -> Result<(), Violation> {
-        hold(5, "a table lies in system memory", frame.get(), self.is_system_memory(frame))?;
+        hold(5, "a table lies in system memory", frame, self.is_system_memory(frame))?;
         let linear =
             self.memmap.mapper().translate(self.memmap.machine().linear_base().add(frame.get()));
         let writable = linear.is_some_and(|leaf| leaf.attr.contains(Attr::WRITE));
-        hold(6, "the linear map can write a table", frame.get(), writable)?;
-        hold(5, "a table's page is held for it", frame.get(), self.is_held(frame))
+        hold(6, "the linear map can write a table", frame, writable)?;
+        hold(5, "a table's page is held for it", frame, self.is_held(frame))
     }
 
     /// Whether the allocator records the page of a table or node as one that must not be allocated.
@@ -300,7 +301,7 @@ impl<'m, M: Machine> Tables<'m, M> {
         let (what, mut result) = ("only the linear map writes a table", Ok(()));
         self.memmap.mapper().visit_tables(&mut |table| {
             let alias = PhysRange::new(table.frame, table.bytes).is_some_and(|at| written.has(at));
-            result = result.and(hold(6, what, table.frame.get(), !alias));
+            result = result.and(hold(6, what, table.frame, !alias));
         });
         result
     }
@@ -337,7 +338,7 @@ fn judge(
     holds: bool,
 ) -> Result<(), Violation> {
     let named = |violation| Violation { leaf: Some(*leaf), ..violation };
-    hold(invariant, what, leaf.virt.get(), holds).map_err(named)
+    hold(invariant, what, leaf.virt, holds).map_err(named)
 }
 
 /// The offset of a leaf in the window of `len` bytes at `base`, if it is there.

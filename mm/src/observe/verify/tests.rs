@@ -165,7 +165,7 @@ fn a_page_that_is_in_no_extent_and_no_memmap_is_named() {
             .unwrap_err();
     assert_eq!(violation.invariant, 1);
     assert_eq!(violation.what, "a page of an online block is in an extent");
-    names(&bench, 3, "the record's place");
+    names(&bench, 3, "a record continues the group before it");
 }
 
 // Invariant 3.
@@ -375,9 +375,8 @@ fn a_list_that_turns_back_or_breaks_off_is_named() {
 fn a_wrong_link_back_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     let zone = bench.mm.allocator().nodes.lock(NodeId::default(), ZoneKind::Movable);
-    let listed: std::vec::Vec<_> = FreeLists::of(*bench.mm.allocator().memmap.alone())
-        .list_behind(&zone, order(6), None)
-        .collect();
+    let listed: std::vec::Vec<_> =
+        FreeLists::of(*bench.mm.allocator().memmap.alone()).list(&zone, order(6)).collect();
     drop(zone);
     for (nth, wrong) in [(0, listed[1].get() + 1), (1, 0), (1, listed[1].get() + 1)] {
         let link = &bench.mm.allocator().memmap.alone().page(listed[nth]).payload()[1];
@@ -403,6 +402,12 @@ fn free_buddies_that_are_not_merged_are_named() {
 fn added_memory_with_an_absent_part_is_named() {
     let bench = online(MIB, Placement::PerBlock);
     record(&bench, 0).present().remove(part(4));
+    names(&bench, 1, "an absent part has no descriptors");
+
+    let bench = added(MIB, Placement::PerBlock);
+    record(&bench, 0).present().remove(part(4));
+    names(&bench, 3, "memory begins behind a hole, if it was added");
+    record(&bench, 0).starts().insert(part(8));
     names(&bench, 3, "a whole block has one share");
 }
 

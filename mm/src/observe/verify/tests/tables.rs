@@ -273,8 +273,8 @@ fn names_held(bench: &Lab, page: PhysAddr) {
             .check()
             .unwrap_err();
     assert_eq!((found.invariant, found.what), (5, "a table's page is held for it"));
-    assert_eq!(PhysAddr::new(found.at).align_down(PAGE), page);
-    assert!(std::format!("{found}").contains(&std::format!("at {:#x}", found.at)));
+    assert_eq!(PhysAddr::new(found.of.get()).align_down(PAGE), page);
+    assert!(std::format!("{found}").contains(&std::format!("at {}", found.of)));
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn a_table_whose_shared_page_does_not_count_it_is_named() {
     let table = piece.unwrap();
     bench.mm.allocator().table_frames().give_back(frame(table.frame, table.bytes));
     bench.mm.verify_machine().unwrap_err();
-    assert_eq!(bench.mm.allocator().table_frames().is_first_piece(table.frame, table.bytes), None);
+    assert!(bench.mm.allocator().table_frames().piece(table.frame, table.bytes).is_none());
 }
 
 #[test]
