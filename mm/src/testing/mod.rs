@@ -14,6 +14,7 @@ mod machine;
 mod raw;
 mod stubborn;
 mod tag;
+mod words;
 
 pub use bench::{Bench, Setup, range};
 pub use handler::as_handler;
@@ -30,3 +31,4 @@ pub use machine::CPUS;
 pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
 pub use stubborn::Stubborn;
 pub use tag::Tag;
+pub use words::Word;

@@ -12,7 +12,7 @@ use hotmem_tests::memory::{GIB, KIB, MIB};
 
 /// arm64 with pages of 2^`SHIFT` bytes and Linux's sections.
 #[derive(Clone, Copy, Debug)]
-struct Arm64<const SHIFT: u32>;
+pub(crate) struct Arm64<const SHIFT: u32>;
 
 impl<const SHIFT: u32> Shape for Arm64<SHIFT> {
     type Format = Stage1<SHIFT>;

@@ -6,6 +6,7 @@ mod at;
 mod at_flags;
 mod boot_memory;
 mod convert;
+mod damage;
 mod dump;
 mod explain;
 mod faults;
