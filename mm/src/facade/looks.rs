@@ -109,6 +109,9 @@ impl<M: Machine> Mm<M> {
 
     /// Checks the invariants of the manager over all memory.
     ///
+    /// Memory may be damaged: each link is checked before it is followed, and each walk has a bound. What a load would
+    /// fault at, only the machine knows: see [`Machine::can_load`].
+    ///
     /// Waits while an operation changes memory. To be called while no CPU allocates or frees, and not by listeners
     /// and owners of pages that an operation calls: a change at the same time can look like a violation.
     ///
