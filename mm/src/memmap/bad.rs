@@ -11,7 +11,7 @@
 
 use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
-use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::block::{BlockId, BlockWord};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, parts_touched, section_of};
 use crate::memmap::seen::Seen;
@@ -20,8 +20,7 @@ impl<M: Machine> Seen<'_, M> {
     /// Marks the block of `pfn`, of which a page is bad, for as long as the share of `pfn` is there.
     pub(crate) fn mark_bad(self, pfn: Pfn) {
         let Some(record) = self.block_record(section_of::<M>(pfn)) else { return };
-        let word = record.sound_block();
-        if word.is_some_and(|word| word.state == BlockState::Offline)
+        if record.is_offline()
             && let Some(section) = self.section_at(pfn)
         {
             section.record().bad().insert(Section::<M>::part(pfn));
@@ -64,7 +63,7 @@ impl<M: Machine> Seen<'_, M> {
     /// Unmarks an offline block if the bad memory has left, of which a part stays.
     pub(crate) fn forget_bad(self, id: BlockId) {
         let Some(record) = self.block_record_of(id) else { return };
-        if !record.sound_block().is_some_and(|word| word.poisoned) {
+        if !record.is_poisoned() {
             return;
         }
         for record in self.sections_of_block(id).map(Section::record) {

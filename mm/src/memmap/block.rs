@@ -227,8 +227,9 @@ impl<'g, M: Machine> Seen<'g, M> {
         if let BlockState::Online(_) = word.state {
             let (managed, free) = (record.managed().get(), record.free().get());
             // An operation may take it offline meanwhile: then there are no counts any more (see `Record::bad`).
-            block.state = record.sound_block().map_or(word.state, |now| now.state);
-            if block.state != BlockState::Offline {
+            if record.is_offline() {
+                block.state = BlockState::Offline;
+            } else {
                 let memmap = self.memmap_pages(id, record, managed);
                 block.counts = PageCounts { present: managed + memmap, managed, memmap, free };
             }

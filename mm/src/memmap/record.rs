@@ -231,6 +231,18 @@ impl<'m> Record<'m> {
         BlockWord::is_whole(get(&self.0[4]))
     }
 
+    /// Whether its block is offline, if the word is valid.
+    #[inline]
+    pub(crate) fn is_offline(self) -> bool {
+        BlockWord::is_offline(get(&self.0[4]))
+    }
+
+    /// Whether a part of its block is bad, if the word is valid.
+    #[inline]
+    pub(crate) fn is_poisoned(self) -> bool {
+        BlockWord::is_poisoned(get(&self.0[4]))
+    }
+
     /// Gives the block's words, of a block that is offline, to this record, which then is the only one that has them.
     pub(crate) fn take_block(self, from: Record<'_>) {
         set(&self.0[4], get(&from.0[4]));

@@ -141,6 +141,16 @@ impl BlockWord {
         sealed(word | Self::dirty_bits(granules))
     }
 
+    /// Whether a word is that of an offline block, if it is valid.
+    pub(super) const fn is_offline(word: u64) -> bool {
+        word & 0xff == 1
+    }
+
+    /// Whether a word is that of a block with bad memory, if it is valid.
+    pub(super) const fn is_poisoned(word: u64) -> bool {
+        word & POISONED_BIT != 0
+    }
+
     /// The bits of granules in a word.
     #[inline]
     pub(super) const fn dirty_bits(granules: u32) -> u64 {
@@ -174,6 +184,9 @@ mod tests {
                             ..BlockWord::new(state, node, placement)
                         };
                         assert_eq!(BlockWord::decode(word.encode()), Some(word));
+                        let offline = state == BlockState::Offline;
+                        assert_eq!(BlockWord::is_offline(word.encode()), offline);
+                        assert_eq!(BlockWord::is_poisoned(word.encode()), word.poisoned);
                     }
                 }
             }

@@ -323,7 +323,7 @@ fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId
     record.change_block(|word| BlockWord { state: BlockState::Offline, ..word });
     // The rest without the lock, which other CPUs wait for: there may be many sections.
     drop(zone);
-    if record.block().poisoned {
+    if record.is_poisoned() {
         memmap.locate_bad(id);
     }
     let dirty = forget_extents(memmap, id);
