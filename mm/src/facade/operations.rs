@@ -292,33 +292,33 @@ impl<M: Machine> Mm<M> {
 
     /// The policy for memory right after it was added: the kernel reads it and acts on it.
     pub fn auto_online(&self) -> AutoOnline {
-        self.operations.auto_online()
+        self.operations.knobs().auto_online()
     }
 
     /// Changes that, for memory that is added from now on.
     pub fn set_auto_online(&self, policy: AutoOnline) {
-        self.operations.set_auto_online(policy)
+        self.operations.knobs().set_auto_online(policy)
     }
 
     /// Whether added memory may hold its own memmap. This is allowed by default.
     pub fn self_hosting(&self) -> bool {
-        self.operations.self_hosting()
+        self.operations.knobs().self_hosting()
     }
 
     /// Allows or forbids that memory which is added from now on holds its own memmap; if forbidden, the memmap comes
     /// from system memory for every placement, so that all of the added memory is usable.
     pub fn set_self_hosting(&self, enabled: bool) {
-        self.operations.set_self_hosting(enabled)
+        self.operations.knobs().set_self_hosting(enabled)
     }
 
     /// Whether only whole memory blocks are added.
     pub fn whole_blocks(&self) -> bool {
-        self.operations.whole_blocks()
+        self.operations.knobs().whole_blocks()
     }
 
     /// Refuses from now on to add a range that is not whole memory blocks.
     pub fn set_whole_blocks(&self, only: bool) {
-        self.operations.set_whole_blocks(only)
+        self.operations.knobs().set_whole_blocks(only)
     }
 
     /// The zone for memory that was just added on `node`, by the policy; `None` to leave it offline.

@@ -152,7 +152,7 @@ impl<M: Machine> Operations<M> {
     /// The requested placement; or system memory if self-hosting is switched off, or, with a warning, if the machine
     /// cannot do it.
     fn placement_for(&self, range: PhysRange, placement: Placement) -> Placement {
-        if !self.self_hosting() {
+        if !self.knobs.self_hosting() {
             return Placement::Boot;
         }
         if placement.self_hosted() && !self.allocator.memmap.machine().allows_self_hosting() {

@@ -136,7 +136,8 @@ impl Knobs {
         }
     }
 
-    pub(super) fn auto_online(&self) -> AutoOnline {
+    /// See [`Mm::auto_online`](crate::Mm::auto_online).
+    pub(crate) fn auto_online(&self) -> AutoOnline {
         match self.auto.load(Ordering::Relaxed) ^ MOVABLE {
             OFFLINE => AutoOnline::Offline,
             AUTO => {
@@ -149,7 +150,8 @@ impl Knobs {
         }
     }
 
-    pub(super) fn set_auto_online(&self, policy: AutoOnline) {
+    /// See [`Mm::set_auto_online`](crate::Mm::set_auto_online).
+    pub(crate) fn set_auto_online(&self, policy: AutoOnline) {
         let number = match policy {
             AutoOnline::Offline => OFFLINE,
             AutoOnline::Online(way) => 1 + way as u32,
@@ -161,19 +163,23 @@ impl Knobs {
         self.auto.store(number ^ MOVABLE, Ordering::Relaxed);
     }
 
-    pub(super) fn self_hosting(&self) -> bool {
+    /// See [`Mm::self_hosting`](crate::Mm::self_hosting).
+    pub(crate) fn self_hosting(&self) -> bool {
         !self.hosts_elsewhere.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_self_hosting(&self, enabled: bool) {
+    /// See [`Mm::set_self_hosting`](crate::Mm::set_self_hosting).
+    pub(crate) fn set_self_hosting(&self, enabled: bool) {
         self.hosts_elsewhere.store(!enabled, Ordering::Relaxed);
     }
 
-    pub(super) fn whole_blocks(&self) -> bool {
+    /// See [`Mm::whole_blocks`](crate::Mm::whole_blocks).
+    pub(crate) fn whole_blocks(&self) -> bool {
         self.whole_blocks.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_whole_blocks(&self, only: bool) {
+    /// See [`Mm::set_whole_blocks`](crate::Mm::set_whole_blocks).
+    pub(crate) fn set_whole_blocks(&self, only: bool) {
         self.whole_blocks.store(only, Ordering::Relaxed);
     }
 }

@@ -9,42 +9,17 @@ use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::block::{BlockId, BlockState};
 use crate::operations::Operations;
-use crate::operations::knobs::{AutoOnline, OnlineAs};
+use crate::operations::knobs::{AutoOnline, Knobs, OnlineAs};
 
 impl<M: Machine> Operations<M> {
-    /// See [`Mm::auto_online`](crate::Mm::auto_online).
-    pub(crate) fn auto_online(&self) -> AutoOnline {
-        self.knobs.auto_online()
-    }
-
-    /// See [`Mm::set_auto_online`](crate::Mm::set_auto_online).
-    pub(crate) fn set_auto_online(&self, policy: AutoOnline) {
-        self.knobs.set_auto_online(policy);
-    }
-
-    /// See [`Mm::self_hosting`](crate::Mm::self_hosting).
-    pub(crate) fn self_hosting(&self) -> bool {
-        self.knobs.self_hosting()
-    }
-
-    /// See [`Mm::set_self_hosting`](crate::Mm::set_self_hosting).
-    pub(crate) fn set_self_hosting(&self, enabled: bool) {
-        self.knobs.set_self_hosting(enabled);
-    }
-
-    /// See [`Mm::whole_blocks`](crate::Mm::whole_blocks).
-    pub(crate) fn whole_blocks(&self) -> bool {
-        self.knobs.whole_blocks()
-    }
-
-    /// See [`Mm::set_whole_blocks`](crate::Mm::set_whole_blocks).
-    pub(crate) fn set_whole_blocks(&self, only: bool) {
-        self.knobs.set_whole_blocks(only);
+    /// The settings.
+    pub(crate) const fn knobs(&self) -> &Knobs {
+        &self.knobs
     }
 
     /// See [`Mm::auto_zone`](crate::Mm::auto_zone).
     pub(crate) fn auto_zone(&self, ranges: &[PhysRange], node: NodeId) -> Option<ZoneKind> {
-        let way = match self.auto_online() {
+        let way = match self.knobs.auto_online() {
             AutoOnline::Offline => return None,
             AutoOnline::Online(way) => way,
             AutoOnline::AutoMovable { ratio } => {
