@@ -13,6 +13,7 @@ use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::Zone;
 use crate::geometry::DESCRIPTOR_BYTES;
 use crate::machine::Machine;
+use crate::memmap::bad;
 use crate::memmap::block::BlockState;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
@@ -89,18 +90,18 @@ impl<'m, M: Machine> Quarantine<'m, M> {
             let descriptors = M::PAGE_BYTES / DESCRIPTOR_BYTES;
             let first = pfn.offset_from(group.pfns.start) * descriptors;
             self.memmap.page(group.pfns.start).set_bad_memmap();
-            self.memmap.mark_bad(pfn);
-            self.memmap.mark_bad(group.pfns.start.add(first));
+            bad::mark(self.memmap, pfn);
+            bad::mark(self.memmap, group.pfns.start.add(first));
             return Ok(Quarantined::Memmap);
         }
         let block = self.memmap.block_at(M::address(pfn));
         let block = self.memmap.describe_block(block).ok_or(PoisonError::NotMemory(pfn))?;
         if block.state == BlockState::Offline {
-            self.memmap.mark_bad(pfn);
+            bad::mark(self.memmap, pfn);
             return Ok(Quarantined::Offline);
         }
         let kind = self.take_online(pfn)?;
-        self.memmap.mark_bad(pfn);
+        bad::mark(self.memmap, pfn);
         Ok(kind)
     }
 
@@ -191,6 +192,7 @@ mod tests {
     extern crate std;
 
     use crate::alloc::buddy::is_users;
+    use crate::memmap::bad;
     use crate::testing::{Bench, Setup, Tiny, range};
     use crate::{NodeId, Order, Placement, ZoneKind};
     use std::thread;
@@ -218,7 +220,7 @@ mod tests {
                 thread::yield_now();
             }
             (0..2000).for_each(|_| thread::yield_now());
-            bench.mm.allocator().memmap.alone().mark_bad(pfn);
+            bad::mark(*bench.mm.allocator().memmap.alone(), pfn);
             drop(zone);
             assert_eq!(free.join().unwrap(), Ok(Order::ZERO));
         });

@@ -16,61 +16,59 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, parts_touched, section_of};
 use crate::memmap::seen::Seen;
 
-impl<M: Machine> Seen<'_, M> {
-    /// Marks the block of `pfn`, of which a page is bad, for as long as the share of `pfn` is there.
-    pub(crate) fn mark_bad(self, pfn: Pfn) {
-        let Some(record) = self.block_record(section_of::<M>(pfn)) else { return };
-        if record.is_offline()
-            && let Some(section) = self.section_at(pfn)
-        {
-            section.record().bad().insert(Section::<M>::part(pfn));
-        }
-        record.change_block(|word| BlockWord { poisoned: true, ..word });
+/// Marks the block of `pfn`, of which a page is bad, for as long as the share of `pfn` is there.
+pub(crate) fn mark<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) {
+    let Some(record) = memmap.block_record(section_of::<M>(pfn)) else { return };
+    if record.is_offline()
+        && let Some(section) = memmap.section_at(pfn)
+    {
+        section.record().bad().insert(Section::<M>::part(pfn));
     }
+    record.change_block(|word| BlockWord { poisoned: true, ..word });
+}
 
-    /// Notes where the bad memory of a block is, of which the descriptors are still valid: it was online until now.
-    #[cold]
-    pub(crate) fn locate_bad(self, id: BlockId) {
-        for share in self.shares(id) {
-            let head = share.group.map(|group| self.page(group.pfns.start));
-            let first = head.filter(|head| head.has_bad_memmap()).map(|_| share.pfns.start);
-            let extents = self.extents(share.pfns).filter_map(|(pfn, _, state)| {
-                let bad = matches!(state, PageState::Used { owner: Owner::Poison, .. });
-                bad.then_some(pfn)
-            });
-            for pfn in first.into_iter().chain(extents) {
-                if let Some(section) = self.section_at(pfn) {
-                    section.record().bad().insert(Section::<M>::part(pfn));
-                }
+/// Notes where the bad memory of a block is, of which the descriptors are still valid: it was online until now.
+#[cold]
+pub(crate) fn locate<M: Machine>(memmap: Seen<'_, M>, id: BlockId) {
+    for share in memmap.shares(id) {
+        let head = share.group.map(|group| memmap.page(group.pfns.start));
+        let first = head.filter(|head| head.has_bad_memmap()).map(|_| share.pfns.start);
+        let extents = memmap.extents(share.pfns).filter_map(|(pfn, _, state)| {
+            let bad = matches!(state, PageState::Used { owner: Owner::Poison, .. });
+            bad.then_some(pfn)
+        });
+        for pfn in first.into_iter().chain(extents) {
+            if let Some(section) = memmap.section_at(pfn) {
+                section.record().bad().insert(Section::<M>::part(pfn));
             }
         }
     }
+}
 
-    /// Whether bad memory of an offline block that is marked is in shares that have pages of `pfns`.
-    #[cold]
-    pub(crate) fn has_bad(self, id: BlockId, pfns: PfnRange) -> bool {
-        let bad = |section: Section<'_, M>, parts| {
-            let record = section.record();
-            record.bad().bits() & record.present().bits() & parts != 0
-        };
-        let shares = self.shares(id).filter(|share| share.pfns.intersection(pfns).is_some());
-        shares.map(|share| share.pfns).any(|pfns| {
-            let mut sections = self.sections_of_block(id);
-            sections.any(|section| bad(section, parts_touched::<M>(section.number(), pfns)))
-        })
+/// Whether bad memory of an offline block that is marked is in shares that have pages of `pfns`.
+#[cold]
+pub(crate) fn is_in<M: Machine>(memmap: Seen<'_, M>, id: BlockId, pfns: PfnRange) -> bool {
+    let bad = |section: Section<'_, M>, parts| {
+        let record = section.record();
+        record.bad().bits() & record.present().bits() & parts != 0
+    };
+    let shares = memmap.shares(id).filter(|share| share.pfns.intersection(pfns).is_some());
+    shares.map(|share| share.pfns).any(|pfns| {
+        let mut sections = memmap.sections_of_block(id);
+        sections.any(|section| bad(section, parts_touched::<M>(section.number(), pfns)))
+    })
+}
+
+/// Unmarks an offline block if the bad memory has left, of which a part stays.
+pub(crate) fn forget<M: Machine>(memmap: Seen<'_, M>, id: BlockId) {
+    let Some(record) = memmap.block_record_of(id) else { return };
+    if !record.is_poisoned() {
+        return;
     }
-
-    /// Unmarks an offline block if the bad memory has left, of which a part stays.
-    pub(crate) fn forget_bad(self, id: BlockId) {
-        let Some(record) = self.block_record_of(id) else { return };
-        if !record.is_poisoned() {
-            return;
-        }
-        for record in self.sections_of_block(id).map(Section::record) {
-            record.bad().set(record.bad().bits() & record.present().bits());
-        }
-        if !self.has_bad(id, self.block_pfns(id)) {
-            record.change_block(|word| BlockWord { poisoned: false, ..word });
-        }
+    for record in memmap.sections_of_block(id).map(Section::record) {
+        record.bad().set(record.bad().bits() & record.present().bits());
+    }
+    if !is_in(memmap, id, memmap.block_pfns(id)) {
+        record.change_block(|word| BlockWord { poisoned: false, ..word });
     }
 }

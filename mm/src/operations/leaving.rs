@@ -12,6 +12,7 @@
 use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
+use crate::memmap::bad;
 use crate::memmap::block::BlockId;
 use crate::memmap::page::PageState;
 use crate::memmap::record::{Part, Record};
@@ -114,7 +115,7 @@ impl<'m, M: Machine> Leaving<'m, M> {
                 self.set_word(number, SectionWord::ABSENT);
             }
         }
-        self.end_blocks().into_iter().for_each(|id| self.memmap.forget_bad(id));
+        self.end_blocks().into_iter().for_each(|id| bad::forget(*self.memmap, id));
     }
 
     /// The blocks of the first and of the last page.

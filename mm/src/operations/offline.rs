@@ -17,6 +17,7 @@ use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
+use crate::memmap::bad;
 use crate::memmap::block::{BlockId, BlockState, BlockWord};
 use crate::memmap::page::Owner;
 use crate::memmap::section::{SectionState, section_of};
@@ -324,7 +325,7 @@ fn retire<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, id: BlockId
     // The rest without the lock, which other CPUs wait for: there may be many sections.
     drop(zone);
     if record.is_poisoned() {
-        memmap.locate_bad(id);
+        bad::locate(memmap, id);
     }
     let dirty = forget_extents(memmap, id);
     record.change_block(|word| BlockWord { dirty: word.dirty | dirty, ..word });

@@ -21,6 +21,7 @@ use crate::addr::{Pfn, PfnRange, PhysRange};
 use crate::alloc::zeroed::clear_page;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
+use crate::memmap::bad;
 use crate::memmap::block::{Block, BlockId, BlockState, BlockWord, unit_bytes};
 use crate::memmap::granules::GRANULES;
 use crate::memmap::section::section_of;
@@ -114,7 +115,7 @@ impl<M: Machine> Operations<M> {
         match block {
             Block { state: BlockState::Online(_), .. } => Err(ScrubError::NotOffline(id)),
             Block { boot: true, .. } => Err(ScrubError::BootMemory(id)),
-            Block { poisoned: true, .. } if memmap.has_bad(id, within) => {
+            Block { poisoned: true, .. } if bad::is_in(*memmap, id, within) => {
                 Err(ScrubError::Poisoned(id))
             }
             _ => Ok(Scrub { memmap: *memmap, block, within }.up_to(budget)),
