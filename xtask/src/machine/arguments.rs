@@ -27,6 +27,7 @@ impl Config {
             slots: 1,
             window: 2 * GIB,
             cold: Vec::new(),
+            memory_devices: Vec::new(),
             nodes: 0,
             cpu_nodes: Vec::new(),
             distances: Vec::new(),
@@ -46,6 +47,16 @@ impl Config {
         self.window = region::window(dimms.iter().map(|dimm| dimm.size.bytes()), self.alignment());
         let highest = dimms.iter().filter_map(|dimm| dimm.node).max();
         self.nodes = highest.map_or(0, |node| node + 1);
+        self
+    }
+
+    /// Adds memory devices whose memory grows up to these sizes, and room for them.
+    pub(crate) fn memory_devices(mut self, devices: &[DimmSpec]) -> Self {
+        let sizes = devices.iter().map(|device| device.size.bytes());
+        self.window += region::window(sizes, self.alignment());
+        let highest = devices.iter().filter_map(|device| device.node).max();
+        self.nodes = highest.map_or(self.nodes, |node| self.nodes.max(node + 1));
+        self.memory_devices = devices.to_vec();
         self
     }
 
@@ -145,6 +156,16 @@ impl Config {
             let node = dimm.node.map_or(String::new(), |node| format!(",node={node}"));
             line.add("-device", format!("pc-dimm,id=cold{index},memdev=coldmem{index}{node}"));
         }
+        for (index, device) in self.memory_devices.iter().enumerate() {
+            let size = device.size.bytes();
+            line.add(
+                "-object",
+                format!("memory-backend-ram,id=vm{index},size={size}B,reserve=off"),
+            );
+            let node = device.node.map_or(String::new(), |node| format!(",node={node}"));
+            let name = format!("virtio-mem-pci,id=vmem{index},memdev=vm{index}{node}");
+            line.add("-device", format!("{name},requested-size=0"));
+        }
     }
 }
 
@@ -242,6 +263,17 @@ mod tests {
         let config = Config { cold: vec!["128M@1".parse().unwrap()], ..usual() };
         let line = line(&config);
         assert!(line.contains("id=coldmem0,size=134217728B,reserve=off -device pc-dimm,id=cold0,memdev=coldmem0,node=1"), "{line}");
+    }
+
+    #[test]
+    fn memory_devices_start_without_memory_and_have_room_beside_dimms() {
+        let devices = ["4G".parse().unwrap(), "1G@1".parse().unwrap()];
+        let config = usual().room_for(&["1G".parse().unwrap()]).memory_devices(&devices);
+        assert_eq!((config.slots, config.nodes, config.window), (1, 2, 8 * GIB));
+        let line = line(&config);
+        let first = "-object memory-backend-ram,id=vm0,size=4294967296B,reserve=off -device virtio-mem-pci,id=vmem0,memdev=vm0,requested-size=0";
+        assert!(line.contains(first), "{line}");
+        assert!(line.contains("id=vmem1,memdev=vm1,node=1,requested-size=0"), "{line}");
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) window: u64,
     /// DIMMs that are there at power-on.
     pub(crate) cold: Vec<DimmSpec>,
+    /// Memory devices of the paravirtual kind (virtio-mem), with the most memory of each; nothing is requested at power-on.
+    pub(crate) memory_devices: Vec<DimmSpec>,
     /// NUMA nodes; 0 for a machine that does not speak of nodes.
     pub(crate) nodes: u32,
     /// The node of each CPU; those past the end are in the first.

@@ -32,6 +32,9 @@ const WINDOW: &str = "/machine/device-memory[0]";
 /// What is wrong when it is not there.
 const NO_WINDOW: &str = "the machine has no window for hot-plugged memory";
 
+/// The type of memory devices that are no DIMMs, in QEMU's words.
+const VIRTIO_MEM: &str = "virtio-mem";
+
 /// A DIMM in a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dimm {
@@ -230,7 +233,22 @@ impl Machine {
     pub(crate) fn dimms(&mut self) -> Result<Vec<Dimm>> {
         let reply = self.qmp("query-memory-devices", json!({}))?;
         let devices = reply.as_array().context("query-memory-devices returned no list")?;
-        devices.iter().map(|device| read_dimm(&device["data"])).collect()
+        let dimms = devices.iter().filter(|device| device["type"] != VIRTIO_MEM);
+        dimms.map(|device| read_dimm(&device["data"])).collect()
+    }
+
+    /// The addresses that other memory devices have, whether memory is there or not: starts and sizes.
+    fn other_memory(&mut self) -> Result<Vec<(u64, u64)>> {
+        let reply = self.qmp("query-memory-devices", json!({}))?;
+        let devices = reply.as_array().map(Vec::as_slice).unwrap_or_default();
+        let others = devices.iter().filter(|device| device["type"] == VIRTIO_MEM);
+        let range = |device: &Value| {
+            let data = &device["data"];
+            data["memaddr"].as_u64().zip(data["max-size"].as_u64())
+        };
+        others
+            .map(|device| range(device).with_context(|| format!("{device} has no place")))
+            .collect()
     }
 
     /// The window for DIMMs, asked for once.
@@ -242,6 +260,9 @@ impl Machine {
             let mut region = Region::read(&start, &size, self.about.dimm_alignment)?;
             for dimm in self.dimms()? {
                 region.take(dimm.start, dimm.size);
+            }
+            for (start, size) in self.other_memory()? {
+                region.take(start, size);
             }
             self.region = Some(region);
         }

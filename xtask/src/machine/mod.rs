@@ -22,6 +22,7 @@ mod installed;
 pub(crate) mod kvm;
 mod log;
 mod map;
+mod memory_device;
 mod place;
 mod power;
 mod process;

@@ -6,6 +6,7 @@ mod guest;
 mod guest_report;
 mod interactive;
 mod linux;
+mod memory_device;
 mod options;
 mod page;
 mod picture;

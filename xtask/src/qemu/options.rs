@@ -18,6 +18,9 @@ const CPUS: u32 = 2;
 /// The MiB that the program of a Linux guest works on.
 const MIB: u64 = 64;
 
+/// What memory of a virtio-mem device comes and goes in.
+const UNIT: u64 = 2 << 20;
+
 /// The longest timeout there is, in seconds.
 const A_YEAR: u64 = 365 * 24 * 3600;
 
@@ -103,6 +106,10 @@ pub(crate) struct Args {
     /// A file system for `--guest linux`; our program is added to it
     #[arg(long, value_name = "FILE", requires = "guest")]
     initrd: Option<PathBuf>,
+
+    /// A virtio-mem device instead of DIMMs, whose memory grows up to this size (x86_64)
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["guest", "dimms"])]
+    pub(crate) virtio_mem: Option<Size>,
 
     /// Fill each DIMM's memory with this byte before it is plugged
     #[arg(long, value_name = "BYTE", value_parser = byte)]
@@ -232,6 +239,20 @@ impl Args {
         );
         let mut config =
             config.room_for(&self.dimms).word(format_args!("placement={}", self.placement.word()));
+        if let Some(size) = self.virtio_mem {
+            ensure!(
+                self.arch == Arch::X86_64,
+                "--virtio-mem: the kernel of {} has no PCI",
+                self.arch
+            );
+            ensure!(
+                size.bytes() >= super::memory_device::LEAST && size.bytes().is_multiple_of(UNIT),
+                "--virtio-mem {}: not a multiple of 2 MiB from {} on",
+                size.word(),
+                Size::new(super::memory_device::LEAST).word()
+            );
+            config = config.memory_devices(&[DimmSpec { size, node: None }]);
+        }
         if let Some(block) = block {
             config = config.word(format_args!("block={block}"));
         }

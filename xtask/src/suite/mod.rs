@@ -29,6 +29,7 @@ mod scrub;
 mod storm;
 mod taken;
 mod vcpus;
+mod virtio_mem;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,6 +107,7 @@ const TOPICS: &[(&str, &[Scenario])] = &[
     ("vcpus", vcpus::SCENARIOS),
     ("guest_memory", guest_memory::SCENARIOS),
     ("linux", linux::SCENARIOS),
+    ("virtio_mem", virtio_mem::SCENARIOS),
     (ALONE, alone::SCENARIOS),
 ];
 

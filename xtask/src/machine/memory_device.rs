@@ -1,0 +1,97 @@
+//! Memory devices of the paravirtual kind (virtio-mem): the host requests a size, and the kernel follows.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::Machine;
+
+/// What a memory device is like, as the kernel says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MemoryDevice {
+    /// Physical address of its region.
+    pub(crate) start: u64,
+    /// Bytes that memory comes and goes in.
+    pub(crate) unit: u64,
+    /// Bytes that are plugged.
+    pub(crate) plugged: u64,
+    /// What is wrong with it, if anything is.
+    pub(crate) fault: Option<String>,
+}
+
+impl Machine {
+    /// Requests `bytes` of memory device `number`; this does not wait for the kernel.
+    ///
+    /// # Errors
+    /// When QEMU refuses it.
+    pub(crate) fn request_memory(&mut self, number: usize, bytes: u64) -> Result<()> {
+        let arguments = json!({"path": path(number), "property": "requested-size", "value": bytes});
+        self.qmp("qom-set", arguments).map(drop)
+    }
+
+    /// Bytes that are plugged of memory device `number`, as QEMU reports them.
+    ///
+    /// # Errors
+    /// When QEMU does not say.
+    pub(crate) fn device_memory(&mut self, number: usize) -> Result<u64> {
+        let size = self.qmp("qom-get", json!({"path": path(number), "property": "size"}))?;
+        size.as_u64().with_context(|| format!("QEMU says that the size is {size}"))
+    }
+
+    /// Waits until exactly `bytes` are plugged of memory device `number`.
+    ///
+    /// # Errors
+    /// When that does not happen in time; the error has the size, and what the kernel says.
+    pub(crate) fn wait_memory(
+        &mut self,
+        number: usize,
+        bytes: u64,
+        within: Duration,
+    ) -> Result<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            let plugged = self.device_memory(number)?;
+            if plugged == bytes {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let said = self.run("firmware")?.join("; ");
+                bail!("{plugged:#x} bytes are plugged instead of {bytes:#x}: {said}");
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The memory devices as the kernel has them, and why it did not give up memory, if it did not.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub(crate) fn memory_devices(&mut self) -> Result<(Vec<MemoryDevice>, Option<String>)> {
+        let all = self.json("firmware --json")?;
+        let parts = all.as_array().map_or(std::slice::from_ref(&all), Vec::as_slice);
+        let part = parts.iter().find(|part| part.get("virtio_mem").is_some());
+        let part = part.with_context(|| format!("no memory devices in {all}"))?;
+        let devices = part["virtio_mem"].as_array().context("`virtio_mem` is no list")?;
+        let devices = devices.iter().map(read).collect::<Result<_>>()?;
+        Ok((devices, part["why"].as_str().map(str::to_owned)))
+    }
+}
+
+fn path(number: usize) -> String {
+    format!("/machine/peripheral/vmem{number}")
+}
+
+fn read(device: &Value) -> Result<MemoryDevice> {
+    let number = |name: &str| device[name].as_u64();
+    let read = || {
+        Some(MemoryDevice {
+            start: number("start")?,
+            unit: number("unit")?,
+            plugged: number("plugged")?,
+            fault: device["fault"].as_str().map(str::to_owned),
+        })
+    };
+    read().with_context(|| format!("not a memory device: {device}"))
+}
