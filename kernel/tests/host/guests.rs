@@ -122,8 +122,9 @@ fn a_guest_that_is_killed_in_the_middle_of_an_eject_leaves_nothing() {
         run(&pc, "vm create a 4M");
         run(&pc, "vm run a");
         pc.unplug(0);
-        // Each typed byte waits for a step of the eject: the guest is killed in the middle of its moves.
-        pc.machine.type_in(&"\n".repeat(850));
+        // Each typed byte waits for a step of the eject: the guest is killed in the middle of its moves, which come
+        // after the count of room.
+        pc.machine.type_in(&"\n".repeat(1350));
         pc.machine.type_in("vm list --json\nvm kill a\n");
         let list = pc.machine.wait_for("ok\n");
         pc.machine.wait_for("ok\n");
