@@ -273,6 +273,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.add_back(ejecting, removes, out);
         self.restore(ejecting, out);
         self.refuse(context, error, out);
+        self.lose_waiting(None);
     }
 
     /// Writes the line of the range whose blocks went, or were to go.
@@ -416,6 +417,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         } else {
             self.return_others(ranges);
         }
+        self.lose_waiting(None);
     }
 
     /// Brings memory of other devices back online, that was in the same blocks.

@@ -9,9 +9,9 @@
 //! Nothing of it comes back online, and no block with some of it, whatever else is in there. Once the last of it has
 //! been removed, the memory of other devices comes back online in its own zone. A block that stays goes offline once its
 //! users are gone: the driver retries when the firmware announces the device again, and takes pages out of use that were
-//! freed in the meantime. A block that other devices share stays online for them as long as what is gone of it could not
-//! be removed anyway. The contents of the pages are lost: moving a page copies whatever the machine reads where there is
-//! no memory.
+//! freed in the meantime. It also retries after an eject that took a shared block offline. A block that other devices share
+//! stays online for them as long as what is gone of it could not be removed anyway. The contents of the pages are lost:
+//! moving a page copies whatever the machine reads where there is no memory.
 
 use core::fmt;
 
@@ -60,14 +60,15 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         self.draining = Some(Draining::new(context, next));
     }
 
-    /// The part of a refused device's memory that the operator has added, up to the end of the last piece. That of
-    /// another device is none of it, nor what the machine was started with.
+    /// The part of a refused device's memory that the operator has added, up to the end of the last piece: without memory
+    /// of other devices, there or gone, and without what the machine was started with.
     fn operators_part(&self, range: PhysRange) -> Option<PhysRange> {
-        let is_boot = |share: &Share| {
+        let is_operators = |share: &Share| {
             let id = self.mm.block_at(M::address(share.pfns.start));
-            self.mm.block(id).is_some_and(|block| block.boot)
+            let boot = self.mm.block(id).is_some_and(|block| block.boot);
+            !boot && !self.is_lost(id, share)
         };
-        let mut shares = self.lost_in(range).filter(|share| !is_boot(share));
+        let mut shares = self.lost_in(range).filter(is_operators);
         let first = shares.next()?;
         let end = shares.fold(first.pfns.end, |_, share| share.pfns.end);
         let start = M::address(first.pfns.start);
@@ -317,9 +318,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                 self.reply(context, outcome);
             }
         }
-        if removed && let Some(device) = self.waited_for(context.device) {
-            let context = Context { device, since: None };
-            self.draining = Some(Draining { quiet: true, ..Draining::new(context, None) });
+        if removed {
+            self.lose_waiting(Some(context.device));
         }
     }
 }

@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::driver::Hotplug;
 use super::event::{DeviceId, HotplugSource, Ranges};
 use super::owners::Plugged;
+use super::underway::{Context, Draining};
 
 /// The bytes of some frames.
 pub(super) fn addresses<M: Machine>(pfns: PfnRange) -> PhysRange {
@@ -25,15 +26,6 @@ pub(super) const fn is_made_of_pieces(error: &RemoveError) -> bool {
             | RemoveError::AddedApart { .. }
             | RemoveError::MixedPlacement(_)
     )
-}
-
-/// Whether memory stays. That it has to be removed in pieces is no obstacle.
-fn is_blocked(removability: Removability) -> bool {
-    match removability {
-        Removability::Blocked(Obstacle::Range(error)) => !is_made_of_pieces(&error),
-        Removability::Blocked(_) => true,
-        _ => false,
-    }
 }
 
 impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
@@ -67,14 +59,15 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         ids.flat_map(move |id| self.lost_shares(id, range))
     }
 
+    /// Whether memory in a block, which is there as a share, is gone.
+    pub(super) fn is_lost(&self, id: BlockId, share: &Share) -> bool {
+        let mut gone = self.owners.gone();
+        gone.any(|entry| self.lost_shares(id, entry.range).any(|lost| lost == *share))
+    }
+
     /// Whether a block has memory that is not gone.
     pub(super) fn has_living(&self, id: BlockId) -> bool {
-        let is_lost = |share: &Share| {
-            self.owners
-                .gone()
-                .any(|entry| self.lost_shares(id, entry.range).any(|lost| lost == *share))
-        };
-        self.mm.block_shares(id).any(|share| !is_lost(&share))
+        self.mm.block_shares(id).any(|share| !self.is_lost(id, &share))
     }
 
     /// A range with memory in a block that is gone and could not be removed now, if all its blocks were to go offline.
@@ -87,18 +80,36 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     fn is_stuck(&self, entry: &Plugged) -> bool {
-        let stays = |id| self.zone_of(id).is_some() && is_blocked(self.mm.explain_offline(id));
-        is_blocked(self.mm.explain_remove(entry.range))
-            || self.ends(entry.range).into_iter().any(stays)
+        let is_blocked = |removability| matches!(removability, Removability::Blocked(_));
+        match self.mm.explain_remove(entry.range) {
+            // It is removed in pieces: each of its blocks has to go offline.
+            Removability::Blocked(Obstacle::Range(error)) if is_made_of_pieces(&error) => {
+                let ids = self.lost_in(entry.range).map(|share| {
+                    let start = M::address(share.pfns.start);
+                    self.mm.block_at(start)
+                });
+                let mut online = ids.filter(|&id| self.zone_of(id).is_some());
+                online.any(|id| is_blocked(self.mm.explain_offline(id)))
+            }
+            removability => is_blocked(removability),
+        }
     }
 
-    /// A device beside `device` that is gone, whose memory keeps that of others offline, and could be removed now.
-    pub(super) fn waited_for(&self, device: DeviceId) -> Option<DeviceId> {
+    /// Begins to give up a device other than `but` that is gone, whose memory keeps that of others offline, and could be
+    /// removed now: firmware need not notify of it again.
+    pub(super) fn lose_waiting(&mut self, but: Option<DeviceId>) {
+        if let Some(device) = self.waited_for(but) {
+            let context = Context { device, since: None };
+            self.draining = Some(Draining { quiet: true, ..Draining::new(context, None) });
+        }
+    }
+
+    fn waited_for(&self, but: Option<DeviceId>) -> Option<DeviceId> {
         let keeps = |entry: &Plugged| {
             let mut ends = self.ends(entry.range).into_iter().zip(entry.zones);
             ends.any(|(id, zone)| zone.is_some() && self.has_living(id))
         };
-        let mut gone = self.owners.gone().filter(|entry| entry.device != device && keeps(entry));
+        let mut gone = self.owners.gone().filter(|entry| Some(entry.device) != but && keeps(entry));
         gone.find(|entry| !self.is_stuck(entry)).map(|entry| entry.device)
     }
 

@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::driver::Hotplug;
 use super::event::HotplugSource;
 use super::listen::OnStep;
+use super::lost::addresses;
 use super::step::{Operation, Step};
 use super::underway::{Ejecting, Figures, Scrubbing};
 
@@ -41,7 +42,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         Ok(true)
     }
 
-    /// Clears all blocks of a range that the operator removes.
+    /// Clears all blocks of a range that the operator removes, without memory that is gone.
     pub(super) fn scrub_range(
         &mut self,
         range: PhysRange,
@@ -52,7 +53,15 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
         let mut figures = Figures::default();
         for number in self.numbers(range) {
-            while self.scrub_block(BlockId::new(number), range, u64::MAX, &mut figures)? {}
+            let id = BlockId::new(number);
+            if self.gone_in(id).is_none() {
+                while self.scrub_block(id, range, u64::MAX, &mut figures)? {}
+                continue;
+            }
+            for share in self.mm.block_shares(id).filter(|share| !self.is_lost(id, share)) {
+                let Some(part) = addresses::<M>(share.pfns).intersection(range) else { continue };
+                while self.scrub_block(id, part, u64::MAX, &mut figures)? {}
+            }
         }
         self.write_scrub(range, &figures, out);
         Ok(())

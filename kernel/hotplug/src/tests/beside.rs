@@ -425,3 +425,29 @@ fn an_eject_beside_memory_that_is_gone_leaves_the_block_offline_for_the_third() 
     assert_eq!((this.state(1), this.bytes(1)), (online, 512 * KIB));
     this.check_end(&[2]);
 }
+
+#[test]
+fn what_is_gone_and_has_no_users_any_more_goes_after_an_eject_beside_it() {
+    for cancelled in [false, true] {
+        let mut this = Beside::two();
+        this.fixture.script.insert(2, &[range(BASE + MIB + 512 * KIB, 512 * KIB)]);
+        this.fixture.run();
+        this.fixture.script.reported();
+        let page = this.lose_in_part();
+        this.unpin(page);
+        this.fixture.script.eject(1);
+        while cancelled && this.state(1) != Some(BlockState::Offline) {
+            assert!(this.fixture.driver.run_one(&mut String::new()));
+        }
+        assert_eq!(this.fixture.driver.cancel_eject(&mut String::new()), cancelled);
+        this.fixture.run();
+        // Firmware does not notify of device 0 again, and expects no reply.
+        assert_eq!(this.fixture.script.reported().len(), 2);
+        let bytes = 512 * KIB + if cancelled { OTHERS[0] } else { 0 };
+        let online = Some(BlockState::Online(ZoneKind::Normal));
+        assert_eq!((this.state(1), this.bytes(1)), (online, bytes), "{cancelled}");
+        assert_eq!(this.state(0), None);
+        let devices: &[_] = if cancelled { &[2, 1] } else { &[2] };
+        this.check_end(devices);
+    }
+}

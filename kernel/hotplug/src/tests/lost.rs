@@ -102,3 +102,52 @@ fn what_the_operator_has_added_of_a_device_that_is_gone_does_not_come_online() {
     assert_eq!((this.state(3), this.state(5)), (Some(BlockState::Online(ZoneKind::Movable)), None));
     this.check_end(&[3, 0, 1]);
 }
+
+#[test]
+fn a_block_stays_online_while_a_piece_of_the_operators_inside_the_range_cannot_go() {
+    let (mut this, _) = used_by_the_operator();
+    let page = this.pin(3);
+    this.lose(2);
+    assert_eq!(this.fixture.script.reported(), [Outcome::EjectFailed]);
+    let online = Some(BlockState::Online(ZoneKind::Normal));
+    assert_eq!((this.state(2), this.bytes(2)), (online, MIB));
+    this.unpin(page);
+    this.lose(2);
+    assert_eq!(this.fixture.script.reported(), [Outcome::Ejected]);
+    assert_eq!((this.state(2), this.bytes(2)), (online, 512 * KIB));
+    this.check_end(&[0, 1]);
+}
+
+#[test]
+fn a_device_that_was_refused_over_memory_that_is_gone_leaves_no_more_of_it() {
+    let mut this = Beside::two();
+    let page = this.lose_in_part();
+    let gone = |this: &Beside| {
+        let plugged = this.fixture.driver.plugged().iter();
+        plugged.filter(|entry| entry.claim == Claim::Gone).count()
+    };
+    for (device, outcome) in [(0, Outcome::EjectFailed), (3, Outcome::Ejected)] {
+        this.fixture.script.insert(device, &[range(BASE, MIB + 256 * KIB)]);
+        this.fixture.run();
+        assert_eq!(this.fixture.script.reported(), [Outcome::InsertFailed]);
+        this.lose(device);
+        assert_eq!(this.fixture.script.reported(), [outcome], "device {device}");
+        assert_eq!(gone(&this), 1, "device {device}");
+    }
+    this.lose_the_rest(page);
+    this.check_neighbour();
+}
+
+#[test]
+fn memory_that_is_gone_is_not_cleared_when_the_operator_removes_it() {
+    let mut this = Beside::two();
+    this.fixture.driver.set_scrub(true);
+    let page = this.vanish_in_part();
+    this.unpin(page);
+    let mut out = String::new();
+    this.fixture.driver.operator_offline(block(0), &mut out).unwrap();
+    this.fixture.driver.operator_remove(range(BASE, MIB + 256 * KIB), &mut out).unwrap();
+    let scrubs: Vec<_> = out.lines().filter(|line| line.contains("scrub")).collect();
+    assert!(scrubs.iter().all(|line| line.contains("\"scrubbed_bytes\":0,")), "{scrubs:?}");
+    this.check_neighbour();
+}
