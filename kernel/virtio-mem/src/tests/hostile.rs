@@ -6,6 +6,7 @@ use hotmem::Order;
 use hotmem::testing::{Holder, range};
 
 use super::fake::{Fake, Lie};
+use super::storm::Random;
 use super::{KIB, MIB, Rig, WINDOW, machine, region};
 use crate::Kind;
 
@@ -229,4 +230,60 @@ fn a_region_as_large_as_all_addresses_takes_no_longer_than_a_small_one() {
     this.wait();
     assert_eq!(this.online(), 0);
     assert!(this.driver.plugged().len() < 100);
+}
+
+/// What a device says at random: one lie, with values that are nearly right or any.
+fn any_lie(random: &mut Random, this: &Rig) -> Lie {
+    let kind = [Kind::Plug, Kind::Unplug, Kind::State, Kind::UnplugAll][random.below(4) as usize];
+    let any = |random: &mut Random| match random.below(3) {
+        0 => random.below(4),
+        1 => random.below(1 << 16),
+        _ => random.below(u64::MAX),
+    };
+    match random.below(9) {
+        0 => Lie::Silent(kind),
+        1 => Lie::AcksOnly(kind),
+        2 => Lie::SaysUnplugged,
+        3 => Lie::NeedsReset,
+        4 => Lie::Unsettled,
+        5 => Lie::Config(random.below(7) as usize, any(random)),
+        6 => Lie::Config(4 + random.below(3) as usize, random.below(600) * 128 * KIB),
+        7 => {
+            let index = (next(this) as u16).wrapping_add(random.below(3) as u16).wrapping_sub(1);
+            let [id, len, is, state] = [(); 4].map(|()| any(random));
+            Lie::Ring {
+                kind,
+                index,
+                id: id as u32,
+                len: len as u32,
+                is: is as u16,
+                state: state as u16,
+            }
+        }
+        _ => Lie::None,
+    }
+}
+
+#[test]
+fn whatever_a_device_says_memory_in_use_keeps_its_content_and_every_invariant_holds() {
+    let mut given_up = 0;
+    for seed in 1..=150 {
+        let mut random = Random(seed);
+        let (mut this, holder) = in_use();
+        for _ in 0..3 {
+            let lie = any_lie(&mut random, &this);
+            this.fakes[0].0.borrow_mut().lie = lie;
+            this.request(0, random.below(512) * 128 * KIB);
+            this.wait();
+            this.fakes[0].0.borrow_mut().lie = Lie::None;
+            this.request(0, random.below(512) * 128 * KIB);
+            this.wait();
+            holder.check(this.bench);
+            // What the kernel uses is there.
+            assert!(this.online() <= this.fakes[0].plugged(), "seed {seed}: {lie:?}");
+        }
+        given_up += u64::from(this.report().contains("given up"));
+    }
+    // Some lies pass; the others end the device.
+    assert!((50..145).contains(&given_up), "{given_up}");
 }
