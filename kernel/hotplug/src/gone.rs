@@ -28,7 +28,7 @@ use super::listen::OnStep;
 use super::lost::{addresses, is_made_of_pieces};
 use super::owners::Plugged;
 use super::step::{Operation, Replied};
-use super::underway::{Context, Draining, Draught, Now};
+use super::underway::{Context, Draining, Draught, Now, Stays};
 
 /// The memory of a device that is gone, for the verdict.
 struct Lost(PhysRange);
@@ -139,11 +139,9 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             if self.has_living(id)
                 && let Some(stuck) = self.stuck_in(id)
             {
-                let (range, device) = (stuck.range, stuck.device);
-                log::error!(
-                    "{id} stays online for other devices: {range} of {device} cannot go yet"
-                );
-                self.stays(draining, id);
+                let why = Stays::Shared(id, stuck);
+                log::error!("{why}");
+                self.stays(draining, id, why);
                 return;
             }
             match self.in_turn(|mm| mm.start_offline(id)).result {
@@ -174,16 +172,14 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// A block does not go offline.
     fn does_not_go(&self, draining: &mut Draining<'m, M>, id: BlockId, error: OfflineError) {
         log::error!("{id} stays, though its memory is gone: {error}");
-        if let Some(range) = &mut draining.range {
-            range.error.get_or_insert(error);
-        }
-        self.stays(draining, id);
+        self.stays(draining, id, Stays::Offline(error));
     }
 
     /// A block stays online: isolates what is gone of it, so that no page of that is allocated.
-    fn stays(&self, draining: &mut Draining<'m, M>, id: BlockId) {
+    fn stays(&self, draining: &mut Draining<'m, M>, id: BlockId, why: Stays) {
         if let Some(range) = &mut draining.range {
             range.stays += 1;
+            range.error.get_or_insert(why);
         }
         let pages = self.pages_to_seal(draining, id, Pfn::new(0)).unwrap_or(PfnRange::EMPTY);
         draining.now = Some(Now::Sealing { id, pages, in_use: 0 });

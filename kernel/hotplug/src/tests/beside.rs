@@ -67,10 +67,10 @@ impl Beside {
     }
 
     /// Firmware says that a device is gone, from now on.
-    pub(super) fn lose(&mut self, device: u16) {
+    pub(super) fn lose(&mut self, device: u16) -> String {
         self.absent(device);
         self.fixture.script.event(device, Request::Gone);
-        self.fixture.run();
+        self.fixture.run()
     }
 
     pub(super) fn absent(&mut self, device: u16) {
@@ -369,7 +369,11 @@ fn two_that_are_gone_in_part_leave_the_third_online_and_go_once_both_can() {
         for (device, outcome) in [(first, Outcome::EjectFailed), (1 - first, Outcome::Ejected)] {
             assert_eq!((this.state(1), this.bytes(1)), (online, MIB));
             this.unpin(pins[usize::from(device)]);
-            this.lose(device);
+            let out = this.lose(device);
+            // The line of the first one names what it waits for.
+            let waits = std::format!("of memory device {} cannot go yet", 1 - device);
+            let waits = out.lines().any(|line| line.contains(&waits));
+            assert_eq!(waits, outcome == Outcome::EjectFailed, "{out}");
             assert_eq!(this.fixture.script.reported(), [outcome], "{device} after {first}");
         }
         // Both are gone: firmware need not notify of the first one again.
