@@ -9,9 +9,6 @@ use super::page::Entry;
 use super::tour::Tour;
 use crate::size::{MIB, both, human};
 
-/// The least size of a device for this tour.
-pub(super) const LEAST: u64 = 512 * MIB;
-
 /// How long the kernel may take for a request.
 const SOON: Duration = Duration::from_secs(60);
 

@@ -18,7 +18,8 @@ const CPUS: u32 = 2;
 /// The MiB that the program of a Linux guest works on.
 const MIB: u64 = 64;
 
-/// What memory of a virtio-mem device comes and goes in.
+/// The least size of a virtio-mem device for the tour, and what its memory comes and goes in.
+const LEAST: u64 = 512 << 20;
 const UNIT: u64 = 2 << 20;
 
 /// The longest timeout there is, in seconds.
@@ -246,10 +247,10 @@ impl Args {
                 self.arch
             );
             ensure!(
-                size.bytes() >= super::memory_device::LEAST && size.bytes().is_multiple_of(UNIT),
+                size.bytes() >= LEAST && size.bytes().is_multiple_of(UNIT),
                 "--virtio-mem {}: not a multiple of 2 MiB from {} on",
                 size.word(),
-                Size::new(super::memory_device::LEAST).word()
+                Size::new(LEAST).word()
             );
             config = config.memory_devices(&[DimmSpec { size, node: None }]);
         }
