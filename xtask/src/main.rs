@@ -3,7 +3,8 @@
 //! One file or folder for each command; what several of them share stands beside them:
 //!
 //! ```text
-//!   build qemu map watch test lint aml fuzz bench doctor ci  the commands
+//!   build qemu map watch test lint mutants aml fuzz bench doctor ci
+//!                                            the commands
 //!   setup                                    toolchain and programs, fetched where that is possible
 //!   machine                                  one QEMU: command line, QMP, console, steps
 //!   suite                                    the scenarios that run in QEMU
@@ -24,6 +25,7 @@ mod lint;
 mod linux;
 mod machine;
 mod map;
+mod mutants;
 mod progress;
 mod qemu;
 mod random;
@@ -70,6 +72,10 @@ enum Task {
     Aml(aml::Args),
     /// Run hostile inputs, guided by coverage, through all that reads such
     Fuzz(fuzz::Args),
+    /// Put faults into a copy of the code, and run the test that must fail by each
+    ///
+    /// Exit code: 0 if each test failed, else 1.
+    Mutants(mutants::Args),
     /// Count instructions and time on the host
     Bench(bench::Args),
     /// Say what is there, what is missing, and how to get it
@@ -115,6 +121,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Watch(args) => watch::main(&root, args),
         Task::Aml(args) => aml::main(args).map(|()| ExitCode::SUCCESS),
         Task::Fuzz(args) => fuzz::main(&root, args),
+        Task::Mutants(args) => mutants::main(&root, args),
         Task::Bench(args) => bench::main(&root, args).map(|()| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::main(args),
         Task::Lint => lint::main(&root),

@@ -1,0 +1,136 @@
+//! `cargo xtask mutants`: one fault at a time is put into a copy of the code, and the test that is named for it must
+//! fail.
+//!
+//! ```text
+//!   mutant, table            the faults, each with its test
+//!   tree                     target/mutants/tree: the files that Git knows, as they are now, one of them with a fault;
+//!                            target/mutants/build: what is built of it, so that each fault compiles one package again
+//!   program                  the test program: built by cargo, run with a limit
+//! ```
+
+mod mutant;
+mod program;
+mod table;
+mod tree;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use self::mutant::Mutant;
+use self::program::{Outcome, Program};
+use self::tree::Tree;
+
+/// Which faults are tried.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Those whose description, file or test contains this [default: all]
+    filter: Option<String>,
+
+    /// Print them, one on a line, and try none
+    #[arg(long)]
+    list: bool,
+}
+
+/// Tries faults; succeeds if the test of each fails by it.
+///
+/// # Errors
+///
+/// A filter that no fault has; a text that is not in its file exactly once; a test that fails without a fault.
+pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
+    let chosen = chosen(args.filter.as_deref())?;
+    if args.list {
+        for Mutant { what, file, suite, test, .. } in chosen {
+            println!("{file}: {what} (cargo test {suite} {test})");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    for mutant in &chosen {
+        mutant.apply(&mutant.read(root)?)?;
+    }
+    let tree = Tree::of(root)?;
+    check_tests(&tree, &chosen)?;
+
+    let (mut killed, mut survived) = (0, 0);
+    for mutant in chosen {
+        let begun = Instant::now();
+        let outcome = kill(&tree, mutant);
+        let seconds = begun.elapsed().as_secs_f64();
+        let (file, what) = (mutant.file, mutant.what);
+        let name = match &outcome {
+            Ok(Outcome::Failed) => "killed",
+            Ok(Outcome::Passed) => "SURVIVED",
+            Ok(Outcome::Hung) => "HUNG",
+            Err(_) => "BROKEN",
+        };
+        println!("{name:<8} {seconds:6.1} s  {file}: {what}");
+        if let Err(error) = &outcome {
+            println!("{error:#}");
+        }
+        if matches!(outcome, Ok(Outcome::Failed)) { killed += 1 } else { survived += 1 }
+    }
+    println!("{killed} killed, {survived} survived");
+    Ok(if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The faults that `filter` names.
+fn chosen(filter: Option<&str>) -> Result<Vec<&'static Mutant>> {
+    let wanted = |mutant: &&Mutant| {
+        let words = [mutant.what, mutant.file, mutant.test];
+        filter.is_none_or(|text| words.iter().any(|word| word.contains(text)))
+    };
+    let chosen: Vec<_> = table::all().filter(wanted).collect();
+    ensure!(!chosen.is_empty(), "no mutant has '{}'", filter.unwrap_or_default());
+    Ok(chosen)
+}
+
+/// Checks that each test is there, and passes without a fault: otherwise its failure would show nothing.
+fn check_tests(tree: &Tree, mutants: &[&Mutant]) -> Result<()> {
+    let mut suites: Vec<_> = mutants.iter().map(|mutant| mutant.suite).collect();
+    suites.sort_unstable();
+    suites.dedup();
+    for suite in suites {
+        let program = Program::build(tree, suite)?;
+        let mut tests: Vec<_> = mutants.iter().filter(|mutant| mutant.suite == suite).collect();
+        tests.sort_unstable_by_key(|mutant| mutant.test);
+        tests.dedup_by_key(|mutant| mutant.test);
+        for Mutant { test, .. } in tests {
+            ensure!(program.has(test)?, "`cargo test {suite}` has no test '{test}'");
+            let outcome = program.run(test)?;
+            ensure!(outcome == Outcome::Passed, "{test} fails without a fault ({suite})");
+        }
+    }
+    Ok(())
+}
+
+/// What the test of a fault does with it. The copy is as it was afterwards.
+fn kill(tree: &Tree, mutant: &Mutant) -> Result<Outcome> {
+    let right = mutant.read(tree.files())?;
+    tree.write(mutant.file, &mutant.apply(&right)?)?;
+    let outcome = Program::build(tree, mutant.suite).and_then(|program| program.run(mutant.test));
+    tree.write(mutant.file, &right)?;
+    outcome.with_context(|| format!("{}: {}", mutant.file, mutant.what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_no_mutant_has_is_an_error() {
+        let error = chosen(Some("no such thing")).unwrap_err().to_string();
+        assert!(error.contains("no such thing"), "{error}");
+        assert_eq!(chosen(None).unwrap().len(), table::all().count());
+    }
+
+    #[test]
+    fn a_filter_is_a_part_of_the_description_the_file_or_the_test() {
+        let first = table::all().next().unwrap();
+        for text in [first.what, first.file, first.test] {
+            let found = chosen(Some(text)).unwrap();
+            assert!(found.iter().any(|mutant| mutant.what == first.what), "{text}");
+        }
+    }
+}
