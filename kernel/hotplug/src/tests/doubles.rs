@@ -37,6 +37,8 @@ pub(super) struct Played {
     pub(super) stuck: bool,
     /// It has withdrawn its request: the eject fails.
     pub(super) withdrawn: bool,
+    /// The firmware has no way to take a device away.
+    pub(super) fixed: bool,
     /// Devices that are not there.
     pub(super) absent: Vec<u16>,
     /// Every reply to the firmware fails.
@@ -96,6 +98,10 @@ unsafe impl HotplugSource for Script {
         let mut played = self.0.borrow_mut();
         played.reported.push((device.number(), outcome));
         if played.deaf { Err(Wrong("deaf")) } else { Ok(Some(played.reported.len() as u32)) }
+    }
+
+    fn can_eject(&self, _: DeviceId) -> Result<(), Wrong> {
+        if self.0.borrow().fixed { Err(Wrong("fixed")) } else { Ok(()) }
     }
 
     fn eject(&mut self, device: DeviceId) -> Result<(), Wrong> {

@@ -323,6 +323,18 @@ fn each_way_an_eject_can_end_has_a_status_of_its_own() {
 }
 
 #[test]
+fn a_device_that_cannot_be_taken_away_is_refused_as_such_and_stays_online() {
+    let mut this = Fixture::inserted();
+    this.script.0.borrow_mut().fixed = true;
+    this.script.eject(0);
+    this.run();
+    // No "in progress" before: nothing has begun.
+    assert_eq!(this.script.reported(), [Outcome::EjectRefused(Refusal::Unknown)]);
+    assert!(this.script.0.borrow().ejected.is_empty());
+    assert_eq!(this.states(), [ONLINE; 5]);
+}
+
+#[test]
 fn memory_that_stayed_offline_comes_online_when_it_is_announced_again() {
     let mut this = Fixture::new();
     // The first online fails.
