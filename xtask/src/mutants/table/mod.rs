@@ -1,12 +1,13 @@
 //! The faults, and the test that fails by each.
 
 mod hotplug;
+mod paging;
 
 use super::mutant::Mutant;
 
 /// All of them. Each was tried, and its test failed.
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
-    [hotplug::MUTANTS].into_iter().flatten()
+    [hotplug::MUTANTS, paging::MUTANTS].into_iter().flatten()
 }
 
 #[cfg(test)]
