@@ -22,7 +22,7 @@ use super::owners::{Claim, Plugged};
 use super::shown::shown;
 use super::step::{Failure, Operation, Replied, Step};
 use super::touched::MAX_BLOCKS;
-use super::underway::Context;
+use super::underway::{Context, Stays};
 
 /// Why a device was not taken.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +114,8 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let replied = self.reply(context, outcome);
         self.log_inserted(context, ranges, node, &result);
         self.write_insert(ranges, node, &trail, result.err().as_ref(), replied, out);
+        // The undo of an add may have taken a block offline.
+        self.lose_waiting(None);
     }
 
     /// Takes note of a device that is known: firmware may announce one again, as QEMU does after a boot
@@ -220,8 +222,13 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Removes memory that was added just now. If it came to a block that was online, it is online, too: that block goes
-    /// offline for a moment.
+    /// offline for a moment. With memory in it that is gone and cannot be removed yet, it would stay so.
     fn remove_new(&mut self, range: PhysRange) -> Done<Removed, RemoveError> {
+        let mut online = self.ends(range).into_iter().filter(|&id| self.zone_of(id).is_some());
+        if let Some((id, stuck)) = online.find_map(|id| Some((id, self.stuck_in(id)?))) {
+            log::error!("{range}: {}", Stays::Shared(id, stuck));
+            return Done { result: Err(RemoveError::NotOffline(id)), instructions: None };
+        }
         self.without_others(range, |this| this.remove(range)).unwrap_or_else(|(id, error)| {
             log::error!("{range}: {error}");
             let error = match error {

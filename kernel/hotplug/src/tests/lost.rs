@@ -151,3 +151,27 @@ fn memory_that_is_gone_is_not_cleared_when_the_operator_removes_it() {
     assert!(scrubs.iter().all(|line| line.contains("\"scrubbed_bytes\":0,")), "{scrubs:?}");
     this.check_neighbour();
 }
+
+#[test]
+fn the_undo_of_an_insert_beside_memory_that_is_gone_leaves_the_other_online() {
+    for can_go in [false, true] {
+        let mut this = Beside::two();
+        let page = this.lose_in_part();
+        if can_go {
+            this.unpin(page);
+        }
+        let joins = range(BASE + MIB + 512 * KIB, 512 * KIB);
+        this.fixture.script.insert(2, &[joins, range(BASE + 4 * MIB, 4096)]);
+        this.fixture.run();
+        assert_eq!(this.fixture.script.reported(), [Outcome::InsertFailed]);
+        assert_eq!(this.state(1), Some(BlockState::Online(ZoneKind::Normal)), "{can_go}");
+        if !can_go {
+            // What joined the block goes with its device.
+            this.lose_the_rest(page);
+        }
+        this.fixture.script.eject(2);
+        this.fixture.run();
+        assert_eq!(this.fixture.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
+        this.check_neighbour();
+    }
+}
