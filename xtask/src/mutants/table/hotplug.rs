@@ -123,4 +123,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-hotplug --lib",
         test: "an_eject_beside_memory_that_is_gone_leaves_the_block_offline_for_the_third",
     },
+    Mutant {
+        what: "a second range of a device is never removed",
+        file: "kernel/hotplug/src/eject.rs",
+        from: "for (&range, slot) in ranges.as_slice().iter().zip(removes) {\n            let done = self.remove(range);",
+        to: "for (&range, slot) in ranges.as_slice().iter().zip(removes).take(1) {\n            let done = self.remove(range);",
+        suite: "-p hotmem-hotplug --lib",
+        test: "a_device_that_goes_at_the_end_of_its_eject_is_not_added_back",
+    },
 ];
