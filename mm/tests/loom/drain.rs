@@ -154,7 +154,11 @@ impl Pages {
             let cache = self.cache(cpu);
             let memmap = self.seen(&cache);
             for part in 0..List::PARTS {
-                assert!(cache.list.visit(memmap, class, part, &mut |pfn| pfns.push(pfn)));
+                let whole = cache.list.visit(memmap, class, part, &mut |pfn| {
+                    pfns.push(pfn);
+                    true
+                });
+                assert!(whole);
             }
         }
         pfns
