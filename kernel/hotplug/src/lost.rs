@@ -31,7 +31,7 @@ pub(super) const fn is_made_of_pieces(error: &RemoveError) -> bool {
 impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Memory in a block that is gone: its device is not there any more.
     pub(super) fn gone_in(&self, id: BlockId) -> Option<Plugged> {
-        // In most cases there is no such memory at all.
+        // Cheap where no device vanished, which is the usual case.
         self.owners.gone().next()?;
         self.owners.gone().find(|entry| {
             self.numbers(entry.range).contains(&id.get())

@@ -95,7 +95,7 @@ impl Pieces {
         !self.free.is_empty()
     }
 
-    /// Notes a piece that is plugged; returns its number, or `None` if there is no room.
+    /// Notes a piece that is plugged; returns its number, or `None` if the table is full.
     pub(crate) fn insert(&mut self, device: usize, range: PhysRange) -> Option<u16> {
         let id = self.free.pop()?;
         let at = self.all.partition_point(|piece| piece.range.start() < range.start());

@@ -88,7 +88,7 @@ impl<'m, M: Machine> Queue<'m, M> {
     ///
     /// # Errors
     ///
-    /// [`Fault`]: there is no response, or not one of this request.
+    /// [`Fault`]: the device sent no response in time, or one that does not fit the request.
     pub(crate) fn exchange(
         &mut self,
         transport: &impl Transport,

@@ -24,7 +24,7 @@ pub trait Transport {
     /// The 32 bits at `offset` of the device's own configuration.
     fn config(&self, offset: u32) -> u32;
 
-    /// The entries that queue `index` can have at most: 0 if there is no such queue.
+    /// The most entries that queue `index` can have; 0 if the device lacks it.
     fn queue_room(&self, index: u16) -> u16;
 
     /// Gives queue `index` its memory, of `size` entries, and enables it. Returns whether the device can be notified of

@@ -4,7 +4,7 @@ use hotmem::{PhysAddr, PhysRange};
 
 use super::space::{ConfigSpace, Function, read16, write_low};
 
-/// BARs of a function that is no bridge.
+/// BARs of an endpoint (header type 0).
 const BARS: u8 = 6;
 const FIRST: u8 = 0x10;
 const COMMAND: u8 = 0x04;
@@ -19,7 +19,7 @@ const WIDE: u32 = 4;
 /// What a BAR is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bar {
-    /// There is no such BAR, or it is the second half of another.
+    /// The function lacks this BAR, or it is the upper half of a 64-bit one.
     None,
     /// It is ports, or has no address.
     NotMemory,

@@ -48,7 +48,7 @@ pub fn find(space: &impl ConfigSpace) -> Found {
                 let function = Function { bus, device, function: number };
                 let id = space.read(function, 0);
                 if id == NOTHING {
-                    // Without a function 0 there are no others.
+                    // Only function 0 says how many there are: without it the slot is empty.
                     number += 1;
                     continue;
                 }

@@ -67,7 +67,7 @@ pub(super) struct Model {
     /// The type of the response to requests of a kind, and how often.
     pub(super) refuses: Option<(Kind, u16, u32)>,
     pub(super) interrupts: bool,
-    /// There is no memory in what it plugs.
+    /// It plugs addresses without memory behind them.
     pub(super) hollow: bool,
 }
 

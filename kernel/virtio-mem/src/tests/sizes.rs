@@ -308,7 +308,7 @@ fn memory_that_is_not_taken_is_unplugged_again_and_plugged_elsewhere() {
     assert_eq!((this.fakes[0].plugged(), this.online()), (4 * MIB, 4 * MIB));
     let entries: Vec<_> = this.driver.plugged().iter().map(|entry| entry.claim).collect();
     assert_eq!(entries, [Claim::Added]);
-    // All are, since there is no memory: that is tried in a few places, and again after a while.
+    // All are refused, since the device plugs no memory: the driver tries a few places, and tries again later.
     let mut this = Rig::with(|model| model.hollow = true);
     let before = this.bench.snapshot();
     this.request(0, 40 * MIB);
