@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::config::{Accel, Config, Line, joined};
 use super::{QemuDir, region};
 use crate::arch::{Arch, Image};
+use crate::setup::Program;
 use crate::size::{DimmSpec, GIB, KIB, MIB, Size};
 
 impl Config {
@@ -34,6 +35,7 @@ impl Config {
             icount: None,
             words: Vec::new(),
             module: None,
+            disk: None,
             restarts: false,
             gdb: None,
             timeout: Some(Duration::from_secs(120)),
@@ -89,12 +91,21 @@ impl Config {
         if let Some(port) = self.gdb {
             line.add("-gdb", format!("tcp:127.0.0.1:{port}"));
         }
-        (about.start)(self, image, &mut line);
+        match &self.disk {
+            None => (about.start)(self, image, &mut line),
+            Some(folder) => Self::start_from(folder, &mut line),
+        }
         if let Some(module) = &self.module {
             let place = format!(",addr={:#x},force-raw=on", module.at);
             line.add("-device", joined("loader,file=", &module.path, &place));
         }
         line.0
+    }
+
+    /// Has a PC's UEFI start what it finds in `folder`, which it sees as a disk that cannot be written.
+    fn start_from(folder: &Path, line: &mut Line) {
+        line.add("-bios", Program::OVMF.find().unwrap_or_else(|| Program::OVMF.name.into()));
+        line.add("-drive", joined("if=virtio,format=raw,readonly=on,file=fat:", folder, ""));
     }
 
     /// The least boot memory that such a machine can have, in bytes.
@@ -201,6 +212,13 @@ mod tests {
     fn memory_of_an_odd_size_reaches_qemu_in_bytes() {
         let config = Config { memory: Size::new(512 * MIB + 1), ..usual() };
         assert!(line(&config).contains("-m size=536870913B,slots=1,"), "{}", line(&config));
+    }
+
+    #[test]
+    fn a_disk_takes_the_place_of_the_kernel() {
+        let line = line(&Config { disk: Some("/d,1".into()), ..usual() });
+        assert!(line.contains("-S -bios ") && !line.contains("-kernel"), "{line}");
+        assert!(line.ends_with("-drive if=virtio,format=raw,readonly=on,file=fat:/d,,1"), "{line}");
     }
 
     #[test]

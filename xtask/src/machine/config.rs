@@ -88,6 +88,8 @@ pub(crate) struct Config {
     pub(crate) words: Vec<String>,
     /// What lies in boot memory beside the kernel.
     pub(crate) module: Option<Module>,
+    /// A folder that is the machine's disk, from which UEFI starts a loader; QEMU starts no kernel then.
+    pub(crate) disk: Option<PathBuf>,
     /// Whether the machine starts again when it is reset, instead of ending.
     pub(crate) restarts: bool,
     /// Port of a debugger to wait for.

@@ -33,6 +33,8 @@ impl Program {
     pub(crate) const QEMU_PPC: Self =   program("qemu-system-ppc64",   ["qemu-system-ppc",  "qemu-system-ppc-core",     "qemu-system-ppc",     "qemu",     "qemu"]);
     /// EDK II's build for the board `virt`.
     pub(crate) const EDK2: Self = Self { files: EDK2, ..program("QEMU_EFI.fd", ["qemu-efi-aarch64", "edk2-aarch64", "edk2-aarch64",        "qemu",     "qemu"]) };
+    /// The same for PCs, with its variables in one file.
+    pub(crate) const OVMF: Self = Self { files: OVMF, ..program("OVMF.fd",     ["ovmf",             "edk2-ovmf",                "edk2-ovmf",           "qemu",     "OVMF"]) };
     /// ACPICA's AML interpreter, the reference that host tests compare with.
     pub(crate) const ACPIEXEC: Self =   program("acpiexec",            ["acpica-tools",     "acpica-tools",             "acpica",              "acpica",   "acpica-tools"]);
     /// ACPICA's ASL compiler, which builds the tests' own tables.
@@ -48,6 +50,14 @@ const EDK2: &[&str] = &[
     "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd",
     "/usr/share/edk2/aarch64/QEMU_EFI.fd",
     "/opt/homebrew/share/qemu/edk2-aarch64-code.fd",
+];
+
+/// The same: Debian, Fedora, Arch, Homebrew.
+const OVMF: &[&str] = &[
+    "/usr/share/ovmf/OVMF.fd",
+    "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+    "/usr/share/edk2/x64/OVMF.4m.fd",
+    "/opt/homebrew/share/qemu/edk2-x86_64-code.fd",
 ];
 
 impl Program {
@@ -104,6 +114,7 @@ mod tests {
             Program::QEMU_ARM,
             Program::QEMU_PPC,
             Program::EDK2,
+            Program::OVMF,
             Program::ACPIEXEC,
             Program::IASL,
             Program::VALGRIND,

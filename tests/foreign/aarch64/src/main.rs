@@ -6,19 +6,21 @@ extern crate alloc;
 
 #[path = "../../x86_64/src/check.rs"]
 mod check;
-mod events;
+mod events; // glue: events
 mod machine;
-mod memory;
+mod memory; // glue: memory
 mod paging;
 mod serial;
 
 use core::mem;
 use core::panic::PanicInfo;
+// glue: memory {
 use hotmem::PhysAddr;
 use hotmem_acpi::{Srat, Tables};
+// glue: }
 use machine::exit;
 use paging::{Early, Ram};
-use uefi::table::cfg::ConfigTableEntry;
+use uefi::table::cfg::ConfigTableEntry; // glue: memory
 use uefi::{Status, boot, entry, system};
 
 #[panic_handler]
@@ -30,10 +32,12 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 /// Called by UEFI.
 #[entry]
 fn main() -> Status {
+    // glue: memory {
     let rsdp = system::with_config_table(|tables| {
         let acpi = tables.iter().find(|table| table.guid == ConfigTableEntry::ACPI2_GUID);
         acpi.map(|table| PhysAddr::new(table.address as u64))
     });
+    // glue: }
     // SAFETY: nothing of UEFI is used from here on, but its tables for the lower addresses.
     let map = unsafe { boot::exit_boot_services(None) };
     machine::mask_interrupts();
@@ -45,8 +49,8 @@ fn main() -> Status {
     // SAFETY: the first call; UEFI maps all memory to itself.
     let root = unsafe { paging::init(&ram, early) };
 
-    let rsdp = rsdp.expect("ACPI tables");
     // glue: memory {
+    let rsdp = rsdp.expect("ACPI tables");
     // SAFETY: UEFI maps all memory to itself, and nothing writes firmware's tables.
     let firmware = unsafe { memory::firmware() };
     let firmware = Tables::new(&firmware, rsdp).expect("ACPI tables");

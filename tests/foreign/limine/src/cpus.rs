@@ -68,8 +68,6 @@ unsafe extern "C" {
 }
 
 static IDT: Once<InterruptDescriptorTable> = Once::new();
-/// What an interrupt from another CPU calls.
-static HANDLER: Once<fn()> = Once::new();
 /// What each other CPU is to do now, and how many have begun and ended the last of it.
 static JOB: Once<fn()> = Once::new();
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -78,7 +76,10 @@ static DONE: AtomicUsize = AtomicUsize::new(0);
 
 #[unsafe(no_mangle)]
 extern "C" fn ipi() {
-    HANDLER.get().expect("a handler")();
+    // glue: memory {
+    #[cfg(feature = "hotmem")]
+    crate::memory::serve();
+    // glue: }
     // SAFETY: the interrupt is handled.
     unsafe { register(END).write_volatile(0) };
 }
@@ -100,16 +101,12 @@ pub fn interrupt(cpu: usize) {
     });
 }
 
-/// Has all CPUs run; each calls `join` when it starts, `handler` when another interrupts it, and `job` for each [`run`].
-/// Returns how many.
-pub fn start(boot: &BootInfo, join: fn(), handler: fn(), job: fn()) -> usize {
-    static JOIN: Once<fn()> = Once::new();
+/// Has all CPUs run; each other one calls `job` for each [`run`]. Returns how many.
+pub fn start(boot: &BootInfo, job: fn()) -> usize {
     extern "C" fn begin(_cpu: &Cpu) -> ! {
-        init_this(*JOIN.get().expect("set before"));
+        init_this();
         serve()
     }
-    JOIN.call_once(|| join);
-    HANDLER.call_once(|| handler);
     JOB.call_once(|| job);
     IDT.call_once(|| {
         // SAFETY: this CPU's table, which stays.
@@ -121,7 +118,7 @@ pub fn start(boot: &BootInfo, join: fn(), handler: fn(), job: fn()) -> usize {
         unsafe { idt[SPURIOUS as u8].set_handler_addr(VirtAddr::new(spurious)) };
         idt
     });
-    init_this(join);
+    init_this();
     let others = boot.others.iter().filter(|cpu| cpu.lapic_id as usize != current());
     let mut count = 1;
     for cpu in others {
@@ -136,14 +133,17 @@ pub fn start(boot: &BootInfo, join: fn(), handler: fn(), job: fn()) -> usize {
 }
 
 /// Lets this CPU take interrupts from others.
-fn init_this(join: fn()) {
+fn init_this() {
     IDT.get().expect("set before").load();
     // SAFETY: no translation is global from now on; the interrupts have handlers.
     unsafe {
         Cr4::update(|flags| flags.remove(Cr4Flags::PAGE_GLOBAL));
         register(SPURIOUS_VECTOR).write_volatile(1 << 8 | SPURIOUS);
     }
-    join();
+    // glue: memory {
+    #[cfg(feature = "hotmem")]
+    crate::memory::join();
+    // glue: }
     RUNNING.fetch_add(1, Ordering::Release);
 }
 

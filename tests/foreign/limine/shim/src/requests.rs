@@ -11,6 +11,10 @@ use limine::request::{MpRequest, RsdpRequest, StackSizeRequest};
 const REVISION: u64 = 3;
 /// The first two words of the kernel's wish for a revision.
 const BASE: [u64; 2] = [0xf956_2b2d_5c95_a6c8, 0x6a7b_3849_4453_6bdc];
+/// What stands before the requests, and behind them.
+const START: [u64; 4] =
+    [0xf6b8_f4b3_9de7_d1ae, 0xfab9_1a69_40fc_b9cf, 0x785c_6ed0_15d3_e316, 0x181e_920a_7852_b9d9];
+const END: [u64; 2] = [0xadc0_e053_1bb1_0d03, 0x9572_709f_3176_4c62];
 /// The words of a request: its name, a revision, and the place for the response.
 const NAME: usize = 4;
 const RESPONSE: usize = 5;
@@ -30,20 +34,29 @@ pub struct Facts<'f> {
     pub file: &'static [u8],
 }
 
-/// Where the image has a request of that name.
+/// The words of the image that have requests: between the marks.
+fn between(words: &mut [u64]) -> &mut [u64] {
+    let start = words.windows(START.len()).rposition(|window| window == START);
+    let end = words.windows(END.len()).position(|window| window == END);
+    let (start, end) = (start.expect("a mark before the requests"), end.expect("one behind them"));
+    &mut words[start + START.len()..end]
+}
+
+/// Where `words` have a request of that name.
 fn find(words: &[u64], name: &[u64; 4]) -> Option<usize> {
     words.windows(NAME).position(|window| window == name)
 }
 
-/// The bytes that a stack is to have.
-pub fn stack_size(words: &[u64]) -> u64 {
+/// The bytes that a stack is to have, by a request in the image.
+pub fn stack_size(image: &mut [u64]) -> u64 {
+    let words = between(image);
     let request = find(words, StackSizeRequest::new().id());
     request.map_or(STACK, |at| words[at + RESPONSE + 1].max(STACK).next_multiple_of(4096))
 }
 
 /// Writes the responses into the kernel's image. Nothing is allocated afterwards.
 pub fn respond(kernel: &Kernel, facts: Facts<'_>, memory: &mut Memory) {
-    let words = kernel.words();
+    let words = between(kernel.words());
     let base = words.windows(2).position(|window| window == BASE).expect("a revision");
     assert!(words[base + 2] == REVISION, "the kernel wants revision {}", words[base + 2]);
     (words[base + 1], words[base + 2]) = (REVISION, 0);
