@@ -27,11 +27,14 @@ const ARM: Kernel = Kernel {
     arch: Arch::Aarch64,
     firmware: Firmware::Uefi,
 };
+/// What the kernel for x86_64 prints that has a recursive entry.
+const RECURSIVE: &str = "page tables are reached by entry 510";
+
 /// One test.
 type Test = (&'static str, fn(&Path, &QemuDir) -> Result<()>);
 
 /// All of them, by the name after `foreign::`.
-const TESTS: [Test; 12] = [
+const TESTS: [Test; 13] = [
     ("the_kernel_without_hotmem_builds", |root, _| {
         build(root, PC, &["--no-default-features"]).map(drop)
     }),
@@ -52,6 +55,10 @@ const TESTS: [Test; 12] = [
     }),
     ("memory_comes_and_goes_on_pc", |root, qemu| comes_and_goes(root, PC, qemu, "pc")),
     ("memory_comes_and_goes_on_q35", |root, qemu| comes_and_goes(root, PC, qemu, "q35")),
+    ("memory_comes_and_goes_over_tables_with_a_recursive_entry", |root, qemu| {
+        let image = build(root, PC, &["--features", "recursive"])?;
+        drive(&image, &PC.config(qemu, "q35"), &[RECURSIVE]).map(drop)
+    }),
     ("memory_comes_and_goes_on_virt", |root, qemu| comes_and_goes(root, ARM, qemu, "virt")),
     ("memory_comes_and_goes_on_several_cpus_at_offsets_of_a_loader", limine::by_the_shim),
     (LIMINE_ITSELF, limine::by_itself),

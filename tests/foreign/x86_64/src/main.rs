@@ -11,13 +11,16 @@ mod boot;
 mod check;
 #[cfg(feature = "hotmem")]
 #[path = "../../../../docs/template/src/events.rs"]
-mod events;
+mod events; // glue: events
 #[cfg(not(feature = "hotmem"))]
 mod heap;
 #[path = "../../../../docs/template/src/interrupts.rs"]
 mod interrupts;
-#[cfg(feature = "hotmem")]
+#[cfg(all(feature = "hotmem", not(feature = "recursive")))]
 #[path = "../../../../docs/template/src/memory.rs"]
+mod memory; // glue: memory
+#[cfg(feature = "recursive")]
+#[path = "recursive.rs"]
 mod memory;
 #[path = "../../../../docs/template/src/paging.rs"]
 mod paging;
@@ -77,10 +80,10 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
     }
     #[cfg(feature = "hotmem")]
     {
+        // glue: memory {
         use hotmem::PhysAddr;
         use hotmem_acpi::{Srat, Tables};
 
-        // glue: memory {
         // SAFETY: these are the tables in use, and this kernel leaves firmware's alone.
         let firmware = unsafe { memory::firmware(&boot, &tables) };
         let rsdp = PhysAddr::new(boot.rsdp.as_u64());
