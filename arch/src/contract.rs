@@ -202,6 +202,14 @@ pub trait Cpu {
         were_on
     }
 
+    /// Enables interrupts again if they were enabled before [`mask_interrupts`](Self::mask_interrupts).
+    #[inline(always)]
+    fn restore_interrupts(were_on: bool) {
+        if were_on {
+            Self::enable_interrupts();
+        }
+    }
+
     /// Enables interrupts and sleeps until one arrives. Interrupts must be off: an interrupt that arrives after the
     /// caller's last check is not slept through.
     fn enable_interrupts_and_wait();

@@ -138,6 +138,7 @@ pub mod cpu {
         disable_interrupts();
         interrupts_are_enabled() -> bool;
         mask_interrupts() -> bool;
+        restore_interrupts(were_on: bool);
         enable_interrupts_and_wait();
         features() -> Features;
         mode() -> impl fmt::Display;

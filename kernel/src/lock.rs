@@ -31,30 +31,24 @@ pub(crate) fn relax() {
 #[derive(Debug)]
 pub struct MaskingLock(AtomicU8);
 
-/// No CPU holds the lock. Otherwise [`HELD`] is set, and [`WERE_ON`] if interrupts were enabled before it was taken.
+/// No CPU holds the lock.
 const FREE: u8 = 0;
+/// A CPU holds it, and had disabled interrupts before.
 const HELD: u8 = 1;
-const WERE_ON: u8 = 2;
-
-/// Enables interrupts, if they were enabled before.
-#[inline(always)]
-fn restore(were_on: bool) {
-    if were_on {
-        cpu::enable_interrupts();
-    }
-}
+/// The same with interrupts enabled before.
+const HELD_FROM_ENABLED: u8 = 2;
 
 impl MaskingLock {
     /// Takes the lock with interrupts disabled, if it is free.
     #[inline(always)]
     fn take(&self, were_on: bool) -> bool {
-        let held = if were_on { HELD | WERE_ON } else { HELD };
+        let held = if were_on { HELD_FROM_ENABLED } else { HELD };
         self.0.compare_exchange(FREE, held, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
     fn wait(&self, were_on: bool) {
-        restore(were_on);
+        cpu::restore_interrupts(were_on);
         while self.0.load(Ordering::Relaxed) != FREE {
             relax();
         }
@@ -83,7 +77,7 @@ unsafe impl RawMutex for MaskingLock {
         let were_on = cpu::mask_interrupts();
         let taken = self.take(were_on);
         if !taken {
-            restore(were_on);
+            cpu::restore_interrupts(were_on);
         }
         taken
     }
@@ -92,7 +86,7 @@ unsafe impl RawMutex for MaskingLock {
     unsafe fn unlock(&self) {
         let held = self.0.load(Ordering::Relaxed);
         self.0.store(FREE, Ordering::Release);
-        restore(held & WERE_ON != 0);
+        cpu::restore_interrupts(held & HELD_FROM_ENABLED != 0);
     }
 }
 

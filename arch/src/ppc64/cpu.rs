@@ -131,6 +131,14 @@ impl Cpu for Ppc64 {
         msr() & EE != 0
     }
 
+    /// Without a branch: each allocation and each free does this.
+    #[inline(always)]
+    fn restore_interrupts(were_on: bool) {
+        let msr = u64::from(were_on) * EE | RI;
+        // SAFETY: as in both functions above: EE becomes what it was, and RI stays set.
+        unsafe { asm!("mtmsrd {}, 1", in(reg) msr, options(nostack, preserves_flags)) };
+    }
+
     /// The hypervisor enables interrupts and puts the CPU to sleep in one step.
     fn enable_interrupts_and_wait() {
         // SAFETY: the vectors are in place; the call returns when there is work.
