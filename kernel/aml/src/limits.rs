@@ -3,7 +3,8 @@
 /// Bounds on what loading may take from the heap and on what one evaluation may take at all.
 ///
 /// The pools for evaluation are taken while loading; nothing after [`Aml::load`](crate::Aml::load)
-/// touches the heap.
+/// touches the heap. `cargo xtask aml dsdt.dat ssdt*.dat`, in hotmem's repository, shows how much heap and stack the tables of
+/// a machine take, before a kernel runs on it; [`Usage`] says it afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of all tables together.
