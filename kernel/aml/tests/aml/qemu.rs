@@ -53,11 +53,11 @@ fn layout(machine: Machine) -> Layout {
     }
 }
 
-/// A machine's tables, loaded and initialised, and its controller.
+/// A machine's tables, loaded and initialised within the limits of a small stack, and its controller.
 fn boot(machine: Machine, slots: u32, more: &[&str]) -> (Aml, Controller) {
     let tables = fakes::tables(machine, slots, more).expect("QEMU's tables");
     let mut host = Controller::new(layout(machine), slots as usize);
-    let mut aml = Aml::load(&mut host, &tables.all(), Limits::DEFAULT).expect("tables load");
+    let mut aml = Aml::load(&mut host, &tables.all(), Limits::SMALL_STACK).expect("tables load");
     let report = aml.init(&mut host);
     assert_eq!((report.failed, report.first_failure), (0, None));
     if machine == Machine::Virt {
