@@ -6,8 +6,9 @@
 
 use hotmem::paging::{Attr, TableAt};
 use hotmem::{PhysAddr, PhysRange, VirtAddr};
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::ptr::NonNull;
+use std::io::Error;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::{NonNull, null_mut};
 use x86_64::structures::paging::mapper::PageTableFrameMapping;
 use x86_64::structures::paging::{MappedPageTable, OffsetPageTable, PageTable, PhysFrame};
 
@@ -15,7 +16,7 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GIB: u64 = 1 << 30;
 
 /// The address of the root table.
-const ROOT: u64 = 0x1000;
+pub(crate) const ROOT: u64 = 0x1000;
 /// The source of the tables below it.
 const FRAMES: u64 = MIB;
 
@@ -24,10 +25,11 @@ pub(crate) fn all_attrs() -> Vec<Attr> {
     (0..16).map(Attr::from_bits_truncate).collect()
 }
 
-/// Memory of the host, from physical address 0 on.
+/// Memory of the host, from physical address 0 on: a file without a name, so that it can be mapped at further addresses.
 pub(crate) struct Arena {
     base: NonNull<u8>,
-    layout: Layout,
+    bytes: u64,
+    file: OwnedFd,
 }
 
 // SAFETY: it owns the memory, and a test that shares it orders its own accesses.
@@ -37,15 +39,30 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     pub(crate) fn new(bytes: u64) -> Self {
-        let layout = Layout::from_size_align(bytes as usize, 4096).unwrap();
-        // SAFETY: the size is not zero.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
-        base.as_ptr().expose_provenance();
-        Self { base, layout }
+        // SAFETY: the name is a string that ends with a zero.
+        let raw = unsafe { libc::memfd_create(c"arena".as_ptr(), libc::MFD_CLOEXEC) };
+        assert!(raw != -1, "{}", Error::last_os_error());
+        // SAFETY: the system has just created the descriptor, and no other code uses it.
+        let file = unsafe { OwnedFd::from_raw_fd(raw) };
+        // SAFETY: a call that takes no pointers.
+        let sized = unsafe { libc::ftruncate(file.as_raw_fd(), bytes as libc::off_t) };
+        assert!(sized == 0, "{}", Error::last_os_error());
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let (shared, at) = (libc::MAP_SHARED, null_mut());
+        // SAFETY: the system chooses addresses of no other use.
+        let base = unsafe { libc::mmap(at, bytes as usize, access, shared, file.as_raw_fd(), 0) };
+        assert!(base != libc::MAP_FAILED, "{}", Error::last_os_error());
+        base.expose_provenance();
+        Self { base: NonNull::new(base.cast()).unwrap(), bytes, file }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.layout.size() as u64
+        self.bytes
+    }
+
+    /// The file that it is.
+    pub(crate) fn file(&self) -> i32 {
+        self.file.as_raw_fd()
     }
 
     /// A pointer to the byte at `at`.
@@ -120,8 +137,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) }
+        // SAFETY: `new` mapped as many bytes there, and nothing uses them any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes as usize) };
     }
 }
 

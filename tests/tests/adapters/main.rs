@@ -6,4 +6,5 @@ mod faulty;
 mod hangs;
 mod manager;
 mod mappers;
+mod recursive;
 mod strict;

@@ -8,24 +8,35 @@ use crate::arena::{Arena, ByFunction, GIB, MIB, all_attrs};
 use crate::strict::Strict;
 use hotmem::paging::testing::{MapperRig, RecordingTlb, TlbCalls, check_mapper};
 use hotmem::paging::x86_64::{LockedTables, TableAccess};
-use hotmem::paging::{Attr, Mapper as _, TableAt};
+use hotmem::paging::{Attr, Mapper as _, TableAt, Tlb};
 use hotmem::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use x86_64::structures::paging::{MappedPageTable, OffsetPageTable};
 
+/// Translation caches that record what is flushed.
+pub(crate) trait Recorded: Tlb + Default {
+    /// The record.
+    fn calls(&self) -> TlbCalls;
+}
+
+impl Recorded for RecordingTlb {
+    fn calls(&self) -> TlbCalls {
+        self.take()
+    }
+}
+
 /// Tables in an arena, as a rig. The tables are dropped before the arena.
-pub(crate) struct Rig<T> {
-    mapper: LockedTables<T, RecordingTlb, Strict>,
+pub(crate) struct Rig<T, B = RecordingTlb> {
+    mapper: LockedTables<T, B, Strict>,
     leaves: &'static [u64],
     attrs: Vec<Attr>,
     arena: Arena,
 }
 
-impl<T: TableAccess> Rig<T> {
-    fn new(tables: impl FnOnce(&Arena) -> T, leaves: &'static [u64]) -> Self {
+impl<T: TableAccess, B: Recorded> Rig<T, B> {
+    pub(crate) fn new(tables: impl FnOnce(&Arena) -> T, leaves: &'static [u64]) -> Self {
         let arena = Arena::new(64 * MIB);
-        // SAFETY: only this value and the rig's walk use the tables, and there is no CPU that translates by them.
-        let mapper =
-            unsafe { LockedTables::new(tables(&arena), arena.root(), RecordingTlb::default()) };
+        // SAFETY: only this value and the rig's walk use the tables, and no CPU of the host translates by them.
+        let mapper = unsafe { LockedTables::new(tables(&arena), arena.root(), B::default()) };
         let mapper = mapper.limited(leaves[0], PhysAddr::new(1 << 52));
         Self { mapper, leaves, attrs: all_attrs(), arena }
     }
@@ -37,8 +48,8 @@ pub(crate) fn window() -> VirtRange {
         .unwrap()
 }
 
-impl<T: TableAccess> MapperRig for Rig<T> {
-    type Mapper = LockedTables<T, RecordingTlb, Strict>;
+impl<T: TableAccess, B: Recorded> MapperRig for Rig<T, B> {
+    type Mapper = LockedTables<T, B, Strict>;
 
     fn mapper(&self) -> &Self::Mapper {
         &self.mapper
@@ -77,12 +88,12 @@ impl<T: TableAccess> MapperRig for Rig<T> {
     }
 
     fn tlb_calls(&self) -> Option<TlbCalls> {
-        Some(self.mapper.tlb().take())
+        Some(self.mapper.tlb().calls())
     }
 }
 
 pub(crate) const SMALL: &[u64] = &[2 * MIB, 4096];
-const LARGE: &[u64] = &[GIB, 2 * MIB, 4096];
+pub(crate) const LARGE: &[u64] = &[GIB, 2 * MIB, 4096];
 
 #[test]
 fn an_offset_page_table_passes_the_check() {
