@@ -339,7 +339,7 @@ fn register_of(fadt: &Fadt, number: u8) -> Option<(Block, u8)> {
 }
 
 /// An interrupt resource as a line.
-fn line(interrupt: resource::Interrupt) -> Line {
+pub(super) fn line(interrupt: resource::Interrupt) -> Line {
     Line {
         gsi: interrupt.gsi,
         trigger: if interrupt.edge { Trigger::Edge } else { Trigger::Level },

@@ -4,6 +4,7 @@
 //! RSDP -> XSDT/RSDT -> MADT  interrupt controllers, overrides
 //!                   -> SRAT  nodes of memory and CPUs, hot-pluggable window
 //!                   -> SLIT  distances of nodes
+//!                   -> MCFG  where the configuration space of PCI is
 //!                   -> FADT  fixed hardware: SCI, GPE blocks, how to enable ACPI mode
 //!                   -> DSDT, SSDTs (byte code for hotmem-aml)
 //! ```
@@ -60,9 +61,11 @@ mod hardware;
 mod introduce;
 mod madt;
 mod mapped;
+mod mcfg;
 mod mode;
 mod ost;
 mod parent;
+mod pci;
 mod presence;
 mod registers;
 mod report;
@@ -88,6 +91,7 @@ pub use fault::{DeviceError, StartError};
 pub use hardware::{Block, Hardware};
 pub use madt::{IoApic, Madt, Override, Processor};
 pub use mapped::{Counter, MappedHardware};
+pub use mcfg::Mcfg;
 pub use mode::ModeError;
 pub use registers::Registers;
 pub use root::Tables;

@@ -1,6 +1,7 @@
 //! A machine that is described by ACPI tables.
 
 use super::hardware::KernelHardware;
+use super::pci::{Description, Pci};
 use super::virtio::{MemoryDevices, memory_devices};
 use super::{Events, MemoryPlan, warn_of_no_events};
 use crate::console;
@@ -14,7 +15,8 @@ use core::fmt;
 use hotmem::paging::ReadPhys;
 use hotmem::{Mm, NodeId, PhysAddr};
 use hotmem_acpi::{
-    AcpiSource, Controller, Fadt, Madt, PowerOff, Processor, Slit, Spcr, Srat, Tables, node_of,
+    AcpiSource, Controller, Fadt, Madt, Mcfg, PowerOff, Processor, Slit, Spcr, Srat, Tables,
+    node_of,
 };
 use hotmem_aml::Limits;
 use hotmem_arch::contract::Port as _;
@@ -101,7 +103,7 @@ pub(crate) fn events(
     ram: &RangeList,
 ) -> Events {
     let none = || Events {
-        source: Sources::new(None, memory_devices(mm, |_| None)),
+        source: Sources::new(None, memory_devices(mm, &Pci::new(mm, Description::default()), None)),
         console_line: None,
         cpus: Vec::new(),
     };
@@ -125,7 +127,7 @@ pub(crate) fn events(
     let console_line = madt.and_then(|madt| take_interrupts(&tables, &madt, mm));
     let cpus = madt.map(|madt| described(&tables, &madt)).unwrap_or_default();
     let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
-    let source = match AcpiSource::new(&tables, hardware, &EVENT_LINES, Limits::default()) {
+    let mut source = match AcpiSource::new(&tables, hardware, &EVENT_LINES, Limits::default()) {
         Ok(source) => Some(Box::new(source)),
         Err(error) => {
             log::error!("no memory hotplug: {error}");
@@ -133,7 +135,8 @@ pub(crate) fn events(
         }
     };
     // After the clock is known, and the controllers take messages.
-    let devices = memory_devices(mm, |irq| Some(madt?.isa_line(irq)));
+    let pci = Pci::new(mm, Description { mcfg: find_mcfg(&tables), madt });
+    let devices = memory_devices(mm, &pci, source.as_deref_mut());
     Events { source: Sources::new(source, devices), console_line, cpus }
 }
 
@@ -222,6 +225,14 @@ fn find_madt<'a, P: ReadPhys>(tables: &Tables<'a, P>) -> Option<Madt<'a>> {
         log::warn!("no MADT: the kernel runs without interrupts");
     }
     madt
+}
+
+/// The table of PCI's registers in memory.
+fn find_mcfg<'a, P: ReadPhys>(tables: &Tables<'a, P>) -> Option<Mcfg<'a>> {
+    Mcfg::find(tables).unwrap_or_else(|error| {
+        log::error!("PCI: {error}");
+        None
+    })
 }
 
 /// The CPUs, in the form that the kernel starts them from. One without a node is on node 0.

@@ -14,6 +14,8 @@ mod hardware;
 #[cfg(papr)]
 mod papr;
 #[cfg(acpi)]
+mod pci;
+#[cfg(acpi)]
 mod virtio;
 
 #[cfg(acpi)]

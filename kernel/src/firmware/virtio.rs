@@ -1,69 +1,21 @@
 //! Memory devices on the PCI bus: found, started, and a source of events beside firmware's.
 
-// UNSAFETY: maps the registers of devices.
-#![expect(unsafe_code)]
-
+use super::hardware::KernelHardware;
+use super::pci::Pci;
 use crate::interrupts::{self, MEMORY_DEVICES, Target};
 use crate::memory::{KernelMachine, Window};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use hotmem::{Geometry, Mm, Pfn, PhysRange};
-use hotmem_arch::current::{cpu, io};
-use hotmem_arch::io::{PciFunction, Place};
+use hotmem::{Mm, PhysRange};
+use hotmem_acpi::AcpiSource;
+use hotmem_arch::current::cpu;
 use hotmem_hotplug::{Line, Trigger};
-use hotmem_virtio_mem::pci::{
-    ConfigSpace, Function, Message, PciTransport, Registers, find, line_of,
-};
+use hotmem_virtio_mem::pci::{Function, Message, PciError, PciTransport, Signals, find, place};
 use hotmem_virtio_mem::{Board, VirtioMemSource};
 
 /// The memory of virtio-mem devices; `None` if the machine has none.
 pub(crate) type MemoryDevices =
     Option<Box<VirtioMemSource<'static, KernelMachine, PciTransport<Window>, KernelBoard>>>;
-
-/// The configuration space of PCI, as the architecture accesses it.
-struct Space;
-
-fn place(function: Function, offset: u8) -> Place {
-    let Function { bus, device, function } = function;
-    Place::Pci(PciFunction { segment: 0, bus, device, function }, offset.into())
-}
-
-impl ConfigSpace for Space {
-    fn read(&self, function: Function, offset: u8) -> u32 {
-        io::read(place(function, offset), 4).map_or(u32::MAX, |word| word as u32)
-    }
-
-    fn write(&self, function: Function, offset: u8, value: u32) {
-        // A function that was read can be written.
-        let _ = io::write(place(function, offset), 4, value.into());
-    }
-}
-
-impl Registers for Window {
-    fn read8(&self, offset: usize) -> u8 {
-        self.load(offset).unwrap_or(u8::MAX)
-    }
-
-    fn read16(&self, offset: usize) -> u16 {
-        self.load(offset).unwrap_or(u16::MAX)
-    }
-
-    fn read32(&self, offset: usize) -> u32 {
-        self.load(offset).unwrap_or(u32::MAX)
-    }
-
-    fn write8(&self, offset: usize, value: u8) {
-        let _ = self.store(offset, value);
-    }
-
-    fn write16(&self, offset: usize, value: u16) {
-        let _ = self.store(offset, value);
-    }
-
-    fn write32(&self, offset: usize, value: u32) {
-        let _ = self.store(offset, value);
-    }
-}
 
 /// The clock that bounds waits for devices, and their interrupt lines.
 #[derive(Clone, Debug, Default)]
@@ -85,34 +37,58 @@ impl Board for KernelBoard {
     }
 }
 
-/// Finds the devices, and starts each: what fails is logged, and the rest continues. `isa` returns the line of an ISA
-/// interrupt.
-pub(crate) fn memory_devices(
+/// Finds the devices, and starts each: what fails is logged, and the rest continues.
+pub(super) fn memory_devices(
     mm: &'static Mm<KernelMachine>,
-    isa: impl Fn(u8) -> Option<Line>,
+    pci: &Pci<'_>,
+    mut acpi: Option<&mut AcpiSource<KernelHardware>>,
 ) -> MemoryDevices {
-    let found = find(&Space);
+    let found = find(pci);
     if found.more != 0 {
         log::error!("virtio-mem: {} more devices are not used", found.more);
     }
-    let mut functions = found.functions().peekable();
-    functions.peek()?;
+    found.functions().next()?;
+    let windows = acpi.as_deref_mut().map(AcpiSource::pci_windows).unwrap_or_default();
     let message = interrupts::message(Target::Memory);
     let message = message.map(|message| Message { address: message.address, data: message.data });
     let (mut transports, mut lines) = (Vec::new(), Vec::new());
-    for function in functions {
-        let transport = PciTransport::new(&Space, function, message, |range| registers(range, mm));
-        match transport {
-            Ok(mut transport) => {
-                if transport.uses_line() && !connect(function, &isa, &mut lines) {
-                    transport.give_up_line(&Space, function);
-                }
-                transports.push((function, transport));
-            }
+    for function in found.functions() {
+        let line = pci.line(function, acpi.as_deref_mut());
+        match transport(pci, function, &windows, message, line, &mut lines) {
+            Ok(transport) => transports.push((function, transport)),
             Err(error) => log::error!("virtio-mem at {function}: {error}"),
         }
     }
-    let mut source = VirtioMemSource::new(mm, KernelBoard { lines }, &MEMORY_DEVICES);
+    start(mm, transports, KernelBoard { lines })
+}
+
+/// The registers of a function, and its interrupt connected.
+fn transport(
+    pci: &Pci<'_>,
+    function: Function,
+    windows: &[PhysRange],
+    message: Option<Message>,
+    line: Option<Line>,
+    lines: &mut Vec<Line>,
+) -> Result<PciTransport<Window>, PciError> {
+    if place(pci, function, windows)? != 0 {
+        log::info!("virtio-mem at {function}: its registers had no address, and were placed");
+    }
+    let signals = Signals { message, line: line.is_some() };
+    let mut transport = PciTransport::new(pci, function, signals, |range| pci.map(range))?;
+    if transport.uses_line() && !line.is_some_and(|line| connect(function, line, lines)) {
+        transport.give_up_line(pci, function);
+    }
+    Ok(transport)
+}
+
+/// Starts the devices.
+fn start(
+    mm: &'static Mm<KernelMachine>,
+    transports: Vec<(Function, PciTransport<Window>)>,
+    board: KernelBoard,
+) -> MemoryDevices {
+    let mut source = VirtioMemSource::new(mm, board, &MEMORY_DEVICES);
     for (function, transport) in transports {
         match source.start(transport) {
             Ok(true) => {}
@@ -126,8 +102,7 @@ pub(crate) fn memory_devices(
 }
 
 /// Connects the interrupt line of a function, unless it is connected already. Returns whether it is.
-fn connect(function: Function, isa: impl Fn(u8) -> Option<Line>, lines: &mut Vec<Line>) -> bool {
-    let Some(line) = line_of(&Space, function).and_then(isa) else { return false };
+fn connect(function: Function, line: Line, lines: &mut Vec<Line>) -> bool {
     // A PCI line is active as long as one of its devices does not release it.
     let line = Line { trigger: Trigger::Level, ..line };
     if lines.contains(&line) {
@@ -147,16 +122,4 @@ fn connect(function: Function, isa: impl Fn(u8) -> Option<Line>, lines: &mut Vec
             false
         }
     }
-}
-
-/// Maps registers of a device, unless the range is memory of the kernel.
-fn registers(range: PhysRange, mm: &Mm<KernelMachine>) -> Option<Window> {
-    let last = range.start().checked_add(range.len().checked_sub(1)?)?;
-    let [first, last] = [range.start(), last].map(KernelMachine::pfn);
-    if (first.get()..=last.get()).any(|page| mm.is_ram(Pfn::new(page))) {
-        return None;
-    }
-    // SAFETY: the range is inside of a base address register of the device, and no RAM of the kernel; what is done to it is
-    // what the standard says these registers are for.
-    unsafe { Window::map(range, mm.machine().tables()) }.ok()
 }

@@ -108,7 +108,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "guest")]
     initrd: Option<PathBuf>,
 
-    /// A virtio-mem device instead of DIMMs, whose memory grows up to this size (x86_64)
+    /// A virtio-mem device instead of DIMMs, whose memory grows up to this size (x86_64, aarch64)
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["guest", "dimms"])]
     pub(crate) virtio_mem: Option<Size>,
 
@@ -242,7 +242,7 @@ impl Args {
             config.room_for(&self.dimms).word(format_args!("placement={}", self.placement.word()));
         if let Some(size) = self.virtio_mem {
             ensure!(
-                self.arch == Arch::X86_64,
+                self.arch != Arch::Ppc64,
                 "--virtio-mem: the kernel of {} has no PCI",
                 self.arch
             );

@@ -6,28 +6,45 @@ use anyhow::{Context, Result, ensure};
 
 use super::lab::{Lab, end_well, finish};
 use super::{Scenario, on_x86_64, scenarios};
+use crate::arch::Arch;
 use crate::machine::{Config, Machine};
 use crate::random::Random;
 use crate::size::{GIB, MIB};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_small_machine_grows_by_gigabytes_and_takes_no_memory_for_it if on_x86_64,
+    a_small_machine_grows_by_gigabytes_and_takes_no_memory_for_it if has_pci,
     a_pc_with_an_old_mainboard_follows_requests if on_x86_64,
-    memory_grows_and_shrinks_thirty_times_with_half_of_it_in_use if on_x86_64,
-    what_cannot_go_stays_with_a_reason_and_goes_later if on_x86_64,
-    two_devices_on_two_nodes_follow_their_own_requests if on_x86_64,
-    a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size if on_x86_64,
-    a_dimm_and_a_memory_device_do_not_disturb_each_other if on_x86_64,
+    memory_grows_and_shrinks_thirty_times_with_half_of_it_in_use if has_small_blocks,
+    what_cannot_go_stays_with_a_reason_and_goes_later if has_pci,
+    two_devices_on_two_nodes_follow_their_own_requests if has_pci,
+    a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size if has_small_pages,
+    a_dimm_and_a_memory_device_do_not_disturb_each_other if has_pci,
 ];
 
 /// How long the kernel may take for a request.
 const SOON: Duration = Duration::from_secs(60);
 
-/// A machine with 64 MiB of boot memory, and memory devices of these sizes.
+/// Whether the machine can have the device, and the kernel finds it.
+fn has_pci(lab: &Lab) -> bool {
+    lab.arch() != Arch::Ppc64
+}
+
+/// Whether a gigabyte is several blocks.
+fn has_small_blocks(lab: &Lab) -> bool {
+    has_pci(lab) && lab.block() <= 128 * MIB
+}
+
+/// Whether a descriptor is a 64th of its page.
+fn has_small_pages(lab: &Lab) -> bool {
+    has_small_blocks(lab) && lab.page() == 4096
+}
+
+/// A machine with 64 MiB of boot memory, or what its firmware needs, and memory devices of these sizes: a gigabyte is
+/// eight blocks.
 fn small(lab: &Lab, devices: &[&str]) -> Result<Config> {
     let devices = devices.iter().map(|size| lab.dimm(size)).collect::<Result<Vec<_>>>()?;
     let mut config = lab.room(&[])?.memory_devices(&devices);
-    config.memory = "64M".parse()?;
+    config.memory = lab.memory(64 * MIB);
     Ok(config)
 }
 
@@ -51,7 +68,10 @@ fn managed(machine: &mut Machine) -> Result<(u64, u64)> {
 
 fn grow_and_shrink(machine: &mut Machine) -> Result<()> {
     let free = machine.boot_free()?;
-    for bytes in [2 * MIB, 130 * MIB, 4 * GIB, GIB + 6 * MIB, 4 * GIB, 0] {
+    let (devices, _) = machine.memory_devices()?;
+    let unit = devices.first().context("no memory device")?.unit;
+    let block = machine.geometry()?.block;
+    for bytes in [unit, block + unit, 4 * GIB, GIB + 3 * unit, 4 * GIB, 0] {
         follow(machine, 0, bytes)?;
         let now = machine.boot_free()?;
         ensure!(now == free, "{bytes:#x} bytes took {} of boot memory", free - now);
@@ -74,9 +94,9 @@ fn memory_grows_and_shrinks_thirty_times_with_half_of_it_in_use(lab: &Lab) -> Re
         let mut held = 0;
         for round in 0..30 {
             // Whole blocks half of the time, units otherwise. At least what is in use fits beside a block that moves.
-            let unit = if random.one_in(2) { 128 * MIB } else { 2 * MIB };
+            let unit = if random.one_in(2) { 128 * MIB } else { 4 * MIB };
             let bytes = (256 * MIB + random.below(769) * MIB) / unit * unit;
-            let most = bytes / 2 / 4096;
+            let most = bytes / 2 / lab.page();
             if held > most {
                 machine.run(&format!("pool shrink {}", held - most))?;
                 held = most;
@@ -95,12 +115,13 @@ fn memory_grows_and_shrinks_thirty_times_with_half_of_it_in_use(lab: &Lab) -> Re
 }
 
 fn what_cannot_go_stays_with_a_reason_and_goes_later(lab: &Lab) -> Result<()> {
+    let block = lab.block();
     lab.with(&small(lab, &["1G"])?, |machine| {
-        follow(machine, 0, 512 * MIB)?;
+        follow(machine, 0, 4 * block)?;
         machine.run("pool grow 40")?;
         machine.run("pool pin 7")?;
         machine.request_memory(0, 0)?;
-        machine.wait_memory(0, 128 * MIB, SOON)?;
+        machine.wait_memory(0, block, SOON)?;
         let (devices, why) = machine.memory_devices()?;
         let why = why.context("the kernel gives no reason")?;
         ensure!(why.contains("cannot go") && why.contains("held by pool"), "{why}");
@@ -122,19 +143,20 @@ fn what_cannot_go_stays_with_a_reason_and_goes_later(lab: &Lab) -> Result<()> {
 }
 
 fn two_devices_on_two_nodes_follow_their_own_requests(lab: &Lab) -> Result<()> {
+    let size = lab.block();
     lab.with(&small(lab, &["1G@1", "1G@0"])?, |machine| {
         for [first, second] in [[3, 0], [3, 2], [1, 4], [0, 4], [0, 0]] {
-            follow(machine, 0, first * 128 * MIB)?;
-            follow(machine, 1, second * 128 * MIB)?;
+            follow(machine, 0, first * size)?;
+            follow(machine, 1, second * size)?;
             let (devices, _) = machine.memory_devices()?;
             ensure!(
-                devices.iter().map(|device| device.plugged / (128 * MIB)).eq([first, second]),
+                devices.iter().map(|device| device.plugged / size).eq([first, second]),
                 "{devices:?}"
             );
             for block in machine.json("blocks --json")?.as_array().context("no list of blocks")? {
                 let of = devices.iter().position(|device| {
-                    let start = block["block"].as_u64().unwrap_or_default() * 128 * MIB;
-                    (device.start..device.start + GIB).contains(&start)
+                    let start = block["block"].as_u64().unwrap_or_default() * size;
+                    (device.start..device.start + 8 * size).contains(&start)
                 });
                 let node = of.map_or(0, |device| [1, 0][device]);
                 ensure!(block["node"] == node, "{block} is not on node {node}");
@@ -167,13 +189,14 @@ fn a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size(lab: &Lab) 
 fn a_dimm_and_a_memory_device_do_not_disturb_each_other(lab: &Lab) -> Result<()> {
     let devices = [lab.dimm("1G")?];
     let config = lab.room(&["256M"])?.memory_devices(&devices);
+    let (block, part) = (lab.block(), 64 * MIB);
     lab.with(&config, |machine| {
-        follow(machine, 0, 300 * MIB)?;
+        follow(machine, 0, 2 * block + part)?;
         let taken = super::lab::plug(machine, "256M")?;
-        follow(machine, 0, 500 * MIB)?;
+        follow(machine, 0, 3 * block + part)?;
         super::lab::unplug(machine, &taken.dimm)?;
         machine.unread_steps()?;
-        follow(machine, 0, 10 * MIB)?;
+        follow(machine, 0, part)?;
         follow(machine, 0, 0)?;
         finish(machine)
     })

@@ -14,6 +14,7 @@ mod lock;
 mod meanwhile;
 mod near;
 mod odd;
+mod pci;
 mod rig;
 mod root;
 mod shapes;

@@ -5,7 +5,9 @@ use hotmem::{PhysAddr, PhysRange};
 use super::space::{ConfigSpace, Function, read16, write_low};
 
 /// BARs of an endpoint (header type 0).
-const BARS: u8 = 6;
+pub(super) const BARS: u8 = 6;
+/// BARs of a bridge (header type 1).
+pub(super) const BRIDGE_BARS: u8 = 2;
 const FIRST: u8 = 0x10;
 const COMMAND: u8 = 0x04;
 /// The function decodes addresses of ports, or of memory.
@@ -21,10 +23,22 @@ const WIDE: u32 = 4;
 pub(super) enum Bar {
     /// The function lacks this BAR, or it is the upper half of a 64-bit one.
     None,
-    /// It is ports, or has no address.
+    /// It is ports, or its address or size cannot be.
     NotMemory,
+    /// Memory without an address.
+    Unplaced(Unplaced),
     /// Memory.
     Memory(PhysRange),
+}
+
+/// What a BAR without an address needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unplaced {
+    index: u8,
+    /// Bytes, which its address is a multiple of.
+    pub(super) bytes: u64,
+    /// Whether its address can be above 4 GiB.
+    pub(super) wide: bool,
 }
 
 /// Looks at a BAR. While its size is determined, the function decodes no addresses.
@@ -56,7 +70,7 @@ pub(super) fn bar(space: &impl ConfigSpace, function: Function, index: u8) -> Ba
         space.write(function, at + 4, u32::MAX);
         mask |= u64::from(space.read(function, at + 4)) << 32;
         space.write(function, at + 4, high);
-    } else {
+    } else if mask != 0 {
         mask |= 0xffff_ffff << 32;
     }
     write_low(space, function, COMMAND, command);
@@ -64,10 +78,21 @@ pub(super) fn bar(space: &impl ConfigSpace, function: Function, index: u8) -> Ba
     // The lowest bit that can be set is the size.
     let bytes = mask & mask.wrapping_neg();
     match PhysRange::new(PhysAddr::new(start), bytes) {
-        Some(range) if start != 0 && bytes != 0 && start.is_multiple_of(bytes) && fits(range) => {
-            Bar::Memory(range)
-        }
+        Some(_) if bytes == 0 => Bar::NotMemory,
+        Some(_) if start == 0 => Bar::Unplaced(Unplaced { index, bytes, wide }),
+        Some(range) if start.is_multiple_of(bytes) && fits(range) => Bar::Memory(range),
         _ => Bar::NotMemory,
+    }
+}
+
+/// Gives a BAR an address. The function does not decode addresses of memory afterwards.
+pub(super) fn set(space: &impl ConfigSpace, function: Function, bar: &Unplaced, start: PhysAddr) {
+    let command = read16(space, function, COMMAND);
+    write_low(space, function, COMMAND, command & !DECODES);
+    let at = FIRST + 4 * bar.index;
+    space.write(function, at, start.get() as u32);
+    if bar.wide {
+        space.write(function, at + 4, (start.get() >> 32) as u32);
     }
 }
 

@@ -96,7 +96,9 @@ impl Place {
         let Self { what, bar: index, offset, bytes } = *self;
         let whole = match bar(space, function, index) {
             Bar::Memory(range) => range,
-            Bar::NotMemory => return Err(PciError::NoMemory { what, bar: index }),
+            Bar::NotMemory | Bar::Unplaced(_) => {
+                return Err(PciError::NoMemory { what, bar: index });
+            }
             Bar::None => return Err(PciError::NoBar { what, bar: index }),
         };
         let outside = PciError::Outside { what, offset, bytes, bar: whole.len() };

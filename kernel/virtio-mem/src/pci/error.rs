@@ -37,6 +37,11 @@ pub enum PciError {
     },
     /// Registers cannot be mapped.
     Map(PhysRange),
+    /// Its registers have no address, and there is no place for so many bytes of them.
+    NoPlace {
+        /// Their bytes.
+        bytes: u64,
+    },
 }
 
 impl fmt::Display for PciError {
@@ -54,6 +59,9 @@ impl fmt::Display for PciError {
                 "its registers for {what} are {bytes:#x} bytes at {offset:#x} of a BAR of {bar:#x} bytes"
             ),
             Self::Map(range) => write!(f, "its registers at {range} cannot be mapped"),
+            Self::NoPlace { bytes } => {
+                write!(f, "there is no place for {bytes:#x} bytes of its registers")
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The device on a PCI bus (virtio 1.2, 4.1): found, checked, and its registers mapped.
 //!
 //! ```text
-//!   scan: bus 0, and behind bridges --> function --> capabilities --> BARs --> PciTransport
+//!   scan: bus 0, and behind bridges --> function --> BARs: placed, if nobody did --> capabilities --> PciTransport
 //!                                                \-> interrupt for changes: a message (MSI-X), or the line
 //! ```
 //!
@@ -12,6 +12,7 @@ mod bars;
 mod capabilities;
 mod error;
 mod message;
+mod place;
 mod scan;
 mod space;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod transport;
 
 pub use error::PciError;
 pub use message::Message;
-pub use scan::{Found, find};
+pub use place::place;
+pub use scan::{Found, find, root_pin};
 pub use space::{ConfigSpace, Function, Registers};
-pub use transport::{PciTransport, line_of};
+pub use transport::{PciTransport, Signals, line_of};

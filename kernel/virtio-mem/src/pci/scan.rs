@@ -1,4 +1,4 @@
-//! Finds the functions that are virtio-mem devices.
+//! Finds the functions that are virtio-mem devices, and the way of their interrupt lines.
 
 use super::space::{ConfigSpace, Function, read8};
 
@@ -8,8 +8,12 @@ const NOTHING: u32 = 0xffff_ffff;
 
 const HEADER: u8 = 0x0e;
 const HAS_FUNCTIONS: u8 = 0x80;
+const ENDPOINT: u8 = 0;
 const BRIDGE: u8 = 1;
 const SECONDARY: u8 = 0x19;
+/// The interrupt pin: 1 to 4, or 0 for none.
+const PIN: u8 = 0x3d;
+const PINS: u8 = 4;
 
 /// The functions that were found: the first of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,9 +37,57 @@ impl Found {
     }
 }
 
-/// Looks at all functions of bus 0, and of the buses behind bridges. Each bus is looked at once, whatever bridges say.
+/// Looks at all functions of bus 0, and of the buses behind bridges.
 pub fn find(space: &impl ConfigSpace) -> Found {
     let mut found = Found::default();
+    each(space, |function, _| {
+        if space.read(function, 0) == VIRTIO_MEM {
+            found.push(function);
+        }
+    });
+    found
+}
+
+/// The device on bus 0 that the interrupt pin of a function reaches, and the pin there (0 is INTA): each bridge on the way
+/// rotates the pins of its bus (PCI-to-PCI Bridge 1.2, 9.1). `None` if the function has no pin, or no bridge leads to it.
+pub fn root_pin(space: &impl ConfigSpace, function: Function) -> Option<(u8, u8)> {
+    let mut pin = read8(space, function, PIN).checked_sub(1).filter(|&pin| pin < PINS)?;
+    let mut at = function;
+    // No way is longer than there are buses.
+    for _ in 0..=u8::MAX {
+        if at.bus == 0 {
+            return Some((at.device, pin));
+        }
+        pin = (pin + at.device) % PINS;
+        at = bridge_to(space, at.bus)?;
+    }
+    None
+}
+
+/// The first bridge to a bus.
+fn bridge_to(space: &impl ConfigSpace, bus: u8) -> Option<Function> {
+    let mut bridge = None;
+    each(space, |function, kind| {
+        if kind == Kind::Bridge && read8(space, function, SECONDARY) == bus {
+            bridge = bridge.or(Some(function));
+        }
+    });
+    bridge
+}
+
+/// What a function is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A device.
+    Endpoint,
+    /// A bridge to another bus.
+    Bridge,
+    /// Something else.
+    Other,
+}
+
+/// Visits each function of bus 0, and of the buses behind bridges. Each bus is looked at once, whatever bridges say.
+pub(super) fn each(space: &impl ConfigSpace, mut visit: impl FnMut(Function, Kind)) {
     // Buses to look at, and those that were.
     let (mut due, mut seen) = ([0_u64; 4], [0_u64; 4]);
     due[0] = 1;
@@ -46,27 +98,27 @@ pub fn find(space: &impl ConfigSpace) -> Found {
             let mut number = 0;
             while number < functions {
                 let function = Function { bus, device, function: number };
-                let id = space.read(function, 0);
-                if id == NOTHING {
+                number += 1;
+                if space.read(function, 0) == NOTHING {
                     // Only function 0 says how many there are: without it the slot is empty.
-                    number += 1;
                     continue;
                 }
-                if id == VIRTIO_MEM {
-                    found.push(function);
-                }
                 let header = read8(space, function, HEADER);
-                if number == 0 && header & HAS_FUNCTIONS != 0 {
+                if function.function == 0 && header & HAS_FUNCTIONS != 0 {
                     functions = 8;
                 }
-                if header & !HAS_FUNCTIONS == BRIDGE {
+                let kind = match header & !HAS_FUNCTIONS {
+                    ENDPOINT => Kind::Endpoint,
+                    BRIDGE => Kind::Bridge,
+                    _ => Kind::Other,
+                };
+                if kind == Kind::Bridge {
                     add(&mut due, read8(space, function, SECONDARY));
                 }
-                number += 1;
+                visit(function, kind);
             }
         }
     }
-    found
 }
 
 fn has(set: &[u64; 4], bus: u8) -> bool {

@@ -8,7 +8,10 @@ use std::vec::Vec;
 
 use hotmem::{PhysAddr, PhysRange};
 
-use super::{ConfigSpace, Function, Message, PciError, PciTransport, Registers, find, line_of};
+use super::{
+    ConfigSpace, Function, Message, PciError, PciTransport, Registers, Signals, find, line_of,
+    place, root_pin,
+};
 use crate::{Rings, Transport as _};
 
 const HERE: Function = Function { bus: 0, device: 3, function: 0 };
@@ -17,12 +20,13 @@ const MESSAGE: Message = Message { address: 0xfee0_0000, data: 0x25 };
 const BAR: u64 = 0x38_0000_0000;
 const BAR_BYTES: u64 = 0x4000;
 
-/// Configuration spaces.
+/// Configuration spaces, and the bits of BARs that can be set.
 #[derive(Clone, Default)]
-struct Fake(Rc<RefCell<Spaces>>);
+struct Fake(Rc<RefCell<Spaces>>, Rc<RefCell<Masks>>);
 
 /// The words of each function.
 type Spaces = BTreeMap<(u8, u8, u8), [u32; 64]>;
+type Masks = BTreeMap<(u8, u8, u8, u8), u32>;
 
 impl ConfigSpace for Fake {
     fn read(&self, at: Function, offset: u8) -> u32 {
@@ -38,12 +42,12 @@ impl ConfigSpace for Fake {
         let index = usize::from(offset / 4);
         let decodes = words[1] & 3 != 0;
         words[index] = match offset {
-            // BAR 4 and 5 are one of 16 KiB; bits below its size cannot be set.
-            0x20 => {
+            0x10..0x28 => {
                 assert!(!decodes, "a BAR is changed while it is decoded");
-                value & !(BAR_BYTES as u32 - 1) | 0xc
+                // Bits below its size cannot be set.
+                let mask = self.1.borrow().get(&(at.bus, at.device, at.function, offset)).copied();
+                mask.map_or(words[index], |mask| value & mask | words[index] & 0xf & !mask)
             }
-            0x10..0x28 => words[index],
             // Zeros leave the status as it is.
             4 => words[index] & 0xffff_0000 | value & 0xffff,
             _ => value,
@@ -58,12 +62,33 @@ impl Fake {
         words.iter().for_each(|&(offset, word)| space[usize::from(offset / 4)] = word);
     }
 
+    /// Gives a function a BAR of memory, of so many bytes, at an address.
+    fn put_bar(&self, at: Function, index: u8, (start, bytes): (u64, u64), wide: bool) {
+        let (offset, kind) = (0x10 + 4 * index, if wide { 0xc } else { 0 });
+        let mask = !(bytes - 1);
+        let put = |offset, mask: u64, word: u64| {
+            self.put(at, &[(offset, word as u32)]);
+            self.1.borrow_mut().insert((at.bus, at.device, at.function, offset), mask as u32);
+        };
+        put(offset, mask, start | kind);
+        if wide {
+            put(offset + 4, mask >> 32, start >> 32);
+        }
+    }
+
+    /// The address in a BAR.
+    fn bar(&self, at: Function, index: u8, wide: bool) -> u64 {
+        let offset = 0x10 + 4 * index;
+        let high = if wide { self.read(at, offset + 4) } else { 0 };
+        u64::from(high) << 32 | u64::from(self.read(at, offset) & !0xf)
+    }
+
     /// A device as QEMU has it: registers in BAR 4, messages in BAR 1.
     fn usual() -> Self {
         let this = Self::default();
         let id = 0x1058_1af4;
         this.put(HERE, &[(0, id), (4, 0x0010_0003), (0x14, 0xfebd_0000), (0x34, 0x98)]);
-        this.put(HERE, &[(0x20, BAR as u32 | 0xc), (0x24, (BAR >> 32) as u32)]);
+        this.put_bar(HERE, 4, (BAR, BAR_BYTES), true);
         // MSI-X with two entries, at 0 of BAR 1.
         this.put(HERE, &[(0x98, 0x0001_8411), (0x9c, 1), (0xa0, 0x801)]);
         let capability = |at: u8, next: u8, len: u8, kind: u8, offset: u32, bytes: u32| {
@@ -81,7 +106,15 @@ impl Fake {
     }
 
     fn transport(&self, bars: &Bars) -> Result<PciTransport<Mapped>, PciError> {
-        PciTransport::new(self, HERE, Some(MESSAGE), |range| bars.map(range))
+        self.transport_with(Signals { message: Some(MESSAGE), line: false }, bars)
+    }
+
+    fn transport_with(
+        &self,
+        signals: Signals,
+        bars: &Bars,
+    ) -> Result<PciTransport<Mapped>, PciError> {
+        PciTransport::new(self, HERE, signals, |range| bars.map(range))
     }
 }
 
@@ -217,7 +250,9 @@ fn a_function_that_cannot_be_used_is_named_and_keeps_its_addresses() {
         assert_eq!(*fake.0.borrow(), before, "{error}");
     }
     let fake = Fake::usual();
-    let error = PciTransport::<Mapped>::new(&fake, HERE, None, |_| None).map(drop).unwrap_err();
+    let error = PciTransport::<Mapped>::new(&fake, HERE, Signals::default(), |_| None)
+        .map(drop)
+        .unwrap_err();
     assert!(error.to_string().contains("cannot be mapped"), "{error}");
 }
 
@@ -233,9 +268,10 @@ fn a_device_without_messages_interrupts_by_its_line_if_firmware_connected_it() {
             fake.put(HERE, words);
             fake.put(HERE, &[(0x3c, line)]);
             assert_eq!(line_of(&fake, HERE), connected);
-            let mut transport = fake.transport(&bars).unwrap();
-            assert!(transport.set_queue(0, 2, rings()));
             let uses = connected.is_some();
+            let signals = Signals { message: Some(MESSAGE), line: uses };
+            let mut transport = fake.transport_with(signals, &bars).unwrap();
+            assert!(transport.set_queue(0, 2, rings()));
             assert_eq!((transport.interrupts(), transport.uses_line()), (uses, uses));
             assert_eq!(fake.read(HERE, 4) & 0x400 == 0, uses);
             transport.acknowledge();
@@ -247,7 +283,8 @@ fn a_device_without_messages_interrupts_by_its_line_if_firmware_connected_it() {
     // The register that releases the line is outside of its BAR.
     let (fake, bars) = (Fake::usual(), Bars::default());
     fake.put(HERE, &[(0x98, 0x0001_8412), (0x3c, 0x010a), (0x68, 0x4000)]);
-    assert!(!fake.transport(&bars).unwrap().uses_line());
+    let signals = Signals { message: Some(MESSAGE), line: true };
+    assert!(!fake.transport_with(signals, &bars).unwrap().uses_line());
 }
 
 #[test]
@@ -276,4 +313,97 @@ fn devices_are_found_behind_bridges_and_each_bus_is_looked_at_once() {
     assert_eq!(find(&fake).more, 15);
     assert_eq!(find(&Fake::default()).functions().count(), 0);
     assert_eq!(at(5, 0, 1).to_string(), "05:00.1");
+}
+
+#[test]
+fn a_line_is_rotated_by_each_bridge_on_the_way_to_bus_0() {
+    let fake = Fake::default();
+    let at = |bus, device| Function { bus, device, function: 0 };
+    let bridge = |to: u32| [(0, 0x8086), (0x0c, 1 << 16), (0x18, to << 8)];
+    let pin = |pin: u32| [(0, 0x1af4), (0x3c, pin << 8)];
+    fake.put(at(0, 3), &pin(2));
+    fake.put(at(0, 6), &bridge(4));
+    fake.put(at(4, 2), &bridge(7));
+    fake.put(at(4, 5), &pin(1));
+    fake.put(at(7, 3), &pin(4));
+    fake.put(at(7, 4), &pin(5));
+    fake.put(at(7, 5), &pin(0));
+    // A bus that no bridge leads to.
+    fake.put(at(9, 0), &pin(1));
+    let found = [at(0, 3), at(4, 5), at(7, 3)].map(|function| root_pin(&fake, function));
+    assert_eq!(found, [Some((3, 1)), Some((6, 1)), Some((6, 0))]);
+    assert_eq!([at(7, 4), at(7, 5), at(9, 0)].map(|function| root_pin(&fake, function)), [None; 3]);
+    // A bridge to the bus that it is on.
+    fake.put(at(7, 0), &bridge(4));
+    fake.put(at(0, 6), &[(0, u32::MAX)]);
+    assert_eq!(root_pin(&fake, at(4, 5)), None);
+}
+
+#[test]
+fn registers_without_an_address_get_one_where_no_others_are() {
+    let at = |device, header: u32| {
+        (Function { bus: 0, device, function: 0 }, [(0, 0x1af4), (0x0c, header << 16)])
+    };
+    let fake = Fake::default();
+    let [(device, id), (other, other_id), (bridge, bridge_id)] = [at(3, 0), at(4, 0), at(5, 1)];
+    fake.put(device, &id);
+    fake.put(device, &[(4, 0x0010_0003)]);
+    fake.put_bar(device, 1, (0, 0x1000), false);
+    fake.put_bar(device, 2, (0, 0x4000), true);
+    fake.put_bar(device, 4, (0x1000_9000, 0x1000), true);
+    fake.put(other, &other_id);
+    fake.put_bar(other, 0, (0x1000_0000, 0x2000), false);
+    // Ports, which are nowhere in memory.
+    fake.put(other, &[(0x14, 0x1000_2001)]);
+    // A bridge with a window of each kind: the lower half of the second is that of the first window.
+    fake.put(bridge, &bridge_id);
+    fake.put(bridge, &[(0x20, 0x1020_1010), (0x24, 0x2011_1001), (0x28, 0x80), (0x2c, 0x80)]);
+    let range = |start, len| PhysRange::new(PhysAddr::new(start), len).unwrap();
+
+    let windows = [range(0, 0), range(0x1000_0000, 0x20_0000), range(0x80_0000_0000, 0x4000_0000)];
+    assert_eq!(place(&fake, device, &windows[..1]), Err(PciError::NoPlace { bytes: 0x1000 }));
+    assert_eq!(place(&fake, device, &windows[..2]), Ok(2));
+    // Past those of the other function, and of its own.
+    let placed = [(1, false), (2, true), (4, true)].map(|(bar, wide)| fake.bar(device, bar, wide));
+    assert_eq!(placed, [0x1000_2000, 0x1000_4000, 0x1000_9000]);
+    assert_eq!((fake.read(device, 0x14) & 0xf, fake.read(device, 0x18) & 0xf), (0, 0xc));
+    // It does not decode addresses until it is used, and is left alone once it has them.
+    assert_eq!(fake.read(device, 4) & 3, 0);
+    assert_eq!(place(&fake, device, &[]), Ok(0));
+
+    // Only one that is wide can be above 4 GiB.
+    fake.put_bar(device, 2, (0, 0x20_0000), true);
+    assert_eq!(place(&fake, device, &windows[2..]), Ok(1));
+    // Not where the bridge's second window is, which begins and ends in upper halves.
+    assert_eq!(fake.bar(device, 2, true), 0x80_0000_0000);
+    fake.put_bar(device, 2, (0, 0x20_0000), true);
+    assert_eq!(place(&fake, device, &[range(0x80_1000_0000, 0x4000_0000)]), Ok(1));
+    assert_eq!(fake.bar(device, 2, true), 0x80_2020_0000);
+    fake.put_bar(device, 1, (0, 0x1000), false);
+    let error = place(&fake, device, &windows[2..]).unwrap_err();
+    assert!(error.to_string().contains("no place for 0x1000 bytes"), "{error}");
+    // What would pass the end of a window is not placed there.
+    fake.put_bar(device, 1, (0, 0x10_0000), false);
+    assert!(place(&fake, device, &windows[1..2]).is_err());
+    assert_eq!(place(&fake, device, &[range(0x1000_0000, 0x40_0000)]), Ok(1));
+    assert_eq!(fake.bar(device, 1, false), 0x1030_0000);
+
+    // Behind a bridge nothing is placed: only its own window is forwarded to its bus.
+    let behind = Function { bus: 5, ..device };
+    fake.put(behind, &id);
+    fake.put_bar(behind, 1, (0, 0x1000), false);
+    assert!(place(&fake, behind, &windows).is_err());
+}
+
+#[test]
+fn a_size_of_registers_that_no_address_space_has_is_refused() {
+    let fake = Fake::default();
+    fake.put(HERE, &[(0, 0x1058_1af4)]);
+    fake.put_bar(HERE, 0, (0, 1 << 63), true);
+    let all = PhysRange::new(PhysAddr::new(0), u64::MAX).unwrap();
+    assert_eq!(place(&fake, HERE, &[all]), Err(PciError::NoPlace { bytes: 1 << 63 }));
+    // No bit can be set: it has no size.
+    fake.put_bar(HERE, 0, (0, 1 << 63), true);
+    fake.1.borrow_mut().values_mut().for_each(|mask| *mask = 0);
+    assert_eq!(place(&fake, HERE, &[all]), Ok(0));
 }

@@ -55,6 +55,15 @@ pub struct PciTransport<R> {
     interrupts: bool,
 }
 
+/// The ways by which the kernel can take the interrupts of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// The write that is an interrupt, if writes can be.
+    pub message: Option<Message>,
+    /// Whether its line ends at an interrupt controller.
+    pub line: bool,
+}
+
 /// How a device interrupts.
 enum Interrupt<R> {
     /// It does not.
@@ -66,8 +75,8 @@ enum Interrupt<R> {
 }
 
 impl<R: Registers> PciTransport<R> {
-    /// Finds and maps the registers of `function`, which reports changes by `message`, if there is one and it has such
-    /// interrupts, or else by its interrupt line: the kernel has to connect it then ([`uses_line`](Self::uses_line)).
+    /// Finds and maps the registers of `function`, which reports changes by a message, if it has such interrupts and the
+    /// kernel takes them, or else by its line: the kernel has to connect it then ([`uses_line`](Self::uses_line)).
     ///
     /// `map` maps registers, unless the range is not what device registers can be in.
     ///
@@ -77,7 +86,7 @@ impl<R: Registers> PciTransport<R> {
     pub fn new(
         space: &impl ConfigSpace,
         function: Function,
-        message: Option<Message>,
+        signals: Signals,
         mut map: impl FnMut(PhysRange) -> Option<R>,
     ) -> Result<Self, PciError> {
         let found = Capabilities::read(space, function);
@@ -99,7 +108,7 @@ impl<R: Registers> PciTransport<R> {
         let notify = mapped(notify, notify_bytes)?;
         let command = read16(space, function, COMMAND);
         write_low(space, function, COMMAND, command & !NO_LINE | MEMORY | MASTER);
-        let by_message = message.zip(found.message).and_then(|(message, at)| {
+        let by_message = signals.message.zip(found.message).and_then(|(message, at)| {
             let table = message::table(space, function, at)?;
             let table = table.range(space, function, ENTRY, 4).ok()?;
             let table = mapped(table, ENTRY.into()).ok()?;
@@ -108,9 +117,9 @@ impl<R: Registers> PciTransport<R> {
         let interrupt = if by_message.is_some() {
             Interrupt::Message
         } else {
-            let status = found.status.and_then(|place| place.range(space, function, 1, 1).ok());
+            let status = found.status.filter(|_| signals.line);
+            let status = status.and_then(|place| place.range(space, function, 1, 1).ok());
             let status = status.and_then(|range| mapped(range, 1).ok());
-            let status = status.filter(|_| line_of(space, function).is_some());
             status.map_or(Interrupt::None, Interrupt::Line)
         };
         let (multiplier, notify_at, interrupts) = (found.multiplier, 0, false);
