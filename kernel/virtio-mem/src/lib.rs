@@ -24,6 +24,8 @@
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
+#[cfg(all(feature = "testing", not(test)))]
+extern crate std;
 
 mod config;
 mod device;
@@ -36,6 +38,8 @@ mod report;
 mod request;
 mod shrink;
 mod source;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod transport;

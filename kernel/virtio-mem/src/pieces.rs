@@ -118,3 +118,56 @@ impl Pieces {
         all.retain(|piece| !is_it(piece));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotmem::testing::range;
+    use std::vec::Vec;
+
+    fn starts(pieces: &Pieces) -> Vec<u64> {
+        pieces.all().iter().map(|piece| piece.range.start().get()).collect()
+    }
+
+    #[test]
+    fn pieces_are_in_the_order_of_their_addresses_whatever_that_of_their_plugs() {
+        let mut pieces = Pieces::new();
+        pieces.make_room(4);
+        for start in [80, 16, 48, 0, 64] {
+            assert!(pieces.insert(usize::from(start == 48), range(start, 16)).is_some());
+        }
+        assert_eq!(starts(&pieces), [0, 16, 48, 64, 80]);
+        let of = |device| pieces.of(device).map(|piece| piece.range.start().get());
+        assert!(of(0).eq([0, 16, 64, 80]) && of(1).eq([48]));
+    }
+
+    #[test]
+    fn numbers_are_used_again_and_no_more_pieces_are_noted_than_there_is_room_for() {
+        let mut pieces = Pieces::new();
+        assert!(!pieces.has_room());
+        pieces.make_room(10);
+        pieces.make_room(u64::MAX);
+        assert_eq!(pieces.room(), MOST_PIECES);
+        for _ in 0..2 {
+            let ids = (0..MOST_PIECES as u64).map(|at| pieces.insert(0, range(at, 1)).unwrap());
+            let mut ids: Vec<u16> = ids.collect();
+            ids.sort_unstable();
+            assert!(ids.iter().copied().eq(0..MOST_PIECES as u16));
+            assert!(!pieces.has_room() && pieces.insert(0, range(0, 1)).is_none());
+            ids.into_iter().for_each(|id| pieces.remove(id));
+        }
+    }
+
+    #[test]
+    fn what_one_device_avoids_is_forgotten_and_nothing_else() {
+        let mut pieces = Pieces::new();
+        pieces.make_room(4);
+        for (device, start) in [(0, 0), (0, 16), (1, 32)] {
+            let id = pieces.insert(device, range(start, 16)).unwrap();
+            pieces.get_mut(id).unwrap().stage =
+                if start == 0 { Stage::Held } else { Stage::Avoided };
+        }
+        pieces.avoid_no_more(0);
+        assert_eq!(starts(&pieces), [0, 32]);
+    }
+}

@@ -112,6 +112,8 @@ mod tests {
         assert_eq!(chosen(&all, 30, &[]), Some((1, 2)));
         assert_eq!(chosen(&all, 30, &[(1, 2)]), Some((2, 98)));
         assert_eq!(chosen(&all, 200, &[(2, 1), (1, 1)]), Some((0, 0)));
+        // A part of an empty one, before all of a used one.
+        assert_eq!(chosen(&all, 100, &[(1, 10), (2, 5)]), Some((0, 28)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A model of the device of virtio 1.2, 5.15, with its queue in the memory of the fake machine; and ways to lie.
+//! A model of the device of virtio 1.2, 5.15, with its queue in the memory of the fake machine; and ways to lie. For tests.
 
 // UNSAFETY: reads and writes memory by its address, as a device does.
 #![expect(unsafe_code)]
@@ -12,11 +12,12 @@ use std::vec::Vec;
 use hotmem::testing::{Bench, Tiny, range};
 use hotmem::{PhysAddr, PhysMem as _, PhysRange};
 
-use crate::{Board, Kind, Rings, Transport};
+use super::request::Kind;
+use super::transport::{Board, Rings, Transport};
 
 /// How the device is not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lie {
+pub enum Lie {
     /// It is as it should be.
     None,
     /// Its status is never 0.
@@ -37,8 +38,23 @@ pub(super) enum Lie {
     Config(usize, u64),
     /// It never responds to requests of this kind.
     Silent(Kind),
+    /// It reports a response to requests of this kind, and wrote none.
+    Mute(Kind),
     /// It responds with this index, descriptor, length, type and state.
-    Ring { kind: Kind, index: u16, id: u32, len: u32, is: u16, state: u16 },
+    Ring {
+        /// To requests of which kind.
+        kind: Kind,
+        /// The index of its ring.
+        index: u16,
+        /// The descriptor.
+        id: u32,
+        /// Bytes that it claims to have written.
+        len: u32,
+        /// The type of the response.
+        is: u16,
+        /// The state in it.
+        state: u16,
+    },
     /// It acknowledges what it does not do.
     AcksOnly(Kind),
     /// It says that nothing is plugged.
@@ -46,43 +62,62 @@ pub(super) enum Lie {
 }
 
 /// The device.
-pub(super) struct Model {
-    bench: &'static Bench<Tiny>,
-    pub(super) region: PhysRange,
-    pub(super) block: u64,
-    pub(super) node: u64,
-    pub(super) offered: u64,
-    pub(super) accepted: u64,
-    pub(super) usable: u64,
-    pub(super) requested: u64,
+pub struct Model<'b> {
+    bench: &'b Bench<Tiny>,
+    /// All of its addresses.
+    pub region: PhysRange,
+    /// Bytes of its blocks.
+    pub block: u64,
+    /// The node of its memory.
+    pub node: u64,
+    /// The features that it offers.
+    pub offered: u64,
+    /// Those that the driver accepted.
+    pub accepted: u64,
+    /// Bytes of the region where blocks can be plugged.
+    pub usable: u64,
+    /// Bytes that are to be plugged.
+    pub requested: u64,
     /// The blocks that are plugged, by their addresses.
-    pub(super) plugged: BTreeSet<u64>,
-    pub(super) status: u8,
-    pub(super) generation: u8,
+    pub plugged: BTreeSet<u64>,
+    /// Its status.
+    pub status: u8,
+    /// Changes with its configuration.
+    pub generation: u8,
     rings: Option<Rings>,
     /// Requests that it has looked at.
     seen: u16,
-    pub(super) requests: Vec<[u64; 3]>,
-    pub(super) lie: Lie,
+    /// The requests so far, as they lay in memory.
+    pub requests: Vec<[u64; 3]>,
+    /// How it is not as it should be.
+    pub lie: Lie,
     /// The type of the response to requests of a kind, and how often.
-    pub(super) refuses: Option<(Kind, u16, u32)>,
-    pub(super) interrupts: bool,
+    pub refuses: Option<(Kind, u16, u32)>,
+    /// Whether it interrupts.
+    pub interrupts: bool,
     /// It plugs addresses without memory behind them.
-    pub(super) hollow: bool,
+    pub hollow: bool,
 }
 
 /// The registers of a device, and the device.
 #[derive(Clone)]
-pub(super) struct Fake(pub(super) Rc<RefCell<Model>>);
+pub struct Fake<'b>(pub Rc<RefCell<Model<'b>>>);
 
-impl core::fmt::Debug for Fake {
+impl core::fmt::Debug for Model<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Model").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+impl core::fmt::Debug for Fake<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Fake")
     }
 }
 
-impl Fake {
-    pub(super) fn new(bench: &'static Bench<Tiny>, region: PhysRange, block: u64) -> Self {
+impl<'b> Fake<'b> {
+    /// A device with blocks of `block` bytes, all of whose region is usable, and nothing plugged.
+    pub fn new(bench: &'b Bench<Tiny>, region: PhysRange, block: u64) -> Self {
         Self(Rc::new(RefCell::new(Model {
             bench,
             region,
@@ -105,21 +140,23 @@ impl Fake {
         })))
     }
 
-    pub(super) fn request(&self, bytes: u64) {
+    /// The host requests a size.
+    pub fn request(&self, bytes: u64) {
         let mut model = self.0.borrow_mut();
         model.requested = bytes;
         model.generation = model.generation.wrapping_add(1);
     }
 
-    pub(super) fn plugged(&self) -> u64 {
+    /// Bytes that are plugged.
+    pub fn plugged(&self) -> u64 {
         let model = self.0.borrow();
         model.plugged.len() as u64 * model.block
     }
 }
 
-impl Model {
+impl Model<'_> {
     /// The machine has memory in the blocks that are plugged already.
-    pub(super) fn bench_plug(&self) {
+    pub fn bench_plug(&self) {
         self.plugged.iter().for_each(|&at| self.bench.plug(range(at, self.block)));
     }
 
@@ -128,10 +165,10 @@ impl Model {
         if self.hollow { machine.plug_hollow(block) } else { machine.plug(block) }
     }
 
-    fn word(&self, at: u64) -> &'static AtomicU64 {
+    fn word(&self, at: u64) -> &AtomicU64 {
         let pointer = self.bench.mm.machine().pointer(PhysAddr::new(at)).cast::<AtomicU64>();
-        // SAFETY: the driver's page is RAM of the fake machine, which is never freed, and it is accessed as atomic
-        // words only.
+        // SAFETY: the driver's page is RAM of the fake machine, which is there as long as the bench, and it is accessed as
+        // atomic words only.
         unsafe { pointer.as_ref() }
     }
 
@@ -170,8 +207,10 @@ impl Model {
                 _ => {}
             }
             let (is, state, id, len, index) = written;
-            self.store(response, u64::from(is));
-            self.store(response + 8, u64::from(state));
+            if !matches!(self.lie, Lie::Mute(kind) if kind as u64 == words[0]) {
+                self.store(response, u64::from(is));
+                self.store(response + 8, u64::from(state));
+            }
             let flags = self.load(used) & 0xffff;
             if slot == 0 {
                 self.store(used + 8, self.load(used + 8) & !0xffff_ffff | u64::from(len));
@@ -255,7 +294,7 @@ impl Model {
     }
 }
 
-impl Transport for Fake {
+impl Transport for Fake<'_> {
     fn status(&self) -> u8 {
         let model = self.0.borrow();
         match model.lie {
@@ -325,7 +364,7 @@ impl Transport for Fake {
 
 /// A clock that goes on a thousandth of a second whenever it is looked at.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ticks(pub(super) Rc<Cell<u64>>);
+pub struct Ticks(pub Rc<Cell<u64>>);
 
 impl Board for Ticks {
     fn ticks(&self) -> u64 {

@@ -17,6 +17,7 @@ mod guests;
 mod input;
 mod operator;
 mod papr;
+mod virtio;
 
 /// A target's name, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
@@ -34,6 +35,8 @@ pub const TARGETS: &[Target] = &[
     ("rtas", papr::events),
     ("start_info", boot::start_info),
     ("table_loader", boot::script),
+    ("virtio_mem", virtio::device),
+    ("virtio_pci", virtio::function),
 ];
 
 /// Runs the target called `name` with an input.

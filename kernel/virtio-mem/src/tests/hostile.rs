@@ -5,10 +5,10 @@ use std::string::{String, ToString as _};
 use hotmem::Order;
 use hotmem::testing::{Holder, range};
 
-use super::fake::{Fake, Lie};
 use super::storm::Random;
 use super::{KIB, MIB, Rig, WINDOW, machine, region};
 use crate::Kind;
+use crate::testing::{Fake, Lie};
 
 /// A ring that is as it should be for the first request after the start, but for what a test changes.
 const fn ring(kind: Kind, index: u16) -> [u32; 6] {
@@ -55,6 +55,7 @@ fn a_device_that_cannot_be_used_is_refused_by_name_and_reset() {
         (lie(all, [0, 1, 0, 11, 0, 0]), "a response of 11 bytes"),
         (lie(all, [0, 1, 0, 10, 4, 0]), "a response of type 0x4"),
         (lie(all, [0, 1, 0, 10, 0xffff, 0]), "a response of type 0xffff"),
+        (Lie::Mute(all), "a response of type 0xffff"),
         (lie(all, [0, 1, 0, 10, 2, 0]), "it refused the request to unplug all blocks: busy"),
     ];
     for (lie, name) in cases {
@@ -97,7 +98,9 @@ fn report(this: &mut Rig, lie: Lie, bytes: u64) -> String {
 #[test]
 fn a_lie_about_a_plug_ends_the_device_by_name_and_memory_stays_in_use() {
     type Case = (fn(u32) -> Lie, &'static str);
-    let cases: [Case; 14] = [
+    let cases: [Case; 16] = [
+        (|_| Lie::Mute(Kind::Plug), "a response of type 0xffff to the request to plug"),
+        (|_| Lie::Mute(Kind::State), "a response of type 0xffff to the request for the state"),
         (|_| Lie::Silent(Kind::Plug), "given up: no response to the request to plug 32 blocks"),
         (|_| Lie::Silent(Kind::State), "given up: no response to the request for the state"),
         (|at| lie(Kind::Plug, ring(Kind::Plug, at as u16 + 1)), "of its ring went from"),

@@ -1,6 +1,5 @@
 //! Tests on the real memory manager and the real driver: a device that grows and shrinks, refuses, and lies.
 
-mod fake;
 mod hostile;
 mod sizes;
 mod storm;
@@ -13,8 +12,8 @@ use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use hotmem::{BlockState, PhysRange, ZoneKind};
 use hotmem_hotplug::{Hotplug, Latch, Policy};
 
+use crate::testing::{Fake, Model, Ticks};
 use crate::{VirtioMemError, VirtioMemSource};
-use fake::{Fake, Ticks};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -23,13 +22,13 @@ const WINDOW: u64 = 64 * MIB;
 /// The unit of the fake machine.
 const UNIT: u64 = 256 * KIB;
 
-type Source = VirtioMemSource<'static, FakeMachine<Tiny>, Fake, Ticks>;
+type Source = VirtioMemSource<'static, FakeMachine<Tiny>, Fake<'static>, Ticks>;
 type Driver = Hotplug<'static, Source, FakeMachine<Tiny>, ()>;
 
 /// A kernel with devices.
 struct Rig {
     bench: &'static Bench<Tiny>,
-    fakes: std::vec::Vec<Fake>,
+    fakes: std::vec::Vec<Fake<'static>>,
     latch: &'static Latch,
     time: Ticks,
     driver: Driver,
@@ -53,14 +52,14 @@ impl Rig {
         Self::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut fake::Model)) -> Self {
+    fn with(change: impl FnOnce(&mut Model<'static>)) -> Self {
         let bench = machine(4 * MIB);
         let fake = Fake::new(bench, region(), 128 * KIB);
         change(&mut fake.0.borrow_mut());
         Self::of(bench, vec![fake])
     }
 
-    fn of(bench: &'static Bench<Tiny>, fakes: std::vec::Vec<Fake>) -> Self {
+    fn of(bench: &'static Bench<Tiny>, fakes: std::vec::Vec<Fake<'static>>) -> Self {
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
         let time = Ticks::default();
         let mut source = VirtioMemSource::new(&bench.mm, time.clone(), latch);
@@ -72,7 +71,7 @@ impl Rig {
     }
 
     /// Starts a device alone.
-    fn start(fake: &Fake, bench: &'static Bench<Tiny>) -> Result<bool, VirtioMemError> {
+    fn start(fake: &Fake<'static>, bench: &'static Bench<Tiny>) -> Result<bool, VirtioMemError> {
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
         VirtioMemSource::new(&bench.mm, Ticks::default(), latch).start(fake.clone())
     }

@@ -9,8 +9,8 @@ use hotmem::testing::{Holder, range};
 use hotmem::{NodeId, Order, ZoneKind};
 use hotmem_hotplug::{Claim, Verdict};
 
-use super::fake::Fake;
 use super::{KIB, MIB, Rig, UNIT, WINDOW, machine, region};
+use crate::testing::Fake;
 use crate::{Kind, MOST_DEVICES};
 
 #[test]
