@@ -34,9 +34,9 @@ pub struct Sizes {
     pub requested: u64,
 }
 
-/// All of it, as the device has it.
+/// All of it, as the device has it, and the generation of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Config([u64; WORDS]);
+pub(crate) struct Config([u64; WORDS], u8);
 
 impl Config {
     /// Reads all of it.
@@ -52,10 +52,15 @@ impl Config {
                 u64::from(transport.config(at)) | u64::from(transport.config(at + 4)) << 32
             });
             if transport.generation() == before {
-                return Ok(Self(words));
+                return Ok(Self(words, before));
             }
         }
         Err(Fault::NeverSettles)
+    }
+
+    /// Differs from that of the configuration before, if the host has changed it since, or set it to the same values.
+    pub(crate) const fn generation(&self) -> u8 {
+        self.1
     }
 
     /// The addresses; the node counts if the device `has_node`.

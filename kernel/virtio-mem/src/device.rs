@@ -40,6 +40,8 @@ pub(crate) struct Device<'m, M: Machine, T> {
     queue: Queue<'m, M>,
     pub(crate) region: Region,
     pub(crate) sizes: Sizes,
+    /// The generation of the configuration that the sizes are from.
+    generation: u8,
     pub(crate) unit: u64,
     /// What is plugged, by the driver's own account.
     pub(crate) plugged: u64,
@@ -64,12 +66,19 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         let mut queue = Queue::new(mm)?;
         let mut transport = transport;
         match begin(&mut transport, mm, &mut queue, time) {
-            Ok((region, sizes)) => {
-                let unit = region.block.max(mm.subsection());
-                let (dead, ill, pause) = (None, None, None);
-                let (plugged, busy) = (0, 0);
-                Ok(Self { transport, queue, region, sizes, unit, plugged, dead, ill, pause, busy })
-            }
+            Ok((region, sizes, generation)) => Ok(Self {
+                transport,
+                queue,
+                region,
+                sizes,
+                generation,
+                unit: region.block.max(mm.subsection()),
+                plugged: 0,
+                dead: None,
+                ill: None,
+                pause: None,
+                busy: 0,
+            }),
             Err(fault) => {
                 transport.set_status(FAILED);
                 end(&transport, mm, queue, time);
@@ -120,32 +129,38 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         self.plugged.saturating_sub(self.sizes.requested).div_ceil(self.unit) * self.unit
     }
 
-    /// Reads the sizes. Returns whether there are new ones; a fault is noted.
+    /// Reads the sizes. Returns whether there are new ones, or the host requests the same one again; a fault is noted.
     pub(crate) fn refresh(&mut self) -> bool {
         if self.dead.is_some() {
             return false;
         }
-        let was = (self.sizes, self.ill);
+        let was = (self.sizes, self.ill, self.generation);
         match self.look() {
-            Ok(sizes) => (self.sizes, self.ill) = (sizes, None),
+            Ok((sizes, generation)) => {
+                (self.sizes, self.generation, self.ill) = (sizes, generation, None);
+            }
             Err(fault) if fault.is_passing() => self.ill = Some(fault),
             Err(fault) => self.dead = Some(fault),
         }
         let changed = (self.sizes.requested, self.sizes.usable) != (was.0.requested, was.0.usable);
+        let again = self.generation != was.2;
         if changed {
-            (self.pause, self.busy) = (None, 0);
+            self.busy = 0;
         }
-        changed || self.ill != was.1 || self.dead.is_some()
+        if changed || again {
+            self.pause = None;
+        }
+        changed || again || self.ill != was.1 || self.dead.is_some()
     }
 
-    fn look(&self) -> Result<Sizes, Fault> {
+    fn look(&self) -> Result<(Sizes, u8), Fault> {
         if self.transport.status() & NEEDS_RESET != 0 {
             return Err(Fault::NeedsReset);
         }
         let config = Config::read(&self.transport)?;
         let region = config.region(self.region.node.is_some())?;
         self.region.check(&region)?;
-        config.sizes(&self.region)
+        Ok((config.sizes(&self.region)?, config.generation()))
     }
 
     /// Plugs a range of whole blocks.
@@ -286,7 +301,7 @@ fn begin<M: Machine>(
     mm: &Mm<M>,
     queue: &mut Queue<'_, M>,
     time: &impl Board,
-) -> Result<(Region, Sizes), Fault> {
+) -> Result<(Region, Sizes, u8), Fault> {
     transport.set_status(ACKNOWLEDGE);
     transport.set_status(ACKNOWLEDGE | DRIVER);
     let offered = transport.offered();
@@ -319,9 +334,10 @@ fn begin<M: Machine>(
         Response::Refused(refusal) => return Err(Fault::Refused(all, refusal)),
         Response::Done | Response::State(_) => {}
     }
-    let sizes = Config::read(transport)?.sizes(&region)?;
+    let config = Config::read(transport)?;
+    let sizes = config.sizes(&region)?;
     if sizes.plugged != 0 {
         return Err(Fault::Plugged { says: sizes.plugged, holds: 0 });
     }
-    Ok((region, sizes))
+    Ok((region, sizes, config.generation()))
 }

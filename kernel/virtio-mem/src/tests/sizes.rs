@@ -150,6 +150,15 @@ fn what_cannot_go_is_not_asked_for_and_the_reason_is_reported() {
     this.wait();
     assert_eq!(this.fakes[0].plugged(), 0);
     holder.check(this.bench);
+    // Or at once, if the host requests the same size again.
+    this.request(0, 12 * MIB);
+    let handle = holder.take_in_zone(this.bench, Order::ZERO).unwrap();
+    holder.pin(handle, true);
+    this.request(0, 0);
+    assert_eq!(this.fakes[0].plugged(), 4 * MIB);
+    holder.pin(handle, false);
+    this.request(0, 0);
+    assert_eq!(this.fakes[0].plugged(), 0);
 }
 
 #[test]
