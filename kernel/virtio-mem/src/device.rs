@@ -42,6 +42,8 @@ pub(crate) struct Device<'m, M: Machine, T> {
     pub(crate) sizes: Sizes,
     /// The generation of the configuration that the sizes are from.
     generation: u8,
+    /// What was read has not been taken note of.
+    news: bool,
     pub(crate) unit: u64,
     /// What is plugged, by the driver's own account.
     pub(crate) plugged: u64,
@@ -72,6 +74,7 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
                 region,
                 sizes,
                 generation,
+                news: false,
                 unit: region.block.max(mm.subsection()),
                 plugged: 0,
                 dead: None,
@@ -129,10 +132,10 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         self.plugged.saturating_sub(self.sizes.requested).div_ceil(self.unit) * self.unit
     }
 
-    /// Reads the sizes. Returns whether there are new ones, or the host requests the same one again; a fault is noted.
-    pub(crate) fn refresh(&mut self) -> bool {
+    /// Reads the sizes; a fault is noted.
+    pub(crate) fn refresh(&mut self) {
         if self.dead.is_some() {
-            return false;
+            return;
         }
         let was = (self.sizes, self.ill, self.generation);
         match self.look() {
@@ -150,7 +153,12 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         if changed || again {
             self.pause = None;
         }
-        changed || again || self.ill != was.1 || self.dead.is_some()
+        self.news |= changed || again || self.ill != was.1 || self.dead.is_some();
+    }
+
+    /// Whether there were new sizes since the last call, or the same ones were set again, or a fault came or went.
+    pub(crate) const fn take_news(&mut self) -> bool {
+        core::mem::replace(&mut self.news, false)
     }
 
     fn look(&self) -> Result<(Sizes, u8), Fault> {

@@ -122,7 +122,11 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
             self.time.unmask();
         }
         for (number, device) in self.devices.iter_mut().enumerate() {
-            if interrupted.is_none() && device.interrupts() || !device.refresh() {
+            if interrupted.is_some() || !device.interrupts() {
+                device.refresh();
+            }
+            // Or they were read while a piece was given back.
+            if !device.take_news() {
                 continue;
             }
             match (device.dead, device.ill) {

@@ -129,6 +129,31 @@ fn empty_blocks_go_before_those_that_are_used_and_pages_move() {
 }
 
 #[test]
+fn a_shrink_by_less_than_a_block_moves_what_the_least_used_block_holds_and_the_rest_comes_back() {
+    let mut this = Rig::new();
+    this.request(0, 12 * MIB);
+    let holder = Holder::register(this.bench);
+    // No block is without pages in use, and boot memory has room for those of any.
+    let take = |_| holder.take_in_zone(this.bench, Order::ZERO).unwrap();
+    let handles: Vec<u64> = (0..2500).map(take).collect();
+    let at = |handle| holder.at(handle).unwrap().0;
+    let block = |pfn| this.bench.mm.page_info(pfn).unwrap().block;
+    let before: Vec<_> = handles.iter().map(|&handle| (at(handle), block(at(handle)))).collect();
+    let used = |block| before.iter().filter(|(_, other)| *other == block).count() as u64;
+    let fewest = this.bench.mm.blocks_in(range(WINDOW, 12 * MIB)).map(used).min().unwrap();
+    assert!(fewest > 0 && holder.moves().0 == 0);
+
+    this.request(0, 12 * MIB - UNIT);
+    assert_eq!((this.fakes[0].plugged(), this.online()), (12 * MIB - UNIT, 12 * MIB - UNIT));
+    let moved = before.iter().zip(&handles).filter(|((was, _), handle)| *was != at(**handle));
+    let mut blocks: Vec<_> = moved.map(|((_, block), _)| *block).collect();
+    assert_eq!((blocks.len() as u64, holder.moves().0), (fewest, fewest));
+    blocks.dedup();
+    assert_eq!(blocks.len(), 1);
+    holder.check(this.bench);
+}
+
+#[test]
 fn what_cannot_go_is_not_asked_for_and_the_reason_is_reported() {
     let mut this = Rig::new();
     this.request(0, 12 * MIB);
@@ -159,6 +184,33 @@ fn what_cannot_go_is_not_asked_for_and_the_reason_is_reported() {
     holder.pin(handle, false);
     this.request(0, 0);
     assert_eq!(this.fakes[0].plugged(), 0);
+}
+
+#[test]
+fn a_size_that_is_set_while_a_block_goes_counts_for_those_that_could_not_go_before() {
+    let mut this = Rig::new();
+    this.request(0, 12 * MIB);
+    let holder = Holder::register(this.bench);
+    let bench = this.bench;
+    let handles: Vec<u64> =
+        (0..2500).map(|_| holder.take_in_zone(bench, Order::ZERO).unwrap()).collect();
+    // The least used block is tried first, and cannot go.
+    let block = |handle| bench.mm.page_info(holder.at(handle).unwrap().0).unwrap().block;
+    let used = |of| handles.iter().filter(|&&handle| block(handle) == of).count();
+    let least = bench.mm.blocks_in(range(WINDOW, 12 * MIB)).min_by_key(|&of| used(of)).unwrap();
+    let pinned = handles.iter().copied().find(|&handle| block(handle) == least).unwrap();
+    holder.pin(pinned, true);
+    this.fakes[0].request(0);
+    this.latch.raise(0, 1);
+    let mut out = std::string::String::new();
+    while this.driver.ejecting().is_none() {
+        assert!(this.driver.run_one(&mut out));
+    }
+    assert!(this.report().contains("cannot go"), "{}", this.report());
+    holder.pin(pinned, false);
+    this.request(0, 0);
+    assert_eq!(this.fakes[0].plugged(), 0, "{}", this.report());
+    holder.check(this.bench);
 }
 
 #[test]
