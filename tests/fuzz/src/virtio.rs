@@ -20,7 +20,7 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 /// Where the device has its region.
 const WINDOW: u64 = 16 * MIB;
-const REGION: u64 = 8 * MIB;
+const REGION: u64 = 4 * MIB;
 /// Half of the manager's subsection.
 const BLOCK: u64 = 128 * KIB;
 /// Sizes that the host requests of one input.
@@ -84,8 +84,8 @@ fn lie(input: &mut Input<'_>, index: u16) -> Lie {
 pub(crate) fn device(data: &[u8]) {
     static LATCH: Latch = Latch::new();
     let mut input = Input(data);
-    let ram = vec![(0, 4 * MIB, 0)];
-    let setup = Setup { ram, block: 2 * MIB, window: (WINDOW, REGION), kernelcore: None };
+    let ram = vec![(0, 2 * MIB, 0)];
+    let setup = Setup { ram, block: MIB, window: (WINDOW, REGION), kernelcore: None };
     let bench = Bench::<Tiny>::new(&setup);
     let fake = Fake::new(&bench, range(WINDOW, REGION), BLOCK);
     fake.0.borrow_mut().hollow = input.byte() == 1;
@@ -107,18 +107,18 @@ pub(crate) fn device(data: &[u8]) {
         }
         let index = fake.0.borrow().requests.len() as u16 + 1;
         fake.0.borrow_mut().lie = lie(&mut input, index);
-        fake.request(u64::from(input.byte() % 65) * BLOCK);
+        fake.request(u64::from(input.byte() % 33) * BLOCK);
         LATCH.raise(0, 1);
         for _ in 0..2 {
             while driver.run_one(&mut shown) {}
             time.0.set(time.0.get() + 20);
         }
-        bench.check();
         let online = bench.mm.blocks().filter(|block| !block.boot);
         let online = online.filter(|block| matches!(block.state, BlockState::Online(_)));
         let online: u64 = online.map(|block| block.pages * 4096).sum();
         assert!(online <= fake.plugged(), "{online} bytes are used of {}", fake.plugged());
     }
+    bench.check();
     LATCH.take();
 }
 

@@ -43,12 +43,15 @@ pub(super) struct Unplaced {
 
 /// Looks at a BAR. While its size is determined, the function decodes no addresses.
 pub(super) fn bar(space: &impl ConfigSpace, function: Function, index: u8) -> Bar {
+    if index >= BARS {
+        return Bar::None;
+    }
     let mut number = 0;
     // The second half of a wide one is not a BAR.
     while number < index {
         number += if is_wide(space.read(function, FIRST + 4 * number)) { 2 } else { 1 };
     }
-    if number != index || index >= BARS {
+    if number != index {
         return Bar::None;
     }
     let at = FIRST + 4 * index;

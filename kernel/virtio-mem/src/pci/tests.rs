@@ -226,7 +226,7 @@ fn a_notification_outside_of_its_registers_is_never_made() {
 
 #[test]
 fn a_function_that_cannot_be_used_is_named_and_keeps_its_addresses() {
-    let cases: [(&[(u8, u32)], &str); 12] = [
+    let cases: [(&[(u8, u32)], &str); 14] = [
         (&[(4, 3)], "no registers for the queue"),
         (&[(0x34, 0)], "no registers for the queue"),
         // Lists that never end.
@@ -235,6 +235,7 @@ fn a_function_that_cannot_be_used_is_named_and_keeps_its_addresses() {
         (&[(0x50, 0x010f_4009)], "no registers for the queue"),
         (&[(0x84, 0x0210_7009)], "no registers for notifications"),
         (&[(0x54, 6)], "BAR 6, which does not exist"),
+        (&[(0x54, 0xff)], "BAR 255, which does not exist"),
         (&[(0x54, 5)], "BAR 5, which does not exist"),
         (&[(0x54, 0)], "BAR 0, which has no memory address"),
         (
@@ -243,6 +244,7 @@ fn a_function_that_cannot_be_used_is_named_and_keeps_its_addresses() {
         ),
         (&[(0x5c, 0x30)], "0x30 bytes at 0x0 of a BAR"),
         (&[(0x78, 0x2002)], "at 0x2002 of a BAR"),
+        (&[(0x90, 0x1001)], "0x1001 bytes at 0x3000 of a BAR of 0x4000"),
     ];
     for (words, name) in cases {
         let (fake, bars) = (Fake::usual(), Bars::default());
