@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::lab::{Lab, end_well, finish};
+use super::lab::{Lab, Storm, Taken, end_well, finish};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::arch::Arch;
 use crate::machine::{Config, Machine};
@@ -14,15 +14,22 @@ use crate::size::{GIB, MIB};
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_small_machine_grows_by_gigabytes_and_takes_no_memory_for_it if has_pci,
     a_pc_with_an_old_mainboard_follows_requests if on_x86_64,
-    memory_grows_and_shrinks_thirty_times_with_half_of_it_in_use if has_small_blocks,
+    sizes_at_random_are_reached_whenever_there_is_room_with_half_of_it_in_use if has_small_blocks,
     what_cannot_go_stays_with_a_reason_and_goes_later if has_pci,
     two_devices_on_two_nodes_follow_their_own_requests if has_pci,
     a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size if has_small_pages,
     a_dimm_and_a_memory_device_do_not_disturb_each_other if has_pci,
+    dimms_a_memory_device_and_an_operator_change_memory_at_random if has_small_blocks,
 ];
 
 /// How long the kernel may take for a request.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Sizes that are requested at random, on one machine and on all of them.
+const ROUNDS_EACH: u64 = 100;
+const MOST_ROUNDS: u64 = 1000;
+/// Bytes of the memory blocks of the machines where they are.
+const BLOCK: u64 = 128 * MIB;
 
 /// Whether the machine can have the device, and the kernel finds it.
 fn has_pci(lab: &Lab) -> bool {
@@ -31,7 +38,7 @@ fn has_pci(lab: &Lab) -> bool {
 
 /// Whether a gigabyte is several blocks.
 fn has_small_blocks(lab: &Lab) -> bool {
-    has_pci(lab) && lab.block() <= 128 * MIB
+    has_pci(lab) && lab.block() <= BLOCK
 }
 
 /// Whether a descriptor is a 64th of its page.
@@ -88,30 +95,121 @@ fn a_pc_with_an_old_mainboard_follows_requests(lab: &Lab) -> Result<()> {
     lab.with(&config, grow_and_shrink)
 }
 
-fn memory_grows_and_shrinks_thirty_times_with_half_of_it_in_use(lab: &Lab) -> Result<()> {
-    lab.with(&small(lab, &["1G"])?, |machine| {
-        let mut random = Random::new(lab.storm().seed);
-        let mut held = 0;
-        for round in 0..30 {
-            // Whole blocks half of the time, units otherwise. At least what is in use fits beside a block that moves.
-            let unit = if random.one_in(2) { 128 * MIB } else { 4 * MIB };
-            let bytes = (256 * MIB + random.below(769) * MIB) / unit * unit;
-            let most = bytes / 2 / lab.page();
-            if held > most {
-                machine.run(&format!("pool shrink {}", held - most))?;
-                held = most;
-            }
-            follow(machine, 0, bytes).with_context(|| format!("round {round}"))?;
-            machine.run("pool check")?;
-            if held < most {
-                machine.run(&format!("pool grow {}", most - held))?;
-                held = most;
-            }
+fn sizes_at_random_are_reached_whenever_there_is_room_with_half_of_it_in_use(
+    lab: &Lab,
+) -> Result<()> {
+    let Storm { seed, cycles, .. } = lab.storm();
+    let rounds = cycles.min(MOST_ROUNDS);
+    for first in (0..rounds).step_by(usize::try_from(ROUNDS_EACH)?) {
+        let seed = seed.wrapping_add(first / ROUNDS_EACH);
+        let count = ROUNDS_EACH.min(rounds - first);
+        lab.with(&small(lab, &["1G"])?, |machine| {
+            follow_at_random(machine, lab.page(), &mut Random::new(seed), count)
+        })
+        .with_context(|| format!("again with: --seed {seed} --rounds {count}"))?;
+    }
+    Ok(())
+}
+
+fn follow_at_random(
+    machine: &mut Machine,
+    page: u64,
+    random: &mut Random,
+    count: u64,
+) -> Result<()> {
+    let boot = machine.boot_free()?;
+    let mut pool = Pool { page, boot, held: 0 };
+    let mut refused = 0;
+    for round in 0..count {
+        // Whole blocks half of the time, units otherwise.
+        let unit = if random.one_in(2) { BLOCK } else { 4 * MIB };
+        let bytes = match round {
+            // All of it, and then what half of it does not fit into.
+            0 => GIB,
+            1 => BLOCK,
+            _ => random.below(1025) * MIB / unit * unit,
+        };
+        refused += u64::from(pool.request(machine, bytes)?);
+        machine.wait_memory(0, bytes, SOON).with_context(|| format!("round {round}"))?;
+        machine.run("verify").with_context(|| format!("an invariant is broken at {bytes:#x}"))?;
+        machine.run("pool check")?;
+        machine.unread_steps()?;
+        pool.hold(machine, pool.half(bytes))?;
+    }
+    ensure!(count < 2 || refused > 0, "nothing was refused");
+    pool.hold(machine, 0)?;
+    follow(machine, 0, 0)?;
+    end_well(machine)
+}
+
+/// Pages in use, and how many fit: this does not depend on what the kernel says.
+#[derive(Debug)]
+struct Pool {
+    /// Bytes of a page.
+    page: u64,
+    /// Bytes of boot memory that are free without a pool.
+    boot: u64,
+    /// Pages that it holds.
+    held: u64,
+}
+
+impl Pool {
+    /// Pages that half of a device with so many bytes plugged holds, and that certainly fit while a block of it moves.
+    fn half(&self, bytes: u64) -> u64 {
+        let beside = usable(bytes / BLOCK * BLOCK) + self.boot / 2;
+        (bytes / 2).min(beside) / self.page
+    }
+
+    /// Whether the pool cannot fit, whatever the kernel does.
+    fn is_too_large(&self, bytes: u64) -> bool {
+        self.held * self.page > usable(bytes) + self.boot
+    }
+
+    /// Has the pool hold so many pages.
+    fn hold(&mut self, machine: &mut Machine, pages: u64) -> Result<()> {
+        match pages.checked_sub(self.held) {
+            Some(0) => {}
+            Some(more) => drop(machine.run(&format!("pool grow {more}"))?),
+            None => drop(machine.run(&format!("pool shrink {}", self.held - pages))?),
         }
-        machine.run(&format!("pool shrink {held}"))?;
-        follow(machine, 0, 0)?;
-        end_well(machine)
-    })
+        self.held = pages;
+        Ok(())
+    }
+
+    /// The host requests a size. If the pool is too large for it, the size is not reached, which has a reason, and is requested
+    /// again once the pool is small enough. Returns whether it was too large.
+    fn request(&mut self, machine: &mut Machine, bytes: u64) -> Result<bool> {
+        let fits = self.half(bytes).min(self.held);
+        let too_large = self.is_too_large(bytes);
+        if too_large {
+            machine.request_memory(0, bytes)?;
+            let why = reason(machine)?;
+            ensure!(why.contains("cannot go"), "{why}");
+            let plugged = machine.device_memory(0)?;
+            ensure!(plugged > bytes, "{plugged:#x} bytes hold {} pages", self.held);
+        }
+        // Whether a pool that is a little smaller fits may depend on the kernel. What was refused is tried again at once.
+        self.hold(machine, fits)?;
+        machine.request_memory(0, bytes)?;
+        Ok(too_large)
+    }
+}
+
+/// Usable bytes of a device with so many bytes plugged: the rest is descriptors.
+const fn usable(bytes: u64) -> u64 {
+    bytes - bytes / 64
+}
+
+/// Waits until the kernel says why memory does not go.
+fn reason(machine: &mut Machine) -> Result<String> {
+    for _ in 0..10_000 {
+        let (devices, why) = machine.memory_devices()?;
+        ensure!(devices.iter().all(|device| device.fault.is_none()), "{devices:?}");
+        if let Some(why) = why {
+            return Ok(why);
+        }
+    }
+    bail!("the kernel gives no reason")
 }
 
 fn what_cannot_go_stays_with_a_reason_and_goes_later(lab: &Lab) -> Result<()> {
@@ -200,4 +298,68 @@ fn a_dimm_and_a_memory_device_do_not_disturb_each_other(lab: &Lab) -> Result<()>
         follow(machine, 0, 0)?;
         finish(machine)
     })
+}
+
+fn dimms_a_memory_device_and_an_operator_change_memory_at_random(lab: &Lab) -> Result<()> {
+    let Storm { seed, cycles, .. } = lab.storm();
+    let rounds = cycles.min(MOST_ROUNDS);
+    for first in (0..rounds).step_by(usize::try_from(ROUNDS_EACH)?) {
+        let seed = seed.wrapping_add(first / ROUNDS_EACH);
+        let count = ROUNDS_EACH.min(rounds - first);
+        let config = lab.room(&["256M"])?.memory_devices(&[lab.dimm("1G")?]);
+        lab.with(&config, |machine| change_at_random(machine, lab.page(), seed, count))
+            .with_context(|| format!("again with: --seed {seed} --rounds {count}"))?;
+    }
+    Ok(())
+}
+
+fn change_at_random(machine: &mut Machine, page: u64, seed: u64, count: u64) -> Result<()> {
+    let mut random = Random::new(seed);
+    let mut pool = Pool { page, boot: machine.boot_free()?, held: 0 };
+    let mut dimm = None;
+    for round in 0..count {
+        let what = match random.below(4) {
+            0 => {
+                let bytes = random.below(513) * 2 * MIB;
+                follow(machine, 0, bytes).map(|()| "the host requests memory")
+            }
+            1 => match dimm.take() {
+                None => {
+                    dimm = Some(super::lab::plug(machine, "256M")?);
+                    Ok("the host plugs a DIMM")
+                }
+                Some(Taken { dimm, .. }) => {
+                    super::lab::unplug(machine, &dimm).map(|_| "the host unplugs a DIMM")
+                }
+            },
+            2 => switch_any(machine, &mut random).map(|()| "an operator switches a block"),
+            // Whatever goes, boot memory has room for half as much.
+            _ => pool.hold(machine, random.below(pool.boot / 2 / page)).map(|()| "a pool changes"),
+        };
+        let what = what.with_context(|| format!("round {round}"))?;
+        let broken = || format!("round {round}: an invariant is broken after {what}");
+        machine.run("verify").with_context(broken)?;
+        machine.run("pool check")?;
+        machine.unread_steps()?;
+    }
+    pool.hold(machine, 0)?;
+    if let Some(Taken { dimm, .. }) = dimm {
+        super::lab::unplug(machine, &dimm)?;
+    }
+    follow(machine, 0, 0)?;
+    end_well(machine)
+}
+
+/// An operator takes a block of the memory device offline, or brings one online. The kernel may refuse that.
+fn switch_any(machine: &mut Machine, random: &mut Random) -> Result<()> {
+    let (devices, _) = machine.memory_devices()?;
+    let first = devices.first().context("no memory device")?.start / BLOCK;
+    let blocks = machine.blocks()?;
+    let own: Vec<_> =
+        blocks.iter().filter(|block| (first..first + 8).contains(&block.block)).collect();
+    let Some(block) = own.get(usize::try_from(random.below(own.len().max(1) as u64))?) else {
+        return Ok(());
+    };
+    let operation = if block.state.starts_with("online") { "offline" } else { "online" };
+    machine.command(&format!("{operation} {}", block.block)).map(drop)
 }
