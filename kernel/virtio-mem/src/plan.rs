@@ -37,11 +37,9 @@ impl Grid {
 /// A place for a piece: the better, the less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
-    /// In a cell of its own, which it fills.
-    Whole,
     /// In a cell with other memory, where it leaves so much room.
     Fits(u64),
-    /// At the start of a cell of its own.
+    /// In a cell of its own, from its start: if a whole cell is wanted, it fits nowhere else.
     Fresh,
     /// It fills what is left of a cell; so much is to be plugged elsewhere.
     Fills(u64),
@@ -64,7 +62,6 @@ pub(crate) fn place(
         let at_end = end == high || end.is_multiple_of(grid.cell);
         let alone = at_start && at_end;
         let place = match (want <= room, alone) {
-            (_, true) if need >= grid.cell && room >= grid.cell => Place::Whole,
             (true, true) => Place::Fresh,
             (true, false) => Place::Fits(room - want),
             (false, _) => Place::Fills(want - room),
@@ -150,6 +147,7 @@ mod tests {
         let usable = (1100, 60);
         assert_eq!(placed(usable, &[], 500), Some((1100, 52)));
         assert_eq!(placed(usable, &[(1000, 110), (1110, 42)], 500), Some((1152, 8)));
+        assert_eq!(placed(usable, &[(900, 50), (1000, 110), (1110, 42)], 500), Some((1152, 8)));
         assert_eq!(placed(usable, &[(1000, 110), (1110, 50), (2000, 48)], 2), None);
         assert_eq!(placed((0, 0), &[], 2), None);
         let last = u64::MAX / 128 * 128;

@@ -2,12 +2,13 @@
 
 mod hotplug;
 mod paging;
+mod virtio_mem;
 
 use super::mutant::Mutant;
 
 /// All of them. Each was tried, and its test failed.
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
-    [hotplug::MUTANTS, paging::MUTANTS].into_iter().flatten()
+    [hotplug::MUTANTS, paging::MUTANTS, virtio_mem::MUTANTS].into_iter().flatten()
 }
 
 #[cfg(test)]
