@@ -3,7 +3,7 @@
 //! One file or folder for each command; what several of them share stands beside them:
 //!
 //! ```text
-//!   build qemu map watch test lint mutants aml fuzz bench doctor ci
+//!   build qemu map watch test lint mutants aml storm fuzz bench doctor ci
 //!                                            the commands
 //!   setup                                    toolchain and programs, fetched where that is possible
 //!   machine                                  one QEMU: command line, QMP, console, steps
@@ -28,11 +28,11 @@ mod map;
 mod mutants;
 mod progress;
 mod qemu;
-mod random;
 mod root;
 mod scratch;
 mod setup;
 mod size;
+mod storm;
 mod suite;
 mod test;
 mod tool;
@@ -70,6 +70,8 @@ enum Task {
     Watch(watch::Args),
     /// Load a machine's ACPI tables as the kernel would, and say what is in them
     Aml(aml::Args),
+    /// Play random events on plugged memory, or a log of such; one that fails is shrunk
+    Storm(storm::Args),
     /// Run hostile inputs, guided by coverage, through all that reads such
     Fuzz(fuzz::Args),
     /// Put faults into a copy of the code, and run the test that must fail by each
@@ -120,6 +122,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Map(args) => map::main(&root, args),
         Task::Watch(args) => watch::main(&root, args),
         Task::Aml(args) => aml::main(args).map(|()| ExitCode::SUCCESS),
+        Task::Storm(args) => storm::main(&root, args),
         Task::Fuzz(args) => fuzz::main(&root, args),
         Task::Mutants(args) => mutants::main(&root, args),
         Task::Bench(args) => bench::main(&root, args).map(|()| ExitCode::SUCCESS),

@@ -2,11 +2,11 @@
 
 /// The generator splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
 #[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// The sequence that begins with `seed`.
-    pub(crate) const fn new(seed: u64) -> Self {
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -18,17 +18,17 @@ impl Random {
     }
 
     /// A number below `end`; 0 if `end` is 0.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next().checked_rem(end).unwrap_or(0)
     }
 
     /// True once in `count` times.
-    pub(crate) fn one_in(&mut self, count: u64) -> bool {
+    pub fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 
     /// One of `all`, if there is one.
-    pub(crate) fn pick<'t, T>(&mut self, all: &'t [T]) -> Option<&'t T> {
+    pub fn pick<'t, T>(&mut self, all: &'t [T]) -> Option<&'t T> {
         let index = self.below(u64::try_from(all.len()).unwrap_or(u64::MAX));
         all.get(usize::try_from(index).unwrap_or(usize::MAX))
     }

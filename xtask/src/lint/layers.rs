@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Each package of the workspace with those of the workspace that it may depend on. Tests may depend on
 /// more: they are in no image.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("hotmem-paging", &[]),
     ("hotmem", &["hotmem-paging"]),
     ("hotmem-aml", &[]),
@@ -40,6 +40,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("hotmem-uefi", &["hotmem-boot", "hotmem-paging"]),
     ("hotmem-init", &[]),
     ("hotmem-tests", &["hotmem", "hotmem-arch"]),
+    ("hotmem-storm", &[]),
+    ("hotmem-storm-host", &["hotmem", "hotmem-hotplug", "hotmem-lab", "hotmem-storm"]),
     ("hotmem-hosted", &["hotmem", "hotmem-lab"]),
     (
         "hotmem-fuzz",
@@ -58,7 +60,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "hotmem-vm",
         ],
     ),
-    ("xtask", &["hotmem-aml"]),
+    ("xtask", &["hotmem-aml", "hotmem-storm"]),
 ];
 
 /// The workspace at `root`, as `cargo metadata` describes it.

@@ -53,6 +53,13 @@ const REFUSALS: [(&str, Asked); 4] = [
     ("not supported for this guest", Asked::TooEarly),
 ];
 
+impl Place {
+    /// Its first byte.
+    pub(crate) const fn start(self) -> u64 {
+        self.start
+    }
+}
+
 impl Asked {
     /// Reads QEMU's refusal of `device_del`.
     fn read(refusal: &str) -> Option<Self> {
@@ -82,13 +89,15 @@ fn status(event: &Value, dimm: &Dimm, request: Request) -> Option<u64> {
 }
 
 impl Machine {
-    /// So many places, each for DIMMs of up to `size`.
+    /// So many places, each for DIMMs of up to `size`, beside the DIMMs that are there.
     ///
     /// # Errors
     /// When the window for DIMMs is too small.
     pub(crate) fn places(&mut self, count: u64, size: Size) -> Result<Vec<Place>> {
+        let first = self.dimms()?.iter().map(|dimm| dimm.slot + 1).max().unwrap_or(0);
         let region = self.region()?;
-        (0..count).map(|slot| Ok(Place { slot, start: region.place(size.bytes())? })).collect()
+        let place = |slot| Ok(Place { slot, start: region.place(size.bytes())? });
+        (first..first + count).map(place).collect()
     }
 
     /// A DIMM to be plugged later.
@@ -139,6 +148,11 @@ impl Machine {
             self.free(dimm)?;
         }
         Ok(end)
+    }
+
+    /// Forgets what was heard of earlier requests to unplug a DIMM.
+    pub(crate) fn forget_ends(&mut self, dimm: &Dimm) {
+        while self.qmp.take_event(|event| UnplugEnd::read(event, dimm).is_some()).is_some() {}
     }
 
     /// Waits until the guest reports that a DIMM was taken; returns at once where it does not report that.

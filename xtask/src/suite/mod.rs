@@ -17,6 +17,7 @@ mod lab;
 mod layout;
 mod life;
 mod linux;
+mod logged;
 mod monitor;
 mod nodes;
 mod odd;
@@ -46,6 +47,7 @@ use crate::test::results::{Case, Suite};
 use crate::{root, tool};
 use lab::Lab;
 pub(crate) use lab::Storm;
+pub(crate) use logged::play_on;
 
 /// Machines at once; each may hold a few GiB of touched memory.
 const MOST_AT_ONCE: usize = 4;
@@ -95,6 +97,7 @@ const TOPICS: &[(&str, &[Scenario])] = &[
     ("nodes", nodes::SCENARIOS),
     ("acceptance", acceptance::SCENARIOS),
     ("scripts", scripts::SCENARIOS),
+    ("logged", logged::SCENARIOS),
     ("outcomes", outcomes::SCENARIOS),
     ("life", life::SCENARIOS),
     ("power", power::SCENARIOS),

@@ -14,8 +14,8 @@ use serde_json::json;
 use super::lab::{Lab, Storm, end_well};
 use crate::arch::{Arch, Replies};
 use crate::machine::{Asked, Config, Dimm, Machine, Place, Spare, Step, UnplugEnd};
-use crate::random::Random;
 use crate::size::Size;
+use hotmem_storm::Random;
 
 /// Rounds on one machine: each machine is asked for something before its kernel is ready, too.
 const ROUNDS_EACH: u64 = 20;

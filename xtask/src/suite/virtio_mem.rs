@@ -8,8 +8,8 @@ use super::lab::{Lab, Storm, Taken, end_well, finish};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::arch::Arch;
 use crate::machine::{Config, Machine};
-use crate::random::Random;
 use crate::size::{GIB, MIB};
+use hotmem_storm::Random;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_small_machine_grows_by_gigabytes_and_takes_no_memory_for_it if has_pci,

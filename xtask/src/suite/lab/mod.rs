@@ -69,6 +69,11 @@ impl Lab {
         self.storm
     }
 
+    /// What machines are like unless a scenario says otherwise.
+    pub(crate) fn usual(&self) -> &Config {
+        &self.usual
+    }
+
     /// Where the kernel's instructions are.
     pub(crate) fn text(&self) -> Result<Text> {
         build::text(&self.program)

@@ -1,0 +1,135 @@
+//! The firmware of the fake machine: slots, and requests about the DIMMs in them.
+
+// UNSAFETY: vouches for fake RAM, which has no other use.
+#![expect(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::rc::Rc;
+
+use hotmem::testing::{Bench, Tiny};
+use hotmem::{NodeId, PhysRange};
+use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request};
+
+/// The device that claims the operator's memory, and is refused.
+pub(crate) const OPERATORS: DeviceId = DeviceId::new(100);
+
+/// The slots' contents, and requests that the kernel has not taken yet.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    requests: VecDeque<(DeviceId, Request<Infallible>)>,
+    dimms: Vec<(DeviceId, PhysRange)>,
+    /// A reply that is not true.
+    pub(crate) lie: Option<String>,
+}
+
+/// A source of the requests. Clones share their state.
+#[derive(Clone, Debug)]
+pub(crate) struct Firmware {
+    bench: &'static Bench<Tiny>,
+    state: Rc<RefCell<State>>,
+}
+
+impl Firmware {
+    pub(crate) fn new(bench: &'static Bench<Tiny>) -> Self {
+        Self { bench, state: Rc::default() }
+    }
+
+    /// Announces a DIMM that is there.
+    pub(crate) fn insert(&self, device: DeviceId, range: PhysRange) {
+        let mut ranges = Ranges::default();
+        // One range fits.
+        let _ = ranges.push(range);
+        let mut state = self.state.borrow_mut();
+        state.dimms.push((device, range));
+        state.requests.push_back((device, Request::Insert { ranges, node: NodeId::ZERO }));
+    }
+
+    /// Asks for a DIMM.
+    pub(crate) fn ask_back(&self, device: DeviceId) {
+        self.state.borrow_mut().requests.push_back((device, Request::Eject));
+    }
+
+    /// Whether a DIMM is in its slot.
+    pub(crate) fn has(&self, device: DeviceId) -> bool {
+        self.state.borrow().dimms.iter().any(|&(other, _)| other == device)
+    }
+
+    /// The first reply that was not true.
+    pub(crate) fn take_lie(&self) -> Option<String> {
+        self.state.borrow_mut().lie.take()
+    }
+
+    fn take(&self, at: usize) -> Option<Event<Infallible>> {
+        let (device, request) = self.state.borrow_mut().requests.remove(at)?;
+        Some(Event { device, request, since: None })
+    }
+
+    /// Whether memory of a DIMM is known to the manager: all of it, or nothing.
+    fn is_added(&self, device: DeviceId) -> Option<bool> {
+        let state = self.state.borrow();
+        let (_, range) = state.dimms.iter().find(|&&(other, _)| other == device)?;
+        let mut blocks = self.bench.mm.blocks_in(*range).map(|id| self.bench.mm.block(id));
+        Some(blocks.all(|block| block.is_some()))
+    }
+}
+
+// SAFETY: the ranges are those of fake DIMMs.
+unsafe impl HotplugSource for Firmware {
+    type Error = Infallible;
+
+    fn next_event(&mut self) -> Option<Event<Infallible>> {
+        self.take(0)
+    }
+
+    fn next_insert(&mut self, ejecting: Option<DeviceId>) -> Option<Event<Infallible>> {
+        let passes = |(device, request): &(DeviceId, Request<Infallible>)| {
+            Some(*device) != ejecting && !matches!(request, Request::Eject)
+        };
+        let at = self.state.borrow().requests.iter().position(passes)?;
+        self.take(at)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.state.borrow().requests.is_empty()
+    }
+
+    /// Notes a reply that is not true: memory is added or not, a DIMM is there or not.
+    fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Infallible> {
+        let added = self.is_added(device);
+        let true_now = match outcome {
+            _ if device == OPERATORS => outcome == Outcome::InsertFailed,
+            Outcome::Inserted | Outcome::InsertedOffline => added == Some(true),
+            Outcome::InsertFailed => added == Some(false),
+            Outcome::Ejected => added.is_none(),
+            Outcome::EjectRefused(_) => added == Some(true),
+            // An eject that was asked for twice is begun again when the DIMM is gone.
+            Outcome::Ejecting => true,
+            // Firmware can always take a DIMM.
+            Outcome::EjectFailed => false,
+        };
+        if !true_now {
+            let lie = format!("firmware was told {outcome:?} of {device}, added: {added:?}");
+            self.state.borrow_mut().lie.get_or_insert(lie);
+        }
+        Ok(Some(0))
+    }
+
+    fn eject(&mut self, device: DeviceId) -> Result<(), Infallible> {
+        let mut state = self.state.borrow_mut();
+        state.requests.retain(|(other, _)| *other != device);
+        let gone: Vec<_> = state.dimms.extract_if(.., |(other, _)| *other == device).collect();
+        gone.into_iter().for_each(|(_, range)| self.bench.unplug(range));
+        Ok(())
+    }
+
+    fn is_there(&mut self, device: DeviceId) -> bool {
+        self.has(device)
+    }
+
+    fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
+        device.number()
+    }
+}

@@ -1,0 +1,91 @@
+//! A log is played by another process, which may panic, or never end.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use hotmem_storm::{Event, Failed, Stats, write};
+
+/// How the line begins that a process writes about a log.
+const PLAYED: &str = "storm: played ";
+const FAILED: &str = "storm: failed at ";
+/// Time that a process may take, and more for each event.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PER_EVENT: Duration = Duration::from_millis(20);
+/// Time between two looks at a process that runs.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Writes what became of the log of this process, once.
+pub(crate) fn tell(outcome: Result<&Stats, (usize, &str)>) {
+    match outcome {
+        Ok(stats) => println!("{PLAYED}{stats}"),
+        Err((index, why)) => println!("{FAILED}{index} {why}"),
+    }
+}
+
+/// Plays a log in a process of its own.
+pub(crate) fn play(log: &[Event], plant: bool) -> Result<Stats, Failed> {
+    let failed = |why| Failed { index: log.len(), why };
+    let folder = std::env::temp_dir().join(format!("hotmem-storm-{}", std::process::id()));
+    let played = in_folder(&folder, log, plant);
+    // It is in the folder for temporary files if it stays.
+    let _ = std::fs::remove_dir_all(&folder);
+    read(&played.map_err(failed)?)
+        .map_err(|(index, why)| Failed { index: index.unwrap_or(log.len()), why })
+}
+
+/// Runs the process; returns what it wrote.
+fn in_folder(folder: &std::path::Path, log: &[Event], plant: bool) -> Result<String> {
+    std::fs::create_dir_all(folder)?;
+    let (path, out) = (folder.join("log"), folder.join("out"));
+    std::fs::File::create(&path)?.write_all(write("on its way", log).as_bytes())?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--alone").arg("--replay").arg(&path).args(plant.then_some("--plant"));
+    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(std::fs::File::create(&out)?);
+    let mut child = command.spawn().context("cannot start a process")?;
+    let patience = PATIENCE + PER_EVENT * u32::try_from(log.len()).unwrap_or(u32::MAX);
+    let ended = wait(&mut child, patience);
+    let text = std::fs::read_to_string(&out)?;
+    ended.map(|()| text)
+}
+
+fn wait(child: &mut Child, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            bail!("it takes longer than {} seconds", patience.as_secs());
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Reads what a process wrote; an error has the index of the event, if that is known.
+fn read(text: &str) -> Result<Stats, (Option<usize>, anyhow::Error)> {
+    // A panic comes before everything that follows from it.
+    let failed = text.lines().find_map(|line| line.strip_prefix(FAILED)?.split_once(' '));
+    if let Some((index, why)) = failed {
+        return Err((index.parse().ok(), anyhow!("{why}")));
+    }
+    let played = text.lines().find_map(|line| line.strip_prefix(PLAYED));
+    let played = played.context("the process ended without a word").map_err(|why| (None, why))?;
+    played.parse().map_err(|why| (None, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_wrote_is_read() {
+        let stats = read("storm: played 3 add done\n").unwrap();
+        assert_eq!(stats.of("add", "done"), 3);
+        let (index, why) = read("storm: failed at 7 a panic\nstorm: played \n").unwrap_err();
+        assert_eq!((index, why.to_string().as_str()), (Some(7), "a panic"));
+        assert_eq!(read("killed\n").unwrap_err().0, None);
+    }
+}

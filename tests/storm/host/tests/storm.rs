@@ -1,0 +1,72 @@
+//! The program that plays storms on the fake machine.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hotmem_storm::{Event, Stats, read};
+
+/// What it wrote, and whether it succeeded.
+fn run(words: &[&str], keep: &Path) -> (String, bool) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hotmem-storm-host"));
+    let output = command.args(words).arg("--keep").arg(keep).output().unwrap();
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (text.concat(), output.status.success())
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+#[test]
+fn a_storm_agrees_with_the_model_and_every_event_has_each_outcome() {
+    let (text, passed) = run(&["--seed", "1", "--events", "3000"], &folder("short"));
+    assert!(passed, "{text}");
+    let stats = text.lines().find(|line| line.contains("add done")).unwrap();
+    let stats: Stats = stats.parse().unwrap();
+    // A storm in which this never happens shows nothing about it.
+    for event in ["add", "remove", "convert", "online", "offline", "take", "veto", "compact"] {
+        assert!(stats.of(event, "done") > 0, "no {event} was done: {stats}");
+    }
+    for event in ["add", "remove", "convert", "online", "offline", "take", "drop", "cancel"] {
+        assert!(stats.of(event, "refused") > 0, "no {event} was refused: {stats}");
+    }
+    for event in ["plug", "unplug", "twice"] {
+        let both = [stats.of(event, "now"), stats.of(event, "waited for")];
+        assert!(both.iter().all(|&count| count > 0), "{event}: {both:?}");
+    }
+    for event in ["alloc", "free", "grow", "pin", "unpin", "poison", "policy", "vmemmap", "cancel"]
+    {
+        assert!(stats.of(event, "done") > 0, "no {event}: {stats}");
+    }
+    assert!(stats.of("dimm", "gone") > 0 && stats.of("dimm", "kept") > 0, "{stats}");
+}
+
+#[test]
+fn a_storm_that_fails_shrinks_to_a_few_events_which_fail_alike_when_they_are_replayed() {
+    let keep = folder("planted");
+    let (text, passed) = run(&["--seed", "1", "--events", "2000", "--plant"], &keep);
+    assert!(!passed && text.contains("invariant"), "{text}");
+    let command = "repeat: cargo xtask storm --arch host --plant --replay ";
+    let path = text.split_once(command).unwrap().1.trim();
+    let log = read(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert!(log.len() <= 10, "{text}");
+    // The fault that was planted takes these; what was added is removed at the end in any case.
+    assert!(log.iter().any(|event| matches!(event, Event::Add(..))), "{text}");
+    assert!(log.iter().any(|event| matches!(event, Event::Convert(_))), "{text}");
+
+    let (again, passed) = run(&["--replay", path, "--plant"], &folder("again"));
+    let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    assert!(!passed && first(&again) == first(&text), "{again}\n{text}");
+    let (sound, passed) = run(&["--replay", path], &folder("sound"));
+    assert!(passed, "without the fault: {sound}");
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_refused_with_its_line() {
+    let path = folder("bad.log");
+    std::fs::write(&path, "settle\nfly away\n").unwrap();
+    let (text, passed) = run(&["--replay", &path.to_string_lossy()], &folder("bad"));
+    assert!(!passed && text.contains("line 2") && text.contains("fly"), "{text}");
+}
