@@ -50,6 +50,8 @@ impl<T: Mapper, const NODES: usize, L: RawLock> SimpleMachine<T, NODES, L> {
     /// The machine whose RAM is mapped from `linear` on, by `mapper`. Its memmap will be from `vmemmap` on. Both
     /// windows are for memory below `limit`: that many bytes, and 1/64 of it.
     ///
+    /// Nothing is mapped from `vmemmap` on yet. A loader's map may pass `limit`, by one leaf.
+    ///
     /// # Safety
     ///
     /// `mapper` are the tables of the CPUs that run the kernel. They map all RAM that the kernel boots with to
@@ -66,6 +68,11 @@ impl<T: Mapper, const NODES: usize, L: RawLock> SimpleMachine<T, NODES, L> {
 
     /// The same machine with a loader's linear map that covers all memory that may be added, and never changes: see
     /// [`Machine::linear_map_is_complete`].
+    ///
+    /// A loader that maps up to the last range of firmware's list, as the crate `bootloader` does, covers some
+    /// windows and not others. Where it does not, adding memory fails
+    /// ([`AddError::NotInLinearMap`](crate::AddError::NotInLinearMap)): make a linear map of RAM, as the example of
+    /// [`EarlyTables`](crate::EarlyTables) does.
     #[must_use]
     pub const fn with_complete_linear_map(mut self) -> Self {
         self.complete = true;

@@ -41,6 +41,21 @@ pub struct Tables<'a, P> {
 impl<'a, P: ReadPhys> Tables<'a, P> {
     /// Finds the root table through the RSDP at `rsdp`.
     ///
+    /// UEFI and most loaders hand its address over. A BIOS leaves it in the last 128 KiB below 1 MiB, aligned to 16
+    /// bytes, or in the first KiB of the extended BIOS data area (ACPI 6.5, 5.2.5.1):
+    ///
+    /// ```
+    /// use hotmem::paging::ReadPhys;
+    /// use hotmem::{PhysAddr, PhysRange};
+    ///
+    /// fn find_rsdp(memory: &impl ReadPhys) -> Option<PhysAddr> {
+    ///     let area = PhysRange::new(PhysAddr::new(0xe_0000), 0x2_0000)?;
+    ///     let bytes = memory.bytes(area)?;
+    ///     let place = bytes.chunks(16).position(|row| row.starts_with(b"RSD PTR "))?;
+    ///     Some(area.start().add(16 * place as u64))
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`TableError`] if the RSDP or the root table is not what it should be.

@@ -31,6 +31,29 @@ pub unsafe trait EarlyFrames {
 /// The early allocator as a source of table frames: for boot, and for a kernel that maps its memory before it.
 ///
 /// A kernel stops after a mapping that failed, so nothing is kept for later.
+///
+/// A linear map of the kernel's own, for a loader that mapped more than RAM:
+///
+/// ```
+/// use hotmem::paging::{Attr, MapError, Mapper, Mapping};
+/// use hotmem::{EarlyFrames, EarlyTables, PhysRange, VirtAddr};
+///
+/// /// Maps `ram` from `linear` on, where nothing is mapped. The tables come from `early`.
+/// fn map_ram(
+///     tables: &impl Mapper,
+///     early: &mut dyn EarlyFrames,
+///     ram: impl IntoIterator<Item = PhysRange>,
+///     linear: VirtAddr,
+/// ) -> Result<(), MapError> {
+///     for range in ram {
+///         let (phys, len) = (range.start(), range.len());
+///         let virt = linear.add(phys.get());
+///         let mapping = Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf: 2 << 20 };
+///         tables.map(&mapping, &EarlyTables::new(early))?;
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct EarlyTables<'e>(RefCell<&'e mut dyn EarlyFrames>);
 
 impl fmt::Debug for EarlyTables<'_> {

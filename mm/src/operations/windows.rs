@@ -24,7 +24,7 @@ pub(super) fn pin_root_entries<M: Machine>(
 }
 
 /// Checks that the two windows of virtual addresses are disjoint, and that the part of them where memory of
-/// `windows` may be added is free; or, if the linear map is complete, that it maps that memory.
+/// `windows` may be added is free; or, if the linear map is complete, that what it maps there is that memory.
 pub(super) fn check_windows<M: Machine>(
     memmap: Whole<'_, M>,
     windows: &[PhysRange],

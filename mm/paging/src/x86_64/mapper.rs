@@ -21,6 +21,9 @@ const PHYS_BITS: u32 = 52;
 
 /// Page tables of the crate `x86_64` behind a lock `L`: the [`Mapper`] of a kernel that has such tables.
 ///
+/// `L` is a `RawMutex` of the crate `lock_api`: `hotmem::SpinLock`, or `spin::Mutex<()>` with that crate's feature
+/// `lock_api`.
+///
 /// The lock is held for the whole of each call, and need not be re-entrant. If [`Tlb::flush`] waits for other CPUs,
 /// a CPU that waits for the lock must serve their requests, as for the locks of the manager.
 pub struct LockedTables<T, B, L: lock_api::RawMutex> {
