@@ -122,8 +122,8 @@ pub enum BootError {
         /// The limit.
         limit: PhysAddr,
     },
-    /// There is a mapping in the address range of memory that may be added, or of its memmap: see
-    /// [`Machine::linear_map_is_complete`].
+    /// There is a mapping in the address range of memory that may be added (see [`Machine::linear_map_is_complete`]), or
+    /// of the memmap of such memory or of RAM.
     WindowMapped(Translation),
     /// The entry of the root table for this address cannot be [shared](Machine::root_entry_bytes), since it does not
     /// point to a table.

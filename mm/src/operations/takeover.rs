@@ -74,7 +74,7 @@ impl<M: Machine> Boot<'_, M> {
         let node =
             memory.ram.iter().map(|&(_, node)| node).find(|&node| !self.allocator.nodes.has(node));
         node.map_or(Ok(()), |node| Err(BootError::NoSuchNode(node)))?;
-        check_windows(self.memmap, memory.window)?;
+        check_windows(self.memmap, memory)?;
         let first = memory.ram.first().map(|&(range, _)| range);
         pin_root_entries(self.memmap, first, early)?;
 

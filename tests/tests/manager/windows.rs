@@ -113,10 +113,12 @@ fn a_window_that_a_loader_mapped_is_refused_at_boot_by_name() {
     let linear = Tiny::LINEAR_BASE.add(TINY_WINDOW + 5 * MIB);
     let descriptor = Tiny::VMEMMAP_BASE.add((TINY_WINDOW + 9 * MIB) / 4096 * 64);
     for mapping in [
-        // As `add` would have mapped it; to another address; a memmap.
+        // As `add` would have mapped it; to another address; a memmap; the first and another page of RAM's memmap.
         page(linear, TINY_WINDOW + 5 * MIB),
         page(linear, 0x4000),
         page(descriptor, 0x4000),
+        page(Tiny::VMEMMAP_BASE, 0x4000),
+        page(Tiny::VMEMMAP_BASE.add(11 * 4096), 0x4000),
     ] {
         let (mm, booted) = boot_after::<Tiny>(ram, window, Some(mapping));
         let Mapping { virt, phys, len, attr, .. } = mapping;
