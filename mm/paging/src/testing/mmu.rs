@@ -369,7 +369,10 @@ impl<F: PteFormat> SoftMmu<F> {
     /// The caches of the CPU that this thread runs as.
     fn own(&self) -> MutexGuard<'_, Caches> {
         let cpu = cpu();
-        self.cpus.fetch_max(cpu + 1, Ordering::SeqCst);
+        // Each access comes here, and a store of a word that all CPUs load is dear.
+        if self.cpus.load(Ordering::SeqCst) <= cpu {
+            self.cpus.fetch_max(cpu + 1, Ordering::SeqCst);
+        }
         locked(&self.caches[cpu])
     }
 
