@@ -4,7 +4,7 @@ use super::std::boxed::Box;
 use super::std::collections::BTreeMap;
 use super::std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::std::vec::Vec;
-use super::{Bench, FakeMachine, Shape, SoftMmu, Tag, locks_held};
+use super::{Bench, FakeMachine, FaultPlan, Shape, SoftMmu, Tag, locks_held};
 use crate::addr::{Order, Pfn, VirtAddr};
 use crate::alloc::migrate::{Extent, MovableOps, Move};
 use crate::alloc::owners::Mover;
@@ -28,6 +28,8 @@ pub struct Holder<S: Shape> {
     mmu: Arc<SoftMmu<S::Format>>,
     mover: OnceLock<Mover>,
     held: Mutex<State>,
+    releases: FaultPlan,
+    copies: FaultPlan,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +52,9 @@ impl<S: Shape> Holder<S> {
     pub fn register(bench: &Bench<S>) -> &'static Self {
         let mmu = bench.mm.machine().share_mmu();
         let held = Mutex::new(State::default());
-        let holder: &'static Self = Box::leak(Box::new(Self { mmu, mover: OnceLock::new(), held }));
+        let (releases, copies) = (FaultPlan::never(), FaultPlan::never());
+        let holder = Self { mmu, mover: OnceLock::new(), held, releases, copies };
+        let holder: &'static Self = Box::leak(Box::new(holder));
         let mover = bench.mm.register(holder).unwrap_or_else(|error| panic!("{error}"));
         holder.mover.get_or_init(|| mover);
         holder
@@ -166,6 +170,16 @@ impl<S: Shape> Holder<S> {
         self.state().failures = count;
     }
 
+    /// The extents that it does not release once.
+    pub fn releases(&self) -> &FaultPlan {
+        &self.releases
+    }
+
+    /// The extents that it does not copy once.
+    pub fn copies(&self) -> &FaultPlan {
+        &self.copies
+    }
+
     /// Extents that were migrated, and those that could not be copied.
     pub fn moves(&self) -> (u64, u64) {
         self.state().moves
@@ -244,7 +258,7 @@ impl<S: Shape> MovableOps for Holder<S> {
         check_batch(moves);
         state.batches += 1;
         for one in moves {
-            if !state.isolate(one.from()) {
+            if !self.releases.allows() || !state.isolate(one.from()) {
                 one.refuse();
             }
         }
@@ -256,7 +270,7 @@ impl<S: Shape> MovableOps for Holder<S> {
         check_batch(moves);
         for one in moves {
             assert!(!one.is_refused(), "a refused extent was isolated");
-            let copies = state.copies_next();
+            let copies = self.copies.allows() && state.copies_next();
             let counts = &mut state.moves;
             let count = if copies { &mut counts.0 } else { &mut counts.1 };
             *count += 1;

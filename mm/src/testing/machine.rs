@@ -110,6 +110,7 @@ pub struct FakeMachine<S: Shape> {
     tables: <Self as Machine>::Mapper,
     plan: FaultPlan,
     busy: FaultPlan,
+    keeps: FaultPlan,
     self_hosting: AtomicBool,
     protected: OnceLock<PhysRange>,
     places: OnceLock<Places>,
@@ -142,6 +143,7 @@ impl<S: Shape> FakeMachine<S> {
             mmu,
             plan: FaultPlan::never(),
             busy: FaultPlan::never(),
+            keeps: FaultPlan::never(),
             self_hosting: AtomicBool::new(true),
             protected: OnceLock::new(),
             places: OnceLock::new(),
@@ -169,6 +171,11 @@ impl<S: Shape> FakeMachine<S> {
     /// The operations that are refused as busy.
     pub fn busy(&self) -> &FaultPlan {
         &self.busy
+    }
+
+    /// The writes back from the caches to pages of unknown memory that are lost: loads read all ones then.
+    pub fn keeps(&self) -> &FaultPlan {
+        &self.keeps
     }
 
     /// Plugs a DIMM full of garbage.
@@ -328,6 +335,10 @@ unsafe impl<S: Shape> Machine for FakeMachine<S> {
     fn clean(&self, range: VirtRange) {
         self.mmu.ram().clean(self.mmu.translate_through(range.start()));
         if range.len() < Self::PAGE_BYTES {
+            if !self.keeps.allows() {
+                let words = (0..range.len()).step_by(8).map(|at| range.start().add(at));
+                words.for_each(|at| self.mmu.store(at, u64::MAX));
+            }
             return;
         }
         let checked = if is_memmap::<S>(range) { 0 } else { range.len() };

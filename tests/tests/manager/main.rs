@@ -33,6 +33,7 @@ mod nodes;
 mod notify;
 mod odd;
 mod offline_threads;
+mod points;
 mod ppc64;
 mod refusals;
 mod reserve;
