@@ -14,10 +14,12 @@ pub struct Format;
 
 const TABLE: u64 = Flags::VALID.union(Flags::TABLE_OR_PAGE).bits() as u64;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
-/// The bits that a leaf has for each access; those of devices are in the place of a memory type.
+/// The bits that are clear in a leaf with each access; those of devices are in the place of a memory type.
 const READ_ONLY: u64 = Flags::READ_ONLY.bits() as u64;
 const NEVER: u64 = Flags::PXN.union(Flags::UXN).bits() as u64;
 const TYPE: u64 = Flags::ATTRIBUTE_INDEX_MASK.bits() as u64;
+const ABSENT: [(Attr, u64); 3] =
+    [(Attr::WRITE, READ_ONLY), (Attr::EXECUTE, NEVER), (Attr::DEVICE, TYPE)];
 
 const fn level(shift: u32, leaf: bool) -> Level {
     Level { shift, bits: 9, leaf }
@@ -39,13 +41,9 @@ unsafe impl PteFormat for Format {
             Entry::Absent => 0,
             Entry::Table(at) => at.get() | TABLE,
             Entry::Leaf(at, attr) => {
-                let mut word = at.get() | MEMORY.bits() as u64 | leaf(level) | READ_ONLY;
-                let clear =
-                    [(Attr::WRITE, READ_ONLY), (Attr::EXECUTE, NEVER), (Attr::DEVICE, TYPE)];
-                for (_, bits) in clear.into_iter().filter(|&(allowed, _)| attr.contains(allowed)) {
-                    word &= !bits;
-                }
-                word
+                let word = at.get() | MEMORY.bits() as u64 | leaf(level) | READ_ONLY;
+                let absent = ABSENT.iter().filter(|(allowed, _)| attr.contains(*allowed));
+                absent.fold(word, |word, (_, bits)| word & !bits)
             }
         }
     }
@@ -56,9 +54,7 @@ unsafe impl PteFormat for Format {
             TABLE if level < 3 => Entry::Table(at),
             bits if bits == leaf(level) && level > 0 => {
                 let mut attr = Attr::empty();
-                attr.set(Attr::WRITE, word & READ_ONLY == 0);
-                attr.set(Attr::EXECUTE, word & NEVER == 0);
-                attr.set(Attr::DEVICE, word & TYPE == 0);
+                ABSENT.iter().for_each(|&(one, bits)| attr.set(one, word & bits == 0));
                 Entry::Leaf(at, attr)
             }
             _ => Entry::Absent,
