@@ -17,6 +17,8 @@ const UPPER_BASE: u8 = 0x28;
 const UPPER_LIMIT: u8 = 0x2c;
 /// The window has upper halves.
 const IS_WIDE: u32 = 1;
+/// Below, a PC has the memory of VGA and ROMs, which its bridge forwards, too.
+const LOWEST: u64 = 1 << 20;
 /// The end of what a BAR of 32 bits reaches.
 const NARROW_END: u64 = 1 << 32;
 
@@ -41,23 +43,23 @@ pub fn place(
         return Ok(0);
     }
     let mut taken = taken(space);
-    let mut placed = 0;
+    let mut places = Vec::new();
     for bar in unplaced {
         let room = windows.iter().filter(|_| function.bus == 0);
-        let mut places = room.filter_map(|window| free_in(*window, &bar, &taken));
-        let range = places.next().ok_or(PciError::NoPlace { bytes: bar.bytes })?;
-        set(space, function, &bar, range.start());
+        let mut free = room.filter_map(|window| free_in(*window, &bar, &taken));
+        let range = free.next().ok_or(PciError::NoPlace { bytes: bar.bytes })?;
         taken.push(range);
-        placed += 1;
+        places.push((bar, range.start()));
     }
-    Ok(placed)
+    // All of them, or none: a function that is not used takes no addresses.
+    places.iter().for_each(|(bar, start)| set(space, function, bar, *start));
+    Ok(places.len())
 }
 
 /// The first place for a BAR in a window.
 fn free_in(window: PhysRange, bar: &Unplaced, taken: &[PhysRange]) -> Option<PhysRange> {
     let end = if bar.wide { window.end().get() } else { window.end().get().min(NARROW_END) };
-    // 0 is no address.
-    let mut from = window.start().get().max(1);
+    let mut from = window.start().get().max(LOWEST);
     loop {
         let start = from.checked_next_multiple_of(bar.bytes)?;
         if start.checked_add(bar.bytes)? > end {
@@ -106,6 +108,7 @@ fn forwarded(space: &impl ConfigSpace, bridge: Function, at: u8) -> Option<PhysR
     };
     let base = u64::from(word & 0xfff0) << 16 | upper(UPPER_BASE);
     let last = u64::from(word & 0xfff0_0000) | 0xf_ffff | upper(UPPER_LIMIT);
-    let bytes = last.checked_sub(base)?.checked_add(1)?;
+    // A range whose end is no address has no end to go on from: without the last byte it has.
+    let bytes = last.checked_sub(base)?.saturating_add(1).min(u64::MAX - base);
     PhysRange::new(PhysAddr::new(base), bytes)
 }

@@ -40,8 +40,9 @@ impl Found {
 /// Looks at all functions of bus 0, and of the buses behind bridges.
 pub fn find(space: &impl ConfigSpace) -> Found {
     let mut found = Found::default();
-    each(space, |function, _| {
-        if space.read(function, 0) == VIRTIO_MEM {
+    each(space, |function, kind| {
+        // What would be registers of a device are buses and windows of a bridge.
+        if kind == Kind::Endpoint && space.read(function, 0) == VIRTIO_MEM {
             found.push(function);
         }
     });

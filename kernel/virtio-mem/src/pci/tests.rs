@@ -403,6 +403,36 @@ fn registers_without_an_address_get_one_where_no_others_are() {
 }
 
 #[test]
+fn a_bridge_that_forwards_all_addresses_leaves_no_place_and_does_not_hang_the_search() {
+    let at = |device| Function { bus: 0, device, function: 0 };
+    let (device, bridge, all) = (at(3), at(5), PhysRange::new(PhysAddr::new(0), u64::MAX).unwrap());
+    // Up to the last byte, from 1 MiB on, below which it forwards memory; and from 4 GiB on.
+    for (window, upper) in [(0xfff1_0011, 0), (0xfff1_0001, 1)] {
+        let fake = Fake::default();
+        fake.put(bridge, &[(0, 0x1af4), (0x0c, 1 << 16)]);
+        fake.put(bridge, &[(0x24, window), (0x28, upper), (0x2c, u32::MAX)]);
+        fake.put(device, &[(0, 0x1058_1af4)]);
+        fake.put_bar(device, 0, (0, 0x1000), true);
+        fake.put_bar(device, 2, (0, 1 << 33), true);
+        let high = PhysRange::new(PhysAddr::new(0x1000_0000), u64::MAX - 0x1000_0000).unwrap();
+        let no_place = if upper == 0 { 0x1000 } else { 1 << 33 };
+        for window in [all, high] {
+            assert_eq!(place(&fake, device, &[window]), Err(PciError::NoPlace { bytes: no_place }));
+            // Of two sets of registers that do not fit both, neither is placed.
+            assert_eq!((fake.bar(device, 0, true), fake.bar(device, 2, true)), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn a_bridge_that_says_it_is_a_memory_device_is_not_used_as_one() {
+    let fake = Fake::usual();
+    assert_eq!(find(&fake).functions().collect::<Vec<_>>(), [HERE]);
+    fake.put(HERE, &[(0x0c, 1 << 16)]);
+    assert_eq!(find(&fake).functions().count(), 0);
+}
+
+#[test]
 fn a_size_of_registers_that_no_address_space_has_is_refused() {
     let fake = Fake::default();
     fake.put(HERE, &[(0, 0x1058_1af4)]);
