@@ -212,10 +212,10 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
                 {
                     piece.stage = Stage::Lost;
                 }
-                // It may request less by now.
+                // It may request less by now, which ends the pause.
+                device.pause(&self.time);
                 device.refresh();
                 self.note(number, format_args!("{range} is not plugged: {fault}"));
-                self.rest(number);
             }
         }
     }
