@@ -54,6 +54,7 @@ pub(super) fn memory_devices(
     let (mut transports, mut lines) = (Vec::new(), Vec::new());
     for function in found.functions() {
         let line = pci.line(function, acpi.as_deref_mut());
+        let line = line.filter(|line| !is_of_firmware(function, *line, acpi.as_deref()));
         match transport(pci, function, &windows, message, line, &mut lines) {
             Ok(transport) => transports.push((function, transport)),
             Err(error) => log::error!("virtio-mem at {function}: {error}"),
@@ -99,6 +100,20 @@ fn start(
         }
     }
     (source.device_count() != 0).then(|| Box::new(source))
+}
+
+/// Whether the events of ACPI have the line, which is connected after those of devices: one that a device holds active would
+/// be theirs for ever.
+fn is_of_firmware(
+    function: Function,
+    line: Line,
+    acpi: Option<&AcpiSource<KernelHardware>>,
+) -> bool {
+    let shared = acpi.is_some_and(|acpi| acpi.lines().iter().any(|event| event.gsi == line.gsi));
+    if shared {
+        log::error!("virtio-mem at {function}: {line} is the line of ACPI's events");
+    }
+    shared
 }
 
 /// Connects the interrupt line of a function, unless it is connected already. Returns whether it is.
