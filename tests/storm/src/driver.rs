@@ -89,7 +89,7 @@ pub trait Driver {
     ///
     /// # Errors
     ///
-    /// When no end comes; or what firmware was told is not what happened.
+    /// When no end comes; or a reply to firmware is not true.
     fn end(&mut self, slot: usize) -> Result<End>;
 
     /// Whether the kernel may keep a DIMM that nothing holds, and has to be asked again: its hypervisor takes the

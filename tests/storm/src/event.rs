@@ -244,7 +244,8 @@ impl FromStr for Run {
     type Err = Error;
 
     fn from_str(word: &str) -> Result<Self> {
-        let (first, count) = word.split_once('+').with_context(|| format!("'{word}' is no run"))?;
+        let (first, count) =
+            word.split_once('+').with_context(|| format!("'{word}' is not a run"))?;
         let (first, count): (u64, u64) = (first.parse()?, count.parse()?);
         let fits = count > 0 && first.checked_add(count).is_some_and(|end| end <= WINDOW_BLOCKS);
         ensure!(fits, "{word} is not within {WINDOW_BLOCKS} blocks");

@@ -11,7 +11,7 @@
 //! as the model predicts, or does nothing. So a failing log can be cut down event by event.
 //!
 //! Both kinds of machine have the same monitor, at which the [`Player`] types. What differs between them is how DIMMs
-//! come and go, and how time passes: that is the [`Driver`].
+//! are plugged and taken out, and how time passes: that is the [`Driver`].
 //!
 //! A log is text, one event on a line; [`Event`] describes the lines. `#` begins a comment.
 

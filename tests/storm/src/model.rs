@@ -39,6 +39,8 @@ pub(crate) struct Block {
     pub(crate) group: (u64, u64),
     /// It has a bad page.
     bad: bool,
+    /// It may have one: a page was marked when it was not known to be there.
+    may_be_bad: bool,
     taken: bool,
 }
 
@@ -55,6 +57,8 @@ pub(crate) struct Slot {
     pub(crate) free: bool,
     /// By this policy it comes online, if nothing else has happened to it.
     policy: Option<Policy>,
+    /// A page of its memory was marked bad before that was known to be there.
+    may_be_bad: bool,
 }
 
 impl Slot {
@@ -97,6 +101,7 @@ impl Model {
             memmap: Memmap::Boot,
             group: (number, number + 1),
             bad: false,
+            may_be_bad: false,
             taken: false,
         };
         Self {
@@ -210,11 +215,12 @@ impl Model {
 
     fn expect_online(&self, place: Place) -> Expect {
         let vetoed = self.vetoes[index(Kind::Online)].is_some();
-        let can = self
-            .blocks
-            .get(&self.layout.number(place))
-            .is_some_and(|block| block.zone.is_none() && !block.bad && !block.taken && !vetoed);
-        if can { Expect::Done } else { Expect::Refused }
+        let can = |block: &&Block| block.zone.is_none() && !block.bad && !block.taken && !vetoed;
+        match self.blocks.get(&self.layout.number(place)).filter(can) {
+            Some(block) if block.may_be_bad => Expect::Either,
+            Some(_) => Expect::Done,
+            None => Expect::Refused,
+        }
     }
 
     fn expect_offline(&self, place: Place) -> Expect {
@@ -275,7 +281,8 @@ impl Model {
         for number in numbers.clone() {
             let whole = memmap == Memmap::Range;
             let group = if whole { (numbers.start, numbers.end) } else { (number, number + 1) };
-            let block = Block { zone: None, memmap, group, bad: false, taken: false };
+            let block =
+                Block { zone: None, memmap, group, bad: false, may_be_bad: false, taken: false };
             self.blocks.insert(number, block);
         }
     }
@@ -293,7 +300,10 @@ impl Model {
 
     /// Notes that a page of a block is bad; with `memmap`, one that holds descriptors.
     pub(crate) fn spoil(&mut self, number: u64, memmap: bool) {
-        let Some(&Block { group: (first, end), .. }) = self.blocks.get(&number) else { return };
+        let Some(&Block { group: (first, end), .. }) = self.blocks.get(&number) else {
+            let slot = self.layout.slot_of(number).and_then(|slot| self.slots.get_mut(slot));
+            return slot.into_iter().for_each(|slot| slot.may_be_bad = true);
+        };
         let numbers = if memmap { first..end } else { number..number + 1 };
         for (_, block) in self.blocks.range_mut(numbers) {
             block.bad = true;
@@ -304,7 +314,7 @@ impl Model {
     pub(crate) fn plugged(&mut self, slot: usize, blocks: u64) {
         let vetoed = self.vetoes[index(Kind::Online)].is_some();
         let policy = Some(self.policy).filter(|_| !vetoed);
-        self.slots[slot] = Slot { blocks, fresh: true, asked: false, free: true, policy };
+        self.slots[slot] = Slot { blocks, fresh: true, free: true, policy, ..Slot::default() };
     }
 
     /// A DIMM was asked for.
@@ -320,7 +330,9 @@ impl Model {
         for slot in 0..SLOTS {
             let first = self.layout.slots[slot];
             let mut blocks = self.blocks.range(first..first + self.slots[slot].blocks);
-            let stays = blocks.any(|(_, block)| block.bad || block.zone == Some(Zone::Normal));
+            let stays =
+                |block: &Block| block.bad || block.may_be_bad || block.zone == Some(Zone::Normal);
+            let stays = blocks.any(|(_, block)| stays(block)) || self.slots[slot].may_be_bad;
             let one = &mut self.slots[slot];
             one.free &= !held && !stays && (!one.fresh || self.policy != Policy::Kernel);
         }
@@ -328,7 +340,7 @@ impl Model {
 
     /// Takes over what became of the DIMM of a slot, whose requests have ended: it is gone, or all of it is there.
     pub(crate) fn settle(&mut self, slot: usize, gone: bool, shown: &[Shown]) -> Result<()> {
-        let Slot { blocks, asked, policy, .. } = self.slots[slot];
+        let Slot { blocks, asked, policy, may_be_bad, .. } = self.slots[slot];
         let first = self.layout.slots[slot];
         let numbers = first..first + blocks;
         if gone {
@@ -345,8 +357,10 @@ impl Model {
             ensure!(by_policy, "by {policy:?}, block {number} is {zone:?}");
             let whole = memmap == Memmap::Range;
             let group = if whole { (numbers.start, numbers.end) } else { (number, number + 1) };
-            let bad = self.blocks.get(&number).is_some_and(|block| block.bad);
-            let block = Block { zone, memmap, group, bad, taken: false };
+            let before = self.blocks.get(&number);
+            let bad = before.is_some_and(|block| block.bad);
+            let may_be_bad = may_be_bad || before.is_some_and(|block| block.may_be_bad);
+            let block = Block { zone, memmap, group, bad, may_be_bad, taken: false };
             self.blocks.insert(number, block);
         }
         self.slots[slot] = Slot { blocks, policy: None, ..Slot::default() };
@@ -375,7 +389,7 @@ impl Model {
         Ok(())
     }
 
-    /// Checks an extent that was allocated: in memory that is online and for the kernel, and nobody else's.
+    /// Checks an extent that was allocated: in memory that is online and for the kernel, and not allocated twice.
     pub(crate) fn check_extent(&self, pfn: u64, order: u32) -> Result<()> {
         ensure!(pfn.is_multiple_of(1 << order), "pfn {pfn:#x} for order {order}");
         let number = pfn / (self.layout.block / self.layout.page);

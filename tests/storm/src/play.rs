@@ -1,5 +1,6 @@
 //! Plays a log on a machine, and compares it with the model after each event.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ impl<D: Driver> Player<D> {
         Ok(player)
     }
 
-    /// Plays a log, then takes everything away again; `each` is told the index of each event before it begins.
+    /// Plays a log, then takes everything away again; `each` gets the index of each event before it begins.
     ///
     /// # Errors
     ///
@@ -344,19 +345,25 @@ impl<D: Driver> Player<D> {
         let mut last: Vec<Event> = self.model.blocks.iter().filter_map(online).collect();
         last.extend((0..SLOTS).map(|slot| Event::Unplug(slot, Wait::Yes)));
         self.all(&last)?;
-        let layout = self.layout;
-        let window = |(number, _): &(&u64, &Block)| layout.in_window(**number);
-        while let Some((_, block)) = self.model.blocks.iter().find(window) {
-            let (first, end) = block.group;
-            let run = Run { first: first - layout.window, count: end - first };
-            self.all(&[Event::Remove(run)])?;
-        }
+        let removals = self.removals();
+        self.all(&removals)?;
+        let left = self.removals();
+        ensure!(left.is_empty(), "the operator's memory stays: {left:?}");
         let system = self.system_bytes()?;
         ensure!(
             system == self.system,
             "{system} bytes of boot memory serve added memory that is gone"
         );
         Ok(())
+    }
+
+    /// What removes the operator's memory: an event for each group of blocks.
+    fn removals(&self) -> Vec<Event> {
+        let window = self.layout.window;
+        let ours = self.model.blocks.iter().filter(|(number, _)| self.layout.in_window(**number));
+        let groups: BTreeSet<(u64, u64)> = ours.map(|(_, block)| block.group).collect();
+        let run = |(first, end)| Run { first: first - window, count: end - first };
+        groups.into_iter().map(|group| Event::Remove(run(group))).collect()
     }
 
     fn all(&mut self, events: &[Event]) -> Result<()> {

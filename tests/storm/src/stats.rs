@@ -48,7 +48,7 @@ impl FromStr for Stats {
         let mut stats = Self::default();
         for part in text.split(", ").filter(|part| !part.is_empty()) {
             let mut words = part.splitn(3, ' ');
-            let mut next = || words.next().with_context(|| format!("'{part}' is no count"));
+            let mut next = || words.next().with_context(|| format!("'{part}' is not a count"));
             let (count, event, outcome) = (next()?.parse()?, next()?, next()?);
             stats.0.insert((event.to_owned(), outcome.to_owned()), count);
         }

@@ -28,13 +28,13 @@ const CORE: u64 = 2;
 fn a_log_of_random_events_does_what_the_model_says(lab: &Lab) -> Result<()> {
     let seed = lab.storm().seed;
     let (arch, cpus) = (lab.arch(), lab.usual().cpus);
-    let again =
-        format!("cargo xtask storm --arch {arch} --smp {cpus} --seed {seed} --events {EVENTS}");
+    let again = format!(
+        "`cargo xtask storm --arch {arch} --smp {cpus} --seed {seed} --events {EVENTS}`, with this machine's other \
+         options, finds the events that it takes"
+    );
     match play(lab, &generate(seed, EVENTS)) {
         Ok(_) => Ok(()),
-        Err(Failed { index, why }) => {
-            Err(why.context(format!("event {index}; shorter by: {again}")))
-        }
+        Err(Failed { index, why }) => Err(why.context(format!("event {index}; {again}"))),
     }
 }
 
@@ -69,7 +69,7 @@ fn config(lab: &Lab) -> Result<Config> {
     let specs = [vec![window], vec![dimm; SLOTS]].concat();
     let config = lab.room(&[])?.room_for(&specs);
     let config = config.word(format_args!("kernelcore={}", CORE * lab.block()));
-    Ok(Config { memory: lab.memory(BOOT * lab.block()), timeout: None, ..config })
+    Ok(Config { memory: lab.memory(BOOT * lab.block()), ..config })
 }
 
 /// A DIMM of so many blocks.

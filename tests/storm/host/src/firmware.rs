@@ -111,7 +111,7 @@ unsafe impl HotplugSource for Firmware {
             Outcome::EjectFailed => false,
         };
         if !true_now {
-            let lie = format!("firmware was told {outcome:?} of {device}, added: {added:?}");
+            let lie = format!("firmware got {outcome:?} of {device}, added: {added:?}");
             self.state.borrow_mut().lie.get_or_insert(lie);
         }
         Ok(Some(0))

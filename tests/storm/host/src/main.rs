@@ -99,14 +99,14 @@ fn alone(args: &Args) -> Result<()> {
     std::panic::set_hook(Box::new(move |panic| {
         // What is wrong is on one line, which the other process reads.
         let text = panic.to_string().replace('\n', " ");
-        process::tell(Err((AT.load(Ordering::Relaxed), &text)));
+        process::report(Err((AT.load(Ordering::Relaxed), &text)));
         usual(panic);
     }));
     let player = Player::new(Machine::boot(args.plant)?)?;
     match player.play(&log, |index| AT.store(index, Ordering::Relaxed)) {
-        Ok((_, stats)) => process::tell(Ok(&stats)),
+        Ok((_, stats)) => process::report(Ok(&stats)),
         Err(Failed { index, why }) => {
-            process::tell(Err((index, &format!("{why:#}").replace('\n', " "))));
+            process::report(Err((index, &format!("{why:#}").replace('\n', " "))));
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ const PER_EVENT: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Writes what became of the log of this process, once.
-pub(crate) fn tell(outcome: Result<&Stats, (usize, &str)>) {
+pub(crate) fn report(outcome: Result<&Stats, (usize, &str)>) {
     match outcome {
         Ok(stats) => println!("{PLAYED}{stats}"),
         Err((index, why)) => println!("{FAILED}{index} {why}"),
@@ -72,7 +72,7 @@ fn read(text: &str) -> Result<Stats, (Option<usize>, anyhow::Error)> {
         return Err((index.parse().ok(), anyhow!("{why}")));
     }
     let played = text.lines().find_map(|line| line.strip_prefix(PLAYED));
-    let played = played.context("the process ended without a word").map_err(|why| (None, why))?;
+    let played = played.context("the process wrote no result").map_err(|why| (None, why))?;
     played.parse().map_err(|why| (None, why))
 }
 

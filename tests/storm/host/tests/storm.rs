@@ -64,6 +64,15 @@ fn a_storm_that_fails_shrinks_to_a_few_events_which_fail_alike_when_they_are_rep
 }
 
 #[test]
+fn a_page_that_is_marked_bad_while_its_dimm_comes_may_keep_the_block_offline() {
+    let path = folder("early.log");
+    let log = "plug 0 1 now\nturn 1000\npoison s0.0 5\nsettle\noffline s0.0\nonline s0.0 movable\n";
+    std::fs::write(&path, log).unwrap();
+    let (text, passed) = run(&["--replay", &path.to_string_lossy()], &folder("early"));
+    assert!(passed, "{text}");
+}
+
+#[test]
 fn a_log_that_cannot_be_read_is_refused_with_its_line() {
     let path = folder("bad.log");
     std::fs::write(&path, "settle\nfly away\n").unwrap();
