@@ -47,7 +47,7 @@ pub(crate) struct Block {
 /// A slot for a DIMM.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Slot {
-    /// Blocks of the DIMM in it; 0 if there is none.
+    /// Blocks of the DIMM in it; 0 if it is empty.
     pub(crate) blocks: u64,
     /// It came, and the kernel may not have seen it yet.
     pub(crate) fresh: bool,

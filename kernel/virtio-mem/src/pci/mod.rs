@@ -1,7 +1,7 @@
 //! The device on a PCI bus (virtio 1.2, 4.1): found, checked, and its registers mapped.
 //!
 //! ```text
-//!   scan: bus 0, and behind bridges --> function --> BARs: placed, if nobody did --> capabilities --> PciTransport
+//!   scan: bus 0, and behind bridges --> function --> BARs: placed, if firmware did not --> capabilities --> PciTransport
 //!                                                \-> interrupt for changes: a message (MSI-X), or the line
 //! ```
 //!

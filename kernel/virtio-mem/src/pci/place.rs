@@ -1,4 +1,4 @@
-//! Addresses for registers that firmware left without one: without firmware nobody else assigns them.
+//! Assigns addresses to registers that have none, as all are without firmware before the kernel.
 
 use alloc::vec::Vec;
 
@@ -108,7 +108,7 @@ fn forwarded(space: &impl ConfigSpace, bridge: Function, at: u8) -> Option<PhysR
     };
     let base = u64::from(word & 0xfff0) << 16 | upper(UPPER_BASE);
     let last = u64::from(word & 0xfff0_0000) | 0xf_ffff | upper(UPPER_LIMIT);
-    // A range whose end is no address has no end to go on from: without the last byte it has.
+    // The end of a range is an address, too: the last byte of all is left out.
     let bytes = last.checked_sub(base)?.saturating_add(1).min(u64::MAX - base);
     PhysRange::new(PhysAddr::new(base), bytes)
 }
