@@ -14,6 +14,8 @@ pub enum Arg<'a> {
     Buffer(&'a [u8]),
     /// A string; the method gets a copy.
     String(&'a str),
+    /// A package of such values.
+    Package(&'a [Arg<'a>]),
 }
 
 /// What an evaluation gave. Borrowed from the evaluator's arena, so it has to be looked at (or

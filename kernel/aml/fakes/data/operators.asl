@@ -160,10 +160,26 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "OPERATOR", 1)
         Method (SIZ2) { Return (SizeOf (BUFF)) }
         Method (SIZ3) { Return (SizeOf (PACK)) }
         Method (SIZ4) { Local0 = Buffer (9) { } Return (SizeOf (Local0)) }
+        Method (SIZ5) { Local0 = 7 Return (SizeOf (Local0)) }
+        Method (SIZ6) { Local0 = "four" Local1 = RefOf (Local0) Return (SizeOf (Local1)) }
         Method (MAT1) { Return (Match (Package () { 1, 5, 9, 12 }, MGT, 4, MLT, 10, 0)) }
         Method (MAT2) { Return (Match (Package () { 1, 5, 9, 12 }, MEQ, 4, MTR, 0, 0)) }
         Method (MAT3) { Return (Match (Package () { 1, 5, 9, 12 }, MGE, 5, MLE, 12, 2)) }
         Method (PKG1) { Local0 = Package (3) { 1, "x" } Return (DerefOf (Local0 [1])) }
+        Method (PKA1, 0, Serialized)
+        {
+            // Names that end with the method, as those of label methods of QEMU's NVDIMMs
+            Local0 = Buffer () { 1, 2, 3, 4, 5, 6, 7, 8 }
+            CreateDWordField (Local0, 0, PKF1)
+            CreateField (Local0, 32, 24, PKF2)
+            Name (PKF3, Buffer (Zero) { })
+            ToBuffer (PKF2, PKF3)
+            Name (PKF4, 9)
+            Return (Package () { PKF1, PKF2, PKF3, PKF4 })
+        }
+        Method (PKA2) { Return (Package () { FB0, INTG, PACK }) }
+        Method (PKA3, 0, Serialized) { Name (PKI1, 5) Local0 = Package () { PKI1 } PKI1 = 6 Return (DerefOf (Local0 [0])) }
+        Method (PKA4) { Local0 = Package () { \OPS, ADD1 } Return (ObjectType (DerefOf (Local0 [0]))) }
         Method (PKG2) { Local0 = Package (Add (1, 2)) { 7, 8, 9 } Return (SizeOf (Local0)) }
         Method (PKG3) { Return (DerefOf (FWRD [0])) }
         Method (PKG4) { Return (DerefOf (DerefOf (PACK [3]) [1])) }

@@ -6,6 +6,7 @@
 mod acpiexec;
 mod asl;
 mod controller;
+mod live;
 mod memory;
 mod qemu;
 mod qtest;
@@ -15,8 +16,9 @@ mod walk;
 pub use acpiexec::{AcpiExec, Evaluated, Session};
 pub use asl::{compile, compile_text, compile_with};
 pub use controller::{Access, Controller, Layout, Notice, Ost, Slot};
+pub use live::Live;
 pub use memory::{FlatMemory, ask};
-pub use qemu::{Machine, tables};
+pub use qemu::{Machine, live, tables};
 pub use scratch::Scratch;
 pub use walk::{EventSource, event_sources, memory_devices, memory_range, raise};
 

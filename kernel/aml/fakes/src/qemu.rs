@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::qtest::Qtest;
-use crate::{Outcome, Scratch, Tables};
+use crate::{Live, Outcome, Scratch, Tables};
 
 /// A machine to take tables from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +40,31 @@ pub fn tables(machine: Machine, slots: u32, more: &[&str]) -> Outcome<Tables> {
     }
 }
 
-/// Waits until SeaBIOS has placed tables whose checksums are right.
+/// Starts a q35 with memory slots and more arguments, whose registers byte code reaches as long as [`Live`] lives, and
+/// reads its tables.
+///
+/// # Errors
+/// As [`tables`].
+pub fn live(slots: u32, more: &[&str]) -> Outcome<(Tables, Live)> {
+    let mut args = vec!["-m".to_owned(), format!("512M,slots={slots},maxmem=64G")];
+    args.extend(more.iter().map(|&arg| arg.to_owned()));
+    let (tables, qemu) = pc_running(&args, "q35")?;
+    Ok((tables, Live::new(qemu)))
+}
+
 fn pc(args: &[String], machine: &str) -> Outcome<Tables> {
+    pc_running(args, machine).map(|(tables, _)| tables)
+}
+
+/// Waits until SeaBIOS has placed tables whose checksums are right.
+fn pc_running(args: &[String], machine: &str) -> Outcome<(Tables, Qtest)> {
     let mut all = vec!["-machine".to_owned(), machine.to_owned(), "-accel".into(), "tcg".into()];
     all.extend_from_slice(args);
     let mut qemu = Qtest::start("qemu-system-x86_64", "qemu-system-x86", &all)?;
     let start = Instant::now();
     loop {
         if let Some(tables) = pc_tables(&mut qemu)? {
-            return Ok(tables);
+            return Ok((tables, qemu));
         }
         if start.elapsed() > PATIENCE {
             return Err(format!("no ACPI tables on {machine} after {PATIENCE:?}"));

@@ -52,6 +52,18 @@ impl Qtest {
         }
     }
 
+    /// Reads a register, by a command such as `inl`.
+    pub(super) fn load(&mut self, command: &str, address: u64) -> Outcome<u64> {
+        let reply = self.ask(&format!("{command} {address:#x}"))?;
+        let value = u64::from_str_radix(reply.trim_start_matches("0x"), 16);
+        value.map_err(|_| format!("qtest replied {reply:?} to {command}"))
+    }
+
+    /// Writes a register, by a command such as `outl`.
+    pub(super) fn store(&mut self, command: &str, address: u64, value: u64) -> Outcome<()> {
+        self.ask(&format!("{command} {address:#x} {value:#x}")).map(drop)
+    }
+
     /// Reads guest memory.
     pub(super) fn read(&mut self, address: u64, length: usize) -> Outcome<Vec<u8>> {
         let reply = self.ask(&format!("read {address:#x} {length:#x}"))?;

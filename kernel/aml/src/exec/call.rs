@@ -115,10 +115,31 @@ impl Exec<'_> {
             Flow::Break | Flow::Continue => return Err(ErrorKind::StrayFlow),
         };
 
+        if matches!(result, Obj::Pkg(_)) {
+            self.settle(&marks)?;
+        }
         (self.scope, self.looker) = (scope, looker);
         self.m.frames.pop();
         self.m.drop_names(&marks);
         self.give_back(result, &marks)
+    }
+
+    /// Has elements of packages that a method made hold what names stand for that end with it.
+    fn settle(&mut self, marks: &Marks) -> Res<()> {
+        for at in marks.cells..self.m.cells.mark() {
+            self.charge(1)?;
+            let at = at as u32;
+            let Obj::Name(lazy) = self.m.cells.item(at)? else { continue };
+            let path = self.m.code.path(&mut Cursor { at: lazy.at, end: u32::MAX })?;
+            let node = self.lookup(lazy.scope, &path)?;
+            let Some(node) = node.filter(|&node| self.m.names.is_temporary(node)) else { continue };
+            if let Some(obj @ (Obj::Int(_) | Obj::Str(_) | Obj::Buf(_) | Obj::Pkg(_))) =
+                self.m.names.obj(node)
+            {
+                self.m.cells.set(at, obj)?;
+            }
+        }
+        Ok(())
     }
 
     /// Resets the arena to where the method began, with its result moved down to there.

@@ -77,14 +77,21 @@ impl Exec<'_> {
         Ok(Obj::Pkg(span))
     }
 
-    /// One element: a literal, or a name that is looked up when it is used.
+    /// One element: a literal, or a name that is looked up when it is used. That of a field is read now, as ACPICA does,
+    /// unless a table is being loaded: its names may be defined further down.
     fn element(&mut self, cur: &mut Cursor) -> Res<Obj> {
-        if starts_name(self.m.code.peek(*cur)?) {
-            self.charge(1)?;
-            let lazy = LazyName { at: cur.at, scope: self.scope };
-            self.m.code.path(cur)?;
+        if !starts_name(self.m.code.peek(*cur)?) {
+            return self.term(cur);
+        }
+        self.charge(1)?;
+        let lazy = LazyName { at: cur.at, scope: self.scope };
+        let path = self.m.code.path(cur)?;
+        if self.m.frames.is_empty() {
             return Ok(Obj::Name(lazy));
         }
-        self.term(cur)
+        match self.lookup(self.scope, &path)?.map(|node| (node, self.m.names.obj(node))) {
+            Some((node, Some(Obj::Field(_) | Obj::BufferField(_)))) => self.load_node(node),
+            _ => Ok(Obj::Name(lazy)),
+        }
     }
 }

@@ -159,6 +159,14 @@ impl<'m> Exec<'m> {
             Arg::Integer(value) => Ok(Obj::Int(self.cut(value))),
             Arg::Buffer(bytes) => Ok(Obj::Buf(self.put(bytes)?)),
             Arg::String(text) => Ok(Obj::Str(self.put(text.as_bytes())?)),
+            Arg::Package(elements) => {
+                let span = self.m.cells.temporary(elements.len(), Obj::Nothing)?;
+                for (at, element) in (span.start..).zip(elements) {
+                    let element = self.argument(*element)?;
+                    self.m.cells.set(at, element)?;
+                }
+                Ok(Obj::Pkg(span))
+            }
         }
     }
 

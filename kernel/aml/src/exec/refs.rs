@@ -118,9 +118,11 @@ impl Exec<'_> {
         Ok(Obj::Ref(to))
     }
 
-    /// `SizeOf`: bytes of a buffer, characters of a string, elements of a package.
+    /// `SizeOf`: bytes of a buffer, characters of a string, elements of a package. ACPICA also gives the bytes of an
+    /// integer, and QEMU's NVDIMMs count on that.
     fn size_of(&mut self, cur: &mut Cursor) -> Res<Obj> {
         match self.object(cur)? {
+            Obj::Int(_) => Ok(Obj::Int(u64::from(self.int_bytes()))),
             Obj::Str(span) | Obj::Buf(span) | Obj::Pkg(span) => Ok(Obj::Int(u64::from(span.len))),
             _ => Err(ErrorKind::WrongType("a string, buffer or package")),
         }
@@ -137,9 +139,13 @@ impl Exec<'_> {
             Target::Ref(to) => Obj::Ref(to),
         };
         let Obj::Ref(to) = obj else { return Ok(obj) };
-        match to {
-            Ref::Node(node) => Ok(self.m.names.obj(node).unwrap_or(Obj::Nothing)),
-            _ => self.deref(to),
+        let obj = match to {
+            Ref::Node(node) => Obj::Ref(Ref::Node(node)),
+            _ => self.deref(to)?,
+        };
+        match obj {
+            Obj::Ref(Ref::Node(node)) => Ok(self.m.names.obj(node).unwrap_or(Obj::Nothing)),
+            obj => Ok(obj),
         }
     }
 

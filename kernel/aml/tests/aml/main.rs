@@ -3,6 +3,7 @@
 mod bounds;
 mod faulty;
 mod hostile;
+mod nvdimm;
 mod operators;
 mod own_tables;
 mod qemu;
