@@ -362,17 +362,28 @@ impl Transport for Fake<'_> {
     }
 }
 
-/// A clock that goes on a thousandth of a second whenever it is looked at.
-#[derive(Clone, Debug, Default)]
-pub struct Ticks(pub Rc<Cell<u64>>);
+/// A clock that goes on by one whenever it is looked at.
+#[derive(Clone, Debug)]
+pub struct Ticks {
+    /// The time.
+    pub now: Rc<Cell<u64>>,
+    /// What a second is.
+    pub per_second: u64,
+}
+
+impl Default for Ticks {
+    fn default() -> Self {
+        Self { now: Rc::default(), per_second: 1000 }
+    }
+}
 
 impl Board for Ticks {
     fn ticks(&self) -> u64 {
-        self.0.set(self.0.get() + 1);
-        self.0.get()
+        self.now.set(self.now.get() + 1);
+        self.now.get()
     }
 
     fn per_second(&self) -> u64 {
-        1000
+        self.per_second
     }
 }

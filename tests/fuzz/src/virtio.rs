@@ -1,8 +1,7 @@
 //! A virtio-mem device: what it writes to its queue and has in its configuration, and the PCI function that it is.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use hotmem::testing::{Bench, Setup, Tiny, range};
 use hotmem::{BlockState, PhysAddr, PhysRange};
@@ -11,8 +10,8 @@ use hotmem_virtio_mem::pci::{
     ConfigSpace, Function, Message, PciTransport, Registers, Signals, find, line_of, place,
     root_pin,
 };
-use hotmem_virtio_mem::testing::{Fake, Lie};
-use hotmem_virtio_mem::{Board, Kind, Rings, Transport as _, VirtioMemSource};
+use hotmem_virtio_mem::testing::{Fake, Lie, Ticks};
+use hotmem_virtio_mem::{Kind, Rings, Transport as _, VirtioMemSource};
 
 use crate::input::Input;
 
@@ -25,21 +24,6 @@ const REGION: u64 = 4 * MIB;
 const BLOCK: u64 = 128 * KIB;
 /// Sizes that the host requests of one input.
 const STEPS: usize = 8;
-
-/// A clock that goes on by a tenth of a second whenever it is looked at.
-#[derive(Clone, Debug, Default)]
-struct Fast(Rc<Cell<u64>>);
-
-impl Board for Fast {
-    fn ticks(&self) -> u64 {
-        self.0.set(self.0.get() + 1);
-        self.0.get()
-    }
-
-    fn per_second(&self) -> u64 {
-        10
-    }
-}
 
 /// A value that is nearly right, or any.
 fn value(input: &mut Input<'_>, near: u64) -> u64 {
@@ -90,7 +74,8 @@ pub(crate) fn device(data: &[u8]) {
     let fake = Fake::new(&bench, range(WINDOW, REGION), BLOCK);
     fake.0.borrow_mut().hollow = input.byte() == 1;
     fake.0.borrow_mut().lie = lie(&mut input, 1);
-    let time = Fast::default();
+    // Each wait ends after few looks.
+    let time = Ticks { per_second: 10, ..Ticks::default() };
     let mut source = VirtioMemSource::new(&bench.mm, time.clone(), &LATCH);
     if let Err(error) = source.start(fake.clone()) {
         assert!(!error.to_string().is_empty());
@@ -111,7 +96,7 @@ pub(crate) fn device(data: &[u8]) {
         LATCH.raise(0, 1);
         for _ in 0..2 {
             while driver.run_one(&mut shown) {}
-            time.0.set(time.0.get() + 20);
+            time.now.set(time.now.get() + 20);
         }
         let online = bench.mm.blocks().filter(|block| !block.boot);
         let online = online.filter(|block| matches!(block.state, BlockState::Online(_)));

@@ -93,7 +93,7 @@ impl Rig {
 
     /// So much time passes that what failed is tried again.
     fn wait(&mut self) -> String {
-        self.time.0.set(self.time.0.get() + 2_000);
+        self.time.now.set(self.time.now.get() + 2_000);
         self.run()
     }
 
