@@ -4,7 +4,7 @@ use crate::event::{
     BOOT_BLOCKS, Event, Kind, Memmap, Place, Policy, Run, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, Wait,
     Zone,
 };
-use crate::random::Random;
+use hotmem_paging::testing::Random;
 
 /// Extents of each kind at most: what they hold fits beside everything else on the smallest machine.
 const MOST: usize = 24;
@@ -86,8 +86,7 @@ impl Maker {
     }
 
     fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        let index = self.random.below(all.len() as u64) as usize;
-        all[index]
+        *self.random.pick(all)
     }
 
     /// Half of all requests do not wait for their end.
@@ -166,10 +165,11 @@ impl Maker {
     /// Mostly blocks that were added.
     fn online(&mut self) -> Event {
         let zone = self.zone();
-        let index = self.random.below(self.groups.len() as u64) as usize;
-        let Some(group) = self.groups.get_mut(index).filter(|_| !self.random.one_in(3)) else {
+        if self.groups.is_empty() || self.random.one_in(3) {
             return Event::Online(self.place(), zone);
-        };
+        }
+        let index = self.random.below(self.groups.len() as u64) as usize;
+        let group = &mut self.groups[index];
         let block = group.run.first + self.random.below(group.run.count);
         group.online |= 1 << block;
         Event::Online(Place::Window(block), zone)
@@ -296,8 +296,7 @@ fn below(random: &mut Random, end: u64) -> u32 {
 }
 
 fn remove(random: &mut Random, all: &mut Vec<u64>) -> Option<u64> {
-    let index = usize::try_from(random.below(all.len() as u64)).ok()?;
-    (!all.is_empty()).then(|| all.swap_remove(index))
+    (!all.is_empty()).then(|| all.swap_remove(random.below(all.len() as u64) as usize))
 }
 
 #[cfg(test)]

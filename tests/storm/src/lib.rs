@@ -21,7 +21,6 @@ mod generate;
 mod log;
 mod model;
 mod play;
-mod random;
 mod run;
 mod shrink;
 mod stats;
@@ -32,9 +31,9 @@ pub use event::{
     Zone,
 };
 pub use generate::generate;
+pub use hotmem_paging::testing::Random;
 pub use log::{read, write};
 pub use play::{Failed, Player};
-pub use random::Random;
 pub use run::{Storm, chunks};
 pub use shrink::{Shrunk, shrink};
 pub use stats::Stats;

@@ -40,7 +40,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("hotmem-uefi", &["hotmem-boot", "hotmem-paging"]),
     ("hotmem-init", &[]),
     ("hotmem-tests", &["hotmem", "hotmem-arch"]),
-    ("hotmem-storm", &[]),
+    ("hotmem-storm", &["hotmem-paging"]),
     ("hotmem-storm-host", &["hotmem", "hotmem-hotplug", "hotmem-lab", "hotmem-storm"]),
     ("hotmem-hosted", &["hotmem", "hotmem-lab"]),
     (

@@ -149,7 +149,7 @@ impl State {
     fn early(&mut self, machine: &mut Machine) -> Result<()> {
         for _ in 0..self.random.below(MOST_EARLY + 1) {
             self.pause();
-            let act = *self.random.pick(&[Act::Plug, Act::PlugAndUnplug]).context("no act")?;
+            let act = *self.random.pick(&[Act::Plug, Act::PlugAndUnplug]);
             self.held(machine, act)?;
         }
         machine.wait_ready()?;
@@ -163,7 +163,7 @@ impl State {
 
     /// Draws the next act. If it lacks a DIMM or a place, waits first until all pending acts have ended.
     fn choose(&mut self, machine: &mut Machine) -> Result<Act> {
-        let act = *self.random.pick(&Act::ALL).context("no act")?;
+        let act = *self.random.pick(&Act::ALL);
         let lacks = |this: &Self| {
             (act.fills() && this.empty().is_empty()) || (act.takes() && this.full().is_empty())
         };
@@ -255,13 +255,15 @@ impl State {
     }
 
     fn spare(&mut self, machine: &mut Machine) -> Result<Spare> {
-        let size = *self.random.pick(&self.sizes).context("no size")?;
+        let size = *self.random.pick(&self.sizes);
         machine.spare(size)
     }
 
     /// Plugs a DIMM into an empty slot.
     fn plug(&mut self, machine: &mut Machine) -> Result<usize> {
-        let slot = *self.random.pick(&self.empty()).context("every slot is full")?;
+        let empty = self.empty();
+        ensure!(!empty.is_empty(), "every slot is full");
+        let slot = *self.random.pick(&empty);
         let spare = self.spare(machine)?;
         self.fill(machine, slot, spare)?;
         Ok(slot)
@@ -279,7 +281,9 @@ impl State {
 
     /// Asks a DIMM back.
     fn unplug(&mut self, machine: &mut Machine) -> Result<usize> {
-        let slot = *self.random.pick(&self.full()).context("every slot is empty")?;
+        let full = self.full();
+        ensure!(!full.is_empty(), "every slot is empty");
+        let slot = *self.random.pick(&full);
         self.ask(machine, slot)?;
         Ok(slot)
     }
