@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
-use hotmem_storm::{Event, Stats, Storm, chunks, read};
+use hotmem_storm::{Event, Logs, Storm};
 
 use crate::arch::{Arch, BuildChoices, MachineChoices};
 use crate::machine::QemuDir;
@@ -25,11 +25,11 @@ pub(crate) struct Args {
     arch: Where,
 
     /// The number that the events follow from
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, value_name = "S", default_value_t = 1, conflicts_with = "replay")]
     seed: u64,
 
     /// How many events
-    #[arg(long, value_name = "N", default_value_t = EACH)]
+    #[arg(long, value_name = "N", default_value_t = EACH, conflicts_with = "replay")]
     events: u64,
 
     /// Play this log instead; tests/storm/src/event.rs describes its lines
@@ -67,8 +67,9 @@ enum Where {
 /// Plays events; succeeds if all does what the model says.
 ///
 /// # Errors
-/// A log that cannot be read; a machine that does not start.
+/// An option that the machine does not have; a log that cannot be read; a machine that does not start.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
+    args.check()?;
     let arch = match args.arch {
         Where::Host => return host(root, args),
         Where::X86_64 => Arch::X86_64,
@@ -78,17 +79,43 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     guest(root, args, arch).map(|()| ExitCode::SUCCESS)
 }
 
+impl Args {
+    /// Options of QEMU as they are typed.
+    fn words(&self) -> Vec<String> {
+        [self.build.words(), self.machine.words(), self.qemu.words()].concat()
+    }
+
+    /// Refuses options that have no effect.
+    fn check(&self) -> Result<()> {
+        match self.arch {
+            Where::Host => match self.words().first() {
+                Some(word) => bail!("the fake machine of the host has no option {word}"),
+                None => Ok(()),
+            },
+            _ => {
+                ensure!(!self.plant, "--plant is a fault of the fake machine: use --arch host");
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Has the program of the host do it.
 fn host(root: &Path, args: &Args) -> Result<ExitCode> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).args(["run", "--quiet", "--profile", "test"]);
     command.args(["--package", "hotmem-storm-host", "--", "--keep"]);
     command.arg(root::target_dir(root).join("storm"));
-    command.args(["--seed", &args.seed.to_string(), "--events", &args.events.to_string()]);
-    if let Some(path) = &args.replay {
-        let path =
-            path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
-        command.arg("--replay").arg(path);
+    match &args.replay {
+        Some(path) => {
+            let whole = path.canonicalize();
+            let whole = whole.with_context(|| format!("cannot read {}", path.display()))?;
+            command.arg("--replay").arg(whole);
+        }
+        None => {
+            let numbers = [args.seed, args.events].map(|number| number.to_string());
+            command.args(["--seed", &numbers[0], "--events", &numbers[1]]);
+        }
     }
     let status = command.args(args.plant.then_some("--plant")).status();
     let status = status.context("cannot start cargo run")?;
@@ -101,32 +128,71 @@ fn guest(root: &Path, args: &Args, arch: Arch) -> Result<()> {
     let mut usual = args.machine.config(image, 1)?;
     usual.qemu = args.qemu.clone();
     setup::ready_to_run(&usual)?;
-    let logged = args.replay.as_deref().map(logged).transpose()?;
     let program = build::image(root, image, &["--quiet"])?;
-    let words = [args.build.words(), args.machine.words(), args.qemu.words()].concat();
-    let options: String = words.iter().map(|word| format!(" {}", tool::quoted(word))).collect();
+    let options: String =
+        args.words().iter().map(|word| format!(" {}", tool::quoted(word))).collect();
     let (folder, name) = (root::target_dir(root).join("storm"), arch.to_string());
     let storm = Storm { arch: &name, options: &options, folder: &folder, tries: TRIES };
-    let mut stats = Stats::default();
-    let logs: Vec<_> = match logged {
-        Some(log) => vec![("replay".to_owned(), log)],
-        None => chunks(args.seed, args.events, EACH)
-            .map(|(seed, log)| (format!("{arch}-{seed}"), log))
-            .collect(),
+    let seed = Logs::Seed { seed: args.seed, events: args.events, each: EACH };
+    let logs = args.replay.as_deref().map_or(seed, Logs::Replay);
+    let mut progress = None;
+    let begin = |name: &str| {
+        progress.take().into_iter().for_each(Progress::done);
+        progress = Some(Progress::start(name));
     };
-    for (name, log) in logs {
-        let progress = Progress::start(format!("{name}: {} events", log.len()));
-        let play = |log: &[Event]| suite::play_on(program.clone(), &usual, log);
-        stats.add(storm.run(&name, &log, play)?);
-        progress.done();
-    }
+    let play = |log: &[Event]| suite::play_on(program.clone(), &usual, log);
+    let stats = storm.run(logs, begin, play)?;
+    progress.into_iter().for_each(Progress::done);
     println!("{stats}");
     println!("passed");
     Ok(())
 }
 
-fn logged(path: &Path) -> Result<Vec<Event>> {
-    let text = std::fs::read_to_string(path);
-    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-    read(&text).with_context(|| path.display().to_string())
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// Why a command is refused.
+    fn refusal(options: &str) -> String {
+        let words = format!("storm {options}");
+        match Line::try_parse_from(words.split(' ')) {
+            Err(error) => error.to_string(),
+            Ok(line) => line.args.check().unwrap_err().to_string(),
+        }
+    }
+
+    #[test]
+    fn an_option_that_has_no_effect_is_refused_by_its_name() {
+        for (options, name) in [
+            ("--arch host --replay a.log --seed 1", "--seed"),
+            ("--arch ppc64 --events 9 --replay a.log", "--events"),
+            ("--arch host --smp 2", "--smp"),
+            ("--arch host --page-size 64k", "--page-size"),
+            ("--arch host --qemu-dir /opt", "--qemu-dir"),
+            ("--arch x86_64 --plant", "--plant"),
+        ] {
+            let text = refusal(options);
+            assert!(text.contains(name), "{options}: {text}");
+        }
+    }
+
+    #[test]
+    fn options_that_have_an_effect_are_taken() {
+        for options in [
+            "--arch host --seed 3 --events 10 --plant",
+            "--arch host --replay a.log",
+            "--arch ppc64 --seed 3 --smp 2 --page-size 64k",
+        ] {
+            let line = Line::try_parse_from(format!("storm {options}").split(' ')).unwrap();
+            line.args.check().unwrap();
+        }
+    }
 }

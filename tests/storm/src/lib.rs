@@ -32,8 +32,8 @@ pub use event::{
 };
 pub use generate::generate;
 pub use hotmem_paging::testing::Random;
-pub use log::{read, write};
+pub use log::{load, read, write};
 pub use play::{Failed, Player};
-pub use run::{Storm, chunks};
+pub use run::{Logs, Storm};
 pub use shrink::{Shrunk, shrink};
 pub use stats::Stats;

@@ -1,5 +1,8 @@
 //! Logs as text: one event on a line, and comments behind `#`.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use crate::event::Event;
@@ -24,6 +27,17 @@ pub fn read(text: &str) -> Result<Vec<Event>> {
     lines
         .map(|(number, line)| line.parse().with_context(|| format!("line {}", number + 1)))
         .collect()
+}
+
+/// The events of the log in a file.
+///
+/// # Errors
+///
+/// A file that cannot be read; the first line that is not an event.
+pub fn load(path: &Path) -> Result<Vec<Event>> {
+    let text = fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    read(&text).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]

@@ -30,6 +30,20 @@ pub struct Failed {
     pub why: anyhow::Error,
 }
 
+impl Failed {
+    /// What is wrong, without the event and without numbers: one fault has one kind, whichever event meets it.
+    pub fn kind(&self) -> String {
+        let text = format!("{:#}", self.why);
+        let cause = text.split_once(": ").filter(|(event, _)| event.parse::<Event>().is_ok());
+        let cause = cause.map_or(text.as_str(), |(_, cause)| cause);
+        let kinds = cause.split(' ').map(|word| match word.contains("0x") {
+            true => "#".to_owned(),
+            false => word.replace(|c: char| c.is_ascii_digit(), ""),
+        });
+        kinds.collect::<Vec<_>>().join(" ")
+    }
+}
+
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "event {}: {:#}", self.index, self.why)

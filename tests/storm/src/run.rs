@@ -13,12 +13,28 @@ use crate::shrink::shrink;
 use crate::stats::Stats;
 
 /// The logs of a long storm: each is for a machine of its own. Seeds and logs.
-pub fn chunks(seed: u64, events: u64, each: u64) -> impl Iterator<Item = (u64, Vec<Event>)> {
+fn chunks(seed: u64, events: u64, each: u64) -> impl Iterator<Item = (u64, Vec<Event>)> {
     let firsts = (0..events).step_by(usize::try_from(each.max(1)).unwrap_or(usize::MAX));
     firsts.enumerate().map(move |(number, first)| {
         let seed = seed.wrapping_add(number as u64);
         (seed, generate(seed, each.min(events - first)))
     })
+}
+
+/// Which logs are played.
+#[derive(Debug, Clone, Copy)]
+pub enum Logs<'a> {
+    /// The one in a file.
+    Replay(&'a Path),
+    /// Those that follow from a seed.
+    Seed {
+        /// The seed of the first; each has the next.
+        seed: u64,
+        /// The events of all of them.
+        events: u64,
+        /// The events of each.
+        each: u64,
+    },
 }
 
 /// What to do about a log that fails.
@@ -35,16 +51,38 @@ pub struct Storm<'a> {
 }
 
 impl Storm<'_> {
-    /// Plays a log by `play`.
+    /// Plays logs by `play`, each of which is announced to `begin`. Returns the sum of their outcomes.
     ///
     /// # Errors
     ///
-    /// When it fails: why, and the command that plays the fewest of its events that fail.
+    /// When a log cannot be read. When one fails: why, and the command that plays the fewest of its events that fail
+    /// alike.
     pub fn run(
+        &self,
+        logs: Logs<'_>,
+        mut begin: impl FnMut(&str),
+        mut play: impl FnMut(&[Event]) -> Result<Stats, Failed>,
+    ) -> Result<Stats> {
+        let (mut replayed, mut made) = (None, None);
+        match logs {
+            Logs::Replay(path) => replayed = Some(("replay".to_owned(), log::load(path)?)),
+            Logs::Seed { seed, events, each } => made = Some(chunks(seed, events, each)),
+        }
+        let made = made.into_iter().flatten();
+        let made = made.map(|(seed, log)| (format!("{}-{seed}", self.arch), log));
+        let mut sum = Stats::default();
+        for (name, log) in replayed.into_iter().chain(made) {
+            begin(&format!("{name}: {} events", log.len()));
+            sum.add(self.run_one(&name, &log, &mut play)?);
+        }
+        Ok(sum)
+    }
+
+    fn run_one(
         &self,
         name: &str,
         log: &[Event],
-        mut play: impl FnMut(&[Event]) -> Result<Stats, Failed>,
+        play: &mut impl FnMut(&[Event]) -> Result<Stats, Failed>,
     ) -> Result<Stats> {
         let failed = match play(log) {
             Ok(stats) => return Ok(stats),
@@ -53,24 +91,31 @@ impl Storm<'_> {
         let whole = self.keep(&format!("{name}.log"), &failed, log)?;
         // What follows the event that failed is not needed; the end takes everything away in any case.
         let begun = log.get(..=failed.index).unwrap_or(log);
-        let mut last = failed;
+        let (kind, mut last, mut other) = (failed.kind(), failed, None);
         let shrunk = shrink(begun, self.tries, |log| match play(log) {
-            Ok(_) => false,
-            Err(failed) => {
+            Err(failed) if failed.kind() == kind => {
                 last = failed;
                 true
             }
+            Err(failed) => {
+                other.get_or_insert(failed);
+                false
+            }
+            Ok(_) => false,
         });
         let path = self.keep(&format!("{name}.short.log"), &last, &shrunk.log)?;
         let (arch, options, count) = (self.arch, self.options, shrunk.log.len());
         let events: String = shrunk.log.iter().map(|event| format!("\n    {event}")).collect();
+        let other =
+            other.map(|failed| format!("\n  shorter logs also fail in another way: {failed}"));
         Err(anyhow!(
             "{last}\n  {count} of {} events are left after {} tries:{events}\n  all of them: {}\n  \
-             repeat: cargo xtask storm --arch {arch}{options} --replay {}",
+             repeat: cargo xtask storm --arch {arch}{options} --replay {}{}",
             log.len(),
             shrunk.tries,
             whole.display(),
             path.display(),
+            other.unwrap_or_default(),
         ))
     }
 
@@ -90,6 +135,52 @@ impl Storm<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A conversion behind an allocation breaks something at an address; without one, each compaction does not end.
+    fn play(log: &[Event]) -> Result<Stats, Failed> {
+        let fails = |index: usize, why: String| Err(Failed { index, why: anyhow!(why) });
+        let allocated = log.iter().position(|event| matches!(event, Event::Alloc(..)));
+        for (index, event) in log.iter().enumerate() {
+            match event {
+                Event::Convert(_) if allocated.is_some_and(|at| at < index) => {
+                    return fails(index, format!("{event}: block {index} is lost at {index:#x}"));
+                }
+                Event::Compact(..)
+                    if !log.iter().any(|event| matches!(event, Event::Convert(_))) =>
+                {
+                    return fails(index, format!("{event}: no end of step {index}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(Stats::default())
+    }
+
+    #[test]
+    fn a_log_is_shrunk_to_one_that_fails_in_the_same_way() {
+        let folder = std::env::temp_dir().join(format!("hotmem-storm-run-{}", std::process::id()));
+        let storm = Storm { arch: "host", options: "", folder: &folder, tries: 1000 };
+        let logs = Logs::Seed { seed: 3, events: 500, each: 500 };
+        let mut begun = Vec::new();
+        let error = storm.run(logs, |name| begun.push(name.to_owned()), play).unwrap_err();
+        let text = error.to_string();
+        let short = log::load(&folder.join("host-3.short.log"));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(begun, ["host-3: 500 events"]);
+        let short = short.unwrap();
+        assert!(matches!(short[..], [Event::Alloc(..), Event::Convert(_)]), "{short:?}");
+        assert!(text.contains("is lost"), "{text}");
+        assert!(text.contains("in another way") && text.contains("no end of step"), "{text}");
+    }
+
+    #[test]
+    fn the_kind_of_a_failure_is_that_of_the_same_fault_elsewhere() {
+        let kind = |why: &str| Failed { index: 0, why: anyhow!("{why}") }.kind();
+        let known = kind("add 0+2 block: invariant 4: free pages at 0x4000: 3 instead of 2");
+        assert_eq!(kind("settle: invariant 4: free pages at 0x5fff: 13 instead of 12"), known);
+        assert_eq!(kind("invariant 4: free pages at 0x1: 1 instead of 0"), known);
+        assert_ne!(kind("settle: invariant 4: managed pages at 0x4000: 3 instead of 2"), known);
+    }
 
     #[test]
     fn a_long_storm_is_cut_into_logs_of_their_own_seeds() {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use hotmem_storm::{Event, Failed, Player, Stats, Storm, chunks, read};
+use hotmem_storm::{Event, Failed, Logs, Player, Storm, load};
 
 use machine::Machine;
 
@@ -26,11 +26,11 @@ const TRIES: u32 = 400;
 #[derive(Debug, Parser)]
 struct Args {
     /// The number that the events follow from
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, value_name = "S", default_value_t = 1, conflicts_with = "replay")]
     seed: u64,
 
     /// How many events
-    #[arg(long, value_name = "N", default_value_t = EACH)]
+    #[arg(long, value_name = "N", default_value_t = EACH, conflicts_with = "replay")]
     events: u64,
 
     /// Play this log instead
@@ -62,28 +62,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn logged(args: &Args) -> Result<Option<Vec<Event>>> {
-    let Some(path) = &args.replay else { return Ok(None) };
-    let text = std::fs::read_to_string(path);
-    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-    read(&text).with_context(|| path.display().to_string()).map(Some)
-}
-
 /// Plays one log, or as many as the events make, each in a process of its own.
 fn storms(args: &Args) -> Result<()> {
     let options = if args.plant { " --plant" } else { "" };
     let storm = Storm { arch: "host", options, folder: &args.keep, tries: TRIES };
-    let mut stats = Stats::default();
+    let seed = Logs::Seed { seed: args.seed, events: args.events, each: EACH };
+    let logs = args.replay.as_deref().map_or(seed, Logs::Replay);
     let play = |log: &[Event]| process::play(log, args.plant);
-    match logged(args)? {
-        Some(log) => stats.add(storm.run("replay", &log, play)?),
-        None => {
-            for (seed, log) in chunks(args.seed, args.events, EACH) {
-                stats.add(storm.run(&format!("host-{seed}"), &log, play)?);
-                println!("seed {seed}: {} events", log.len());
-            }
-        }
-    }
+    let stats = storm.run(logs, |name| println!("{name}"), play)?;
     println!("{stats}");
     println!("passed");
     Ok(())
@@ -94,7 +80,7 @@ static AT: AtomicUsize = AtomicUsize::new(0);
 
 /// Plays a log in this process.
 fn alone(args: &Args) -> Result<()> {
-    let log = logged(args)?.context("no log")?;
+    let log = load(args.replay.as_deref().context("no log")?)?;
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // What is wrong is on one line, which the other process reads.
