@@ -3,7 +3,7 @@
 //! The CPU comes in 32-bit mode with EBX = the address of the start info. The first tables map the first GiB to itself.
 
 use core::arch::global_asm;
-use x86_64::PhysAddr;
+use x86_64::{PhysAddr, VirtAddr};
 
 global_asm!(
     r#"
@@ -88,6 +88,10 @@ pub struct BootInfo {
     pub ranges: usize,
     /// The root pointer of ACPI.
     pub rsdp: PhysAddr,
+    /// The first byte of RAM behind what is in use: the kernel.
+    pub first_free: u64,
+    /// Where the first tables map physical memory.
+    pub offset: VirtAddr,
 }
 
 #[repr(C)]
@@ -121,7 +125,13 @@ impl BootInfo {
         let info = unsafe { &*(at as usize as *const StartInfo) };
         let entries =
             unsafe { core::slice::from_raw_parts(info.map as *const Entry, info.entries as usize) };
-        let mut boot = Self { ram: [(0, 0); MOST], ranges: 0, rsdp: PhysAddr::new(info.rsdp) };
+        let mut boot = Self {
+            ram: [(0, 0); MOST],
+            ranges: 0,
+            rsdp: PhysAddr::new(info.rsdp),
+            first_free: &raw const __kernel_end as u64,
+            offset: VirtAddr::zero(),
+        };
         for entry in entries.iter().filter(|entry| entry.kind == RAM).take(MOST) {
             boot.ram[boot.ranges] = (entry.at, entry.len);
             boot.ranges += 1;
@@ -133,10 +143,5 @@ impl BootInfo {
     pub fn end(&self) -> u64 {
         let end = self.ram[..self.ranges].iter().map(|&(at, len)| at + len).max();
         end.unwrap_or(0).next_multiple_of(2 << 20)
-    }
-
-    /// The first byte behind the kernel.
-    pub fn kernel_end() -> u64 {
-        &raw const __kernel_end as u64
     }
 }

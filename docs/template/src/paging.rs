@@ -7,7 +7,7 @@ use x86_64::structures::paging::{FrameAllocator, Mapper, OffsetPageTable, Page, 
 use x86_64::structures::paging::{PageTableFlags as Flags, PhysFrame, Size2MiB, Size4KiB};
 use x86_64::{PhysAddr, VirtAddr};
 
-/// Frames behind the kernel, one after the other.
+/// Frames behind what is in use, one after the other.
 pub struct BootFrames {
     /// The first frame that was not given yet.
     pub next: u64,
@@ -17,7 +17,7 @@ pub struct BootFrames {
 impl BootFrames {
     /// The frames of the range of RAM that the kernel is in.
     pub fn new(boot: &BootInfo) -> Self {
-        let next = BootInfo::kernel_end();
+        let next = boot.first_free;
         let inside = |&&(at, len): &&(u64, u64)| at <= next && next < at + len;
         let &(at, len) = boot.ram.iter().find(inside).expect("the kernel is in RAM");
         Self { next, end: at + len }
@@ -37,11 +37,12 @@ unsafe impl FrameAllocator<Size4KiB> for BootFrames {
 ///
 /// # Safety
 ///
-/// To be called once, with the first GiB mapped to itself.
+/// To be called once, with the tables of the boot code, which map the frames that `frames` gives at `boot.offset`.
 pub unsafe fn init(boot: &BootInfo, frames: &mut BootFrames) -> OffsetPageTable<'static> {
-    let root = Cr3::read().0.start_address().as_u64() as *mut PageTable;
-    // SAFETY: these are the tables in use, in the first GiB.
-    let mut first = unsafe { OffsetPageTable::new(&mut *root, VirtAddr::zero()) };
+    let root = Cr3::read().0.start_address().as_u64();
+    let first = (boot.offset + root).as_mut_ptr::<PageTable>();
+    // SAFETY: these are the tables in use, by the contract.
+    let mut first = unsafe { OffsetPageTable::new(&mut *first, boot.offset) };
     // SAFETY: a counter.
     let random = unsafe { _rdtsc() } >> 4;
     let offset = VirtAddr::new_truncate((256 + random % 128) << 39);
@@ -52,7 +53,7 @@ pub unsafe fn init(boot: &BootInfo, frames: &mut BootFrames) -> OffsetPageTable<
         // SAFETY: nothing is mapped there yet, and nothing refers to it.
         unsafe { first.map_to(page, frame, flags, frames) }.expect("memory for tables").flush();
     }
-    let root = (offset + root as u64).as_mut_ptr::<PageTable>();
+    let root = (offset + root).as_mut_ptr::<PageTable>();
     // SAFETY: all memory is mapped at the offset.
     unsafe { OffsetPageTable::new(&mut *root, offset) }
 }

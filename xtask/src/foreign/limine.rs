@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::kernel::{Kernel, PC, build, drive};
-use crate::machine::{Config, Module, QemuDir};
+use crate::machine::{Config, Disk, Module, QemuDir};
 use crate::scratch::Scratch;
 use crate::setup::{self, Program};
 use crate::size::MIB;
@@ -59,7 +59,7 @@ pub(super) fn by_itself(root: &Path, qemu: &QemuDir) -> Result<()> {
     let scratch = Scratch::new()?;
     fill(scratch.path(), &limine, &kernel)?;
     let run = |board| {
-        let disk = Some(scratch.path().to_owned());
+        let disk = Some(Disk::Folder(scratch.path().to_owned()));
         let config = Config { disk, ..config(qemu, board) };
         drive(&kernel, &config, &[STARTED, OFFSET, ALL_RUN])
     };

@@ -5,6 +5,7 @@ mod glue;
 mod guide;
 mod kernel;
 mod limine;
+mod loader;
 mod template;
 
 use std::path::Path;
@@ -14,7 +15,7 @@ use anyhow::Result;
 
 use self::kernel::{Kernel, PC, build, drive};
 use crate::arch::{Arch, Firmware};
-use crate::machine::QemuDir;
+use crate::machine::{Config, Disk, QemuDir};
 use crate::setup;
 use crate::test::results::{Case, Suite};
 
@@ -34,9 +35,11 @@ const RECURSIVE: &str = "page tables are reached by entry 510";
 type Test = (&'static str, fn(&Path, &QemuDir) -> Result<()>);
 
 /// All of them, by the name after `foreign::`.
-const TESTS: [Test; 13] = [
+const TESTS: [Test; 14] = [
     ("the_kernel_without_hotmem_builds", |root, _| {
-        build(root, PC, &["--no-default-features"]).map(drop)
+        let without = ["--no-default-features"];
+        build(root, PC, &without)?;
+        build(root, PC, &[&without[..], &["--features", loader::NAME]].concat()).map(drop)
     }),
     ("the_kernel_for_several_cpus_without_hotmem_builds", |root, _| {
         build(root, limine::KERNEL, &["--no-default-features"]).map(drop)
@@ -58,6 +61,14 @@ const TESTS: [Test; 13] = [
     ("memory_comes_and_goes_over_tables_with_a_recursive_entry", |root, qemu| {
         let image = build(root, PC, &["--features", "recursive"])?;
         drive(&image, &PC.config(qemu, "q35"), &[RECURSIVE]).map(drop)
+    }),
+    ("memory_comes_and_goes_by_the_crate_bootloader", |root, qemu| {
+        let (kernel, disk) = loader::disk(root, PC)?;
+        for board in ["pc", "q35"] {
+            let disk = Some(Disk::Sectors(disk.clone()));
+            drive(&kernel, &Config { disk, ..PC.config(qemu, board) }, &[])?;
+        }
+        Ok(())
     }),
     ("memory_comes_and_goes_on_virt", |root, qemu| comes_and_goes(root, ARM, qemu, "virt")),
     ("memory_comes_and_goes_on_several_cpus_at_offsets_of_a_loader", limine::by_the_shim),

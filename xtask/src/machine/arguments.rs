@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use super::config::{Accel, Config, Line, joined};
+use super::config::{Accel, Config, Disk, Line, joined};
 use super::{QemuDir, region};
 use crate::arch::{Arch, Image};
 use crate::setup::Program;
@@ -93,7 +93,7 @@ impl Config {
         }
         match &self.disk {
             None => (about.start)(self, image, &mut line),
-            Some(folder) => Self::start_from(folder, &mut line),
+            Some(disk) => Self::start_from(disk, &mut line),
         }
         if let Some(module) = &self.module {
             let place = format!(",addr={:#x},force-raw=on", module.at);
@@ -102,10 +102,19 @@ impl Config {
         line.0
     }
 
-    /// Has a PC's UEFI start what it finds in `folder`, which it sees as a disk that cannot be written.
-    fn start_from(folder: &Path, line: &mut Line) {
-        line.add("-bios", Program::OVMF.find().unwrap_or_else(|| Program::OVMF.name.into()));
-        line.add("-drive", joined("if=virtio,format=raw,readonly=on,file=fat:", folder, ""));
+    /// Has a PC's firmware start what it finds on `disk`.
+    fn start_from(disk: &Disk, line: &mut Line) {
+        let drive = match disk {
+            Disk::Folder(folder) => {
+                line.add(
+                    "-bios",
+                    Program::OVMF.find().unwrap_or_else(|| Program::OVMF.name.into()),
+                );
+                joined("if=virtio,format=raw,readonly=on,file=fat:", folder, "")
+            }
+            Disk::Sectors(file) => joined("format=raw,snapshot=on,file=", file, ""),
+        };
+        line.add("-drive", drive);
     }
 
     /// The least boot memory that such a machine can have, in bytes.
@@ -216,9 +225,12 @@ mod tests {
 
     #[test]
     fn a_disk_takes_the_place_of_the_kernel() {
-        let line = line(&Config { disk: Some("/d,1".into()), ..usual() });
+        let line_of = |disk| line(&Config { disk: Some(disk), ..usual() });
+        let line = line_of(Disk::Folder("/d,1".into()));
         assert!(line.contains("-S -bios ") && !line.contains("-kernel"), "{line}");
         assert!(line.ends_with("-drive if=virtio,format=raw,readonly=on,file=fat:/d,,1"), "{line}");
+        let line = line_of(Disk::Sectors("/d,1".into()));
+        assert!(line.ends_with("-S -drive format=raw,snapshot=on,file=/d,,1"), "{line}");
     }
 
     #[test]

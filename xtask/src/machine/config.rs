@@ -88,8 +88,8 @@ pub(crate) struct Config {
     pub(crate) words: Vec<String>,
     /// What lies in boot memory beside the kernel.
     pub(crate) module: Option<Module>,
-    /// A folder that is the machine's disk, from which UEFI starts a loader; QEMU starts no kernel then.
-    pub(crate) disk: Option<PathBuf>,
+    /// The machine's disk, from which firmware starts a loader; QEMU starts no kernel then.
+    pub(crate) disk: Option<Disk>,
     /// Whether the machine starts again when it is reset, instead of ending.
     pub(crate) restarts: bool,
     /// Port of a debugger to wait for.
@@ -112,6 +112,15 @@ impl Config {
         let word = format!("initrdmem={:#x},{:#x}", module.at, module.bytes);
         Self { module: Some(module), ..self }.word(word)
     }
+}
+
+/// A disk of a PC, with a loader on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Disk {
+    /// What is in a folder, for UEFI; it cannot be written.
+    Folder(PathBuf),
+    /// A file with its sectors, for a BIOS.
+    Sectors(PathBuf),
 }
 
 /// A command line in the making.

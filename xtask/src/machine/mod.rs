@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use serde_json::{Value, json};
 
-pub(crate) use config::{Accel, Config, Line, Module, joined};
+pub(crate) use config::{Accel, Config, Disk, Line, Module, joined};
 pub(crate) use console::{PROMPT, Reply};
 pub(crate) use cpu::Cpu;
 pub(crate) use dimm::{Dimm, Request};

@@ -43,6 +43,8 @@ impl Program {
     pub(crate) const VALGRIND: Self =   program("valgrind",            ["valgrind",         "valgrind",                 "valgrind",            "valgrind", "valgrind"]);
     /// The linker where the compiler brings none.
     pub(crate) const LLD: Self =        program("ld.lld",              ["lld",              "lld",                      "lld",                 "lld",      "lld"]);
+    /// LLVM's tools for object files.
+    pub(crate) const LLVM: Self =       program("llvm-objcopy",        ["llvm",             "llvm",                     "llvm",                "llvm",     "llvm"]);
 }
 
 /// Where systems have EDK II: Debian, Fedora, Arch, Homebrew.
@@ -119,6 +121,7 @@ mod tests {
             Program::IASL,
             Program::VALGRIND,
             Program::LLD,
+            Program::LLVM,
         ];
         for one in all {
             for manager in Manager::ALL {

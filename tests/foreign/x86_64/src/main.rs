@@ -5,7 +5,8 @@
 
 extern crate alloc;
 
-#[path = "../../../../docs/template/src/boot.rs"]
+#[cfg_attr(not(feature = "bootloader"), path = "../../../../docs/template/src/boot.rs")]
+#[cfg_attr(feature = "bootloader", path = "loaded.rs")]
 mod boot;
 #[cfg(feature = "hotmem")]
 mod check;
@@ -26,6 +27,7 @@ mod memory;
 mod paging;
 #[path = "../../../../docs/template/src/serial.rs"]
 mod serial;
+#[cfg(not(feature = "bootloader"))]
 mod stack;
 
 use boot::BootInfo;
@@ -38,6 +40,7 @@ const TIMER: u8 = 0;
 
 /// Ends QEMU (isa-debug-exit) with exit code 2 x `code` + 1.
 fn exit(code: u32) -> ! {
+    #[cfg(not(feature = "bootloader"))]
     println!("stack: {} of {} bytes used", stack::used(), stack::bytes());
     // SAFETY: the port of the exit device.
     unsafe { Port::new(0xf4).write(code) };
@@ -51,15 +54,30 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 }
 
 /// Called by the boot code.
+#[cfg(not(feature = "bootloader"))]
 #[unsafe(no_mangle)]
 extern "C" fn kernel_main(start_info: u32) -> ! {
-    serial::init();
     // SAFETY: the loader passed it, and the first GiB is mapped to itself.
-    let boot = unsafe { BootInfo::read(start_info) };
-    let mut frames = BootFrames::new(&boot);
-    // SAFETY: the first call.
-    #[cfg_attr(feature = "hotmem", expect(unused_mut))]
-    let mut tables = unsafe { paging::init(&boot, &mut frames) };
+    run(&unsafe { BootInfo::read(start_info) })
+}
+
+#[cfg(feature = "bootloader")]
+bootloader::entry_point!(kernel_main);
+
+/// Called by the loader.
+#[cfg(feature = "bootloader")]
+fn kernel_main(info: &'static bootloader::BootInfo) -> ! {
+    run(&BootInfo::new(info))
+}
+
+fn run(boot: &BootInfo) -> ! {
+    serial::init();
+    let mut frames = BootFrames::new(boot);
+    // SAFETY: the first call, with the first tables, which map all RAM that the boot code knows.
+    #[cfg_attr(all(feature = "hotmem", not(feature = "bootloader")), expect(unused_mut))]
+    let mut tables = unsafe { paging::init(boot, &mut frames) };
+    #[cfg(feature = "bootloader")]
+    boot.unmap(&mut tables);
     #[cfg(not(feature = "hotmem"))]
     heap::init(&mut tables, &mut frames);
     interrupts::init();
@@ -85,12 +103,12 @@ extern "C" fn kernel_main(start_info: u32) -> ! {
         use hotmem_acpi::{Srat, Tables};
 
         // SAFETY: these are the tables in use, and this kernel leaves firmware's alone.
-        let firmware = unsafe { memory::firmware(&boot, &tables) };
+        let firmware = unsafe { memory::firmware(boot, &tables) };
         let rsdp = PhysAddr::new(boot.rsdp.as_u64());
         let firmware = Tables::new(&firmware, rsdp).expect("ACPI tables");
         let window = Srat::window(&firmware);
         // SAFETY: the tables and the frames are not used any more.
-        let mm = unsafe { memory::init(&boot, tables, frames.next, window.as_slice()) };
+        let mm = unsafe { memory::init(boot, tables, frames.next, window.as_slice()) };
         let mm = mm.expect("a memory manager");
         // glue: }
         // glue: events {

@@ -47,7 +47,7 @@ impl Memory {
     ///
     /// To be called once, with the tables of the boot code in use.
     pub unsafe fn new(boot: &BootInfo, offset: u64) -> Self {
-        let start = BootInfo::kernel_end();
+        let start = boot.first_free;
         let inside = |&&(at, len): &&(u64, u64)| at <= start && start < at + len;
         boot.ram[..boot.ranges].iter().find(inside).expect("this program is in RAM");
         let root = Cr3::read().0;

@@ -82,7 +82,7 @@ pub fn respond(kernel: &Kernel, facts: Facts<'_>, memory: &mut Memory) {
 
     let (entries, list) = (memory.words(3 * PIECES), memory.words(PIECES));
     let place = memory.words(3);
-    let (start, end) = (BootInfo::kernel_end(), memory.end());
+    let (start, end) = (facts.boot.first_free, memory.end());
     let file = facts.file.as_ptr() as u64;
     let low = 1 << 20;
     // What is used, ascending. All below 1 MiB is firmware's and this program's.
