@@ -34,9 +34,9 @@ pub struct Sizes {
     pub requested: u64,
 }
 
-/// All of it, as the device has it, and the generation of that.
+/// All of it, as the device has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Config([u64; WORDS], u8);
+pub(crate) struct Config([u64; WORDS]);
 
 impl Config {
     /// Reads all of it.
@@ -52,15 +52,10 @@ impl Config {
                 u64::from(transport.config(at)) | u64::from(transport.config(at + 4)) << 32
             });
             if transport.generation() == before {
-                return Ok(Self(words, before));
+                return Ok(Self(words));
             }
         }
         Err(Fault::NeverSettles)
-    }
-
-    /// Differs from that of the configuration before, if the host has changed it since, or set it to the same values.
-    pub(crate) const fn generation(&self) -> u8 {
-        self.1
     }
 
     /// The addresses; the node counts if the device `has_node`.

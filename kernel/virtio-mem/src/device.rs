@@ -40,8 +40,6 @@ pub(crate) struct Device<'m, M: Machine, T> {
     queue: Queue<'m, M>,
     pub(crate) region: Region,
     pub(crate) sizes: Sizes,
-    /// The generation of the configuration that the sizes are from.
-    generation: u8,
     /// What was read has not been taken note of.
     news: bool,
     pub(crate) unit: u64,
@@ -68,12 +66,11 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         let mut queue = Queue::new(mm)?;
         let mut transport = transport;
         match begin(&mut transport, mm, &mut queue, time) {
-            Ok((region, sizes, generation)) => Ok(Self {
+            Ok((region, sizes)) => Ok(Self {
                 transport,
                 queue,
                 region,
                 sizes,
-                generation,
                 news: false,
                 unit: region.block.max(mm.subsection()),
                 plugged: 0,
@@ -132,43 +129,38 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         self.plugged.saturating_sub(self.sizes.requested).div_ceil(self.unit) * self.unit
     }
 
-    /// Reads the sizes; a fault is noted.
+    /// Reads the sizes; a fault is noted. What failed is tried again at once after other sizes only: the device itself counts
+    /// its generations, and would have it tried for ever.
     pub(crate) fn refresh(&mut self) {
         if self.dead.is_some() {
             return;
         }
-        let was = (self.sizes, self.ill, self.generation);
+        let was = (self.sizes, self.ill);
         match self.look() {
-            Ok((sizes, generation)) => {
-                (self.sizes, self.generation, self.ill) = (sizes, generation, None);
-            }
+            Ok(sizes) => (self.sizes, self.ill) = (sizes, None),
             Err(fault) if fault.is_passing() => self.ill = Some(fault),
             Err(fault) => self.dead = Some(fault),
         }
         let changed = (self.sizes.requested, self.sizes.usable) != (was.0.requested, was.0.usable);
-        let again = self.generation != was.2;
         if changed {
-            self.busy = 0;
+            (self.busy, self.pause) = (0, None);
         }
-        if changed || again {
-            self.pause = None;
-        }
-        self.news |= changed || again || self.ill != was.1 || self.dead.is_some();
+        self.news |= changed || self.ill != was.1 || self.dead.is_some();
     }
 
-    /// Whether there were new sizes since the last call, or the same ones were set again, or a fault came or went.
+    /// Whether there were other sizes since the last call, or a fault came or went.
     pub(crate) const fn take_news(&mut self) -> bool {
         core::mem::replace(&mut self.news, false)
     }
 
-    fn look(&self) -> Result<(Sizes, u8), Fault> {
+    fn look(&self) -> Result<Sizes, Fault> {
         if self.transport.status() & NEEDS_RESET != 0 {
             return Err(Fault::NeedsReset);
         }
         let config = Config::read(&self.transport)?;
         let region = config.region(self.region.node.is_some())?;
         self.region.check(&region)?;
-        Ok((config.sizes(&self.region)?, config.generation()))
+        config.sizes(&self.region)
     }
 
     /// Plugs a range of whole blocks.
@@ -309,7 +301,7 @@ fn begin<M: Machine>(
     mm: &Mm<M>,
     queue: &mut Queue<'_, M>,
     time: &impl Board,
-) -> Result<(Region, Sizes, u8), Fault> {
+) -> Result<(Region, Sizes), Fault> {
     transport.set_status(ACKNOWLEDGE);
     transport.set_status(ACKNOWLEDGE | DRIVER);
     let offered = transport.offered();
@@ -347,5 +339,5 @@ fn begin<M: Machine>(
     if sizes.plugged != 0 {
         return Err(Fault::Plugged { says: sizes.plugged, holds: 0 });
     }
-    Ok((region, sizes, config.generation()))
+    Ok((region, sizes))
 }

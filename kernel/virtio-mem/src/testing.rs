@@ -34,6 +34,8 @@ pub enum Lie {
     NoNotify,
     /// Its configuration changes at each look.
     Unsettled,
+    /// Its generation is another one at each look, and its configuration the same.
+    Restless,
     /// A word of its configuration has this value.
     Config(usize, u64),
     /// It never responds to requests of this kind.
@@ -93,6 +95,8 @@ pub struct Model<'b> {
     pub lie: Lie,
     /// The type of the response to requests of a kind, and how often.
     pub refuses: Option<(Kind, u16, u32)>,
+    /// The size that the host requests while a request is refused.
+    pub meanwhile: Option<u64>,
     /// Whether it interrupts.
     pub interrupts: bool,
     /// It plugs addresses without memory behind them.
@@ -135,6 +139,7 @@ impl<'b> Fake<'b> {
             requests: Vec::new(),
             lie: Lie::None,
             refuses: None,
+            meanwhile: None,
             interrupts: true,
             hollow: false,
         })))
@@ -231,6 +236,7 @@ impl Model<'_> {
             && times != 0
         {
             self.refuses = Some((refused, is, times - 1));
+            self.requested = self.meanwhile.take().unwrap_or(self.requested);
             return (is, 0);
         }
         let acks_only = matches!(self.lie, Lie::AcksOnly(only) if only as u64 == kind);
@@ -296,7 +302,10 @@ impl Model<'_> {
 
 impl Transport for Fake<'_> {
     fn status(&self) -> u8 {
-        let model = self.0.borrow();
+        let mut model = self.0.borrow_mut();
+        if model.lie == Lie::Restless {
+            model.generation = model.generation.wrapping_add(1);
+        }
         match model.lie {
             Lie::NeverResets => model.status | 1,
             Lie::NeedsReset if model.status & 4 != 0 => model.status | 64,

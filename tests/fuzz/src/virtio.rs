@@ -46,6 +46,7 @@ fn lie(input: &mut Input<'_>, index: u16) -> Lie {
         3 => Lie::NeedsReset,
         4 => Lie::Room(value(input, 2) as u16),
         5 => Lie::NoNotify,
+        6 if kind == Kind::State => Lie::Restless,
         6 => Lie::Unsettled,
         7 | 8 => Lie::Config(usize::from(input.byte() % 7), value(input, 0)),
         9 => Lie::Silent(kind),

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Machine;
@@ -15,6 +15,8 @@ pub(crate) struct MemoryDevice {
     pub(crate) start: u64,
     /// Bytes that memory comes and goes in.
     pub(crate) unit: u64,
+    /// Bytes that the host requests, as far as the kernel has seen.
+    pub(crate) requested: u64,
     /// Bytes that are plugged.
     pub(crate) plugged: u64,
     /// What is wrong with it, if anything is.
@@ -29,6 +31,30 @@ impl Machine {
     pub(crate) fn request_memory(&mut self, number: usize, bytes: u64) -> Result<()> {
         let arguments = json!({"path": path(number), "property": "requested-size", "value": bytes});
         self.qmp("qom-set", arguments).map(drop)
+    }
+
+    /// Requests `bytes` of memory device `number` again, so that the kernel tries at once what it was refused: it does so after
+    /// another size, and sees what is plugged requested before.
+    ///
+    /// # Errors
+    /// When QEMU refuses it, or the kernel does not see that in time.
+    pub(crate) fn request_memory_again(
+        &mut self,
+        number: usize,
+        bytes: u64,
+        within: Duration,
+    ) -> Result<()> {
+        let plugged = self.device_memory(number)?;
+        self.request_memory(number, plugged)?;
+        let deadline = Instant::now() + within;
+        loop {
+            let (devices, _) = self.memory_devices()?;
+            let device = devices.get(number).with_context(|| format!("no device {number}"))?;
+            if device.requested == plugged {
+                return self.request_memory(number, bytes);
+            }
+            ensure!(Instant::now() < deadline, "{plugged:#x} bytes are requested of {device:?}");
+        }
     }
 
     /// Bytes that are plugged of memory device `number`, as QEMU reports them.
@@ -89,6 +115,7 @@ fn read(device: &Value) -> Result<MemoryDevice> {
         Some(MemoryDevice {
             start: number("start")?,
             unit: number("unit")?,
+            requested: number("requested")?,
             plugged: number("plugged")?,
             fault: device["fault"].as_str().map(str::to_owned),
         })

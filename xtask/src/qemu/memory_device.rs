@@ -74,8 +74,9 @@ impl Tour<'_> {
         self.requests(device.start, most, &[])?;
         self.machine.run("pool unpin 7")?;
         self.machine.run(&format!("pool shrink {pages}"))?;
-        // The same size again: what was refused is tried again at once.
-        self.requests(device.start, most, &[0])?;
+        self.machine.request_memory_again(0, 0, SOON)?;
+        self.machine.wait_memory(0, 0, SOON)?;
+        self.requests(device.start, most, &[])?;
         self.report.checked("without the pool all of it went");
         self.machine.unread_steps().map(drop)
     }

@@ -188,9 +188,13 @@ impl Pool {
             let plugged = machine.device_memory(0)?;
             ensure!(plugged > bytes, "{plugged:#x} bytes hold {} pages", self.held);
         }
-        // Whether a pool that is a little smaller fits may depend on the kernel. What was refused is tried again at once.
+        // Whether a pool that is a little smaller fits may depend on the kernel.
         self.hold(machine, fits)?;
-        machine.request_memory(0, bytes)?;
+        if too_large {
+            machine.request_memory_again(0, bytes, SOON)?;
+        } else {
+            machine.request_memory(0, bytes)?;
+        }
         Ok(too_large)
     }
 }

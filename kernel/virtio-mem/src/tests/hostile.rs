@@ -172,6 +172,56 @@ fn a_refused_plug_is_tried_again_after_a_while() {
 }
 
 #[test]
+fn a_size_that_is_set_while_a_plug_is_refused_counts_at_once() {
+    let (mut this, _) = in_use();
+    {
+        let mut model = this.fakes[0].0.borrow_mut();
+        (model.refuses, model.meanwhile) = (Some((Kind::Plug, 1, 1)), Some(10 * MIB));
+    }
+    this.request(0, 12 * MIB);
+    // Its interrupt; no time has passed.
+    this.latch.raise(0, 1);
+    this.run();
+    assert_eq!((this.fakes[0].plugged(), this.online()), (10 * MIB, 10 * MIB));
+}
+
+/// Serves events, up to far more than a pause has.
+fn serve(this: &mut Rig) -> usize {
+    let mut out = String::new();
+    let served = (0..200).take_while(|_| this.driver.run_one(&mut out)).count();
+    this.bench.check();
+    served
+}
+
+#[test]
+fn a_device_that_counts_generations_is_not_tried_more_often_for_it() {
+    // What is plugged is not taken, since there is no memory.
+    let mut this = Rig::with(|model| (model.hollow, model.interrupts) = (true, false));
+    this.driver.set_patience(1);
+    this.fakes[0].0.borrow_mut().lie = Lie::Restless;
+    this.fakes[0].request(40 * MIB);
+    let served = serve(&mut this);
+    assert!(served < 20, "{served} events");
+    assert!(!this.driver.has_work());
+    // Or it does not unplug: all of it stays in use.
+    let (mut this, holder) = in_use();
+    {
+        let mut model = this.fakes[0].0.borrow_mut();
+        (model.lie, model.interrupts) = (Lie::Restless, false);
+        model.refuses = Some((Kind::Unplug, 1, u32::MAX));
+    }
+    this.fakes[0].request(0);
+    let served = serve(&mut this);
+    assert!(served < 20, "{served} events");
+    assert_eq!(this.online(), 8 * MIB);
+    holder.check(this.bench);
+    // It is after a pause.
+    this.fakes[0].0.borrow_mut().refuses = None;
+    this.wait();
+    assert_eq!((this.fakes[0].plugged(), this.online()), (0, 0));
+}
+
+#[test]
 fn a_device_that_is_always_busy_does_not_keep_the_kernel_awake_for_ever() {
     let (mut this, _) = in_use();
     this.fakes[0].0.borrow_mut().refuses = Some((Kind::Plug, 2, u32::MAX));
