@@ -41,7 +41,7 @@ fn a_log_of_random_events_does_what_the_model_says(lab: &Lab) -> Result<()> {
 /// Plays a log on a machine like `usual` that runs `program`.
 pub(crate) fn play_on(program: PathBuf, usual: &Config, log: &[Event]) -> Result<Stats, Failed> {
     // A log has no pauses that follow from a seed.
-    let storm = Storm { seed: 0, rounds: 0, cycles: 0 };
+    let storm = Storm { seed: 0, rounds: 0, cycles: 0, changes: 0 };
     play(&Lab::new(program, usual.clone(), storm), log)
 }
 

@@ -298,7 +298,7 @@ mod tests {
     fn x86(words: &[&str]) -> Run<'static> {
         let usual = Config::of(Arch::X86_64);
         let words = words.iter().map(|&word| word.to_owned()).collect();
-        let storm = Storm { seed: 1, rounds: 1, cycles: 1 };
+        let storm = Storm { seed: 1, rounds: 1, cycles: 1, changes: 1 };
         Run { name: "x86_64 --machine pc".into(), words, usual, storm, sample: false, filter: None }
     }
 

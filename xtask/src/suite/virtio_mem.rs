@@ -25,11 +25,10 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 /// How long the kernel may take for a request.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Sizes that are requested at random, on one machine and on all of them.
+/// Changes at random on one machine: more of them take several, each with its own timeout.
 const ROUNDS_EACH: u64 = 100;
-const MOST_ROUNDS: u64 = 1000;
-/// Bytes of the memory blocks of the machines where they are.
-const BLOCK: u64 = 128 * MIB;
+/// Bytes of the descriptor of a page.
+const DESCRIPTOR: u64 = 64;
 
 /// Whether the machine can have the device, and the kernel finds it.
 fn has_pci(lab: &Lab) -> bool {
@@ -38,7 +37,7 @@ fn has_pci(lab: &Lab) -> bool {
 
 /// Whether a gigabyte is several blocks.
 fn has_small_blocks(lab: &Lab) -> bool {
-    has_pci(lab) && lab.block() <= BLOCK
+    has_pci(lab) && lab.block() <= GIB / 8
 }
 
 /// Whether a descriptor is a 64th of its page.
@@ -98,13 +97,22 @@ fn a_pc_with_an_old_mainboard_follows_requests(lab: &Lab) -> Result<()> {
 fn sizes_at_random_are_reached_whenever_there_is_room_with_half_of_it_in_use(
     lab: &Lab,
 ) -> Result<()> {
-    let Storm { seed, cycles, .. } = lab.storm();
-    let rounds = cycles.min(MOST_ROUNDS);
-    for first in (0..rounds).step_by(usize::try_from(ROUNDS_EACH)?) {
+    at_random(lab, &small(lab, &["1G"])?, follow_at_random)
+}
+
+/// Runs `changes`, as many as there are to be, on as many machines as that takes.
+fn at_random(
+    lab: &Lab,
+    config: &Config,
+    changes: fn(&mut Machine, &mut Pool, &mut Random, u64) -> Result<()>,
+) -> Result<()> {
+    let Storm { seed, changes: all, .. } = lab.storm();
+    for first in (0..all).step_by(usize::try_from(ROUNDS_EACH)?) {
         let seed = seed.wrapping_add(first / ROUNDS_EACH);
-        let count = ROUNDS_EACH.min(rounds - first);
-        lab.with(&small(lab, &["1G"])?, |machine| {
-            follow_at_random(machine, lab.page(), &mut Random::new(seed), count)
+        let count = ROUNDS_EACH.min(all - first);
+        lab.with(config, |machine| {
+            let mut pool = Pool::new(machine)?;
+            changes(machine, &mut pool, &mut Random::new(seed), count)
         })
         .with_context(|| format!("again with: --seed {seed} --rounds {count}"))?;
     }
@@ -113,20 +121,19 @@ fn sizes_at_random_are_reached_whenever_there_is_room_with_half_of_it_in_use(
 
 fn follow_at_random(
     machine: &mut Machine,
-    page: u64,
+    pool: &mut Pool,
     random: &mut Random,
     count: u64,
 ) -> Result<()> {
-    let boot = machine.boot_free()?;
-    let mut pool = Pool { page, boot, held: 0 };
+    let block = pool.block;
     let mut refused = 0;
     for round in 0..count {
         // Whole blocks half of the time, units otherwise.
-        let unit = if random.one_in(2) { BLOCK } else { 4 * MIB };
+        let unit = if random.one_in(2) { block } else { pool.unit };
         let bytes = match round {
             // All of it, and then what half of it does not fit into.
             0 => GIB,
-            1 => BLOCK,
+            1 => block,
             _ => random.below(1025) * MIB / unit * unit,
         };
         refused += u64::from(pool.request(machine, bytes)?);
@@ -147,6 +154,10 @@ fn follow_at_random(
 struct Pool {
     /// Bytes of a page.
     page: u64,
+    /// Bytes of a memory block.
+    block: u64,
+    /// Bytes that sizes of the device are multiples of, as long as the kernel follows them.
+    unit: u64,
     /// Bytes of boot memory that are free without a pool.
     boot: u64,
     /// Pages that it holds.
@@ -154,15 +165,29 @@ struct Pool {
 }
 
 impl Pool {
+    /// None, on this machine.
+    fn new(machine: &mut Machine) -> Result<Self> {
+        let boot = machine.boot_free()?;
+        let geometry = machine.geometry()?;
+        let (devices, _) = machine.memory_devices()?;
+        let unit = devices.first().context("no memory device")?.unit;
+        Ok(Self { page: geometry.page, block: geometry.block, unit, boot, held: 0 })
+    }
+
+    /// Usable bytes of a device with so many bytes plugged: the rest is descriptors.
+    fn usable(&self, bytes: u64) -> u64 {
+        bytes - bytes / self.page * DESCRIPTOR
+    }
+
     /// Pages that half of a device with so many bytes plugged holds, and that certainly fit while a block of it moves.
     fn half(&self, bytes: u64) -> u64 {
-        let beside = usable(bytes / BLOCK * BLOCK) + self.boot / 2;
+        let beside = self.usable(bytes / self.block * self.block) + self.boot / 2;
         (bytes / 2).min(beside) / self.page
     }
 
     /// Whether the pool cannot fit, whatever the kernel does.
     fn is_too_large(&self, bytes: u64) -> bool {
-        self.held * self.page > usable(bytes) + self.boot
+        self.held * self.page > self.usable(bytes) + self.boot
     }
 
     /// Has the pool hold so many pages.
@@ -183,7 +208,7 @@ impl Pool {
         let too_large = self.is_too_large(bytes);
         if too_large {
             machine.request_memory(0, bytes)?;
-            let why = reason(machine)?;
+            let why = reason(machine, bytes)?;
             ensure!(why.contains("cannot go"), "{why}");
             let plugged = machine.device_memory(0)?;
             ensure!(plugged > bytes, "{plugged:#x} bytes hold {} pages", self.held);
@@ -199,17 +224,14 @@ impl Pool {
     }
 }
 
-/// Usable bytes of a device with so many bytes plugged: the rest is descriptors.
-const fn usable(bytes: u64) -> u64 {
-    bytes - bytes / 64
-}
-
-/// Waits until the kernel says why memory does not go.
-fn reason(machine: &mut Machine) -> Result<String> {
+/// Waits until the kernel says why memory does not go for a request of `bytes`: a reason that it had before is one of the size
+/// before.
+fn reason(machine: &mut Machine, bytes: u64) -> Result<String> {
     for _ in 0..10_000 {
         let (devices, why) = machine.memory_devices()?;
         ensure!(devices.iter().all(|device| device.fault.is_none()), "{devices:?}");
-        if let Some(why) = why {
+        let device = devices.first().context("no memory device")?;
+        if let Some(why) = why.filter(|_| device.requested == bytes) {
             return Ok(why);
         }
     }
@@ -305,26 +327,21 @@ fn a_dimm_and_a_memory_device_do_not_disturb_each_other(lab: &Lab) -> Result<()>
 }
 
 fn dimms_a_memory_device_and_an_operator_change_memory_at_random(lab: &Lab) -> Result<()> {
-    let Storm { seed, cycles, .. } = lab.storm();
-    let rounds = cycles.min(MOST_ROUNDS);
-    for first in (0..rounds).step_by(usize::try_from(ROUNDS_EACH)?) {
-        let seed = seed.wrapping_add(first / ROUNDS_EACH);
-        let count = ROUNDS_EACH.min(rounds - first);
-        let config = lab.room(&["256M"])?.memory_devices(&[lab.dimm("1G")?]);
-        lab.with(&config, |machine| change_at_random(machine, lab.page(), seed, count))
-            .with_context(|| format!("again with: --seed {seed} --rounds {count}"))?;
-    }
-    Ok(())
+    at_random(lab, &lab.room(&["256M"])?.memory_devices(&[lab.dimm("1G")?]), change_at_random)
 }
 
-fn change_at_random(machine: &mut Machine, page: u64, seed: u64, count: u64) -> Result<()> {
-    let mut random = Random::new(seed);
-    let mut pool = Pool { page, boot: machine.boot_free()?, held: 0 };
+fn change_at_random(
+    machine: &mut Machine,
+    pool: &mut Pool,
+    random: &mut Random,
+    count: u64,
+) -> Result<()> {
+    let Pool { page, block, unit, boot, .. } = *pool;
     let mut dimm = None;
     for round in 0..count {
         let what = match random.below(4) {
             0 => {
-                let bytes = random.below(513) * 2 * MIB;
+                let bytes = random.below(GIB / unit + 1) * unit;
                 follow(machine, 0, bytes).map(|()| "the host requests memory")
             }
             1 => match dimm.take() {
@@ -336,9 +353,9 @@ fn change_at_random(machine: &mut Machine, page: u64, seed: u64, count: u64) -> 
                     super::lab::unplug(machine, &dimm).map(|_| "the host unplugs a DIMM")
                 }
             },
-            2 => switch_any(machine, &mut random).map(|()| "an operator switches a block"),
+            2 => switch_any(machine, random, block).map(|()| "an operator switches a block"),
             // Whatever goes, boot memory has room for half as much.
-            _ => pool.hold(machine, random.below(pool.boot / 2 / page)).map(|()| "a pool changes"),
+            _ => pool.hold(machine, random.below(boot / 2 / page)).map(|()| "a pool changes"),
         };
         let what = what.with_context(|| format!("round {round}"))?;
         let broken = || format!("round {round}: an invariant is broken after {what}");
@@ -355,12 +372,12 @@ fn change_at_random(machine: &mut Machine, page: u64, seed: u64, count: u64) -> 
 }
 
 /// An operator takes a block of the memory device offline, or brings one online. The kernel may refuse that.
-fn switch_any(machine: &mut Machine, random: &mut Random) -> Result<()> {
+fn switch_any(machine: &mut Machine, random: &mut Random, size: u64) -> Result<()> {
     let (devices, _) = machine.memory_devices()?;
-    let first = devices.first().context("no memory device")?.start / BLOCK;
+    let first = devices.first().context("no memory device")?.start / size;
     let blocks = machine.blocks()?;
     let own: Vec<_> =
-        blocks.iter().filter(|block| (first..first + 8).contains(&block.block)).collect();
+        blocks.iter().filter(|block| (first..first + GIB / size).contains(&block.block)).collect();
     let Some(block) = own.get(usize::try_from(random.below(own.len().max(1) as u64))?) else {
         return Ok(());
     };

@@ -28,6 +28,9 @@ const LONG_STORM: u64 = 5000;
 /// Cycles of memory that comes and goes while all CPUs, or threads of the host, are busy; and with `--long`.
 const CYCLES: u64 = 30;
 const LONG_CYCLES: u64 = 2000;
+/// Changes of memory at random beside a virtio-mem device, and with `--long`.
+const CHANGES: u64 = 30;
+const LONG_CHANGES: u64 = 1000;
 
 /// Runs the tests and closes with a line `N passed, N failed`.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Rounds of a storm [default: 40, with --long 5000; with all CPUs or threads busy 30, with --long 2000]
+    /// Rounds of a storm [default: 40, with --long 5000; with all CPUs or threads busy 30, with --long 2000; beside a virtio-mem device 30, with --long 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rounds: Option<u64>,
 
@@ -162,7 +165,8 @@ impl Args {
         let seed = self.seed.unwrap_or_else(|| u64::from(now().subsec_micros()));
         let rounds = self.rounds.unwrap_or(if self.long { LONG_STORM } else { STORM });
         let cycles = self.rounds.unwrap_or(if self.long { LONG_CYCLES } else { CYCLES });
-        Storm { seed, rounds, cycles }
+        let changes = self.rounds.unwrap_or(if self.long { LONG_CHANGES } else { CHANGES });
+        Storm { seed, rounds, cycles, changes }
     }
 
     /// What names have to hold.
@@ -310,8 +314,10 @@ mod tests {
     fn a_storm_is_repeated_by_its_seed_and_is_longer_with_long() {
         let storm = |words: &[&str]| parsed::<Args>(words).unwrap().storm();
         let again = storm(&["--seed", "7", "--rounds", "20"]);
-        assert_eq!(again, Storm { seed: 7, rounds: 20, cycles: 20 });
+        assert_eq!(again, Storm { seed: 7, rounds: 20, cycles: 20, changes: 20 });
         assert_eq!((storm(&[]).rounds, storm(&["--long"]).rounds), (40, 5000));
+        assert_eq!((storm(&[]).changes, storm(&["--long"]).changes), (30, 1000));
+        assert_eq!(storm(&["--rounds", "4000"]).changes, 4000);
         assert!(parsed::<Args>(&["--rounds", "0"]).is_err());
         let threads = |words: &[&str]| parsed::<Args>(words).unwrap().host().rounds;
         assert_eq!((threads(&[]), threads(&["--long"])), (None, Some(2000)));

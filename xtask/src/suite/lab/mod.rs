@@ -36,6 +36,8 @@ pub(crate) struct Storm {
     pub(crate) rounds: u64,
     /// How many times a DIMM comes and goes while all CPUs are busy.
     pub(crate) cycles: u64,
+    /// How many times memory changes at random beside a virtio-mem device, over all its machines.
+    pub(crate) changes: u64,
 }
 
 /// Where scenarios run.
