@@ -301,14 +301,9 @@ impl fmt::Display for Registers {
     }
 }
 
-/// VTTBR_EL2 of a space: VMID in bits 63..48 (8 bits are used), the root below.
-fn vttbr(space: &GuestSpace) -> u64 {
-    u64::from(space.tag()) << 48 | space.root().get()
-}
-
 /// Makes `space` the one that guests and maintenance of this CPU use.
 fn load(space: &GuestSpace) {
-    VTTBR_EL2.set(vttbr(space));
+    VTTBR_EL2.set(Format::base(space));
     barrier::isb(barrier::SY);
 }
 

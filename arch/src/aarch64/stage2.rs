@@ -17,6 +17,7 @@
 #![expect(unsafe_code)]
 
 use super::pte::{self, ACCESSED, INNER_SHAREABLE, TYPE, VALID, leaf_type, level};
+use crate::contract::GuestSpace;
 use hotmem_paging::{Attr, Entry, LeafTest, Level, PteFormat};
 
 /// Bits of a guest address.
@@ -57,6 +58,11 @@ impl<const SHIFT: u32> Stage2<SHIFT> {
         let walks = 0b01 << 8 | 0b01 << 10 | 0b11 << 12;
         1 << 31 | granule << 14 | walks | begin << 6 | size
     };
+
+    /// VTTBR_EL2 of a space: VMID in bits 63..48 (8 bits are used), the root below.
+    pub fn base(space: &GuestSpace) -> u64 {
+        u64::from(space.tag()) << 48 | space.root().get()
+    }
 
     /// Whether `level`'s leaves are pages.
     const fn is_last(level: usize) -> bool {

@@ -1,6 +1,10 @@
 //! Literal words and tables as the manual draws them, and the walker on this format.
 
+// UNSAFETY: names spaces in which nothing runs.
+#![expect(unsafe_code)]
+
 use super::Stage2;
+use crate::contract::GuestSpace;
 use hotmem_paging::addr::{Guest, PhysAddr};
 use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
 use hotmem_paging::{Attr, Entry, PteFormat};
@@ -50,6 +54,15 @@ fn the_control_register_describes_the_levels() {
     assert_eq!(Pages4K::CONTROL, 0x8000_355c);
     assert_eq!(Pages16K::CONTROL, 0x8000_b55c);
     assert_eq!(Pages64K::CONTROL, 0x8000_755c);
+}
+
+// Arm ARM D17.2.166: VMID 63..48, BADDR 47..1, CnP 0.
+#[test]
+fn the_base_register_names_the_root_and_the_guest() {
+    // SAFETY: nothing runs in the space.
+    let space = |tag| unsafe { GuestSpace::new(PhysAddr::new(0xd_ead1_0000), tag) };
+    assert_eq!(Pages4K::base(&space(1)), 0x0001_000d_ead1_0000);
+    assert_eq!(Pages64K::base(&space(15)), 0x000f_000d_ead1_0000);
 }
 
 #[test]

@@ -194,14 +194,10 @@ impl Vcpu {
         })
     }
 
-    /// Runs the guest until the next exit.
-    ///
-    /// # Safety
-    ///
-    /// That of [`run`](contract::Vcpu::run).
-    unsafe fn enter(&mut self, space: &GuestSpace) {
+    /// Names `space` to the CPU `cpu`, which enters next, and the translations that it drops then.
+    fn enter_space(&mut self, cpu: usize, space: &GuestSpace) {
         let now = Entry {
-            cpu: X86_64::number(),
+            cpu,
             asid: space.tag().into(),
             root: space.root().get(),
             // Interrupts are off: a CPU that requests a flush after this load interrupts this one, which leaves the
@@ -209,15 +205,23 @@ impl Vcpu {
             requests: REQUESTS.load(Ordering::SeqCst),
         };
         let flush = flush::between(self.last.replace(now), now, self.abilities);
+        let control = &mut self.vmcb_mut().control;
+        (control.asid, control.root, control.flush) = (now.asid, now.root, flush);
+    }
+
+    /// Runs the guest until the next exit.
+    ///
+    /// # Safety
+    ///
+    /// That of [`run`](contract::Vcpu::run).
+    unsafe fn enter(&mut self, space: &GuestSpace) {
+        self.enter_space(X86_64::number(), space);
         let at = self.state.at().get();
         // SAFETY: by the contract of this function SVM is on, and with it the CPU has this register. It uses the page,
         // which has no other use, in runs only, and each names its own.
         unsafe { Msr::new(HOST_STATE).write(at + HOST) };
         // SAFETY: as in `vmcb_mut`; only the fields `registers` and `floating_point` are used beside it.
         let vmcb = unsafe { self.block().as_mut() };
-        vmcb.control.asid = now.asid;
-        vmcb.control.root = now.root;
-        vmcb.control.flush = flush;
         // SAFETY: the block was filled by `new`; SVM is on and interrupts are off by the contract of this function, and
         // so the space shows memory of the guest; the page for the host's registers is this value's own.
         unsafe { enter(at, &mut self.registers, at + HOST_REGISTERS, vmcb) };

@@ -106,6 +106,25 @@ fn a_wait_continues_behind_its_instruction_within_the_mode_of_the_code() {
 }
 
 #[test]
+fn an_entry_after_a_request_of_any_cpu_drops_what_is_cached_of_the_space_that_it_names() {
+    let mut vcpu = vcpu();
+    // SAFETY: nothing runs in the space.
+    let space = |at, tag| unsafe { GuestSpace::new(PhysAddr::new(at), tag) };
+    let mut enter = |cpu, space| {
+        vcpu.enter_space(cpu, &space);
+        let Control { asid, root, flush, .. } = vcpu.control();
+        (*asid, *root, *flush)
+    };
+    assert_eq!(enter(1, space(0x1000, 2)), (2, 0x1000, 1), "the first");
+    assert_eq!(enter(1, space(0x1000, 2)), (2, 0x1000, 0), "the same again");
+    request_flush();
+    assert_eq!(enter(1, space(0x1000, 2)), (2, 0x1000, 1), "after a request");
+    assert_eq!(enter(1, space(0x1000, 2)), (2, 0x1000, 0));
+    assert_eq!(enter(3, space(0x1000, 2)), (2, 0x1000, 1), "another CPU");
+    assert_eq!(enter(3, space(0x2000, 4)), (4, 0x2000, 1), "another space");
+}
+
+#[test]
 fn a_fault_repeats_its_instruction_and_the_event_that_it_interrupted() {
     let mut vcpu = vcpu();
     let fault = GuestExit::Fault { at: GuestAddr::new(0x5008), access: Access::Write };
