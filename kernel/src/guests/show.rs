@@ -28,11 +28,11 @@ fn vcpus(vcpus: &[VcpuStatus]) -> impl fmt::Display {
 
 /// Writes figures as members of a JSON object.
 fn figures(figures: &Figures, out: &mut dyn Write) -> fmt::Result {
-    let Figures { rounds, wrong_words, checksum, longest_gap, longest_stop, exits, waits } =
-        figures;
+    let Figures { rounds, wrong_words, checksum, longest_gap, longest_stop, .. } = figures;
+    let Figures { longest_move, exits, waits, .. } = figures;
     write!(out, ",\"rounds\":{rounds},\"wrong_words\":{wrong_words}")?;
     write!(out, ",\"checksum\":\"{checksum:#018x}\",\"longest_gap\":{longest_gap}")?;
-    write!(out, ",\"longest_stop\":{longest_stop}")?;
+    write!(out, ",\"longest_stop\":{longest_stop},\"longest_move\":{longest_move}")?;
     write!(out, ",\"exits\":{exits},\"waits\":{waits}")
 }
 
@@ -60,6 +60,7 @@ pub(super) fn json(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
         write!(out, ",\"table_blocks\":{}", blocks(&guest.table_blocks))?;
         figures(&guest.figures, out)?;
         write!(out, ",\"longest_pause\":{}", guest.longest_pause)?;
+        write!(out, ",\"longest_pause_of_page\":{}", guest.longest_pause_of_page)?;
         write!(out, ",\"pages_moved\":{}", guest.pages_moved)?;
         write!(out, ",\"tables_moved\":{}}}", guest.tables_moved)
     })?;
@@ -88,12 +89,17 @@ pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
             let (power, rounds) = (vcpu.power.name(), vcpu.figures.rounds);
             writeln!(out, "  virtual CPU {number} on CPU {}: {power}, {rounds} rounds", vcpu.cpu)?;
         }
-        let VmStatus { pages_moved, tables_moved, longest_pause, .. } = guest;
+        let VmStatus { pages_moved, tables_moved, longest_pause, longest_pause_of_page, .. } =
+            guest;
         writeln!(out, "  {pages_moved} pages and {tables_moved} tables moved")?;
         writeln!(
             out,
-            "  longest pause {longest_pause} instructions, longest stop {longest_stop} ticks, longest gap \
-             {longest_gap} ticks"
+            "  longest pause {longest_pause} instructions, {longest_pause_of_page} for each page"
+        )?;
+        let longest_move = guest.figures.longest_move;
+        writeln!(
+            out,
+            "  longest stop {longest_stop} ticks, {longest_move} by a move, longest gap {longest_gap} ticks"
         )?;
     }
     Ok(())

@@ -127,7 +127,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let last_round = life.last_round;
         let Some(own) = life.vcpus.get_mut(at.number) else { return After::End(Slice::Idle) };
         let figures = &mut own.status.figures;
-        match figures.take(call, vcpu.stops.longest()) {
+        match figures.take(call, &vcpu.stops) {
             Report::Round if figures.rounds != last_round => {
                 drop(life);
                 vcpu.reply(0);

@@ -1,5 +1,6 @@
 //! What a guest has reported, and what happened to it.
 
+use crate::stops::Stops;
 use hotmem_arch::contract::{GuestCall, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND};
 
 /// The figures of a virtual CPU, or of a guest.
@@ -16,6 +17,8 @@ pub struct Figures {
     /// The longest time that the virtual CPU stood still up to its last report, from an exit to the entry after which it
     /// went on, in the same ticks: the host's view of what the payload sees as a gap.
     pub longest_stop: u64,
+    /// The longest of those stops in which a batch of pages or tables was moved.
+    pub longest_move: u64,
     /// Exits of its virtual CPU.
     pub exits: u64,
     /// Accesses that waited for a move.
@@ -36,8 +39,8 @@ pub(crate) enum Report {
 }
 
 impl Figures {
-    /// Takes a call of the payload, whose virtual CPU stood still for `longest_stop` so far.
-    pub(crate) fn take(&mut self, call: GuestCall, longest_stop: u64) -> Report {
+    /// Takes a call of the payload, whose virtual CPU stood still for `stops` so far.
+    pub(crate) fn take(&mut self, call: GuestCall, stops: &Stops) -> Report {
         let report = match call.number {
             PAYLOAD_ROUND => Report::Round,
             PAYLOAD_DONE => Report::Done,
@@ -45,7 +48,16 @@ impl Figures {
             _ => return Report::Unknown,
         };
         let [rounds, wrong_words, checksum, longest_gap, _] = call.arguments;
-        *self = Self { rounds, wrong_words, checksum, longest_gap, longest_stop, ..*self };
+        let (longest_stop, longest_move) = (stops.longest(), stops.longest_by_moves());
+        *self = Self {
+            rounds,
+            wrong_words,
+            checksum,
+            longest_gap,
+            longest_stop,
+            longest_move,
+            ..*self
+        };
         report
     }
 
@@ -58,6 +70,7 @@ impl Figures {
             checksum: sum.checksum.rotate_left(1).wrapping_add(one.checksum),
             longest_gap: sum.longest_gap.max(one.longest_gap),
             longest_stop: sum.longest_stop.max(one.longest_stop),
+            longest_move: sum.longest_move.max(one.longest_move),
             exits: sum.exits + one.exits,
             waits: sum.waits + one.waits,
         };
@@ -68,26 +81,38 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hotmem_arch::contract::GuestExit;
+
+    /// The stops of a virtual CPU: the longest of all, and by moves.
+    fn stops(longest: u64, by_moves: u64) -> Stops {
+        let mut stops = Stops::default();
+        for (now, batches, long) in [(0, 0, longest), (100, 1, by_moves)] {
+            stops.leave(Some(&GuestExit::Interrupt), now, 0);
+            stops.enter(now + long, batches);
+        }
+        stops
+    }
 
     #[test]
     fn only_the_calls_of_the_payload_change_the_figures() {
         let mut figures = Figures { exits: 7, ..Figures::default() };
         let call = |number| GuestCall { number, arguments: [1, 2, 3, 4, 5] };
-        assert_eq!(figures.take(call(0), 9), Report::Unknown);
+        assert_eq!(figures.take(call(0), &stops(9, 9)), Report::Unknown);
         assert_eq!(figures, Figures { exits: 7, ..Figures::default() });
-        assert_eq!(figures.take(call(PAYLOAD_ROUND), 5), Report::Round);
+        assert_eq!(figures.take(call(PAYLOAD_ROUND), &stops(5, 4)), Report::Round);
         let expected = Figures {
             rounds: 1,
             wrong_words: 2,
             checksum: 3,
             longest_gap: 4,
             longest_stop: 5,
+            longest_move: 4,
             exits: 7,
             waits: 0,
         };
         assert_eq!(figures, expected);
-        assert_eq!(figures.take(call(PAYLOAD_DONE), 5), Report::Done);
-        assert_eq!(figures.take(call(PAYLOAD_ALONE), 9), Report::Alone(1));
+        assert_eq!(figures.take(call(PAYLOAD_DONE), &stops(5, 4)), Report::Done);
+        assert_eq!(figures.take(call(PAYLOAD_ALONE), &stops(9, 9)), Report::Alone(1));
         assert_eq!(figures, expected);
     }
 
@@ -99,6 +124,7 @@ mod tests {
             checksum: 1 << 63,
             longest_gap: 9,
             longest_stop: 3,
+            longest_move: 2,
             exits: 10,
             waits: 2,
         };
@@ -109,6 +135,7 @@ mod tests {
             checksum: 6,
             longest_gap: 8,
             longest_stop: 7,
+            longest_move: 1,
             wrong_words: 0,
             exits: 1,
             waits: 1,
@@ -119,6 +146,7 @@ mod tests {
             checksum: 7,
             longest_gap: 9,
             longest_stop: 7,
+            longest_move: 2,
             exits: 11,
             waits: 3,
         };

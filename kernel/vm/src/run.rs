@@ -186,7 +186,8 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             if self.state(at.vm) != State::Runs {
                 return Slice::Idle;
             }
-            let Some(exit) = vcpu.run(self.mm(), here) else { return Slice::Waits };
+            let batches = || self.host.batches();
+            let Some(exit) = vcpu.run(self.mm(), batches, here) else { return Slice::Waits };
             match self.handle(at, vcpu, exit) {
                 After::GoOn => {}
                 After::End(slice) => return slice,

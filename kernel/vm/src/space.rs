@@ -47,6 +47,8 @@ pub(crate) struct Moved {
     pub(crate) tables: u64,
     /// The longest time from the first cleared leaf of a batch to its last new one, in instructions.
     pub(crate) longest_pause: u64,
+    /// The longest share of one page in the pause of its batch, rounded up.
+    pub(crate) longest_pause_of_page: u64,
 }
 
 /// Mapping again what was cleared takes no table.
@@ -251,8 +253,15 @@ impl<M: Shared, P: Platform> Space<M, P> {
         }
         self.runs = 0;
         let pause = P::instructions().wrapping_sub(self.begun);
-        self.moved.longest_pause = self.moved.longest_pause.max(pause);
+        self.count_pause(pause, moves.clone().map(|one| one.from().order.pages()).sum());
         self.count(moves.filter(|one| !one.is_refused()));
+    }
+
+    /// Counts the pause of a batch of so many pages.
+    fn count_pause(&mut self, pause: u64, pages: u64) {
+        let moved = &mut self.moved;
+        moved.longest_pause = moved.longest_pause.max(pause);
+        moved.longest_pause_of_page = moved.longest_pause_of_page.max(pause.div_ceil(pages.max(1)));
     }
 
     /// Counts extents that have moved: neighbours at once, since most lie in the same block.

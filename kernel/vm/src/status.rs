@@ -75,4 +75,6 @@ pub struct VmStatus {
     pub tables_moved: u64,
     /// The longest time in which a batch of its pages had no translation, in instructions.
     pub longest_pause: u64,
+    /// The longest share of one page in the pause of its batch, rounded up.
+    pub longest_pause_of_page: u64,
 }

@@ -14,22 +14,28 @@ use hotmem_arch::contract::GuestExit;
 pub(crate) struct Stops {
     /// When the stop under way began; `None` if it does not count.
     since: Option<u64>,
+    /// Batches of moves before it.
+    batches: u64,
     /// Where it faulted last, if it did nothing else since.
     fault: Option<GuestAddr>,
     longest: u64,
+    longest_by_moves: u64,
 }
 
 impl Stops {
-    /// It is entered at `now`.
-    pub(crate) fn enter(&mut self, now: u64) {
-        if let Some(since) = self.since {
-            self.longest = self.longest.max(now.saturating_sub(since));
+    /// It is entered at `now`, after so many batches of moves.
+    pub(crate) fn enter(&mut self, now: u64, batches: u64) {
+        let Some(since) = self.since else { return };
+        let stop = now.saturating_sub(since);
+        self.longest = self.longest.max(stop);
+        if batches != self.batches {
+            self.longest_by_moves = self.longest_by_moves.max(stop);
         }
     }
 
     /// It was left at `now` by `exit`, or not entered without one: then, and by the same fault again, it has not gone on.
     /// What it waits for of its own accord is not counted.
-    pub(crate) fn leave(&mut self, exit: Option<&GuestExit>, now: u64) {
+    pub(crate) fn leave(&mut self, exit: Option<&GuestExit>, now: u64, batches: u64) {
         let Some(exit) = exit else { return };
         let fault = match exit {
             GuestExit::Fault { at, .. } => Some(*at),
@@ -40,12 +46,18 @@ impl Stops {
         if !repeats {
             let waits = matches!(exit, GuestExit::Wait | GuestExit::WaitUntil(_));
             self.since = (!waits).then_some(now);
+            self.batches = batches;
         }
     }
 
     /// The longest so far.
     pub(crate) const fn longest(&self) -> u64 {
         self.longest
+    }
+
+    /// The longest so far in which a batch of moves was made.
+    pub(crate) const fn longest_by_moves(&self) -> u64 {
+        self.longest_by_moves
     }
 }
 
@@ -56,8 +68,8 @@ mod tests {
 
     /// Enters and leaves at these times.
     fn visit(stops: &mut Stops, enter: u64, leave: u64, exit: GuestExit) {
-        stops.enter(enter);
-        stops.leave(Some(&exit), leave);
+        stops.enter(enter, 0);
+        stops.leave(Some(&exit), leave, 0);
     }
 
     #[test]
@@ -70,8 +82,8 @@ mod tests {
         assert_eq!(stops.longest(), 20);
         // The page moves: the same access faults until it is there again.
         visit(&mut stops, 145, 146, fault(0x1000));
-        stops.enter(150);
-        stops.leave(None, 151);
+        stops.enter(150, 0);
+        stops.leave(None, 151, 0);
         visit(&mut stops, 170, 171, fault(0x1000));
         assert_eq!(stops.longest(), 30);
         visit(&mut stops, 190, 200, fault(0x2000));
@@ -81,7 +93,25 @@ mod tests {
         visit(&mut stops, 260, 270, GuestExit::Wait);
         assert_eq!(stops.longest(), 50, "another exit lies between two faults");
         visit(&mut stops, 900, 910, GuestExit::WaitUntil(950));
-        stops.enter(1000);
+        stops.enter(1000, 0);
         assert_eq!(stops.longest(), 50, "what it waits for is not counted");
+    }
+
+    #[test]
+    fn a_stop_is_one_by_moves_if_a_batch_was_made_in_it() {
+        let mut stops = Stops::default();
+        let fault = GuestExit::Fault { at: GuestAddr::new(0x1000), access: Access::Read };
+        stops.enter(0, 7);
+        assert_eq!(stops.longest_by_moves(), 0, "nothing before the first entry counts");
+        stops.leave(Some(&GuestExit::Interrupt), 10, 7);
+        stops.enter(30, 8);
+        // While it ran, another CPU made a batch.
+        stops.leave(Some(&fault), 40, 9);
+        stops.enter(90, 9);
+        assert_eq!((stops.longest(), stops.longest_by_moves()), (50, 20));
+        // It waits for its page, which is moved meanwhile.
+        stops.leave(Some(&fault), 91, 10);
+        stops.enter(100, 10);
+        assert_eq!((stops.longest(), stops.longest_by_moves()), (60, 60));
     }
 }

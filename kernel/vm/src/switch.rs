@@ -290,20 +290,25 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         });
     }
 
-    /// Runs it until an exit; `None` if the root of its tables moves just now. Interrupts are off during the call, and on
-    /// afterwards.
-    pub(crate) fn run(&mut self, mm: &Mm<M>, _here: &EnabledHere) -> Option<GuestExit> {
+    /// Runs it until an exit; `None` if the root of its tables moves just now. `batches` counts moves so far. Interrupts
+    /// are off during the call, and on afterwards.
+    pub(crate) fn run(
+        &mut self,
+        mm: &Mm<M>,
+        batches: impl Fn() -> u64,
+        _here: &EnabledHere,
+    ) -> Option<GuestExit> {
         let (Some(vcpu), Some(residence)) = (&mut self.vcpu.0, self.residences.get(self.number))
         else {
             return Some(GuestExit::Stopped("its CPU never began", self.number as u64));
         };
         P::disable_interrupts();
         residence.enter(mm.machine().cpu());
-        self.stops.enter(P::timestamp());
+        self.stops.enter(P::timestamp(), batches());
         // SAFETY: `_here` proves that this CPU is enabled; the root lives as long as this value, and stays where it is
         // until this CPU has left. The rest of the space's contract is kept by `Root::space_at`.
         let exit = self.root.enter().map(|space| unsafe { vcpu.run(&space) });
-        self.stops.leave(exit.as_ref(), P::timestamp());
+        self.stops.leave(exit.as_ref(), P::timestamp(), batches());
         residence.leave();
         P::enable_interrupts();
         exit

@@ -237,6 +237,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             pages_moved: moved.pages,
             tables_moved: moved.tables,
             longest_pause: moved.longest_pause,
+            longest_pause_of_page: moved.longest_pause_of_page,
         })
     }
 }

@@ -15,6 +15,18 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The same at a console. With one CPU the guest does not run while the kernel replies.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// The most pages of a batch.
+const BATCH: u64 = 64;
+
+/// The most instructions of a pause: for each page of a batch, and for all of them. That of the largest batch is less than
+/// the sum, since its pages share a flush.
+fn bounds(page: u64) -> (u64, u64) {
+    match page {
+        4096 => (1_500, 70_000),
+        _ => (2_000 * (page / 4096), 2_000 * (page / 4096) * BATCH),
+    }
+}
+
 /// Bytes of a guest's memory in a memory block.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Held {
@@ -58,8 +70,12 @@ pub(crate) struct Guest {
     pub(crate) longest_gap: u64,
     /// The longest time that the kernel saw it stand still, in the same ticks.
     pub(crate) longest_stop: u64,
+    /// The longest of those stops in which a batch was moved.
+    pub(crate) longest_move: u64,
     /// The longest time in which a batch of its pages had no translation.
     pub(crate) longest_pause: u64,
+    /// The longest share of one page in that of its batch.
+    pub(crate) longest_pause_of_page: u64,
     pub(crate) pages_moved: u64,
     pub(crate) tables_moved: u64,
 }
@@ -74,6 +90,22 @@ impl Guest {
     pub(crate) fn bytes_in(&self, blocks: Range<u64>) -> u64 {
         let held = self.blocks.iter().filter(|held| blocks.contains(&held.block));
         held.map(|held| held.bytes).sum()
+    }
+
+    /// Checks the pauses of batches of moves on a machine that counts instructions and has pages of `page` bytes.
+    ///
+    /// # Errors
+    /// When one is longer than its bound.
+    pub(crate) fn ensure_pauses(&self, page: u64) -> Result<()> {
+        let (of_page, of_batch) = bounds(page);
+        let (each, all) = (self.longest_pause_of_page, self.longest_pause);
+        ensure!(all > 0 && each > 0, "no batch of pages was moved");
+        ensure!(all <= of_batch, "a pause of {all} instructions by a batch, of {of_batch} at most");
+        ensure!(
+            each <= of_page,
+            "a pause of {each} instructions for each page, of {of_page} at most"
+        );
+        Ok(())
     }
 }
 

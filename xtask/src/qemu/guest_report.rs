@@ -99,10 +99,14 @@ pub(crate) struct GuestReport {
     pub(super) pages_moved: u64,
     /// In instructions, or in cycles on a machine that does not count instructions.
     pub(super) longest_pause: u64,
+    /// The longest share of one page in the pause of its batch.
+    pub(super) longest_pause_of_page: u64,
     /// What the guest saw, in ticks of its counter; null for a guest that does not look.
     pub(super) longest_gap: Option<u64>,
     /// The longest time that the kernel saw the guest stand still, over the same span and in the same ticks.
     pub(super) longest_stop: Option<u64>,
+    /// The longest of those times in which a batch of pages was moved.
+    pub(super) longest_move: Option<u64>,
     /// Pages of the file behind the DIMM that are not zero after the pull; null if they were not before.
     pub(super) nonzero_pages_left: Option<u64>,
 }

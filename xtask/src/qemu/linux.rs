@@ -37,8 +37,7 @@ impl Tour<'_> {
         ensure!(last.wrong_words == 0, "{} words of the guest are wrong", last.wrong_words);
         let after = last.number - before.number - during;
         self.report.checked(format!("{after} rounds later no word was wrong"));
-        let unit = if self.config.icount.is_some() { "instructions" } else { "cycles" };
-        self.report.fact("longest pause", format!("{} {unit}", end.longest_pause));
+        self.pauses(&end)?;
 
         let undisturbed = self.linux_undisturbed(end.bytes, &log, &last)?;
         self.report.guest = Some(GuestReport {
@@ -53,8 +52,10 @@ impl Tour<'_> {
             checksum_without_pull: undisturbed.checksum,
             pages_moved: end.pages_moved,
             longest_pause: end.longest_pause,
+            longest_pause_of_page: end.longest_pause_of_page,
             longest_gap: None,
             longest_stop: None,
+            longest_move: None,
             nonzero_pages_left,
         });
         Ok(())

@@ -9,6 +9,7 @@ mod linux;
 mod memory_device;
 mod options;
 mod page;
+mod pauses;
 mod picture;
 mod report;
 mod summary;

@@ -14,6 +14,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one,
     what_is_deferred_costs_less_than_on_linux if on_x86_64,
     every_case_of_an_allocation_is_counted,
+    a_pull_pauses_a_guest_for_few_instructions_at_a_time if runs_guests,
     counting_is_off_unless_asked_for,
 ];
 
@@ -108,6 +109,33 @@ fn every_case_of_an_allocation_is_counted(lab: &Lab) -> Result<()> {
             ensure!(instructions >= 1.0, "the case counts nothing: {case}");
         }
         unplug(machine, &taken.dimm)?;
+        finish(machine)
+    })
+}
+
+fn runs_guests(lab: &Lab) -> bool {
+    lab.runs_guests() == Some(true)
+}
+
+/// A guest on the only CPU: it stands still while a batch is found, moved and cleared; the pause is a part of that.
+fn a_pull_pauses_a_guest_for_few_instructions_at_a_time(lab: &Lab) -> Result<()> {
+    let mut config = lab.room(&["128M", "128M"])?.word("icount");
+    (config.icount, config.cpus) = (Some(0), 1);
+    lab.with(&config, |machine| {
+        let first = plug(machine, "128M")?;
+        machine.run("vm create g 8M")?;
+        let second = plug(machine, "128M")?;
+        machine.run("vm run g")?;
+        machine.wait_guest("g", "in its second round", |guest| guest.rounds > 0)?;
+        unplug(machine, &first.dimm)?;
+        let gone = machine.guest("g")?;
+        let guest = machine.wait_guest("g", "going on", |guest| guest.rounds > gone.rounds)?;
+        ensure!(guest.pages_moved == (8 << 20) / lab.page(), "{guest:?}");
+        guest.ensure_pauses(lab.page())?;
+        let is_sum = (1..=guest.longest_stop).contains(&guest.longest_move);
+        ensure!(is_sum, "the stops: {guest:?}");
+        machine.run("vm kill g")?;
+        unplug(machine, &second.dimm)?;
         finish(machine)
     })
 }

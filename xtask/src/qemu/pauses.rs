@@ -1,0 +1,48 @@
+//! How long the tour's guest could not go on.
+//!
+//! ```text
+//!   batch:  find 64 pages, allocate targets | clear leaves, flush, copy, new leaves | clear and free what they left
+//!   pause:                                  |<------------------------------------->|   no access to these pages
+//!   stop:   |<------------------------------------------------------------------------------------------->|
+//!           of a guest on the CPU that moves them
+//! ```
+
+use anyhow::{Result, ensure};
+
+use super::tour::Tour;
+use crate::machine::Guest;
+
+impl Tour<'_> {
+    /// Reports the pauses of batches of moves. Where instructions are counted, they have a bound.
+    pub(super) fn pauses(&mut self, end: &Guest) -> Result<()> {
+        let counts = self.config.icount.is_some();
+        let unit = if counts { "instructions" } else { "cycles" };
+        self.report.fact("longest pause by a batch", format!("{} {unit}", end.longest_pause));
+        self.report.fact("for each of its pages", format!("{} {unit}", end.longest_pause_of_page));
+        if counts && self.config.cpus == 1 {
+            end.ensure_pauses(self.geometry.page)?;
+            self.report.checked("no pause is longer than its bound");
+        }
+        Ok(())
+    }
+
+    /// Reports how long the guest stood still, as the kernel and as it saw it.
+    pub(super) fn stops(&mut self, end: &Guest) -> Result<()> {
+        self.report.fact("longest stop", format!("{} ticks", end.longest_stop));
+        self.report.fact("longest stop by a batch", format!("{} ticks", end.longest_move));
+        self.report.fact("longest gap in the guest", format!("{} ticks", end.longest_gap));
+        self.compare_gap(end)
+    }
+
+    /// Compares the gap that the guest saw with the time that the kernel saw it stand still. Where CPUs are threads of a
+    /// host, or take turns, a guest also waits for those.
+    fn compare_gap(&mut self, end: &Guest) -> Result<()> {
+        if self.config.icount.is_none() || self.config.cpus > 1 {
+            return Ok(());
+        }
+        let (gap, stop) = (end.longest_gap, end.longest_stop);
+        ensure!(gap.abs_diff(stop) <= stop / 5, "a gap of {gap} ticks, and a stop of {stop}");
+        self.report.checked("the guest's gap is within 20 % of the kernel's figure");
+        Ok(())
+    }
+}
