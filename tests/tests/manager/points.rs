@@ -1,5 +1,5 @@
 //! Every step of an operation that can fail does so once: an allocation, the turn, a listener, an owner that releases
-//! or copies a page, a flush, memory that keeps what is written. After each failure the facts are those before, or the
+//! or copies a page, a call of the mapper, a flush, memory that keeps what is written. After each failure the facts are those before, or the
 //! operation has succeeded all the same.
 //!
 //! `tests/fault-points.txt` has the number of steps: fewer than there means that an operation lost one, or that it is
@@ -10,17 +10,19 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use hotmem::testing::{Bench, FaultPlan, Holder, Setup, Shape, Tiny, TinyShared, range};
+use hotmem::testing::{
+    Bench, FakeMachine, FaultPlan, Holder, Setup, Shape, Tiny, TinyShared, range,
+};
 use hotmem::{
-    BlockId, Change, Event, Fact, Listen, Listener, NodeId, Order, PhysRange, Placement, TakeList,
-    ZoneKind,
+    BlockId, Change, Event, Fact, Geometry, Listen, Listener, NodeId, Order, PhysRange, Placement,
+    TakeList, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
 /// The CPU that does not acknowledge a flush that fails.
 const SILENT: usize = 2;
-/// Extents of which every second one is in use when pages move.
-const EXTENTS: usize = 40;
+/// Extents of each block that are in use when pages move.
+const EXTENTS: usize = 4;
 /// More steps of one kind than any operation has.
 const MOST: u64 = 10_000;
 
@@ -32,16 +34,18 @@ enum Kind {
     Listener,
     Release,
     Copy,
+    Mapper,
     Flush,
     Memory,
 }
 
-const KINDS: [(Kind, &str); 7] = [
+const KINDS: [(Kind, &str); 8] = [
     (Kind::Allocation, "allocation"),
     (Kind::Turn, "turn"),
     (Kind::Listener, "listener"),
     (Kind::Release, "release"),
     (Kind::Copy, "copy"),
+    (Kind::Mapper, "mapper"),
     (Kind::Flush, "flush"),
     (Kind::Memory, "memory"),
 ];
@@ -75,6 +79,8 @@ struct Rig<S: Shape> {
     ear: &'static Ear,
     flushes: &'static FaultPlan,
     dimm: PhysRange,
+    /// Memory beside it.
+    others: Vec<PhysRange>,
     placement: Placement,
 }
 
@@ -113,14 +119,14 @@ impl<S: Shape> Rig<S> {
         });
         let at = TINY_WINDOW + 2 * block + if sharing == Sharing::Blocks { block / 2 } else { 0 };
         let dimm = range(at, 2 * block);
-        if sharing != Sharing::Nothing {
-            for other in [range(at - block, block), range(at + 2 * block, block)] {
-                bench.plug(other);
-                bench.add(other, placement);
-            }
+        let mut others = vec![range(at - block, block), range(at + 2 * block, block)];
+        others.retain(|_| sharing != Sharing::Nothing);
+        for &other in &others {
+            bench.plug(other);
+            bench.add(other, placement);
         }
         bench.plug(dimm);
-        Self { bench, holder: Holder::register(bench), ear, flushes, dimm, placement }
+        Self { bench, holder: Holder::register(bench), ear, flushes, dimm, others, placement }
     }
 
     fn plan(&self, kind: Kind) -> &FaultPlan {
@@ -131,6 +137,7 @@ impl<S: Shape> Rig<S> {
             Kind::Listener => &self.ear.0,
             Kind::Release => self.holder.releases(),
             Kind::Copy => self.holder.copies(),
+            Kind::Mapper => machine.tables().refusals(),
             Kind::Flush => self.flushes,
             Kind::Memory => machine.keeps(),
         }
@@ -164,15 +171,27 @@ impl<S: Shape> Rig<S> {
         text(self.bench.mm.hot_add(self.dimm, NodeId::ZERO, self.placement))
     }
 
-    /// Added, online and half full.
+    /// Added and online, with extents in use in each block: every second one from its start on.
     fn used(&self) {
         self.add().unwrap();
         self.bench.online(self.dimm);
         let order = Order::new(3).unwrap();
         let taken = std::iter::from_fn(|| self.holder.take_in_zone(self.bench, order));
-        let taken: Vec<_> = taken.take(EXTENTS).collect();
-        for handle in taken.into_iter().skip(1).step_by(2) {
-            self.holder.release(self.bench, handle);
+        let taken: Vec<_> = taken.collect();
+        let mut places: Vec<_> =
+            taken.into_iter().map(|handle| (self.holder.at(handle).unwrap().0, handle)).collect();
+        places.sort_unstable();
+        let (mut block, mut index) = (None, 0);
+        for (pfn, handle) in places {
+            let at = FakeMachine::<S>::address(pfn);
+            let inside = self.dimm.contains(at);
+            if inside {
+                let id = self.bench.mm.block_at(at);
+                index = if block.replace(id) == Some(id) { index + 1 } else { 0 };
+            }
+            if !inside || index % 2 == 1 || index / 2 >= EXTENTS {
+                self.holder.release(self.bench, handle);
+            }
         }
     }
 }
@@ -223,7 +242,21 @@ fn operations<S: Shape>(placement: Placement, sharing: Sharing) -> Vec<Operation
     if placement == Placement::Boot && sharing == Sharing::Nothing {
         all.push(take());
     }
+    if sharing == Sharing::Blocks {
+        all.push(join());
+    }
     all
+}
+
+/// An add to blocks that are online: it stays there.
+fn join<S: Shape>() -> Operation<S> {
+    Operation {
+        name: "join",
+        before: |rig| rig.others.iter().for_each(|&other| rig.bench.online(other)),
+        run: Rig::add,
+        undo: None,
+        moves: false,
+    }
 }
 
 /// Of boot memory.

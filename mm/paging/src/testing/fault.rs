@@ -15,8 +15,8 @@ pub struct FaultPlan {
 
 impl FaultPlan {
     /// Nothing fails.
-    pub fn never() -> Self {
-        Self::default()
+    pub const fn never() -> Self {
+        Self { seen: AtomicU64::new(0), fails_at: AtomicU64::new(0), fired: AtomicBool::new(false) }
     }
 
     /// The `n`-th allocation from now on fails, once; 0 for none.

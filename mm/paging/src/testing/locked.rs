@@ -3,6 +3,7 @@
 // UNSAFETY: passes on the guarantees of the mapper inside.
 #![expect(unsafe_code)]
 
+use super::FaultPlan;
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
 use super::std::thread::{self, ThreadId};
 use crate::addr::{Address, AddressRange, Space};
@@ -18,6 +19,7 @@ pub struct LockedMapper<T> {
     lock: Mutex<()>,
     /// The thread that holds the lock.
     holder: Mutex<Option<ThreadId>>,
+    refusals: FaultPlan,
 }
 
 /// The lock, held.
@@ -29,12 +31,18 @@ struct Held<'l> {
 impl<T> LockedMapper<T> {
     /// Puts `inner` behind a lock.
     pub const fn new(inner: T) -> Self {
-        Self { inner, lock: Mutex::new(()), holder: Mutex::new(None) }
+        let (lock, holder) = (Mutex::new(()), Mutex::new(None));
+        Self { inner, lock, holder, refusals: FaultPlan::never() }
     }
 
     /// The mapper inside, without the lock.
     pub const fn inner(&self) -> &T {
         &self.inner
+    }
+
+    /// The calls of `map` and `unmap` that are refused, with an error that the mapper inside would never return.
+    pub const fn refusals(&self) -> &FaultPlan {
+        &self.refusals
     }
 
     fn hold(&self) -> Held<'_> {
@@ -66,6 +74,9 @@ unsafe impl<I: Space, T: Mapper<I>> Mapper<I> for LockedMapper<T> {
     }
 
     fn map<S: TableFrames>(&self, mapping: &Mapping<I>, frames: &S) -> Result<(), MapError<I>> {
+        if !self.refusals.allows() {
+            return Err(MapError::AlreadyMapped { at: mapping.virt });
+        }
         let _held = self.hold();
         self.inner.map(mapping, frames)
     }
@@ -75,6 +86,9 @@ unsafe impl<I: Space, T: Mapper<I>> Mapper<I> for LockedMapper<T> {
         range: AddressRange<I>,
         gather: &mut Gather<'_, T::Tlb, S, I>,
     ) -> Result<(), UnmapError<I>> {
+        if !self.refusals.allows() {
+            return Err(UnmapError::BeyondFormat { range });
+        }
         let _held = self.hold();
         self.inner.unmap(range, gather)
     }
