@@ -9,6 +9,7 @@ mod methods;
 mod release;
 mod rules;
 mod sources;
+mod steps;
 
 pub(crate) use code::code_only;
 pub(crate) use layers::workspace;
@@ -192,6 +193,7 @@ fn house_rules(root: &Path) -> Result<bool> {
     complaints.extend(layers::complaints(&workspace));
     complaints.extend(arrows::check(&workspace)?);
     complaints.extend(methods::check(&workspace)?);
+    complaints.extend(steps::check(root, &workspace)?);
     complaints.extend(release::check(root, &workspace)?);
     complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
     eprintln!("house rules: {}", if complaints.is_empty() { "ok" } else { "FAILED" });
