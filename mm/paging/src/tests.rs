@@ -1,5 +1,8 @@
 //! The walker on test formats; the storms also run on the real ones, in `hotmem-arch`.
 
+// UNSAFETY: takes over the root of a fake machine.
+#![expect(unsafe_code)]
+
 mod relocate;
 
 use super::{
@@ -7,7 +10,7 @@ use super::{
 };
 use super::{NotFlushed, RelocateError, TableFrame, TablePlace, UnmapError};
 use crate::addr::{Guest, GuestAddr, PhysAddr, PhysRange, VirtAddr, VirtRange, Virtual};
-use crate::testing::{FakeRam, FakeTables, FaultPlan, SoftMmu};
+use crate::testing::{FakeRam, FakeTables, FaultPlan, RecordingTlb, SoftMmu};
 use crate::testing::{GranulePte, OddPte, ShallowPte, TinyPte};
 use crate::testing::{check_format, fail_each_allocation, on_cpu, storm};
 use std::sync::Arc;
@@ -73,6 +76,23 @@ impl<F: PteFormat> Machine<F> {
 
 fn range(start: u64, len: u64) -> VirtRange {
     VirtRange::new(VirtAddr::new(start), len).unwrap()
+}
+
+#[test]
+fn a_mapping_is_published_once_whatever_its_size_and_not_at_all_if_it_fails() {
+    let machine = Machine::<TinyPte>::new();
+    // SAFETY: the machine's own tables are not used; the root and the frames are its plugged RAM.
+    let tables: Tables<TinyPte, _, _> =
+        unsafe { Tables::new(PhysAddr::new(0), Arc::clone(&machine.mmu), RecordingTlb::default()) };
+    let map = |virt: u64, len: u64| {
+        let (virt, phys) = (VirtAddr::new(virt), PhysAddr::new(0));
+        let mapping = Mapping { virt, phys, len, attr: Attr::WRITE, max_leaf: PAGE };
+        tables.map(&mapping, &machine.frames)
+    };
+    assert_eq!((map(VIRT, PAGE), tables.tlb().take().published), (Ok(()), 1));
+    assert_eq!((map(VIRT + LARGE, 17 * PAGE), tables.tlb().take().published), (Ok(()), 1));
+    let taken = MapError::AlreadyMapped { at: VirtAddr::new(VIRT) };
+    assert_eq!((map(VIRT, PAGE), tables.tlb().take().published), (Err(taken), 0));
 }
 
 #[test]

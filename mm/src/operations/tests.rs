@@ -2,6 +2,8 @@
 
 extern crate std;
 
+mod whole;
+
 use super::leaving::Leaving;
 use super::{ConvertError, RemoveError};
 use crate::addr::PfnRange;

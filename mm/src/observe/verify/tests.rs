@@ -301,6 +301,15 @@ fn a_block_that_counts_wrong_is_named() {
 }
 
 #[test]
+fn an_offline_block_that_counts_pages_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    record(&bench, 1).managed().set(7);
+    names(&bench, 4, "only an online block counts pages");
+    record(&bench, 1).managed().set(0);
+    bench.check();
+}
+
+#[test]
 fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round() {
     const NAMED: &str = "an extent is taken exactly if its block is";
     let bench = online(MIB, Placement::PerBlock);

@@ -188,6 +188,16 @@ fn only_offline_memory_that_was_added_and_is_sound_is_cleared() {
 }
 
 #[test]
+fn boot_memory_that_is_offline_is_not_cleared() {
+    let (ram, window) = ([(0, 16 * MIB, 0)].into(), (WINDOW, 64 * MIB));
+    let bench = Bench::<Tiny>::new(&Setup { ram, block: MIB, window, kernelcore: Some(8 * MIB) });
+    let last = BlockId::new(15);
+    bench.mm.offline(last).unwrap();
+    assert_eq!(bench.mm.scrub(last, 1), Err(ScrubError::BootMemory(last)));
+    bench.check();
+}
+
+#[test]
 fn a_call_clears_up_to_its_budget_and_a_granule_at_least() {
     let bench = bench::<Tiny>(MIB, Placement::Boot, 0);
     let holder = Holder::register(&bench);

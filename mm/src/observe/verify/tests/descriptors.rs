@@ -27,6 +27,21 @@ fn a_record_with_garbage_for_its_block_is_named() {
 }
 
 #[test]
+fn a_block_whose_word_lost_its_seal_is_named() {
+    let bench = added(MIB, Placement::PerBlock);
+    let at = section(&bench, 1).word().record();
+    let block = &bench.mm.allocator().memmap.alone().page(at).payload()[4];
+    let word = block.load(Ordering::Relaxed);
+    // The seal, and each bit that says which granules may hold data: any word without the seal could be a block's.
+    for bit in 28..64 {
+        block.store(word ^ 1 << bit, Ordering::Relaxed);
+        names(&bench, 1, "a record holds a block's word");
+    }
+    block.store(word, Ordering::Relaxed);
+    bench.check();
+}
+
+#[test]
 fn a_missing_memmap_leaf_is_named() {
     for placement in Placement::ALL {
         for page in 1..MEMMAP {
