@@ -48,6 +48,17 @@ fn a_power_warning_is_not_taken_for_hotplug() {
 }
 
 #[test]
+fn what_is_behind_the_end_of_a_log_is_not_read() {
+    let mut old = log(1, 4, [4, FIRST]);
+    // The end of the log in front of the last section: that is of a log before it, which was longer.
+    old[7] -= 20;
+    assert_eq!(MemoryEvent::read(&old), Err(LogError::NoHotplug));
+    // Behind what was read, whatever the log says.
+    old[4] = 0xff;
+    assert_eq!(MemoryEvent::read(&old[..96]), Err(LogError::NoHotplug));
+}
+
+#[test]
 fn a_log_that_is_cut_or_changed_is_refused_without_a_panic() {
     let whole = log(1, 4, [4, FIRST]);
     for len in 0..whole.len() {

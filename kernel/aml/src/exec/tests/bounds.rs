@@ -44,6 +44,50 @@ fn a_loop_without_end_is_cut_off_and_the_next_evaluation_works() {
 }
 
 #[test]
+fn each_term_and_each_round_of_a_loop_costs_a_step() {
+    // Store (Zero, Local0)  While (LLess (Local0, 100)) { Increment (Local0) }  Return (Local0)
+    let rounds = package(&[0xA2], &[b"\x95\x60\x0A\x64", b"\x75\x60"]);
+    let count = method(b"LOOP", 0, &[b"\x70\x00\x60", &rounds, b"\xA4\x60"]);
+    let mut aml = load(&[&count]).expect("loads");
+    assert_eq!(integer(&mut aml, "LOOP"), Ok(100));
+    let steps = aml.usage().peak_steps;
+    assert!((300..1000).contains(&steps), "{steps}");
+}
+
+#[test]
+fn an_index_past_the_end_leads_to_no_other_buffer() {
+    // Local0 and Local1 are buffers of four bytes.  Return (DerefOf (Index (Local0, n)))
+    let buffer = |byte: u8| package(&[0x11], &[b"\x0A\x04", &[byte; 4]]);
+    for (index, expected) in [(0, Ok(7)), (3, Ok(7)), (4, Err(ErrorKind::OutOfBounds))] {
+        let (first, second) = (buffer(7), buffer(9));
+        let end = [b"\xA4\x83\x88\x60\x0A".as_slice(), &[index], b"\x00"].concat();
+        let body = [b"\x70".as_slice(), &first, b"\x60\x70", &second, b"\x61", &end];
+        let mut aml = load(&[&method(b"READ", 0, &body)]).expect("loads");
+        assert_eq!(integer(&mut aml, "READ"), expected, "byte {index}");
+    }
+}
+
+#[test]
+fn a_shift_by_as_many_bits_as_there_are_leaves_none() {
+    const LEFT: u8 = 0x79;
+    const RIGHT: u8 = 0x7A;
+    for (shift, bits, expected) in [
+        (LEFT, 4, u64::MAX << 4),
+        (LEFT, 63, 1 << 63),
+        (LEFT, 64, 0),
+        (LEFT, 255, 0),
+        (RIGHT, 4, u64::MAX >> 4),
+        (RIGHT, 63, 1),
+        (RIGHT, 64, 0),
+    ] {
+        // Return (Shift (Ones, n))
+        let mut aml =
+            load(&[&method(b"TEST", 0, &[&[0xA4, shift, 0xFF, 0x0A, bits, 0x00]])]).expect("loads");
+        assert_eq!(integer(&mut aml, "TEST"), Ok(expected), "{shift:#x} by {bits}");
+    }
+}
+
+#[test]
 fn recursion_and_nesting_are_cut_off() {
     let mut aml = load(&[
         &method(b"SELF", 0, &[b"SELF"]),
