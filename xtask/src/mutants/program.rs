@@ -39,10 +39,17 @@ impl Program {
     /// When it does not compile, or the words name more than one.
     pub(super) fn build(tree: &Tree, suite: &str) -> Result<Self> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(tree.files()).env("CARGO_TARGET_DIR", tree.build());
+        cargo.current_dir(tree.files());
         cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-        // What a fault no longer uses is reported by warnings, which nobody needs.
-        cargo.args(suite.split_whitespace()).env("RUSTFLAGS", "-Awarnings");
+        cargo.args(suite.split_whitespace());
+        // Warnings are of what a fault no longer uses. A model is built with a `cfg` of its own, so in a folder of its
+        // own, too.
+        match suite.ends_with("--test loom") {
+            true => cargo
+                .env("CARGO_TARGET_DIR", tree.build().join("loom"))
+                .env("RUSTFLAGS", "--cfg loom -Awarnings"),
+            false => cargo.env("CARGO_TARGET_DIR", tree.build()).env("RUSTFLAGS", "-Awarnings"),
+        };
         let output = cargo.stdin(Stdio::null()).output().context("cannot start cargo test")?;
         if !output.status.success() {
             bail!("does not compile: {}", String::from_utf8_lossy(&output.stderr));

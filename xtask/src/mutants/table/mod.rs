@@ -1,14 +1,21 @@
 //! The faults, and the test that fails by each.
 
+mod acpi;
+mod aml;
 mod hotplug;
+mod mm;
 mod paging;
+mod papr;
 mod virtio_mem;
+mod vm;
 
 use super::mutant::Mutant;
 
 /// All of them. Each was tried, and its test failed.
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
-    [hotplug::MUTANTS, paging::MUTANTS, virtio_mem::MUTANTS].into_iter().flatten()
+    let hotplug =
+        [acpi::MUTANTS, aml::MUTANTS, hotplug::MUTANTS, papr::MUTANTS, virtio_mem::MUTANTS];
+    [mm::MUTANTS, paging::MUTANTS, vm::MUTANTS].into_iter().chain(hotplug).flatten()
 }
 
 #[cfg(test)]

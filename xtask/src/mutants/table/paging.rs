@@ -155,4 +155,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-paging --lib",
         test: "a_table_whose_flush_fails_stays_in_use",
     },
+    Mutant {
+        what: "a mapping is not published",
+        file: "mm/paging/src/map.rs",
+        from: "        self.caches().publish();\n        Ok(())",
+        to: "        Ok(())",
+        suite: "-p hotmem-paging --lib",
+        test: "a_mapping_is_published_once_whatever_its_size_and_not_at_all_if_it_fails",
+    },
+    Mutant {
+        what: "a mapping is published by each run of leaves",
+        file: "mm/paging/src/map.rs",
+        from: "                Ok(bytes) => done += bytes,",
+        to: "                Ok(bytes) => {\n                    self.caches().publish();\n                    done += bytes;\n                }",
+        suite: "-p hotmem-paging --lib",
+        test: "a_mapping_is_published_once_whatever_its_size_and_not_at_all_if_it_fails",
+    },
 ];
