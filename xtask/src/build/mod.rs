@@ -65,14 +65,18 @@ pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathB
     let path = kernel(root, image);
     let dir = path.parent().context("an image has a directory")?;
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    for (name, contents) in image.arch.about().beside {
-        write_changed(&dir.join(name), contents)?;
-    }
+    put_beside(&path, image.arch)?;
     write_changed(&path, &bytes)?;
     match image.boot().carrier {
         Some(target) => carry(root, image, target, options, &path),
         None => Ok(path),
     }
+}
+
+/// Puts beside `image` what QEMU wants there.
+pub(crate) fn put_beside(image: &Path, arch: Arch) -> Result<()> {
+    let mut files = arch.about().beside.iter();
+    files.try_for_each(|(name, contents)| write_changed(&image.with_file_name(name), contents))
 }
 
 /// Where the finished kernel of an image is, inside of what carries it, too.

@@ -73,15 +73,51 @@ pub(super) fn build(root: &Path, kernel: Kernel, words: &[&str]) -> Result<PathB
         .arg("--target-dir")
         .arg(root::target_dir(root).join("foreign"))
         .args(words);
-    build::linked(&mut cargo, program)
+    let program = build::linked(&mut cargo, program)?;
+    build::put_beside(&program, kernel.arch)?;
+    Ok(program)
+}
+
+/// Runs `image`, has the host request memory of its device, which the kernel uses, and then none; twice.
+pub(super) fn drive_sizes(image: &Path, config: &Config, bytes: u64) -> Result<()> {
+    with(image, config, |machine| {
+        machine.wait_line(READY)?;
+        for round in 0..2 {
+            machine.request_memory(0, bytes)?;
+            machine.done::<Add>()?;
+            machine.done::<Online>()?;
+            machine.wait_line(&format!("round {round}: {USED}"))?;
+            let plugged = machine.device_memory(0)?;
+            ensure!(plugged == bytes, "{plugged:#x} bytes are plugged instead of {bytes:#x}");
+            machine.request_memory(0, 0)?;
+            machine.done::<Offline>()?;
+            machine.done::<Remove>()?;
+            machine.wait_line(&format!("round {round}: {GONE}"))?;
+            let plugged = machine.device_memory(0)?;
+            ensure!(plugged == 0, "{plugged:#x} bytes are plugged that the kernel has removed");
+        }
+        leave(machine)
+    })
+}
+
+/// Has the kernel end.
+fn leave(machine: &mut Machine) -> Result<()> {
+    let exit = machine.exit(0)?;
+    ensure!(exit == machine.left(0), "the kernel ended with {exit:?}");
+    Ok(())
+}
+
+/// Starts a machine, and adds the end of its console to an error.
+fn with<T>(image: &Path, config: &Config, f: impl FnOnce(&mut Machine) -> Result<T>) -> Result<T> {
+    let mut machine = Machine::start(image, config, None)?;
+    let done = f(&mut machine);
+    done.with_context(|| format!("the console ended with\n  {}", machine.tail(20).join("\n  ")))
 }
 
 /// Runs `image`, which prints lines that hold `texts` before it is ready; plugs a DIMM, has the kernel use it, and unplugs
 /// it; twice. Returns the lines.
 pub(super) fn drive(image: &Path, config: &Config, texts: &[&str]) -> Result<Vec<String>> {
-    let mut machine = Machine::start(image, config, None)?;
-    let driven = plug_and_unplug(&mut machine, texts);
-    driven.with_context(|| format!("the console ended with\n  {}", machine.tail(20).join("\n  ")))
+    with(image, config, |machine| plug_and_unplug(machine, texts))
 }
 
 fn plug_and_unplug(machine: &mut Machine, texts: &[&str]) -> Result<Vec<String>> {
@@ -103,7 +139,6 @@ fn plug_and_unplug(machine: &mut Machine, texts: &[&str]) -> Result<Vec<String>>
         machine.wait_deleted(&dimm)?;
         machine.wait_line(&format!("round {round}: {GONE}"))?;
     }
-    let exit = machine.exit(0)?;
-    ensure!(exit == machine.left(0), "the kernel ended with {exit:?}");
+    leave(machine)?;
     Ok(lines)
 }

@@ -13,10 +13,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use self::kernel::{Kernel, PC, build, drive};
+use self::kernel::{Kernel, PC, build, drive, drive_sizes};
 use crate::arch::{Arch, Firmware};
 use crate::machine::{Config, Disk, QemuDir};
 use crate::setup;
+use crate::size::{DimmSpec, MIB, Size};
 use crate::test::results::{Case, Suite};
 
 /// The one that users copy: it shares all but its main file with the one that is tested.
@@ -28,6 +29,16 @@ const ARM: Kernel = Kernel {
     arch: Arch::Aarch64,
     firmware: Firmware::Uefi,
 };
+/// A kernel for what a device tree describes, with memory of virtio-mem devices.
+const TREE: Kernel = Kernel {
+    folder: "tests/foreign/tree",
+    program: "foreign-tree",
+    firmware: Firmware::Bare,
+    ..ARM
+};
+/// The most memory of its device, and what is requested: one memory block.
+const DEVICE: DimmSpec = DimmSpec { size: Size::new(512 * MIB), node: None };
+const REQUESTED: u64 = 128 * MIB;
 /// What the kernel for x86_64 prints that has a recursive entry.
 const RECURSIVE: &str = "page tables are reached by entry 510";
 
@@ -35,7 +46,7 @@ const RECURSIVE: &str = "page tables are reached by entry 510";
 type Test = (&'static str, fn(&Path, &QemuDir) -> Result<()>);
 
 /// All of them, by the name after `foreign::`.
-const TESTS: [Test; 14] = [
+const TESTS: [Test; 17] = [
     ("the_kernel_without_hotmem_builds", |root, _| {
         let without = ["--no-default-features"];
         build(root, PC, &without)?;
@@ -44,10 +55,18 @@ const TESTS: [Test; 14] = [
     ("the_kernel_for_several_cpus_without_hotmem_builds", |root, _| {
         build(root, limine::KERNEL, &["--no-default-features"]).map(drop)
     }),
+    ("the_kernels_for_aarch64_without_hotmem_build", |root, _| {
+        [ARM, TREE]
+            .into_iter()
+            .try_for_each(|kernel| build(root, kernel, &["--no-default-features"]).map(drop))
+    }),
     ("what_hotmem_needs_is_short", |root, _| glue(root, PC, [TEMPLATE; 2], &["main"])),
     ("what_hotmem_needs_on_aarch64_is_short", |root, _| glue(root, ARM, [ARM; 2], &["main"])),
     ("what_hotmem_needs_on_several_cpus_is_short", |root, _| {
         glue(root, limine::KERNEL, [limine::KERNEL, TEMPLATE], &["main", "boot", "cpus"])
+    }),
+    ("what_hotmem_needs_of_a_device_tree_is_short", |root, _| {
+        glue(root, TREE, [ARM, TREE], &["main"])
     }),
     ("the_guide_shows_the_templates_own_code", |root, _| {
         guide::check(&root.join("docs/guide.md"), &TEMPLATE.path(root, ""))
@@ -71,6 +90,10 @@ const TESTS: [Test; 14] = [
         Ok(())
     }),
     ("memory_comes_and_goes_on_virt", |root, qemu| comes_and_goes(root, ARM, qemu, "virt")),
+    ("memory_follows_the_hosts_requests_on_a_machine_with_a_device_tree", |root, qemu| {
+        let config = TREE.config(qemu, "virt").memory_devices(&[DEVICE]);
+        drive_sizes(&build(root, TREE, &[])?, &config, REQUESTED)
+    }),
     ("memory_comes_and_goes_on_several_cpus_at_offsets_of_a_loader", limine::by_the_shim),
     (LIMINE_ITSELF, limine::by_itself),
 ];

@@ -63,6 +63,7 @@ pub(crate) fn main(root: &Path) -> Result<ExitCode> {
             &mut format_of(root, "tests/foreign/aarch64"),
             "format of the foreign kernel for aarch64",
         )?,
+        check(&mut format_of(root, "tests/foreign/tree"), "format of the kernel for device trees")?,
         check(&mut format_of(root, "tests/foreign/limine"), "format of the kernel for Limine")?,
         check(&mut format_of(root, "tests/foreign/limine/shim"), "format of what starts it")?,
         check(&mut format_of(root, "docs/template"), "format of the template")?,

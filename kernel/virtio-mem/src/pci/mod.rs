@@ -11,8 +11,10 @@
 mod bars;
 mod capabilities;
 mod error;
+mod mapped;
 mod message;
 mod place;
+mod polled;
 mod scan;
 mod space;
 #[cfg(test)]
@@ -20,8 +22,10 @@ mod tests;
 mod transport;
 
 pub use error::PciError;
+pub use mapped::{Ecam, MappedRegisters};
 pub use message::Message;
 pub use place::place;
+pub use polled::start_polled;
 pub use scan::{Found, find, root_pin};
 pub use space::{ConfigSpace, Function, Registers};
 pub use transport::{PciTransport, Signals, line_of};

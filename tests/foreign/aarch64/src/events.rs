@@ -1,10 +1,10 @@
 //! Memory that firmware announces, or wants back: looked for again and again, without an interrupt.
 
 use crate::machine::{hertz, ticks};
-use crate::memory::Machine;
+use crate::memory::{LIMIT, Machine};
 use core::ptr::NonNull;
 use hotmem::paging::{MappedBytes, pointer_to};
-use hotmem::{Mm, PhysRange, VirtAddr};
+use hotmem::{Mm, PhysAddr, PhysRange, VirtAddr};
 use hotmem_acpi::{AcpiSource, MappedHardware, StartError, Tables};
 use hotmem_aml::Limits;
 use hotmem_hotplug::{Hotplug, Latch, Line, OnStep, OutOfHeap, Policy};
@@ -18,6 +18,17 @@ const RAM: u64 = 1 << 30;
 
 fn registers(range: PhysRange) -> Option<NonNull<u8>> {
     (range.end().get() <= RAM).then(|| pointer_to(VirtAddr::new(range.start().get())))
+}
+
+/// The memory that firmware's tables lie in.
+///
+/// # Safety
+///
+/// All memory is mapped to itself, and nothing writes firmware's tables.
+pub unsafe fn firmware() -> MappedBytes {
+    let all = PhysRange::new(PhysAddr::new(0), LIMIT).unwrap_or_default();
+    // SAFETY: by the contract.
+    unsafe { MappedBytes::new(VirtAddr::new(0), all) }
 }
 
 /// Starts ACPI. Its byte code runs on UEFI's stack.

@@ -9,6 +9,7 @@ pub fn mask_interrupts() {
 }
 
 /// The counter of the generic timer.
+#[cfg(feature = "hotmem")]
 pub fn ticks() -> u64 {
     let ticks;
     // SAFETY: a counter.
@@ -17,6 +18,7 @@ pub fn ticks() -> u64 {
 }
 
 /// Its frequency.
+#[cfg(feature = "hotmem")]
 pub fn hertz() -> u64 {
     let hertz;
     // SAFETY: a constant.

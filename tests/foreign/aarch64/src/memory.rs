@@ -4,7 +4,7 @@ use crate::paging::{MEMORY, MOST, OFFSET, Ram};
 use aarch64_paging::descriptor::El1Attributes as Flags;
 use core::arch::asm;
 use hotmem::heap::Heap;
-use hotmem::paging::{Attr, Entry, LeafTest, Level, MappedBytes, NotFlushed, PteFormat, Tlb};
+use hotmem::paging::{Attr, Entry, LeafTest, Level, NotFlushed, PteFormat, Tlb};
 use hotmem::{BlockSize, BootError, BootMemory, EarlyRanges, Mm, NodeId, SimpleMachine};
 use hotmem::{PhysAddr, PhysMem, PhysRange, VirtAddr, VirtRange};
 use spin::Once;
@@ -103,7 +103,7 @@ type Tables = hotmem::paging::Tables<Format, Linear, Broadcast>;
 pub type Machine = SimpleMachine<Tables>;
 
 /// Memory can be added below this address. The memmap's window follows the linear map's.
-const LIMIT: u64 = 1 << 40;
+pub const LIMIT: u64 = 1 << 40;
 /// The unit of online, offline and removal.
 const BLOCK: u64 = 128 << 20;
 
@@ -112,17 +112,6 @@ static MM: Once<Mm<Machine>> = Once::new();
 /// The heap: it grows and shrinks.
 #[global_allocator]
 static HEAP: Heap<Machine> = Heap::new();
-
-/// The memory that firmware's tables lie in.
-///
-/// # Safety
-///
-/// All memory is mapped to itself, and nothing writes firmware's tables.
-pub unsafe fn firmware() -> MappedBytes {
-    let all = PhysRange::new(PhysAddr::new(0), LIMIT).unwrap_or_default();
-    // SAFETY: by the contract.
-    unsafe { MappedBytes::new(VirtAddr::new(0), all) }
-}
 
 /// Gives `ram` to a memory manager. Memory may be added in `window`.
 ///

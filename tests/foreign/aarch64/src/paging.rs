@@ -1,4 +1,4 @@
-//! RAM in the upper half, by tables of the crate `aarch64-paging`. The lower half stays UEFI's.
+//! RAM in the upper half, by tables of the crate `aarch64-paging`. The lower half stays that of the tables before.
 
 use aarch64_paging::descriptor::{El1Attributes, PhysicalAddress};
 use aarch64_paging::paging::{
@@ -7,8 +7,6 @@ use aarch64_paging::paging::{
 use core::arch::asm;
 use core::mem;
 use core::ptr::NonNull;
-use uefi::boot::MemoryType;
-use uefi::mem::memory_map::{MemoryMap, MemoryMapOwned};
 
 /// Where physical address 0 is.
 pub const OFFSET: u64 = 0xffff_0000_0000_0000;
@@ -18,9 +16,10 @@ pub const MOST: usize = 16;
 const LEAST: u64 = 2 << 20;
 /// Memory for tables.
 const EARLY: u64 = 1 << 20;
-const PAGE: u64 = 4096;
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
 
-/// How RAM is mapped: with the memory type that UEFI put into MAIR as number 3, write-back.
+/// How RAM is mapped: with number 3 of the memory types in MAIR, where UEFI has write-back.
 pub const MEMORY: El1Attributes = El1Attributes::VALID
     .union(El1Attributes::ATTRIBUTE_INDEX_3)
     .union(El1Attributes::INNER_SHAREABLE)
@@ -35,11 +34,9 @@ pub struct Ram {
 }
 
 impl Ram {
-    /// What UEFI has left, but for small pieces.
-    pub fn new(map: &MemoryMapOwned) -> Self {
+    /// What is `free`, but for small pieces.
+    pub fn new(free: impl Iterator<Item = (u64, u64)>) -> Self {
         let mut ram = Self { ranges: [(0, 0); MOST], count: 0 };
-        let free = map.entries().filter(|entry| entry.ty == MemoryType::CONVENTIONAL);
-        let free = free.map(|entry| (entry.phys_start, entry.page_count * PAGE));
         for range in free.filter(|&(_, len)| len >= LEAST).take(MOST) {
             ram.ranges[ram.count] = range;
             ram.count += 1;
