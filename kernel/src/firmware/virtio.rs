@@ -6,11 +6,13 @@ use crate::interrupts::{self, MEMORY_DEVICES, Target};
 use crate::memory::{KernelMachine, Window};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use hotmem::{Mm, PhysRange};
+use hotmem::Mm;
 use hotmem_acpi::AcpiSource;
 use hotmem_arch::current::cpu;
 use hotmem_hotplug::{Line, Trigger};
-use hotmem_virtio_mem::pci::{Function, Message, PciError, PciTransport, Signals, find, place};
+use hotmem_virtio_mem::pci::{
+    Function, Message, PciError, PciTransport, Places, Signals, find, silence,
+};
 use hotmem_virtio_mem::{Board, VirtioMemSource};
 
 /// The memory of virtio-mem devices; `None` if the machine has none.
@@ -49,30 +51,34 @@ pub(super) fn memory_devices(
     }
     found.functions().next()?;
     let windows = acpi.as_deref_mut().map(AcpiSource::pci_windows).unwrap_or_default();
+    let mut places = Places::new(&windows);
     let message = interrupts::message(Target::Memory);
     let message = message.map(|message| Message { address: message.address, data: message.data });
     let (mut transports, mut lines) = (Vec::new(), Vec::new());
     for function in found.functions() {
         let line = pci.line(function, acpi.as_deref_mut());
         let line = line.filter(|line| !is_of_firmware(function, *line, acpi.as_deref()));
-        match transport(pci, function, &windows, message, line, &mut lines) {
+        match transport(pci, function, &mut places, message, line, &mut lines) {
             Ok(transport) => transports.push((function, transport)),
-            Err(error) => log::error!("virtio-mem at {function}: {error}"),
+            Err(error) => {
+                log::error!("virtio-mem at {function}: {error}");
+                silence(pci, function);
+            }
         }
     }
-    start(mm, transports, KernelBoard { lines })
+    start(mm, pci, transports, KernelBoard { lines })
 }
 
 /// The registers of a function, and its interrupt connected.
 fn transport(
     pci: &Pci<'_>,
     function: Function,
-    windows: &[PhysRange],
+    places: &mut Places<'_>,
     message: Option<Message>,
     line: Option<Line>,
     lines: &mut Vec<Line>,
 ) -> Result<PciTransport<Window>, PciError> {
-    if place(pci, function, windows)? != 0 {
+    if places.place(pci, function)? != 0 {
         log::info!("virtio-mem at {function}: its registers had no address, and were placed");
     }
     let signals = Signals { message, line: line.is_some() };
@@ -83,9 +89,10 @@ fn transport(
     Ok(transport)
 }
 
-/// Starts the devices.
+/// Starts the devices. One that is not used does not interrupt: it would do so for ever.
 fn start(
     mm: &'static Mm<KernelMachine>,
+    pci: &Pci<'_>,
     transports: Vec<(Function, PciTransport<Window>)>,
     board: KernelBoard,
 ) -> MemoryDevices {
@@ -96,7 +103,10 @@ fn start(
             Ok(false) => {
                 log::warn!("virtio-mem at {function}: no interrupt: it cannot wake the kernel")
             }
-            Err(error) => log::error!("virtio-mem at {function}: {error}"),
+            Err(error) => {
+                log::error!("virtio-mem at {function}: {error}");
+                silence(pci, function);
+            }
         }
     }
     (source.device_count() != 0).then(|| Box::new(source))

@@ -7,8 +7,8 @@ use hotmem::testing::{Bench, Setup, Tiny, range};
 use hotmem::{BlockState, PhysAddr, PhysRange};
 use hotmem_hotplug::{Hotplug, Latch, Policy};
 use hotmem_virtio_mem::pci::{
-    ConfigSpace, Function, Message, PciTransport, Registers, Signals, find, line_of, place,
-    root_pin,
+    ConfigSpace, Function, Message, PciTransport, Places, Registers, Signals, find, line_of,
+    root_pin, silence,
 };
 use hotmem_virtio_mem::testing::{Fake, Lie, Ticks};
 use hotmem_virtio_mem::{Kind, Rings, Transport as _, VirtioMemSource};
@@ -200,9 +200,10 @@ pub(crate) fn function(data: &[u8]) {
     let message = (flags & 1 != 0).then_some(Message { address: 0xfee0_0000, data: 0x25 });
     let signals = Signals { message, line: flags & 2 != 0 };
     let input = RefCell::new(input);
+    let mut places = Places::new(&windows);
     for function in find(&functions).functions() {
         let _ = (root_pin(&functions, function), line_of(&functions, function));
-        let _ = place(&functions, function, &windows);
+        let _ = places.place(&functions, function);
         let map = |range: PhysRange| {
             assert!(!range.is_empty() && range.start().checked_add(range.len()).is_some());
             Some(Window { input: &input, bytes: range.len() })
@@ -211,6 +212,7 @@ pub(crate) fn function(data: &[u8]) {
             Ok(transport) => use_registers(transport),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
+        silence(&functions, function);
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) enum Bar {
 /// What a BAR without an address needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unplaced {
-    index: u8,
+    pub(super) index: u8,
     /// Bytes, which its address is a multiple of.
     pub(super) bytes: u64,
     /// Whether its address can be above 4 GiB.

@@ -15,6 +15,7 @@ const LEAST: u8 = 0x40;
 const MOST: usize = 48;
 
 const VENDOR: u8 = 0x09;
+const MSI: u8 = 0x05;
 const MSI_X: u8 = 0x11;
 
 /// Registers of the function, as a capability describes them.
@@ -36,8 +37,9 @@ pub(super) struct Capabilities {
     pub(super) device: Option<Place>,
     /// The register by which an interrupt of the line is acknowledged.
     pub(super) status: Option<Place>,
-    /// Where the capability of MSI-X is.
+    /// Where the capability of MSI-X is, and of MSI.
     pub(super) message: Option<u8>,
+    pub(super) old_message: Option<u8>,
 }
 
 impl Capabilities {
@@ -55,11 +57,19 @@ impl Capabilities {
             match read8(space, function, at) {
                 VENDOR => this.take(space, function, at),
                 MSI_X => this.message = this.message.or(Some(at)),
+                MSI => this.old_message = this.old_message.or(Some(at)),
                 _ => {}
             }
             at = read8(space, function, at + 1) & !3;
         }
         this
+    }
+
+    /// The BARs with registers that the driver cannot do without, a bit for each.
+    pub(super) fn needed(&self) -> u8 {
+        let places = [self.common, self.notify, self.device];
+        let bits = places.iter().flatten().filter_map(|place| 1_u8.checked_shl(place.bar.into()));
+        bits.fold(0, |all, bit| all | bit)
     }
 
     /// Takes note of registers, unless the capability ends before it says where.

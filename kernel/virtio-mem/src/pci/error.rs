@@ -37,11 +37,40 @@ pub enum PciError {
     },
     /// Registers cannot be mapped.
     Map(PhysRange),
-    /// Its registers have no address, and there is no place for so many bytes of them.
+    /// Registers that the driver needs have no address, and cannot get one.
     NoPlace {
+        /// Their BAR.
+        bar: u8,
         /// Their bytes.
         bytes: u64,
+        /// Why not.
+        why: NoPlace,
     },
+}
+
+/// Why registers get no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoPlace {
+    /// Their function is behind a bridge, which forwards its own window only.
+    BehindBridge,
+    /// Firmware describes no window of bus 0.
+    NoWindow,
+    /// No window has so much room that no other function uses.
+    NoRoom,
+    /// Other functions have more registers than can be kept in mind, or the heap has no room for them.
+    TooMany,
+}
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BehindBridge => "the function is behind a bridge",
+            Self::NoWindow => "firmware describes no window for it",
+            Self::NoRoom => "no window has so much room",
+            Self::TooMany => "other functions have too many registers",
+        })
+    }
 }
 
 impl fmt::Display for PciError {
@@ -59,8 +88,8 @@ impl fmt::Display for PciError {
                 "its registers for {what} are {bytes:#x} bytes at {offset:#x} of a BAR of {bar:#x} bytes"
             ),
             Self::Map(range) => write!(f, "its registers at {range} cannot be mapped"),
-            Self::NoPlace { bytes } => {
-                write!(f, "there is no place for {bytes:#x} bytes of its registers")
+            Self::NoPlace { bar, bytes, why } => {
+                write!(f, "BAR {bar}, of {bytes:#x} bytes, has no address and gets none: {why}")
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Interrupts by messages (MSI-X; PCI Local Bus 3.0, 6.8.2): one, for all that the device reports.
 
-use super::capabilities::Place;
+use super::capabilities::{Capabilities, Place};
 use super::error::PciError;
 use super::space::{ConfigSpace, Function, Registers, read16};
 
@@ -28,6 +28,19 @@ pub(super) fn table(space: &impl ConfigSpace, function: Function, at: u8) -> Opt
     let word = space.read(function, at + 4);
     let bytes = entries * ENTRY;
     Some(Place { what: "messages", bar: (word & 7) as u8, offset: word & !7, bytes })
+}
+
+/// Ends interrupts by messages, of either kind, that a kernel before this one enabled: while they are, a function does not
+/// use its line (PCI Local Bus 3.0, 6.8.1.3 and 6.8.2.3).
+pub(super) fn disable(space: &impl ConfigSpace, function: Function, found: &Capabilities) {
+    const OLD_ENABLE: u32 = 1 << 16;
+    for (at, enabled) in [(found.message, ENABLE), (found.old_message, OLD_ENABLE)] {
+        let Some(at) = at else { continue };
+        let word = space.read(function, at);
+        if word & enabled != 0 {
+            space.write(function, at, word & !enabled);
+        }
+    }
 }
 
 /// Writes the first message into the mapped `table`, and enables it.

@@ -21,11 +21,11 @@ mod space;
 mod tests;
 mod transport;
 
-pub use error::PciError;
+pub use error::{NoPlace, PciError};
 pub use mapped::{Ecam, MappedRegisters};
 pub use message::Message;
-pub use place::place;
+pub use place::Places;
 pub use polled::start_polled;
 pub use scan::{Found, find, root_pin};
 pub use space::{ConfigSpace, Function, Registers};
-pub use transport::{PciTransport, Signals, line_of};
+pub use transport::{PciTransport, Signals, line_of, silence};

@@ -3,17 +3,17 @@
 use hotmem::{Machine, PhysRange};
 
 use super::error::PciError;
-use super::place::place;
+use super::place::Places;
 use super::scan::find;
 use super::space::{ConfigSpace, Function, Registers};
-use super::transport::{PciTransport, Signals};
+use super::transport::{PciTransport, Signals, silence};
 use crate::source::VirtioMemSource;
 use crate::transport::Board;
 
 /// Finds the devices, places their registers in `windows` where firmware did not, and starts them without interrupts: `source`
 /// looks at them whenever the kernel is awake. `map` maps registers, unless the range is not what device registers can be in.
 ///
-/// Returns how many run. One that cannot is logged.
+/// Returns how many run. One that cannot is logged, and silenced.
 pub fn start_polled<M: Machine, R: Registers, C: Board>(
     source: &mut VirtioMemSource<'_, M, PciTransport<R>, C>,
     space: &impl ConfigSpace,
@@ -24,18 +24,23 @@ pub fn start_polled<M: Machine, R: Registers, C: Board>(
     if found.more != 0 {
         log::error!("virtio-mem: {} more devices are not used", found.more);
     }
+    let mut places = Places::new(windows);
     let mut transport = |function: Function| -> Result<_, PciError> {
-        place(space, function, windows)?;
+        places.place(space, function)?;
         PciTransport::new(space, function, Signals::default(), &mut map)
     };
     let mut running = 0;
     for function in found.functions() {
         let started = transport(function).map(|transport| source.start(transport));
         match started {
-            Ok(Ok(_)) => running += 1,
+            Ok(Ok(_)) => {
+                running += 1;
+                continue;
+            }
             Ok(Err(error)) => log::error!("virtio-mem at {function}: {error}"),
             Err(error) => log::error!("virtio-mem at {function}: {error}"),
         }
+        silence(space, function);
     }
     running
 }

@@ -1,5 +1,7 @@
 //! Functions as they should be, and as they should not.
 
+mod others;
+
 use core::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,8 +11,8 @@ use std::vec::Vec;
 use hotmem::{PhysAddr, PhysRange};
 
 use super::{
-    ConfigSpace, Function, Message, PciError, PciTransport, Registers, Signals, find, line_of,
-    place, root_pin,
+    ConfigSpace, Function, Message, NoPlace, PciError, PciTransport, Places, Registers, Signals,
+    find, line_of, root_pin,
 };
 use crate::{Rings, Transport as _};
 
@@ -344,6 +346,11 @@ fn a_line_is_rotated_by_each_bridge_on_the_way_to_bus_0() {
     assert_eq!(root_pin(&fake, at(4, 5)), None);
 }
 
+/// Places all registers of a function, as if all of them were needed.
+fn place(fake: &Fake, function: Function, windows: &[PhysRange]) -> Result<usize, PciError> {
+    Places::new(windows).place_needed(fake, function, 0x3f)
+}
+
 #[test]
 fn registers_without_an_address_get_one_where_no_others_are() {
     let at = |device, header: u32| {
@@ -367,7 +374,9 @@ fn registers_without_an_address_get_one_where_no_others_are() {
     let range = |start, len| PhysRange::new(PhysAddr::new(start), len).unwrap();
 
     let windows = [range(0, 0), range(0x1000_0000, 0x20_0000), range(0x80_0000_0000, 0x4000_0000)];
-    assert_eq!(place(&fake, device, &windows[..1]), Err(PciError::NoPlace { bytes: 0x1000 }));
+    let (bytes, why) = (0x1000, NoPlace::NoRoom);
+    let refused = Err(PciError::NoPlace { bar: 0, bytes, why });
+    assert_eq!(place(&fake, device, &windows[..1]), refused);
     assert_eq!(place(&fake, device, &windows[..2]), Ok(3));
     // Past those of the other function, and of its own.
     let placed = [(0, false), (1, false), (2, true), (4, true)];
@@ -388,7 +397,7 @@ fn registers_without_an_address_get_one_where_no_others_are() {
     assert_eq!(fake.bar(device, 2, true), 0x80_2020_0000);
     fake.put_bar(device, 1, (0, 0x1000), false);
     let error = place(&fake, device, &windows[2..]).unwrap_err();
-    assert!(error.to_string().contains("no place for 0x1000 bytes"), "{error}");
+    assert!(error.to_string().contains("BAR 1, of 0x1000 bytes"), "{error}");
     // What would pass the end of a window is not placed there.
     fake.put_bar(device, 1, (0, 0x10_0000), false);
     assert!(place(&fake, device, &windows[1..2]).is_err());
@@ -399,7 +408,11 @@ fn registers_without_an_address_get_one_where_no_others_are() {
     let behind = Function { bus: 5, ..device };
     fake.put(behind, &id);
     fake.put_bar(behind, 1, (0, 0x1000), false);
-    assert!(place(&fake, behind, &windows).is_err());
+    let error = place(&fake, behind, &windows).unwrap_err().to_string();
+    assert!(error.contains("BAR 1") && error.contains("behind a bridge"), "{error}");
+    fake.put_bar(device, 1, (0, 0x1000), false);
+    let error = place(&fake, device, &[]).unwrap_err().to_string();
+    assert!(error.contains("firmware describes no window"), "{error}");
 }
 
 #[test]
@@ -417,7 +430,9 @@ fn a_bridge_that_forwards_all_addresses_leaves_no_place_and_does_not_hang_the_se
         let high = PhysRange::new(PhysAddr::new(0x1000_0000), u64::MAX - 0x1000_0000).unwrap();
         let no_place = if upper == 0 { 0x1000 } else { 1 << 33 };
         for window in [all, high] {
-            assert_eq!(place(&fake, device, &[window]), Err(PciError::NoPlace { bytes: no_place }));
+            let (bar, why) = (if upper == 0 { 0 } else { 2 }, NoPlace::NoRoom);
+            let refused = PciError::NoPlace { bar, bytes: no_place, why };
+            assert_eq!(place(&fake, device, &[window]), Err(refused));
             // Of two sets of registers that do not fit both, neither is placed.
             assert_eq!((fake.bar(device, 0, true), fake.bar(device, 2, true)), (0, 0));
         }
@@ -438,7 +453,8 @@ fn a_size_of_registers_that_no_address_space_has_is_refused() {
     fake.put(HERE, &[(0, 0x1058_1af4)]);
     fake.put_bar(HERE, 0, (0, 1 << 63), true);
     let all = PhysRange::new(PhysAddr::new(0), u64::MAX).unwrap();
-    assert_eq!(place(&fake, HERE, &[all]), Err(PciError::NoPlace { bytes: 1 << 63 }));
+    let refused = PciError::NoPlace { bar: 0, bytes: 1 << 63, why: NoPlace::NoRoom };
+    assert_eq!(place(&fake, HERE, &[all]), Err(refused));
     // No bit can be set: it has no size.
     fake.put_bar(HERE, 0, (0, 1 << 63), true);
     fake.1.borrow_mut().values_mut().for_each(|mask| *mask = 0);

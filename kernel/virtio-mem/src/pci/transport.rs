@@ -106,6 +106,7 @@ impl<R: Registers> PciTransport<R> {
         let (common, device) =
             (mapped(common, COMMON_BYTES.into())?, mapped(device, DEVICE_BYTES.into())?);
         let notify = mapped(notify, notify_bytes)?;
+        message::disable(space, function, &found);
         let command = read16(space, function, COMMAND);
         write_low(space, function, COMMAND, command & !NO_LINE | MEMORY | MASTER);
         let by_message = signals.message.zip(found.message).and_then(|(message, at)| {
@@ -134,7 +135,7 @@ impl<R: Registers> PciTransport<R> {
             interrupts,
         };
         if !this.uses_line() {
-            this.silence_line(space, function);
+            silence_line(space, function);
         }
         Ok(this)
     }
@@ -147,12 +148,7 @@ impl<R: Registers> PciTransport<R> {
     /// Has it not interrupt by its line, which is not connected.
     pub fn give_up_line(&mut self, space: &impl ConfigSpace, function: Function) {
         self.interrupt = Interrupt::None;
-        self.silence_line(space, function);
-    }
-
-    fn silence_line(&self, space: &impl ConfigSpace, function: Function) {
-        let command = read16(space, function, COMMAND);
-        write_low(space, function, COMMAND, command | NO_LINE);
+        silence_line(space, function);
     }
 
     fn write64(&self, offset: usize, value: u64) {
@@ -235,6 +231,19 @@ impl<R: Registers> Transport for PciTransport<R> {
             status.read8(0);
         }
     }
+}
+
+fn silence_line(space: &impl ConfigSpace, function: Function) {
+    let command = read16(space, function, COMMAND);
+    write_low(space, function, COMMAND, command | NO_LINE);
+}
+
+/// Has a function that is not used neither interrupt, by its line or by messages, nor access memory: other devices may have
+/// the same line.
+pub fn silence(space: &impl ConfigSpace, function: Function) {
+    let command = read16(space, function, COMMAND);
+    write_low(space, function, COMMAND, command & !MASTER | NO_LINE);
+    message::disable(space, function, &Capabilities::read(space, function));
 }
 
 /// The number of the interrupt that the line of a function is connected to, by the word of firmware that connected it; on a

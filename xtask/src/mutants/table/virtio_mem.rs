@@ -192,7 +192,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "two sets of registers are placed at the same address",
         file: "kernel/virtio-mem/src/pci/place.rs",
-        from: "        taken.push(range);\n",
+        from: "        insert(taken, range)?;\n",
         to: "",
         suite: LIB,
         test: "registers_without_an_address_get_one_where_no_others_are",
@@ -208,8 +208,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "registers are placed where a bridge forwards addresses",
         file: "kernel/virtio-mem/src/pci/place.rs",
-        from: "if kind == Kind::Bridge {",
-        to: "if kind == Kind::Other {",
+        from: ".filter(|_| kind == Kind::Bridge)",
+        to: ".filter(|_| kind == Kind::Other)",
         suite: LIB,
         test: "registers_without_an_address_get_one_where_no_others_are",
     },
