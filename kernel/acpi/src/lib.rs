@@ -93,6 +93,7 @@ pub use madt::{IoApic, Madt, Override, Processor};
 pub use mapped::{Counter, MappedHardware};
 pub use mcfg::Mcfg;
 pub use mode::ModeError;
+pub use pci::BridgeError;
 pub use registers::Registers;
 pub use root::Tables;
 pub use slit::Slit;

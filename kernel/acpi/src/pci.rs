@@ -7,21 +7,61 @@
 //! ```
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use hotmem::{PhysAddr, PhysRange};
-use hotmem_aml::resource::{self, RangeKind, Resource};
+use hotmem_aml::resource::{self, RangeKind, Resource, ResourceError};
 use hotmem_aml::{Aml, AmlError, Host, NodeId, Value};
 use hotmem_hotplug::{Line, Polarity, Trigger};
 
 use super::handlers::line;
 use super::hardware::Hardware;
-use super::presence::{PRESENT, status};
+use super::presence::{ENABLED, PRESENT, status};
 use super::source::AcpiSource;
 
 /// The identifiers of a bridge to a bus of PCI, and of PCI Express.
 const BRIDGES: [&str; 2] = ["PNP0A03", "PNP0A08"];
+/// The identifiers of a device whose resources are the mainboard's own, and of one that is a part of it.
+const MAINBOARD: [&str; 2] = ["PNP0C02", "PNP0C01"];
 /// The function in an address of `_PRT`: all of the device.
 const ALL_FUNCTIONS: u64 = 0xffff;
+
+/// Why what the byte code says of PCI cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BridgeError {
+    /// A method of the bridge, or of a link device, failed.
+    Method(&'static str, AmlError),
+    /// A method returned something of another kind.
+    Kind(&'static str),
+    /// A list of resources cannot be read.
+    List(ResourceError),
+    /// The kernel heap has no room for the windows.
+    NoRoom,
+    /// The link device that a line ends at is not enabled; its `_STA`.
+    Disabled(u64),
+    /// The link device that a line ends at has no interrupt with this index.
+    NoInterrupt(usize),
+}
+
+impl fmt::Display for BridgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method(name, error) => write!(f, "{name}: {error}"),
+            Self::Kind(name) => write!(f, "{name} returned a value of another kind"),
+            Self::List(error) => write!(f, "_CRS: {error}"),
+            Self::NoRoom => f.write_str("the kernel heap has no room for the windows"),
+            Self::Disabled(status) => {
+                write!(f, "the link device of the line is not enabled: _STA is {status:#x}")
+            }
+            Self::NoInterrupt(index) => {
+                write!(f, "the link device of the line has no interrupt {index}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for BridgeError {}
 
 /// Where a line of a device ends, as an entry of `_PRT` has it.
 #[derive(Clone, Copy, Debug)]
@@ -34,40 +74,35 @@ enum Route {
 
 impl<H: Hardware> AcpiSource<H> {
     /// The addresses where registers of devices on bus 0 may be, as firmware has them; none if it describes no such bus. What
-    /// is at another address on the bus than for the CPU is left out.
-    pub fn pci_windows(&mut self) -> Vec<PhysRange> {
+    /// is at another address on the bus than for the CPU is left out, and so are registers of the bridge itself.
+    ///
+    /// # Errors
+    ///
+    /// [`BridgeError`].
+    pub fn pci_windows(&mut self) -> Result<Vec<PhysRange>, BridgeError> {
         let mut windows = Vec::new();
-        let Some(crs) = self.of_bridge("_CRS") else { return windows };
+        let Some(crs) = self.of_bridge("_CRS")? else { return Ok(windows) };
         let (aml, mut host) = self.interpreter();
-        let value = match aml.evaluate(&mut host, crs, &[]) {
-            Ok(value) => value,
-            Err(error) => {
-                log::warn!("acpi: _CRS of the PCI bridge: {error}");
-                return windows;
-            }
-        };
-        let list = resource::resources(value.buffer().unwrap_or_default());
-        for window in list.flatten().filter_map(|resource| window(&resource)) {
-            if windows.try_reserve(1).is_ok() {
+        for resource in resources(aml, &mut host, crs)? {
+            if let Some(window) = window(&resource.map_err(BridgeError::List)?) {
+                windows.try_reserve(1).map_err(|_| BridgeError::NoRoom)?;
                 windows.push(window);
             }
         }
-        windows
+        Ok(windows)
     }
 
     /// Where the line of `pin` (0 is INTA) of a device on bus 0 ends; `None` if firmware does not say.
-    pub fn pci_line(&mut self, device: u8, pin: u8) -> Option<Line> {
-        let prt = self.of_bridge("_PRT")?;
-        self.routed(prt, device, pin).unwrap_or_else(|error| {
-            log::warn!("acpi: the interrupt lines of PCI: {error}");
-            None
-        })
-    }
-
-    fn routed(&mut self, prt: NodeId, device: u8, pin: u8) -> Result<Option<Line>, AmlError> {
+    ///
+    /// # Errors
+    ///
+    /// [`BridgeError`]: firmware names a link device that does not say, or is not enabled.
+    pub fn pci_line(&mut self, device: u8, pin: u8) -> Result<Option<Line>, BridgeError> {
+        let Some(prt) = self.of_bridge("_PRT")? else { return Ok(None) };
         let (aml, mut host) = self.interpreter();
-        let route = route(aml.evaluate(&mut host, prt, &[])?, device, pin);
-        let (link, index) = match route {
+        let value = aml.evaluate(&mut host, prt, &[]);
+        let value = value.map_err(|error| BridgeError::Method("_PRT", error))?;
+        let (link, index) = match route(value, device, pin)? {
             None => return Ok(None),
             Some(Route::Direct(gsi)) => {
                 // The lines of PCI are level-triggered and active low (PCI Local Bus 3.0, 2.2.6).
@@ -76,47 +111,118 @@ impl<H: Hardware> AcpiSource<H> {
             }
             Some(Route::Link(link, index)) => (link, index),
         };
-        let Some(crs) = aml.child(link, "_CRS") else { return Ok(None) };
-        let value = aml.evaluate(&mut host, crs, &[])?;
-        let list = resource::resources(value.buffer().unwrap_or_default()).flatten();
-        let mut interrupts = list.filter_map(|resource| match resource {
-            Resource::Interrupt(interrupt) => Some(line(interrupt)),
-            _ => None,
-        });
-        Ok(interrupts.nth(index))
+        linked(aml, &mut host, link, index).map(Some)
+    }
+
+    /// The addresses that the mainboard keeps for itself. Those of PCI's configuration space are among them (PCI Firmware
+    /// Specification 3.3, 4.1.2).
+    ///
+    /// # Errors
+    ///
+    /// [`BridgeError`].
+    pub fn mainboard(&mut self) -> Result<Vec<PhysRange>, BridgeError> {
+        let mut all = Vec::new();
+        let (aml, mut host) = self.interpreter();
+        let mut last = None;
+        while let Some(device) = aml.next_device(last) {
+            last = Some(device);
+            let is_it = MAINBOARD.iter().any(|id| aml.has_id(&mut host, device, id) == Ok(true));
+            let Some(crs) = aml.child(device, "_CRS").filter(|_| is_it) else { continue };
+            for resource in resources(aml, &mut host, crs)? {
+                if let Some(range) = memory(&resource.map_err(BridgeError::List)?) {
+                    all.try_reserve(1).map_err(|_| BridgeError::NoRoom)?;
+                    all.push(range);
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// A child of the bridge to bus 0 of segment 0.
-    fn of_bridge(&mut self, name: &str) -> Option<NodeId> {
+    fn of_bridge(&mut self, name: &str) -> Result<Option<NodeId>, BridgeError> {
         let (aml, mut host) = self.interpreter();
         let bridge = bridge(aml, &mut host)?;
-        aml.child(bridge, name)
+        Ok(bridge.and_then(|bridge| aml.child(bridge, name)))
     }
 }
 
 /// The bridge to bus 0 of segment 0, if it is there.
-fn bridge(aml: &mut Aml, host: &mut dyn Host) -> Option<NodeId> {
-    let mut last = None;
+///
+/// # Errors
+///
+/// Why it is not known of a bridge whether it is that one, if no other is.
+fn bridge(aml: &mut Aml, host: &mut dyn Host) -> Result<Option<NodeId>, BridgeError> {
+    let (mut last, mut unknown) = (None, None);
     while let Some(device) = aml.next_device(last) {
         last = Some(device);
+        // What has no identifier that can be read is not known to be a bridge at all.
         let is_bridge = BRIDGES.iter().any(|id| aml.has_id(host, device, id) == Ok(true));
-        if is_bridge && is_first(aml, host, device) {
-            return Some(device);
+        match is_bridge.then(|| is_first(aml, host, device)) {
+            Some(Ok(true)) => return Ok(Some(device)),
+            Some(Err(error)) => unknown = unknown.or(Some(error)),
+            Some(Ok(false)) | None => {}
         }
     }
-    None
+    unknown.map_or(Ok(None), Err)
 }
 
 /// Whether a bridge is there, and its bus is bus 0 of segment 0.
-fn is_first(aml: &mut Aml, host: &mut dyn Host, bridge: NodeId) -> bool {
-    let mut is_zero = |name| matches!(aml.child_integer(host, bridge, name), Ok(None | Some(0)));
-    is_zero("_SEG")
-        && is_zero("_BBN")
-        && status(aml, host, bridge).is_ok_and(|status| status & PRESENT != 0)
+fn is_first(aml: &mut Aml, host: &mut dyn Host, bridge: NodeId) -> Result<bool, BridgeError> {
+    for name in ["_SEG", "_BBN"] {
+        let number = aml.child_integer(host, bridge, name);
+        if number.map_err(|error| BridgeError::Method(name, error))?.unwrap_or(0) != 0 {
+            return Ok(false);
+        }
+    }
+    let status = status(aml, host, bridge).map_err(|error| BridgeError::Method("_STA", error))?;
+    Ok(status & PRESENT != 0)
 }
 
-/// A window for registers of devices.
+/// The interrupt with this index of a link device. One that is not enabled, or connected to no interrupt, which is interrupt
+/// 0, does not interrupt.
+fn linked(
+    aml: &mut Aml,
+    host: &mut dyn Host,
+    link: NodeId,
+    index: usize,
+) -> Result<Line, BridgeError> {
+    let status = status(aml, host, link).map_err(|error| BridgeError::Method("_STA", error))?;
+    if status & (PRESENT | ENABLED) != PRESENT | ENABLED {
+        return Err(BridgeError::Disabled(status));
+    }
+    let none = BridgeError::NoInterrupt(index);
+    let crs = aml.child(link, "_CRS").ok_or(none)?;
+    let mut left = index;
+    for resource in resources(aml, host, crs)? {
+        match resource.map_err(BridgeError::List)? {
+            Resource::Interrupt(interrupt) if left == 0 => {
+                return Some(line(interrupt)).filter(|line| line.gsi != 0).ok_or(none);
+            }
+            Resource::Interrupt(_) => left -= 1,
+            _ => {}
+        }
+    }
+    Err(none)
+}
+
+/// The list that a `_CRS` returns.
+fn resources<'a>(
+    aml: &'a mut Aml,
+    host: &mut dyn Host,
+    crs: NodeId,
+) -> Result<resource::Resources<'a>, BridgeError> {
+    let value = aml.evaluate(host, crs, &[]);
+    let value = value.map_err(|error| BridgeError::Method("_CRS", error))?;
+    value.buffer().map(resource::resources).ok_or(BridgeError::Kind("_CRS"))
+}
+
+/// A window for registers of devices: what the bridge passes on, and does not use itself.
 fn window(resource: &Resource) -> Option<PhysRange> {
+    memory(resource).filter(|_| matches!(resource, Resource::Range(range) if range.is_produced))
+}
+
+/// Memory that is at the same address on both sides of a bridge.
+fn memory(resource: &Resource) -> Option<PhysRange> {
     let Resource::Range(range) = resource else { return None };
     let last = range.min.checked_add(range.length.checked_sub(1)?)?;
     let plain = range.kind == RangeKind::Memory && range.translation == 0 && last == range.max;
@@ -124,10 +230,14 @@ fn window(resource: &Resource) -> Option<PhysRange> {
 }
 
 /// The entry of a `_PRT` for a pin of a device: address, pin, source, index of the source.
-fn route(prt: Value<'_>, device: u8, pin: u8) -> Option<Route> {
-    let Value::Package(entries) = prt else { return None };
+///
+/// # Errors
+///
+/// [`BridgeError::Kind`].
+fn route(prt: Value<'_>, device: u8, pin: u8) -> Result<Option<Route>, BridgeError> {
+    let Value::Package(entries) = prt else { return Err(BridgeError::Kind("_PRT")) };
     let address = u64::from(device) << 16 | ALL_FUNCTIONS;
-    (0..entries.len()).find_map(|index| {
+    let route = (0..entries.len()).find_map(|index| {
         let Value::Package(entry) = entries.get(index)? else { return None };
         let number = |index| entry.get(index).and_then(|value| value.integer());
         if number(0)? != address || number(1)? != u64::from(pin) {
@@ -139,5 +249,6 @@ fn route(prt: Value<'_>, device: u8, pin: u8) -> Option<Route> {
             Value::Integer(0) => Some(Route::Direct(u32::try_from(index).ok()?)),
             _ => None,
         }
-    })
+    });
+    Ok(route)
 }

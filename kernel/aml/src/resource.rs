@@ -51,6 +51,8 @@ pub struct Range {
     /// Memory that can be used as RAM: it may be written, and firmware keeps it for no purpose of its own
     /// (ACPI 6.5, 6.4.3.5.5).
     pub ram: bool,
+    /// The device passes the range on to what is behind it, as a bridge does, and does not use it itself.
+    pub is_produced: bool,
 }
 
 /// An interrupt line. A descriptor that lists several gives several of these.
@@ -231,6 +233,7 @@ impl Resources<'_> {
             min: figure(1)?,
             max: figure(2)?,
             translation: figure(3)?,
+            is_produced: self.checked(body + 1, 1, end)? & CONSUMED == 0,
             length: figure(4)?,
         })
     }
@@ -289,15 +292,17 @@ impl Resources<'_> {
 }
 
 impl Range {
-    /// A range without translation that must not be used as RAM.
+    /// A range without translation that must not be used as RAM, and is the device's own.
     const fn new(kind: RangeKind, min: u64, max: u64, length: u64) -> Self {
-        Self { kind, min, max, length, translation: 0, ram: false }
+        Self { kind, min, max, length, translation: 0, ram: false, is_produced: false }
     }
 }
 
 /// The flags of a memory range: it may be written; it is reserved, ACPI's or non-volatile, not memory.
 const WRITABLE: u64 = 1 << 0;
 const MEMORY_TYPE: u64 = 0b11 << 3;
+/// The flag of an address space: the device uses it itself.
+const CONSUMED: u64 = 1 << 0;
 
 // Small tags, length bits removed (ACPI 6.5, table 6.27).
 const IRQ: u8 = 0x20;
@@ -329,7 +334,8 @@ mod tests {
 
     /// A memory range of one of the address space descriptors.
     fn memory(min: u64, max: u64, length: u64) -> Range {
-        Range { kind: RangeKind::Memory, min, max, length, translation: 0, ram: true }
+        let (kind, is_produced) = (RangeKind::Memory, false);
+        Range { kind, min, max, length, translation: 0, ram: true, is_produced }
     }
 
     #[test]
@@ -339,16 +345,20 @@ mod tests {
             let bytes = values.map(|value| Vec::from(&value.to_le_bytes()[..size]));
             bytes.concat()
         };
-        let want = Ok(Resource::Range(memory(0x1000, 0x2FFF, 0x2000)));
+        let own = memory(0x1000, 0x2FFF, 0x2000);
+        let want = |is_produced| Ok(Resource::Range(Range { is_produced, ..own }));
         for (tag, size, skip) in [(0x88, 2, 0), (0x87, 4, 0), (0x8A, 8, 0), (0x8B, 8, 2)] {
             let mut item = Vec::from([tag, (3 + skip + 5 * size) as u8, 0, 0, 0xC, 1]);
             item.resize(6 + skip, 0);
             item.extend(figures(size));
-            assert_eq!(all(&[&item, END]), [want], "{tag:#x}");
+            assert_eq!(all(&[&item, END]), [want(true)], "{tag:#x}");
+            // Its own.
+            item[4] |= 1;
+            assert_eq!(all(&[&item, END]), [want(false)], "{tag:#x}");
         }
         assert_eq!(
             all(&[&[0x86, 9, 0, 1, 0, 0x10, 0, 0, 0, 0x20, 0, 0], END]),
-            [want],
+            [want(false)],
             "fixed 32-bit memory"
         );
     }
@@ -398,7 +408,7 @@ mod tests {
     fn ports_are_read_and_unknown_kinds_are_passed_on() {
         let io = |min, max, length| {
             let kind = RangeKind::Io;
-            Ok(Resource::Range(Range { kind, min, max, length, translation: 0, ram: false }))
+            Ok(Resource::Range(Range::new(kind, min, max, length)))
         };
         assert_eq!(
             all(&[&[0x47, 1, 0x00, 0x0A, 0x00, 0x0A, 0, 0x18], &[0x2A, 1, 2], END]),

@@ -39,17 +39,22 @@ impl<'a> Pci<'a> {
         Self { mm, tables, buses: RefCell::new(Vec::new()) }
     }
 
-    /// Where the interrupt line of a function ends: where firmware's byte code says, or the register where firmware of a PC
-    /// keeps it.
+    /// Where the interrupt line of a function ends: where firmware's byte code says, or, if it does not, the register where
+    /// firmware of a PC keeps it.
     pub(super) fn line(
         &self,
         function: Function,
         acpi: Option<&mut AcpiSource<KernelHardware>>,
     ) -> Option<Line> {
-        let routed = acpi.and_then(|acpi| {
-            let (device, pin) = root_pin(self, function)?;
-            acpi.pci_line(device, pin)
-        });
+        let root = acpi.and_then(|acpi| Some((acpi, root_pin(self, function)?)));
+        let routed = root.map_or(Ok(None), |(acpi, (device, pin))| acpi.pci_line(device, pin));
+        let routed = match routed {
+            Ok(routed) => routed,
+            Err(error) => {
+                log::error!("PCI: the interrupt line of {function}: {error}");
+                return None;
+            }
+        };
         routed.or_else(|| {
             Port::ISA_IRQ?;
             Some(self.tables.madt?.isa_line(line_of(self, function)?))

@@ -50,7 +50,11 @@ pub(super) fn memory_devices(
         log::error!("virtio-mem: {} more devices are not used", found.more);
     }
     found.functions().next()?;
-    let windows = acpi.as_deref_mut().map(AcpiSource::pci_windows).unwrap_or_default();
+    let windows = acpi.as_deref_mut().map(AcpiSource::pci_windows).unwrap_or(Ok(Vec::new()));
+    let windows = windows.unwrap_or_else(|error| {
+        log::error!("PCI: the windows of bus 0: {error}");
+        Vec::new()
+    });
     let mut places = Places::new(&windows);
     let message = interrupts::message(Target::Memory);
     let message = message.map(|message| Message { address: message.address, data: message.data });

@@ -23,16 +23,40 @@ fn source(defines: &[&str]) -> AcpiSource<Wire> {
 
 /// The windows, as start and length.
 fn windows(defines: &[&str]) -> Vec<(u64, u64)> {
-    let windows = source(defines).pci_windows();
+    let windows = source(defines).pci_windows().unwrap();
     windows.iter().map(|window| (window.start().get(), window.len())).collect()
 }
 
 #[test]
 fn the_windows_are_those_of_the_bridge_to_bus_0_that_are_not_translated() {
+    // And no registers of the bridge itself.
     let expected = [(0x1000_0000, 0x2EFF_0000), (0x80_0000_0000, 0x80_0000_0000)];
     assert_eq!(windows(&[]), expected);
     assert_eq!(windows(&["OLD"]), expected);
-    assert_eq!(windows(&["BROKEN"]), []);
+}
+
+#[test]
+fn windows_that_cannot_be_read_are_an_error_by_name_and_not_fewer_windows() {
+    let cases = [
+        ("BROKEN", "_CRS: "),
+        ("NUMBER", "_CRS returned a value of another kind"),
+        ("CUT", "_CRS: resource descriptor at offset 0 is cut short"),
+    ];
+    for (define, name) in cases {
+        let error = source(&[define]).pci_windows().unwrap_err().to_string();
+        assert!(error.contains(name), "{define}: {error}");
+    }
+}
+
+#[test]
+fn what_the_mainboard_keeps_for_itself_is_named_whatever_kind_of_range_it_is() {
+    let ranges = source(&[]).mainboard().unwrap();
+    let ranges: Vec<_> = ranges.iter().map(|range| (range.start().get(), range.len())).collect();
+    let expected =
+        [(0xB000_0000, 0x1000_0000), (0x40_1000_0000, 0x1000_0000), (0xFED0_0000, 0x1000)];
+    assert_eq!(ranges, expected);
+    let error = source(&["SHORT"]).mainboard().unwrap_err().to_string();
+    assert!(error.contains("_CRS: resource descriptor at offset 0 is cut short"), "{error}");
 }
 
 #[test]
@@ -40,14 +64,34 @@ fn a_line_ends_where_the_bridge_or_a_link_device_says() {
     let line = |gsi, polarity| Some(Line { gsi, trigger: Trigger::Level, polarity });
     for defines in [&[][..], &["OLD"]] {
         let mut source = source(defines);
-        let lines = [0, 1, 2, 3, 4].map(|pin| source.pci_line(3, pin));
+        let mut routed = |device, pin| source.pci_line(device, pin).unwrap_or(None);
+        let lines = [0, 1, 2, 3, 4].map(|pin| routed(3, pin));
         let (high, low) = (Polarity::ActiveHigh, Polarity::ActiveLow);
         // A link without resources, and a pin that does not exist.
         assert_eq!(lines, [line(35, high), line(37, low), line(42, low), None, None]);
         // A source by its name only, an entry of one function, an index past the end, half an entry.
-        assert_eq!([4, 5, 6, 7, 8].map(|device| source.pci_line(device, 0)), [None; 5]);
-        assert_eq!(source.pci_line(31, 0), line(35, high));
+        assert_eq!([4, 5, 6, 7, 9].map(|device| routed(device, 0)), [None; 5]);
+        assert_eq!(routed(31, 0), line(35, high));
     }
+}
+
+#[test]
+fn a_link_device_that_does_not_interrupt_is_an_error_by_name_and_never_another_line() {
+    let mut source = source(&[]);
+    let cases = [
+        ((3, 3), "no interrupt 0"),
+        ((6, 0), "no interrupt 1"),
+        ((8, 0), "is not enabled: _STA is 0x9"),
+        ((8, 1), "is not enabled: _STA is 0x0"),
+        ((8, 2), "no interrupt 0"),
+        ((8, 3), "_STA: "),
+    ];
+    for ((device, pin), name) in cases {
+        let error = source.pci_line(device, pin).unwrap_err().to_string();
+        assert!(error.contains(name), "{device} {pin}: {error}");
+    }
+    // Firmware does not say.
+    assert_eq!([source.pci_line(3, 4), source.pci_line(9, 0)], [Ok(None); 2]);
 }
 
 /// An entry of a MCFG.

@@ -28,6 +28,26 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "BRIDGES", 1)
             Name (_STA, 0)
             Name (_PRT, Package () { Package () { 0x0003FFFF, 1, Zero, 98 } })
         }
+        Device (MORE)
+        {
+            Name (_HID, EisaId ("PNP0C02"))
+            Name (_CRS, ResourceTemplate ()
+            {
+                IO (Decode16, 0x04D0, 0x04D0, 1, 2)
+                Memory32Fixed (ReadWrite, 0xB0000000, 0x10000000)
+                QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
+                    0, 0x4010000000, 0x401FFFFFFF, 0, 0x10000000)
+            })
+        }
+        Device (BRD)
+        {
+            Name (_HID, EisaId ("PNP0C01"))
+#ifdef SHORT
+            Name (_CRS, Buffer () { 0x87, 0x17, 0x00, 0x00 })
+#else
+            Name (_CRS, ResourceTemplate () { Memory32Fixed (ReadWrite, 0xFED00000, 0x1000) })
+#endif
+        }
         Device (PCI0)
         {
 #ifdef OLD
@@ -43,6 +63,14 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "BRIDGES", 1)
 #ifdef BROKEN
                 Local0 = NOPE
 #endif
+#ifdef NUMBER
+                Local1 = 7
+                If (One) { Return (Local1) }
+#endif
+#ifdef CUT
+                // A descriptor that says that it is longer than the buffer
+                If (One) { Return (Buffer () { 0x87, 0x17, 0x00, 0x00 }) }
+#endif
                 Return (ResourceTemplate ()
                 {
                     WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0xFF, 0, 0x100)
@@ -55,6 +83,11 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "BRIDGES", 1)
                         0, 0x100000000, 0x1FFFFFFFF, 0x4000000000, 0x100000000)
                     QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
                         0, 0x8000000000, 0xFFFFFFFFFF, 0, 0x8000000000)
+                    // Registers of the bridge itself
+                    Memory32Fixed (ReadWrite, 0x50000000, 0x10000)
+                    Memory32 (ReadWrite, 0x51000000, 0x5100FFFF, 1, 0x10000)
+                    DWordMemory (ResourceConsumer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
+                        0, 0x52000000, 0x52FFFFFF, 0, 0x1000000)
                     // One that firmware closed
                     QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
                         0, 0, 0, 0, 0, , , NONE)
@@ -73,7 +106,47 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "BRIDGES", 1)
                 Package () { 0x0006FFFF, 0, LNKA, 1 },
                 Package () { 0x0007FFFF },
                 Package () { 0x001FFFFF, 0, LNKA, 0 },
+                Package () { 0x0008FFFF, 0, LNKD, 0 },
+                Package () { 0x0008FFFF, 1, LNKE, 0 },
+                Package () { 0x0008FFFF, 2, LNKF, 0 },
+                Package () { 0x0008FFFF, 3, LNKG, 0 },
             })
+            // Not enabled, whatever its resources are; not there; connected to no interrupt; with a status that fails
+            Device (LNKD)
+            {
+                Name (_HID, EisaId ("PNP0C0F"))
+                Name (_STA, 9)
+                Name (_CRS, ResourceTemplate ()
+                {
+                    Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive) { 38 }
+                })
+            }
+            Device (LNKE)
+            {
+                Name (_HID, EisaId ("PNP0C0F"))
+                Name (_STA, 0)
+                Name (_CRS, ResourceTemplate ()
+                {
+                    Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive) { 39 }
+                })
+            }
+            Device (LNKF)
+            {
+                Name (_HID, EisaId ("PNP0C0F"))
+                Name (_CRS, ResourceTemplate ()
+                {
+                    Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive) { 0 }
+                })
+            }
+            Device (LNKG)
+            {
+                Name (_HID, EisaId ("PNP0C0F"))
+                Method (_STA) { Return (NOPE) }
+                Name (_CRS, ResourceTemplate ()
+                {
+                    Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive) { 40 }
+                })
+            }
             Device (LNKA)
             {
                 Name (_HID, EisaId ("PNP0C0F"))

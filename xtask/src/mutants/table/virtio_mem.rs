@@ -248,8 +248,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "the index of a link device's interrupt is ignored",
         file: "kernel/acpi/src/pci.rs",
-        from: "interrupts.nth(index)",
-        to: "interrupts.nth(index.min(0))",
+        from: "if left == 0 => {",
+        to: "if left <= index => {",
         suite: "-p hotmem-acpi --lib",
         test: "a_line_ends_where_the_bridge_or_a_link_device_says",
     },
