@@ -1,7 +1,7 @@
 //! A machine that is described by ACPI tables.
 
 use super::hardware::KernelHardware;
-use super::pci::{Description, Pci};
+use super::pci::{Description, Pci, is_in_memory};
 use super::virtio::{MemoryDevices, memory_devices};
 use super::{Events, MemoryPlan, warn_of_no_events};
 use crate::console;
@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use hotmem::paging::ReadPhys;
-use hotmem::{Mm, NodeId, PhysAddr};
+use hotmem::{Mm, NodeId, PhysAddr, PhysRange};
 use hotmem_acpi::{
     AcpiSource, Controller, Fadt, Madt, Mcfg, PowerOff, Processor, Slit, Spcr, Srat, Tables,
     node_of,
@@ -135,7 +135,10 @@ pub(crate) fn events(
         }
     };
     // After the clock is known, and the controllers take messages.
-    let pci = Pci::new(mm, Description { mcfg: find_mcfg(&tables), madt });
+    let mcfg = find_mcfg(&tables).filter(|_| is_in_memory());
+    let mainboard = source.as_deref_mut().filter(|_| mcfg.is_some()).map(mainboard);
+    let mainboard = mainboard.unwrap_or_default();
+    let pci = Pci::new(mm, Description { mcfg, madt, mainboard: &mainboard });
     let devices = memory_devices(mm, &pci, source.as_deref_mut());
     Events { source: Sources::new(source, devices), console_line, cpus }
 }
@@ -232,6 +235,14 @@ fn find_mcfg<'a, P: ReadPhys>(tables: &Tables<'a, P>) -> Option<Mcfg<'a>> {
     Mcfg::find(tables).unwrap_or_else(|error| {
         log::error!("PCI: {error}");
         None
+    })
+}
+
+/// The addresses that the mainboard keeps for itself.
+fn mainboard(acpi: &mut AcpiSource<KernelHardware>) -> Vec<PhysRange> {
+    acpi.mainboard().unwrap_or_else(|error| {
+        log::error!("PCI: the mainboard's resources: {error}");
+        Vec::new()
     })
 }
 

@@ -10,6 +10,8 @@
 #[cfg(acpi)]
 mod acpi;
 #[cfg(acpi)]
+mod buses;
+#[cfg(acpi)]
 mod hardware;
 #[cfg(papr)]
 mod papr;

@@ -3,11 +3,11 @@
 // UNSAFETY: maps the registers of devices.
 #![expect(unsafe_code)]
 
-use crate::memory::{KernelMachine, Window};
-use alloc::vec::Vec;
+use crate::memory::{KernelMachine, RESERVED_TABLES, Window, has_tables, was_read};
 use core::cell::RefCell;
 use core::fmt;
-use hotmem::{Geometry, Mm, Pfn, PhysRange};
+use hotmem::paging::MapError;
+use hotmem::{Geometry, Mm, Pfn, PhysAddr, PhysRange};
 use hotmem_acpi::{AcpiSource, Madt, Mcfg};
 use hotmem_arch::contract::Port as _;
 use hotmem_arch::current::{Port, io};
@@ -15,14 +15,52 @@ use hotmem_arch::io::{PciFunction, Place};
 use hotmem_hotplug::Line;
 use hotmem_virtio_mem::pci::{ConfigSpace, Function, Registers, line_of, root_pin};
 
+use super::buses::{Buses, TooMany};
 use super::hardware::KernelHardware;
 
 /// Registers of functions: by ports, where a machine has these, else in memory.
 pub(super) struct Pci<'a> {
     mm: &'a Mm<KernelMachine>,
     tables: Description<'a>,
-    /// The buses whose registers were mapped, or cannot be.
-    buses: RefCell<Vec<(u8, Option<Window>)>>,
+    /// The buses whose registers are in memory.
+    buses: RefCell<Buses<Window>>,
+}
+
+/// Why registers are not used.
+#[derive(Clone, Copy, Debug)]
+enum Refused {
+    /// They would end past the address space.
+    Address,
+    /// Memory of the kernel is there.
+    Ram(PhysAddr),
+    /// Firmware's tables are there.
+    Tables,
+    /// The mainboard does not keep the addresses for itself: nothing may be there, or memory of firmware.
+    NotReserved,
+    /// Too few frames are left for tables.
+    NoFrames,
+    /// Too many buses are mapped.
+    Buses(TooMany),
+    /// They cannot be mapped.
+    Map(MapError),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address => f.write_str("they end past the last address"),
+            Self::Ram(at) => write!(f, "memory of the kernel is at {at}"),
+            Self::Tables => f.write_str("firmware's tables are there"),
+            Self::NotReserved => {
+                f.write_str("the mainboard's resources (PNP0C02) do not have these addresses")
+            }
+            Self::NoFrames => {
+                write!(f, "the last {RESERVED_TABLES} frames for page tables are kept for devices")
+            }
+            Self::Buses(error) => error.fmt(f),
+            Self::Map(error) => error.fmt(f),
+        }
+    }
 }
 
 /// What firmware describes.
@@ -32,11 +70,18 @@ pub(super) struct Description<'a> {
     pub(super) mcfg: Option<Mcfg<'a>>,
     /// Where interrupts end that were ISA's.
     pub(super) madt: Option<Madt<'a>>,
+    /// The addresses that the mainboard keeps for itself, those of registers of functions among them.
+    pub(super) mainboard: &'a [PhysRange],
+}
+
+/// Whether registers of functions are in memory.
+pub(super) fn is_in_memory() -> bool {
+    io::read(place(Function { bus: 0, device: 0, function: 0 }, 0), 4).is_err()
 }
 
 impl<'a> Pci<'a> {
     pub(super) const fn new(mm: &'a Mm<KernelMachine>, tables: Description<'a>) -> Self {
-        Self { mm, tables, buses: RefCell::new(Vec::new()) }
+        Self { mm, tables, buses: RefCell::new(Buses::new()) }
     }
 
     /// Where the interrupt line of a function ends: where firmware's byte code says, or, if it does not, the register where
@@ -61,16 +106,41 @@ impl<'a> Pci<'a> {
         })
     }
 
-    /// Maps registers of a device, unless the range is memory of the kernel.
+    /// Maps registers of a device, unless the range is memory of the kernel, or firmware's tables. The reason is logged.
     pub(super) fn map(&self, range: PhysRange) -> Option<Window> {
-        let last = range.start().checked_add(range.len().checked_sub(1)?)?;
+        let window = self.try_map(range);
+        window.inspect_err(|why| log::error!("PCI: registers at {range}: {why}")).ok()
+    }
+
+    fn try_map(&self, range: PhysRange) -> Result<Window, Refused> {
+        let last = range.len().checked_sub(1).and_then(|last| range.start().checked_add(last));
+        let last = last.ok_or(Refused::Address)?;
         let [first, last] = [range.start(), last].map(KernelMachine::pfn);
-        if (first.get()..=last.get()).any(|page| self.mm.is_ram(Pfn::new(page))) {
-            return None;
+        let mut pages = (first.get()..=last.get()).map(Pfn::new);
+        if let Some(page) = pages.find(|&page| self.mm.is_ram(page)) {
+            return Err(Refused::Ram(KernelMachine::address(page)));
         }
-        // SAFETY: the range is inside of a base address register of a device, or of a configuration space in the MCFG, and
-        // no RAM of the kernel; what is done to it is what the standard says these registers are for.
-        unsafe { Window::map(range, self.mm.machine().tables()) }.ok()
+        if was_read(range, self.mm.machine().tables()) {
+            return Err(Refused::Tables);
+        }
+        // SAFETY: the range is inside of a base address register of a device, or of a configuration space in the MCFG that
+        // the mainboard keeps its addresses for, and neither RAM of the kernel nor firmware's tables; what is done to it is
+        // what the standard says these registers are for.
+        unsafe { Window::map(range, self.mm.machine().tables()) }.map_err(Refused::Map)
+    }
+
+    /// Maps the registers of the functions of a bus; `None` if there is no such bus, or it cannot be used, which is logged.
+    fn map_bus(&self, bus: u8, allowed: Result<(), TooMany>) -> Option<Window> {
+        let range = self.tables.mcfg?.bus(0, bus)?;
+        let is_reserved = || self.tables.mainboard.iter().any(|kept| kept.covers(range));
+        let window = match allowed {
+            Err(error) => Err(Refused::Buses(error)),
+            Ok(()) if !is_reserved() => Err(Refused::NotReserved),
+            Ok(()) if !has_tables() => Err(Refused::NoFrames),
+            Ok(()) => self.try_map(range),
+        };
+        let log = |why: &Refused| log::error!("PCI: bus {bus} at {range} is not used: {why}");
+        window.inspect_err(log).ok()
     }
 
     /// Calls `f` with the registers of a bus in memory, and the place of a function's register there.
@@ -82,13 +152,9 @@ impl<'a> Pci<'a> {
     ) -> Option<R> {
         let Function { bus, device, function } = function;
         let mut buses = self.buses.borrow_mut();
-        if !buses.iter().any(|&(known, _)| known == bus) {
-            let range = self.tables.mcfg.and_then(|mcfg| mcfg.bus(0, bus));
-            buses.push((bus, range.and_then(|range| self.map(range))));
-        }
-        let (_, window) = buses.iter().find(|&&(known, _)| known == bus)?;
+        let window = buses.on(bus, |allowed| self.map_bus(bus, allowed))?;
         let at = usize::from(device) << 15 | usize::from(function) << 12 | usize::from(offset);
-        Some(f(window.as_ref()?, at))
+        Some(f(window, at))
     }
 }
 

@@ -16,5 +16,9 @@ pub mod windows;
 
 pub use boot::{Boot, PrepareError, prepare, take_over};
 pub use devices::Window;
+#[cfg(acpi)]
+pub use devices::{RESERVED_TABLES, has_tables};
 pub use firmware::FirmwareMemory;
+#[cfg(acpi)]
+pub use firmware::was_read;
 pub use machine::{KernelMachine, KernelTables, LinearMemory, manager};

@@ -30,6 +30,12 @@ impl SpareFrames {
         Self { page, free: Mutex::new(([PhysAddr::new(0); FRAMES], 0)) }
     }
 
+    /// Frames that are left.
+    #[cfg(acpi)]
+    pub fn left(&self) -> usize {
+        self.free.lock().1
+    }
+
     /// Fills the stack, as far as `early` has memory.
     pub fn fill(&self, early: &mut dyn EarlyFrames) {
         let (frames, count) = &mut *self.free.lock();

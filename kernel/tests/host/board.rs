@@ -8,6 +8,7 @@ use hotmem_arch::host::Device;
 use hotmem_arch::io::{IoError, Place};
 
 use crate::firmware::{DOORBELL, EVENT_LINE, MEMORY_HAPPENED, REGISTERS, SCI};
+use crate::pci::{self, Functions};
 
 const SMI_COMMAND: u64 = 0xB2;
 const PM1_STATUS: u64 = 0x600;
@@ -27,6 +28,7 @@ const MEMORY_EVENT: u64 = 1 << 3;
 #[derive(Debug)]
 pub(crate) struct Board {
     pub(crate) controller: Controller,
+    pub(crate) functions: Functions,
     /// Whether ACPI, not the firmware, owns the fixed hardware.
     acpi: bool,
     pm1: [u64; 2],
@@ -45,7 +47,8 @@ impl Board {
             Layout::qemu(Space::SystemIo, CONTROLLER)
         };
         let (controller, doorbell) = (Controller::new(layout, 2), reduced.then_some(0));
-        Self { controller, acpi: false, pm1: [0; 2], gpe: [0; 2], held: false, doorbell }
+        let functions = Functions::default();
+        Self { controller, functions, acpi: false, pm1: [0; 2], gpe: [0; 2], held: false, doorbell }
     }
 
     /// Raises the event for memory.
@@ -121,11 +124,25 @@ impl Device for Board {
         if let Some(happened) = self.doorbell.as_mut().filter(|_| at == DOORBELL) {
             return core::mem::take(happened);
         }
+        if pci::SPACE.contains(at) {
+            assert_eq!(bytes, 4);
+            return self.functions.load(at).into();
+        }
+        if pci::REGISTERS.contains(at) {
+            return 0;
+        }
         let width = width(bytes).unwrap();
         self.controller.read(Space::SystemMemory, at.get(), width).unwrap()
     }
 
     fn store(&mut self, at: PhysAddr, bytes: u32, value: u64) {
+        if pci::SPACE.contains(at) {
+            assert_eq!(bytes, 4);
+            return self.functions.store(at, value as u32);
+        }
+        if pci::REGISTERS.contains(at) {
+            return;
+        }
         let width = width(bytes).unwrap();
         self.controller.write(Space::SystemMemory, at.get(), width, value).unwrap();
     }

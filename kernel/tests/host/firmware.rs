@@ -50,18 +50,20 @@ pub(crate) struct Firmware<'a> {
     pub(crate) cpus: &'a [(u8, bool)],
     /// Whether the machine has a device that reports events instead of fixed hardware.
     pub(crate) reduced: bool,
+    /// Where it says that PCI's configuration space is.
+    pub(crate) mcfg: Option<u64>,
 }
 
 impl Default for Firmware<'_> {
     fn default() -> Self {
         let io_apic = IO_APIC.start();
-        Self { command_line: "", ram: RAM, io_apic, cpus: &[(0, true)], reduced: false }
+        Self { command_line: "", ram: RAM, io_apic, cpus: &[(0, true)], reduced: false, mcfg: None }
     }
 }
 
 impl Rom {
     pub(crate) fn new(firmware: &Firmware<'_>) -> Self {
-        let Firmware { command_line, ram, io_apic, cpus, reduced } = *firmware;
+        let Firmware { command_line, ram, io_apic, cpus, reduced, mcfg } = *firmware;
         let mut rom = Self { bytes: vec![0; ROM.len() as usize] };
         let mut at = TABLES;
         let mut place = |rom: &mut Self, table: &[u8]| {
@@ -73,7 +75,8 @@ impl Rom {
         let dsdt = if reduced { compile("reduced") } else { compile_text(include_str!("pc.asl")) };
         let dsdt = place(&mut rom, &dsdt.unwrap());
         let tables = [fadt(dsdt, reduced), madt(io_apic, cpus), srat(), slit()];
-        let tables = tables.map(|bytes| place(&mut rom, &bytes).get());
+        let tables = tables.into_iter().chain(mcfg.map(self::mcfg));
+        let tables: Vec<_> = tables.map(|bytes| place(&mut rom, &bytes).get()).collect();
         let pointers: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();
         rom.put(XSDT, &table(b"XSDT", 1, &pointers));
         rom.put(RSDP, &rsdp());
@@ -181,6 +184,14 @@ fn srat() -> Vec<u8> {
         body.extend(near);
     }
     table(b"SRAT", 2, &body)
+}
+
+/// Configuration space of 64 buses at `at`.
+fn mcfg(at: u64) -> Vec<u8> {
+    let mut body = vec![0; 24];
+    put(&mut body, 8, 8, at);
+    body[19] = 63;
+    table(b"MCFG", 1, &body)
 }
 
 /// Two nodes.

@@ -19,7 +19,7 @@ const IN_PROGRESS: u32 = 0x84;
 
 /// Plugs [`DIMM`] and waits until it is online.
 #[track_caller]
-fn plug(pc: &Pc) {
+pub(crate) fn plug(pc: &Pc) {
     pc.plug(0, DIMM);
     let (add, online) = (pc.step(), pc.step());
     assert!(
@@ -34,7 +34,7 @@ fn plug(pc: &Pc) {
 
 /// Unplugs [`DIMM`], and removes it once the kernel has ejected it.
 #[track_caller]
-fn unplug(pc: &Pc) {
+pub(crate) fn unplug(pc: &Pc) {
     pc.unplug(0);
     let (offline, scrub, remove) = (pc.step(), pc.step(), pc.step());
     assert!(offline.contains(r#""operation":"offline""#), "{offline}");

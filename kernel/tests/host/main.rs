@@ -8,8 +8,10 @@
 mod alone;
 mod board;
 mod boot;
+mod devices;
 mod firmware;
 mod guests;
 mod hotplug;
 mod pc;
+mod pci;
 mod traps;

@@ -4,6 +4,16 @@
 DefinitionBlock ("", "DSDT", 2, "HOTMEM", "HOSTPC", 1)
 {
     Scope (\_GPE) { Method (_E03) { \_SB.BANK.POLL () } }
+    // What the mainboard keeps for itself: configuration space of PCI, and what a wrong table says is some
+    Device (\_SB.BRD)
+    {
+        Name (_HID, EisaId ("PNP0C02"))
+        Name (_CRS, ResourceTemplate ()
+        {
+            Memory32Fixed (ReadWrite, 0xB0000000, 0x04000000)
+            Memory32Fixed (ReadWrite, 0x00000000, 0x00200000)
+        })
+    }
     Device (\_SB.BANK)
     {
         Name (_HID, EisaId ("PNP0A06"))

@@ -10,6 +10,7 @@ use hotmem_kernel::start;
 
 use crate::board::Board;
 use crate::firmware::{Firmware, IO_APIC, REGISTERS, ROM, Rom};
+use crate::pci;
 
 /// The prompt of the monitor.
 const PROMPT: &str = "hotmem> ";
@@ -45,7 +46,9 @@ impl Pc {
     pub(crate) fn with(firmware: &Firmware<'_>, rom: &Rom) -> Self {
         let machine = Machine::new();
         [RAM, ROM].into_iter().for_each(|range| machine.plug(range));
-        [IO_APIC, REGISTERS].into_iter().for_each(|range| machine.plug_registers(range));
+        [IO_APIC, REGISTERS, pci::SPACE, pci::REGISTERS]
+            .into_iter()
+            .for_each(|range| machine.plug_registers(range));
         machine.write(ROM.start(), &rom.bytes);
         let board = Arc::new(Mutex::new(Board::new(firmware.reduced)));
         machine.attach(&board);
