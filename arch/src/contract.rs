@@ -202,9 +202,15 @@ pub trait Cpu {
         were_on
     }
 
-    /// Enables interrupts again if they were enabled before [`mask_interrupts`](Self::mask_interrupts).
+    /// Enables interrupts again if they were enabled before [`mask_interrupts`](Self::mask_interrupts). They are off until then:
+    /// afterwards they are on if, and only if, they `were_on`. An architecture may enable or disable them whatever they are,
+    /// so a caller with interrupts on is wrong, and is stopped where debug assertions are on.
     #[inline(always)]
     fn restore_interrupts(were_on: bool) {
+        debug_assert!(
+            !Self::interrupts_are_enabled(),
+            "interrupts are on before they are restored"
+        );
         if were_on {
             Self::enable_interrupts();
         }

@@ -164,6 +164,35 @@ fn take(described: &[Controller]) -> Result<Controllers<NoRegisters>, TakeError<
 }
 
 #[test]
+fn interrupts_are_restored_to_what_they_were_and_are_off_until_then() {
+    let states = run(&machine(), || {
+        let mut states = Vec::new();
+        for on in [true, false] {
+            if on {
+                Host::enable_interrupts()
+            } else {
+                Host::disable_interrupts()
+            }
+            let outer = Host::mask_interrupts();
+            let inner = Host::mask_interrupts();
+            assert!(!Host::interrupts_are_enabled());
+            Host::restore_interrupts(inner);
+            assert!(!Host::interrupts_are_enabled(), "the outer one is masked");
+            Host::restore_interrupts(outer);
+            states.push(Host::interrupts_are_enabled());
+        }
+        states
+    });
+    assert_eq!(states, Ok([true, false].to_vec()));
+    // In the wrong order architectures would do different things: no caller may.
+    let wrong = run(&machine(), || {
+        Host::enable_interrupts();
+        Host::restore_interrupts(false);
+    });
+    assert!(wrong.is_err(), "interrupts were on before they were restored");
+}
+
+#[test]
 fn a_line_interrupts_when_it_is_connected_and_interrupts_are_enabled() {
     let machine = machine();
     let other = Arc::clone(&machine);

@@ -134,6 +134,10 @@ impl Cpu for Ppc64 {
     /// Without a branch: each allocation and each free does this.
     #[inline(always)]
     fn restore_interrupts(were_on: bool) {
+        debug_assert!(
+            !Self::interrupts_are_enabled(),
+            "interrupts are on before they are restored"
+        );
         let msr = (u64::from(were_on) * EE) | RI;
         // SAFETY: as in both functions above: EE becomes what it was, and RI stays set.
         unsafe { asm!("mtmsrd {}, 1", in(reg) msr, options(nostack, preserves_flags)) };
