@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use crate::shown::shown;
-use crate::{DeviceId, Event, HotplugSource, Outcome};
+use crate::{DeviceId, Event, HotplugSource, Outcome, Persistent};
 
 /// What can go wrong with a source that may be absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,14 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
             None if json => out.write_str("null"),
             None => writeln!(out, "there is no source of events"),
         }
+    }
+
+    fn persistent_count(&self) -> usize {
+        self.as_ref().map_or(0, |source| source.persistent_count())
+    }
+
+    fn persistent(&mut self, number: usize) -> Option<Persistent> {
+        self.as_mut()?.persistent(number)
     }
 
     fn is_withdrawn(&self, error: &Self::Error) -> bool {

@@ -28,6 +28,7 @@ use super::event::{DeviceId, HotplugSource, MAX_RANGES, Outcome, Ranges, Refusal
 use super::insert::{blocks_step, remove_step};
 use super::listen::OnStep;
 use super::owners::Claim;
+use super::report::Reason;
 use super::step::{Failure, Operation, Replied, Step};
 use super::underway::{Context, Ejecting, Turn};
 
@@ -295,6 +296,11 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             Ok(()) => self.eject_device(ejecting, &removes, out),
             Err(error) => self.fail(ejecting, &removes, EjectError::Remove(error), out),
         }
+    }
+
+    /// Why a device's memory could not be removed if it were offline, if it could not.
+    pub(super) fn why_kept(&self, device: DeviceId) -> Option<Reason> {
+        self.check_eject(device).err().map(Reason::new)
     }
 
     /// Refuses, before anything moves, a device whose memory is not known, one that was refused but whose memory

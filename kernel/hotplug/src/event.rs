@@ -8,6 +8,8 @@ use core::fmt;
 use hotmem::NodeId;
 use hotmem::addr::PhysRange;
 
+use super::report::Reason;
+
 /// Names a device for as long as the kernel runs: a number that its source gave it, and which source of a list
 /// ([`Sources`](crate::Sources)) that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,12 +197,47 @@ pub enum Outcome {
     EjectFailed,
 }
 
+/// A region of persistent memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Persistent {
+    /// The device that it is for the driver.
+    pub device: DeviceId,
+    /// Where it is.
+    pub range: PhysRange,
+    /// The node that it is on.
+    pub node: NodeId,
+    /// What it holds.
+    pub holds: Holds,
+}
+
+/// What persistent memory holds, as far as its labels say, and how that is known.
+#[derive(Clone, Copy, Debug)]
+pub enum Holds {
+    /// Nothing that somebody named.
+    Nothing(Reason),
+    /// Somebody's data.
+    Data(Reason),
+    /// That cannot be read.
+    Unknown(Reason),
+}
+
+impl Holds {
+    /// A word for it, and how it is known.
+    pub(super) const fn shown(&self) -> (&'static str, &Reason) {
+        match self {
+            Self::Nothing(why) => ("nothing", why),
+            Self::Data(why) => ("data", why),
+            Self::Unknown(why) => ("unknown", why),
+        }
+    }
+}
+
 /// Delivers the firmware's events, and takes the replies to them: ACPI, or a hypervisor call interface.
 ///
 /// # Safety
 ///
 /// The ranges of an insert are memory of a device that firmware describes as plugged: RAM, if it is there at all,
-/// that nothing but the driver uses until [`eject`](Self::eject).
+/// that nothing but the driver uses until [`eject`](Self::eject). So is persistent memory, as long as it is in use as RAM.
 pub unsafe trait HotplugSource {
     /// What can go wrong with a device.
     type Error: fmt::Display;
@@ -284,6 +321,18 @@ pub unsafe trait HotplugSource {
     /// Those of `out`.
     fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
         out.write_str(if json { "{\"left_out\":0}" } else { "nothing was left out\n" })
+    }
+
+    /// How many regions of persistent memory the source has, in use or not.
+    fn persistent_count(&self) -> usize {
+        0
+    }
+
+    /// The region of persistent memory with this number, counted from 0. It is memory of a device of its own, that the source
+    /// never announces: it is used on the operator's request ([`Hotplug::pmem_add`](crate::Hotplug::pmem_add)).
+    fn persistent(&mut self, number: usize) -> Option<Persistent> {
+        let _ = number;
+        None
     }
 
     /// Whether an eject failed only because the firmware does not want the device back any more.

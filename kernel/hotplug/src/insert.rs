@@ -19,6 +19,7 @@ use super::driver::{Done, Hotplug};
 use super::event::{HotplugSource, MAX_RANGES, Outcome, Ranges};
 use super::listen::OnStep;
 use super::owners::{Claim, Plugged};
+use super::report::Reason;
 use super::shown::shown;
 use super::step::{Failure, Operation, Replied, Step};
 use super::touched::MAX_BLOCKS;
@@ -64,6 +65,8 @@ impl fmt::Display for InsertError {
 /// The operations of one insert, range by range; `None` where an operation was not run.
 #[derive(Default)]
 struct Trail {
+    /// Where memmaps go.
+    placement: Placement,
     adds: [Option<Done<Added, AddError>>; MAX_RANGES],
     removes: [Option<Done<Removed, RemoveError>>; MAX_RANGES],
     onlines: [Option<Done<(), OnlineError>>; MAX_RANGES],
@@ -104,7 +107,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             return;
         }
 
-        let mut trail = Trail::default();
+        let mut trail = Trail { placement: self.policy.placement, ..Trail::default() };
         let was = self.owners.added(context.device);
         let result = match was.as_slice() {
             [] => self.take(context, ranges, node, &mut trail),
@@ -116,6 +119,27 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         self.write_insert(ranges, node, &trail, result.err().as_ref(), replied, out);
         // The undo of an add may have taken a block offline.
         self.lose_waiting(None);
+    }
+
+    /// Takes memory on the operator's request, not on the firmware's. It is forgotten unless it is added.
+    pub(super) fn insert_requested(
+        &mut self,
+        context: Context,
+        ranges: &Ranges,
+        node: NodeId,
+        placement: Placement,
+        out: &mut dyn OnStep,
+    ) -> Result<(), Reason> {
+        let mut trail = Trail { placement, ..Trail::default() };
+        let result = self.take(context, ranges, node, &mut trail);
+        if !self.owners.of(context.device).any(|entry| entry.claim.has_memory()) {
+            self.owners.forget(context.device);
+        }
+        let replied = self.reply(context, outcome_of(&result));
+        let error = result.err();
+        self.write_insert(ranges, node, &trail, error.as_ref(), replied, out);
+        self.lose_waiting(None);
+        error.map_or(Ok(()), |error| Err(Reason::new(error)))
     }
 
     /// Takes note of a device that is known: firmware may announce one again, as QEMU does after a boot
@@ -206,7 +230,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         trail: &mut Trail,
     ) -> Result<(), AddError> {
         for (&range, slot) in ranges.as_slice().iter().zip(&mut trail.adds) {
-            let done = self.add(range, node, self.policy.placement);
+            let done = self.add(range, node, trail.placement);
             *slot = Some(done);
             let Err(error) = done.result else { continue };
 
@@ -322,7 +346,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
                 // An add that succeeded is not a failure, even if the device was refused because of another range.
                 let worked = add.as_ref().is_some_and(|add| add.result.is_ok());
                 let error = error.filter(|_| !worked).map(|error| Failure(error));
-                let step = self.add_step(range, node, self.policy.placement, add.as_ref(), replied);
+                let step = self.add_step(range, node, trail.placement, add.as_ref(), replied);
                 self.write(out, &Step { error, ..step });
             }
         }

@@ -84,6 +84,7 @@ mod next;
 pub mod number;
 mod operator;
 mod owners;
+mod pmem;
 mod report;
 mod scrub;
 mod shown;
@@ -100,8 +101,8 @@ pub use clock::Clock;
 pub use driver::{BUDGET, Hotplug, PATIENCE, Policy};
 pub use eject::EjectProgress;
 pub use event::{
-    DeviceId, Event, HotplugSource, MAX_PLUGGED, MAX_RANGES, Outcome, Ranges, Refusal, Request,
-    TooManyRanges,
+    DeviceId, Event, Holds, HotplugSource, MAX_PLUGGED, MAX_RANGES, Outcome, Persistent, Ranges,
+    Refusal, Request, TooManyRanges,
 };
 pub use json::{JsonString, OrNull, json_list};
 pub use latch::{Latch, MAX_LINES, Raised};
@@ -109,6 +110,7 @@ pub use line::{Line, Polarity, Trigger};
 pub use listen::{Each, OnStep, Quiet};
 pub use operator::OperatorError;
 pub use owners::{Claim, OutOfHeap, Plugged};
+pub use pmem::PmemError;
 pub use report::{Reason, Verdict};
 pub use shown::shown;
 pub use sources::{OneOf, Sources};

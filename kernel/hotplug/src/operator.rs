@@ -159,7 +159,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Refuses while an eject is under way: its blocks are put back if it fails.
-    fn check_idle(&self) -> Result<(), OperatorError> {
+    pub(super) fn check_idle(&self) -> Result<(), OperatorError> {
         let leaving = self.ejecting().map(|ejecting| ejecting.device);
         match leaving.or(self.draining.as_ref().map(Draining::device)) {
             Some(device) => Err(OperatorError::Ejecting(device)),

@@ -14,7 +14,7 @@
 use core::fmt;
 
 use crate::shown::shown;
-use crate::{DeviceId, Event, HotplugSource, Outcome};
+use crate::{DeviceId, Event, HotplugSource, Outcome, Persistent};
 
 /// Two sources that are served in turns.
 #[derive(Debug)]
@@ -170,6 +170,19 @@ unsafe impl<A: HotplugSource, B: HotplugSource> HotplugSource for Sources<A, B> 
         out.write_str(comma)?;
         self.second.write_firmware(json, out)?;
         out.write_str(close)
+    }
+
+    fn persistent_count(&self) -> usize {
+        self.first.persistent_count() + self.second.persistent_count()
+    }
+
+    /// That of the first, and then of the second.
+    fn persistent(&mut self, number: usize) -> Option<Persistent> {
+        let Some(number) = number.checked_sub(self.first.persistent_count()) else {
+            return self.first.persistent(number);
+        };
+        let found = self.second.persistent(number)?;
+        Some(Persistent { device: found.device.behind(A::SOURCES), ..found })
     }
 
     fn is_withdrawn(&self, error: &Self::Error) -> bool {

@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use hotmem::{NodeId, PhysRange};
 
-use crate::{Clock, DeviceId, Event, HotplugSource, Outcome, Ranges, Request};
+use crate::{Clock, DeviceId, Event, Holds, HotplugSource, Outcome, Persistent, Ranges, Request};
 
 /// What is wrong with a scripted device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(super) struct Played {
     pub(super) fixed: bool,
     /// Devices that are not there.
     pub(super) absent: Vec<u16>,
+    /// Persistent memory, with the number of its device.
+    pub(super) persistent: Vec<(u16, PhysRange, Holds)>,
     /// Every reply to the firmware fails.
     pub(super) deaf: bool,
 }
@@ -118,6 +120,16 @@ unsafe impl HotplugSource for Script {
 
     fn is_there(&mut self, device: DeviceId) -> bool {
         !self.0.borrow().absent.contains(&device.number())
+    }
+
+    fn persistent_count(&self) -> usize {
+        self.0.borrow().persistent.len()
+    }
+
+    fn persistent(&mut self, number: usize) -> Option<Persistent> {
+        let (device, range, holds) = *self.0.borrow().persistent.get(number)?;
+        let (device, node) = (DeviceId::new(device), NodeId::default());
+        Some(Persistent { device, range, node, holds })
     }
 
     fn is_withdrawn(&self, error: &Wrong) -> bool {

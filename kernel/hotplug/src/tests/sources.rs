@@ -4,11 +4,13 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use hotmem::testing::{FakeMachine, Tiny, range};
-use hotmem::{BlockState, PhysRange};
+use hotmem::{BlockState, PhysRange, Placement};
 
 use super::doubles::{Script, Ticks, Wrong};
 use super::{Fixture, MIB, ONLINE, WINDOW};
-use crate::{DeviceId, Hotplug, HotplugSource, Outcome, Policy, Refusal, Request, Sources};
+use crate::{
+    DeviceId, Holds, Hotplug, HotplugSource, Outcome, Policy, Reason, Refusal, Request, Sources,
+};
 
 /// A list of three.
 type List = Sources<Script, Sources<Option<Box<Script>>, Script>>;
@@ -225,4 +227,41 @@ fn a_source_that_the_machine_does_not_have_is_left_out_of_the_list_and_of_the_ta
     assert_eq!(said(&Sources::new(None, None), true), ("null".into(), 0, 0, true));
     let text = "nothing was left out\n".to_owned();
     assert_eq!(said(&Sources::new(source(), None), false), (text, 512, 0, false));
+}
+
+#[test]
+fn persistent_memory_of_all_sources_is_numbered_through_and_each_source_has_its_own() {
+    let mut this = Several::new();
+    let nothing = Holds::Nothing(Reason::new("empty"));
+    let data = Holds::Data(Reason::new("data"));
+    let [first, second] = this.pieces;
+    let before = this.fixture.bench.snapshot();
+    // Devices of the same number, of the second and the third source.
+    this.scripts[1].0.borrow_mut().persistent.push((7, first, data));
+    this.scripts[2].0.borrow_mut().persistent.push((7, second, nothing));
+    let mut text = String::new();
+    this.driver.write_pmem(false, &mut text).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with(&format!("0: {first} node 0, unused; holds data")), "{text}");
+    assert!(lines[1].starts_with(&format!("1: {second} node 0, unused; holds nothing")), "{text}");
+
+    let add = |this: &mut Several, number, force| {
+        this.driver.pmem_add(number, Placement::PerBlock, force, &mut String::new())
+    };
+    assert!(add(&mut this, 0, false).is_err());
+    assert!(add(&mut this, 2, true).is_err());
+    add(&mut this, 1, false).unwrap();
+    add(&mut this, 0, true).unwrap();
+    assert_eq!(this.states(first), [ONLINE; 2]);
+    assert_eq!(this.states(second), [ONLINE; 3]);
+    let outcomes = this.reported();
+    assert_eq!(outcomes, [vec![], vec![Outcome::Inserted], vec![Outcome::Inserted]]);
+    this.driver.pmem_remove(1, &mut String::new()).unwrap();
+    this.run();
+    assert_eq!(this.states(second), []);
+    assert_eq!(this.scripts[2].0.borrow().ejected, [7]);
+    assert_eq!(this.scripts[1].0.borrow().ejected, []);
+    this.driver.pmem_remove(0, &mut String::new()).unwrap();
+    this.run();
+    assert_eq!(this.fixture.bench.snapshot(), before);
 }
