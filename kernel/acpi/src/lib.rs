@@ -5,6 +5,7 @@
 //!                   -> SRAT  nodes of memory and CPUs, hot-pluggable window
 //!                   -> SLIT  distances of nodes
 //!                   -> MCFG  where the configuration space of PCI is
+//!                   -> NFIT  persistent memory (module [`nvdimm`])
 //!                   -> FADT  fixed hardware: SCI, GPE blocks, how to enable ACPI mode
 //!                   -> DSDT, SSDTs (byte code for hotmem-aml)
 //! ```
@@ -63,6 +64,7 @@ mod madt;
 mod mapped;
 mod mcfg;
 mod mode;
+pub mod nvdimm;
 mod ost;
 mod parent;
 mod pci;

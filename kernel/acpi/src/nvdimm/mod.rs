@@ -1,0 +1,19 @@
+//! Persistent memory: NVDIMMs, where their memory is, and what their labels say of it.
+//!
+//! ```text
+//! NFIT or _FIT --> ranges of addresses ------> regions: what is sound, each with its parts
+//!              \-> parts of NVDIMMs ---------/    |
+//! ACPI0012 --> device of an NVDIMM: _LSI, _LSR or _DSM --> label storage area --> is there a namespace?
+//! ```
+//!
+//! ACPI 6.5, 5.2.25 and 9.20; UEFI 2.10, 13.19 (the format of labels).
+
+mod error;
+mod limits;
+mod nfit;
+mod regions;
+
+pub use error::{LabelError, RegionError};
+pub use limits::{MOST_PARTS, MOST_REGIONS};
+pub use nfit::{Bounds, Nfit};
+pub use regions::{Part, Region, Regions};
