@@ -13,6 +13,7 @@ mod legal;
 mod lock;
 mod meanwhile;
 mod near;
+mod nvdimm;
 mod odd;
 mod pci;
 mod rig;

@@ -1,0 +1,4 @@
+//! Tables and labels of our own, sound and broken in every way.
+
+mod regions;
+mod writer;
