@@ -1,4 +1,5 @@
 //! Tables and labels of our own, sound and broken in every way.
 
+mod labels;
 mod regions;
 mod writer;
