@@ -12,10 +12,10 @@
 // UNSAFETY: vouches for the memory that the source announces.
 #![expect(unsafe_code)]
 
-use core::fmt;
+use core::fmt::{self, Display};
 
 use hotmem_aml::{self as aml, Arg};
-use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Request};
+use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Persistent, Request, shown};
 
 use super::describe::is_empty;
 use super::device::Wanted;
@@ -132,6 +132,10 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
     }
 
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
+        if self.pmem_number(device).is_some() {
+            // Firmware did not ask.
+            return Ok(None);
+        }
         let node = self.node(device)?;
         let entry = self.devices.get_mut(device.number()).ok_or(DeviceError::Unknown(device))?;
         entry.announced &= outcome != Outcome::Ejected;
@@ -149,6 +153,9 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
     }
 
     fn can_eject(&self, device: DeviceId) -> Result<(), DeviceError> {
+        if self.pmem_number(device).is_some() {
+            return Ok(());
+        }
         if self.is_member(device) {
             // `can_eject` was called for the container before the first of its members.
             return Ok(());
@@ -158,6 +165,10 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
     }
 
     fn eject(&mut self, device: DeviceId) -> Result<(), DeviceError> {
+        if self.pmem_number(device).is_some() {
+            // It stays, unused.
+            return Ok(());
+        }
         if self.is_member(device) {
             return self.eject_member(device);
         }
@@ -168,6 +179,9 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
     }
 
     fn is_there(&mut self, device: DeviceId) -> bool {
+        if self.pmem_number(device).is_some() {
+            return true;
+        }
         self.node(device).is_ok_and(|node| !self.is_absent(node))
     }
 
@@ -179,8 +193,20 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         if json { report::json(self, out) } else { report::text(self, out) }
     }
 
+    fn persistent_count(&self) -> usize {
+        self.pmem.len()
+    }
+
+    fn persistent(&mut self, number: usize) -> Option<Persistent> {
+        self.persistent_memory(number)
+    }
+
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
+        let pmem = self.pmem_number(device);
         let node = self.node(device).unwrap_or(aml::NodeId::ROOT);
-        self.aml.path(node)
+        shown(move |f| match pmem {
+            Some(number) => self.pmem_label(number).fmt(f),
+            None => self.aml.path(node).fmt(f),
+        })
     }
 }

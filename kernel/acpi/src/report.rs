@@ -12,6 +12,7 @@ use super::source::AcpiSource;
 pub(super) fn text<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> fmt::Result {
     write!(out, "{}", source.aml.loaded())?;
     source.left_out.iter().try_for_each(|error| writeln!(out, "left out: {error}"))?;
+    source.pmem.refused().iter().try_for_each(|error| writeln!(out, "left out: NFIT: {error}"))?;
     writeln!(out, "memory devices: {}", source.devices.len())?;
     source.handlers.lines.iter().try_for_each(|line| writeln!(out, "events by {line}"))
 }
@@ -24,15 +25,18 @@ pub(super) fn json<H: Hardware>(source: &AcpiSource<H>, out: &mut dyn Write) -> 
     let tables = shown(|f| {
         json_list(f, &source.left_out, |error, out| write!(out, "{}", JsonString(error)))
     });
+    let pmem = shown(|f| {
+        json_list(f, source.pmem.refused(), |error, out| write!(out, "{}", JsonString(error)))
+    });
     let lines =
         shown(|f| json_list(f, &source.handlers.lines, |line, out| write!(out, "{}", line.gsi)));
     write!(
         out,
         "{{\"tables\":{},\"names\":{},\"left_out\":{},\"definitions\":{definitions},\
-         \"tables_left_out\":{tables},\"memory_devices\":{},\"lines\":{lines}}}",
+         \"tables_left_out\":{tables},\"memory_devices\":{},\"lines\":{lines},\"pmem_left_out\":{pmem}}}",
         source.aml.table_count(),
         source.aml.usage().nodes,
-        report.count() as usize + source.left_out.len(),
+        report.count() as usize + source.left_out.len() + source.pmem.refused().len(),
         source.devices.len(),
     )
 }

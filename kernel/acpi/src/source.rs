@@ -10,6 +10,7 @@ use super::error::TableError;
 use super::facs::GlobalLock;
 use super::fadt::Fadt;
 use super::handlers::Handlers;
+use super::nvdimm::Pmem;
 use super::parent::Round;
 use super::srat::Affinity;
 
@@ -30,6 +31,8 @@ pub struct AcpiSource<H> {
     /// Which memory is near which domain, for devices that do not say.
     pub(super) affinity: Vec<Affinity>,
     pub(super) latch: &'static Latch,
+    /// Persistent memory, if [`find_pmem`](Self::find_pmem) found some.
+    pub(super) pmem: Pmem,
 }
 
 impl<H> AcpiSource<H> {

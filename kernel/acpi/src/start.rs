@@ -16,6 +16,7 @@ use super::hardware::Hardware;
 use super::introduce;
 use super::madt::Madt;
 use super::mode;
+use super::nvdimm::Pmem;
 use super::parent::CONTAINER;
 use super::root::{DSDT, Tables};
 use super::source::AcpiSource;
@@ -67,8 +68,19 @@ impl<H: Hardware> AcpiSource<H> {
         find_memory(&mut aml, &mut host)?;
         aml.set_hurry(false);
         let affinity = affinities(tables, &mut left_out)?;
-        let round = None;
-        Ok(Self { aml, hardware, fadt, handlers, devices, lock, round, left_out, affinity, latch })
+        Ok(Self {
+            aml,
+            hardware,
+            fadt,
+            handlers,
+            devices,
+            lock,
+            round: None,
+            left_out,
+            affinity,
+            latch,
+            pmem: Pmem::default(),
+        })
     }
 }
 

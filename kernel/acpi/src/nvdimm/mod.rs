@@ -9,13 +9,18 @@
 //! ACPI 6.5, 5.2.25 and 9.20; UEFI 2.10, 13.19 (the format of labels).
 
 mod error;
+mod known;
 mod label;
 mod limits;
 mod nfit;
+mod pmem;
 mod regions;
+mod storage;
 
 pub use error::{LabelError, RegionError};
 pub use label::{Area, Contents, contents};
 pub use limits::{MOST_PARTS, MOST_REGIONS};
 pub use nfit::{Bounds, Nfit};
 pub use regions::{Part, Region, Regions};
+
+pub(super) use known::Pmem;

@@ -9,7 +9,7 @@ use std::vec;
 use std::vec::Vec;
 
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
-use hotmem::{Block, BlockState, PhysRange};
+use hotmem::{Block, BlockState, PhysAddr, PhysRange};
 use hotmem_aml::{Limits, Space};
 use hotmem_aml_fakes::{Layout, Ost, compile};
 
@@ -68,6 +68,16 @@ pub(super) fn firmware(dsdt: &[u8], hardware_reduced: bool) -> Memory {
 
 /// The same, with more records in its MADT.
 pub(super) fn firmware_with(dsdt: &[u8], hardware_reduced: bool, records: &[&[u8]]) -> Memory {
+    firmware_beside(dsdt, hardware_reduced, records, &[])
+}
+
+/// The same, with more tables.
+pub(super) fn firmware_beside(
+    dsdt: &[u8],
+    hardware_reduced: bool,
+    records: &[&[u8]],
+    tables: &[Vec<u8>],
+) -> Memory {
     let mut fadt = firmware::fadt(276);
     put(&mut fadt, 140, 8, 0x1000_0000);
     put(&mut fadt, 112, 4, u64::from(hardware_reduced) << 20);
@@ -75,7 +85,8 @@ pub(super) fn firmware_with(dsdt: &[u8], hardware_reduced: bool, records: &[&[u8
     let sci = firmware::source_override(9, 9, 0x0D);
     let madt = firmware::madt(&[&[sci.as_slice()], records].concat());
     let near = firmware::affinity(1, WINDOW, 512 * MIB, 3);
-    let mut memory = firmware::memory(2, &[fadt, madt, firmware::srat(2, &[near])]);
+    let usual = [fadt, madt, firmware::srat(2, &[near])];
+    let mut memory = firmware::memory(2, &[usual.as_slice(), tables].concat());
     memory.pieces.push((0x1000_0000, dsdt.to_vec()));
     memory
 }
@@ -103,10 +114,15 @@ impl Rig {
     }
 
     pub(super) fn with(wire: Wire, dsdt: &[u8], event: Option<u8>, policy: Policy) -> Self {
-        let memory = firmware(dsdt, event.is_none());
-        let tables = Tables::new(&memory, RSDP).unwrap();
+        Self::over(wire, &firmware(dsdt, event.is_none()), event, policy)
+    }
+
+    /// The machine of a firmware, with its persistent memory.
+    pub(super) fn over(wire: Wire, memory: &Memory, event: Option<u8>, policy: Policy) -> Self {
+        let tables = Tables::new(memory, RSDP).unwrap();
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
         let mut source = AcpiSource::new(&tables, wire.clone(), latch, Limits::DEFAULT).unwrap();
+        source.find_pmem(&tables, &[range(0, 16 * MIB)], PhysAddr::new(1 << 40)).unwrap();
         source.arm().unwrap();
         let bench = bench();
         let hotplug = Hotplug::new(source, &bench.mm, Still, policy).unwrap();

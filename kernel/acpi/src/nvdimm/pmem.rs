@@ -1,0 +1,162 @@
+//! The persistent memory of a machine, as the driver of hotplug sees it: devices behind those of firmware's byte code.
+
+use core::fmt::{self, Display};
+
+use hotmem::PhysAddr;
+use hotmem::addr::PhysRange;
+use hotmem::paging::ReadPhys;
+use hotmem_aml::NodeId;
+use hotmem_hotplug::{DeviceId, Holds, OutOfHeap, Persistent, Reason, shown};
+
+use super::error::LabelError;
+use super::label::{Contents, contents};
+use super::nfit::{Bounds, Nfit};
+use super::regions::{Part, Region};
+use super::storage::Storage;
+use crate::hardware::Hardware;
+use crate::root::Tables;
+use crate::source::AcpiSource;
+use crate::srat::node_of;
+
+/// The identifier of the device that all NVDIMMs are below (ACPI 6.5, 9.20.1).
+const ROOT_DEVICE: &str = "ACPI0012";
+/// NVDIMMs of a region whose labels are read: machines interleave eight at most.
+const MOST_NVDIMMS: usize = 32;
+/// Bits of the handle of an NVDIMM that say which one it is: the others are reserved.
+const HANDLE: u64 = 0x0fff_ffff;
+
+impl<H: Hardware> AcpiSource<H> {
+    /// Reads the NFIT: from then on the source has the machine's persistent memory, which is used as RAM on the operator's
+    /// request. `ram` is what the machine was started with, and `limit` the first physical address that there cannot be. What
+    /// of the table makes no sense is logged and left out, one by one.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfHeap`]. This is the one time that persistent memory takes heap; on a machine without an NFIT it takes none.
+    pub fn find_pmem<P: ReadPhys>(
+        &mut self,
+        tables: &Tables<'_, P>,
+        ram: &[PhysRange],
+        limit: PhysAddr,
+    ) -> Result<(), OutOfHeap> {
+        let table = match Nfit::find(tables) {
+            Ok(Some(table)) => table,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                log::warn!("acpi: {error}; no persistent memory is known");
+                if self.left_out.try_reserve(1).is_ok() {
+                    self.left_out.push(error);
+                }
+                return Ok(());
+            }
+        };
+        let root = self.nvdimm_root();
+        self.pmem.read(table, Bounds { ram, limit }, root)?;
+        self.pmem.refused().iter().for_each(|error| log::warn!("acpi: NFIT: {error}"));
+        Ok(())
+    }
+
+    /// The device that NVDIMMs are below.
+    fn nvdimm_root(&mut self) -> Option<NodeId> {
+        let (aml, mut host) = self.interpreter();
+        let mut last = None;
+        while let Some(device) = aml.next_device(last) {
+            last = Some(device);
+            if aml.has_id(&mut host, device, ROOT_DEVICE) == Ok(true) {
+                return Some(device);
+            }
+        }
+        None
+    }
+
+    /// The number of a device that is persistent memory.
+    pub(crate) fn pmem_number(&self, device: DeviceId) -> Option<usize> {
+        let number = usize::from(device.number()).checked_sub(self.devices.len())?;
+        (number < self.pmem.len()).then_some(number)
+    }
+
+    /// The persistent memory with a number, and what its labels say.
+    pub(crate) fn persistent_memory(&mut self, number: usize) -> Option<Persistent> {
+        let region = *self.pmem.get(number)?;
+        let device = DeviceId::new(u16::try_from(self.devices.len() + number).ok()?);
+        let near = self.affinity.iter().find(|entry| entry.range.contains(region.range.start()));
+        let domain = region.domain.or(near.map(|entry| entry.domain));
+        let node = node_of(domain.unwrap_or(0).into());
+        Some(Persistent { device, range: region.range, node, holds: self.holds(&region) })
+    }
+
+    /// What the labels of all NVDIMMs of a region say.
+    fn holds(&mut self, region: &Region) -> Holds {
+        let mut at = 0;
+        let mut says = None;
+        while let Some(part) = self.pmem.part(region.index, at) {
+            if at == MOST_NVDIMMS {
+                return Holds::Unknown(Reason::new("more NVDIMMs than are looked at"));
+            }
+            at += 1;
+            let handle = part.handle;
+            match self.labels(&part) {
+                Err(error) => {
+                    return Holds::Unknown(Reason::new(shown(|f| {
+                        write!(f, "the labels of NVDIMM {handle:#x}: {error}")
+                    })));
+                }
+                Ok(Contents::Namespace(name)) => {
+                    return Holds::Data(Reason::new(shown(|f| {
+                        write!(
+                            f,
+                            "the label of NVDIMM {handle:#x} says that it holds the namespace {name}"
+                        )
+                    })));
+                }
+                Ok(said @ (Contents::NoArea | Contents::Empty | Contents::NoNamespace)) => {
+                    says = said.text().or(says);
+                }
+            }
+        }
+        Holds::Nothing(Reason::new(says.unwrap_or("no NVDIMM is named for it")))
+    }
+
+    fn labels(&mut self, part: &Part) -> Result<Contents, LabelError> {
+        let device = self.nvdimm(part.handle).ok_or(LabelError::NoDevice(part.handle))?;
+        let mut storage = Storage::find(self, device)?;
+        contents(&mut storage, part)
+    }
+
+    /// The device of the NVDIMM with a handle.
+    fn nvdimm(&mut self, handle: u32) -> Option<NodeId> {
+        let root = self.pmem.root()?;
+        let mut at = None;
+        loop {
+            let later = self.aml.children(root).filter(|&child| at.is_none_or(|at| child > at));
+            let device = later.min()?;
+            at = Some(device);
+            let (aml, mut host) = self.interpreter();
+            if let Ok(Some(address)) = aml.child_integer(&mut host, device, "_ADR")
+                && address & HANDLE == u64::from(handle) & HANDLE
+            {
+                return Some(device);
+            }
+        }
+    }
+
+    /// What messages call persistent memory.
+    pub(crate) fn pmem_label(&self, number: usize) -> impl Display + '_ {
+        let index = self.pmem.get(number).map_or(0, |region| region.index);
+        shown(move |f: &mut fmt::Formatter<'_>| {
+            write!(f, "persistent memory {number} (range {index} of the NFIT)")
+        })
+    }
+}
+
+impl Contents {
+    /// What it says if it has no namespace.
+    const fn text(&self) -> Option<&'static str> {
+        match self {
+            Self::NoArea => Some("its NVDIMM has no label storage area"),
+            Self::Empty => Some("its label storage area is empty"),
+            Self::NoNamespace => Some("its labels name no namespace"),
+            Self::Namespace(_) => None,
+        }
+    }
+}
