@@ -15,6 +15,7 @@ mod boot;
 mod entries;
 mod guests;
 mod input;
+mod nvdimm;
 mod operator;
 mod papr;
 mod virtio;
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("entries", entries::words),
     ("guest_exits", guests::exits),
     ("guest_files", guests::files),
+    ("nvdimm", nvdimm::tables),
     ("operator", operator::lines),
     ("rtas", papr::events),
     ("start_info", boot::start_info),
