@@ -99,7 +99,7 @@ pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
         let longest_move = guest.figures.longest_move;
         writeln!(
             out,
-            "  longest stop {longest_stop} ticks, {longest_move} by a move, longest gap {longest_gap} ticks"
+            "  longest stop {longest_stop} ticks, {longest_move} instructions by a move, longest gap {longest_gap} ticks"
         )?;
     }
     Ok(())

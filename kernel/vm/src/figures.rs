@@ -17,7 +17,7 @@ pub struct Figures {
     /// The longest time that the virtual CPU stood still up to its last report, from an exit to the entry after which it
     /// went on, in the same ticks: the host's view of what the payload sees as a gap.
     pub longest_stop: u64,
-    /// The longest of those stops in which a batch of pages or tables was moved.
+    /// The longest of those stops in which a batch of pages or tables was moved, in instructions.
     pub longest_move: u64,
     /// Exits of its virtual CPU.
     pub exits: u64,
@@ -81,14 +81,16 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stops::Moment;
     use hotmem_arch::contract::GuestExit;
 
     /// The stops of a virtual CPU: the longest of all, and by moves.
     fn stops(longest: u64, by_moves: u64) -> Stops {
         let mut stops = Stops::default();
         for (now, batches, long) in [(0, 0, longest), (100, 1, by_moves)] {
-            stops.leave(Some(&GuestExit::Interrupt), now, 0);
-            stops.enter(now + long, batches);
+            let at = |time, batches| Moment { ticks: time, instructions: time, batches };
+            stops.leave(Some(&GuestExit::Interrupt), at(now, 0));
+            stops.enter(at(now + long, batches));
         }
         stops
     }

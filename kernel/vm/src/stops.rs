@@ -9,13 +9,22 @@
 use hotmem::paging::GuestAddr;
 use hotmem_arch::contract::GuestExit;
 
+/// When a virtual CPU was entered or left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moment {
+    /// By the clock that guests read.
+    pub(crate) ticks: u64,
+    /// By the counter that pauses are measured by.
+    pub(crate) instructions: u64,
+    /// Batches of moves so far.
+    pub(crate) batches: u64,
+}
+
 /// The stops of a virtual CPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stops {
     /// When the stop under way began; `None` if it does not count.
-    since: Option<u64>,
-    /// Batches of moves before it.
-    batches: u64,
+    since: Option<Moment>,
     /// Where it faulted last, if it did nothing else since.
     fault: Option<GuestAddr>,
     longest: u64,
@@ -23,19 +32,19 @@ pub(crate) struct Stops {
 }
 
 impl Stops {
-    /// It is entered at `now`, after so many batches of moves.
-    pub(crate) fn enter(&mut self, now: u64, batches: u64) {
+    /// It is entered.
+    pub(crate) fn enter(&mut self, now: Moment) {
         let Some(since) = self.since else { return };
-        let stop = now.saturating_sub(since);
-        self.longest = self.longest.max(stop);
-        if batches != self.batches {
+        self.longest = self.longest.max(now.ticks.saturating_sub(since.ticks));
+        if now.batches != since.batches {
+            let stop = now.instructions.saturating_sub(since.instructions);
             self.longest_by_moves = self.longest_by_moves.max(stop);
         }
     }
 
-    /// It was left at `now` by `exit`, or not entered without one: then, and by the same fault again, it has not gone on.
-    /// What it waits for of its own accord is not counted.
-    pub(crate) fn leave(&mut self, exit: Option<&GuestExit>, now: u64, batches: u64) {
+    /// It was left by `exit`, or not entered without one: then, and by the same fault again, it has not gone on. What it
+    /// waits for of its own accord is not counted.
+    pub(crate) fn leave(&mut self, exit: Option<&GuestExit>, now: Moment) {
         let Some(exit) = exit else { return };
         let fault = match exit {
             GuestExit::Fault { at, .. } => Some(*at),
@@ -46,16 +55,15 @@ impl Stops {
         if !repeats {
             let waits = matches!(exit, GuestExit::Wait | GuestExit::WaitUntil(_));
             self.since = (!waits).then_some(now);
-            self.batches = batches;
         }
     }
 
-    /// The longest so far.
+    /// The longest so far, in ticks.
     pub(crate) const fn longest(&self) -> u64 {
         self.longest
     }
 
-    /// The longest so far in which a batch of moves was made.
+    /// The longest so far in which a batch of moves was made, in instructions.
     pub(crate) const fn longest_by_moves(&self) -> u64 {
         self.longest_by_moves
     }
@@ -66,10 +74,15 @@ mod tests {
     use super::*;
     use hotmem_arch::contract::Access;
 
+    /// A moment with ten instructions in a tick.
+    fn at(ticks: u64, batches: u64) -> Moment {
+        Moment { ticks, instructions: ticks * 10, batches }
+    }
+
     /// Enters and leaves at these times.
     fn visit(stops: &mut Stops, enter: u64, leave: u64, exit: GuestExit) {
-        stops.enter(enter, 0);
-        stops.leave(Some(&exit), leave, 0);
+        stops.enter(at(enter, 0));
+        stops.leave(Some(&exit), at(leave, 0));
     }
 
     #[test]
@@ -82,8 +95,8 @@ mod tests {
         assert_eq!(stops.longest(), 20);
         // The page moves: the same access faults until it is there again.
         visit(&mut stops, 145, 146, fault(0x1000));
-        stops.enter(150, 0);
-        stops.leave(None, 151, 0);
+        stops.enter(at(150, 0));
+        stops.leave(None, at(151, 0));
         visit(&mut stops, 170, 171, fault(0x1000));
         assert_eq!(stops.longest(), 30);
         visit(&mut stops, 190, 200, fault(0x2000));
@@ -93,7 +106,7 @@ mod tests {
         visit(&mut stops, 260, 270, GuestExit::Wait);
         assert_eq!(stops.longest(), 50, "another exit lies between two faults");
         visit(&mut stops, 900, 910, GuestExit::WaitUntil(950));
-        stops.enter(1000, 0);
+        stops.enter(at(1000, 0));
         assert_eq!(stops.longest(), 50, "what it waits for is not counted");
     }
 
@@ -101,17 +114,17 @@ mod tests {
     fn a_stop_is_one_by_moves_if_a_batch_was_made_in_it() {
         let mut stops = Stops::default();
         let fault = GuestExit::Fault { at: GuestAddr::new(0x1000), access: Access::Read };
-        stops.enter(0, 7);
+        stops.enter(at(0, 7));
         assert_eq!(stops.longest_by_moves(), 0, "nothing before the first entry counts");
-        stops.leave(Some(&GuestExit::Interrupt), 10, 7);
-        stops.enter(30, 8);
+        stops.leave(Some(&GuestExit::Interrupt), at(10, 7));
+        stops.enter(at(30, 8));
         // While it ran, another CPU made a batch.
-        stops.leave(Some(&fault), 40, 9);
-        stops.enter(90, 9);
-        assert_eq!((stops.longest(), stops.longest_by_moves()), (50, 20));
+        stops.leave(Some(&fault), at(40, 9));
+        stops.enter(at(90, 9));
+        assert_eq!((stops.longest(), stops.longest_by_moves()), (50, 200));
         // It waits for its page, which is moved meanwhile.
-        stops.leave(Some(&fault), 91, 10);
-        stops.enter(100, 10);
-        assert_eq!((stops.longest(), stops.longest_by_moves()), (60, 60));
+        stops.leave(Some(&fault), at(91, 10));
+        stops.enter(at(100, 10));
+        assert_eq!((stops.longest(), stops.longest_by_moves()), (60, 600));
     }
 }

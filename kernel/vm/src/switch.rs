@@ -13,7 +13,7 @@ use crate::platform::Platform;
 use crate::program::Begin;
 use crate::residence::{self, Residence, RootAddress};
 use crate::state_pages::StatePages;
-use crate::stops::Stops;
+use crate::stops::{Moment, Stops};
 use crate::word::TableWord;
 use alloc::sync::Arc;
 use core::fmt;
@@ -302,13 +302,18 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         else {
             return Some(GuestExit::Stopped("its CPU never began", self.number as u64));
         };
+        let now = || Moment {
+            ticks: P::timestamp(),
+            instructions: P::instructions(),
+            batches: batches(),
+        };
         P::disable_interrupts();
         residence.enter(mm.machine().cpu());
-        self.stops.enter(P::timestamp(), batches());
+        self.stops.enter(now());
         // SAFETY: `_here` proves that this CPU is enabled; the root lives as long as this value, and stays where it is
         // until this CPU has left. The rest of the space's contract is kept by `Root::space_at`.
         let exit = self.root.enter().map(|space| unsafe { vcpu.run(&space) });
-        self.stops.leave(exit.as_ref(), P::timestamp(), batches());
+        self.stops.leave(exit.as_ref(), now());
         residence.leave();
         P::enable_interrupts();
         exit

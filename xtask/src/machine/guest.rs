@@ -18,6 +18,10 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The most pages of a batch.
 const BATCH: u64 = 64;
 
+/// The most instructions of a stop by a batch on a guest's own CPU, in pauses of the longest kind: finding the pages and
+/// clearing what they left take longer than the pause.
+const STOP: u64 = 5;
+
 /// The most instructions of a pause: for each page of a batch, and for all of them. That of the largest batch is less than
 /// the sum, since its pages share a flush.
 fn bounds(page: u64) -> (u64, u64) {
@@ -70,7 +74,7 @@ pub(crate) struct Guest {
     pub(crate) longest_gap: u64,
     /// The longest time that the kernel saw it stand still, in the same ticks.
     pub(crate) longest_stop: u64,
-    /// The longest of those stops in which a batch was moved.
+    /// The longest of those stops in which a batch was moved, in instructions.
     pub(crate) longest_move: u64,
     /// The longest time in which a batch of its pages had no translation.
     pub(crate) longest_pause: u64,
@@ -105,6 +109,19 @@ impl Guest {
             each <= of_page,
             "a pause of {each} instructions for each page, of {of_page} at most"
         );
+        Ok(())
+    }
+
+    /// Checks how long a batch of moves stopped a guest that runs on the CPU of the manager; the rest as for
+    /// [`ensure_pauses`](Self::ensure_pauses).
+    ///
+    /// # Errors
+    /// When it is longer than its bound.
+    pub(crate) fn ensure_stop(&self, page: u64) -> Result<()> {
+        let (_, of_batch) = bounds(page);
+        let (stop, pause, most) = (self.longest_move, self.longest_pause, of_batch * STOP);
+        ensure!(stop > pause, "a stop of {stop} instructions by a batch with a pause of {pause}");
+        ensure!(stop <= most, "a stop of {stop} instructions by a batch, of {most} at most");
         Ok(())
     }
 }

@@ -105,7 +105,7 @@ pub(crate) struct GuestReport {
     pub(super) longest_gap: Option<u64>,
     /// The longest time that the kernel saw the guest stand still, over the same span and in the same ticks.
     pub(super) longest_stop: Option<u64>,
-    /// The longest of those times in which a batch of pages was moved.
+    /// The longest of those times in which a batch of pages was moved, in the unit of a pause.
     pub(super) longest_move: Option<u64>,
     /// Pages of the file behind the DIMM that are not zero after the pull; null if they were not before.
     pub(super) nonzero_pages_left: Option<u64>,

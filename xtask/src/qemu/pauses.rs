@@ -13,13 +13,22 @@ use super::tour::Tour;
 use crate::machine::Guest;
 
 impl Tour<'_> {
+    /// The unit of a pause.
+    const fn unit(&self) -> &'static str {
+        if self.config.icount.is_some() { "instructions" } else { "cycles" }
+    }
+
+    /// Does one CPU count its instructions?
+    const fn counts(&self) -> bool {
+        self.config.icount.is_some() && self.config.cpus == 1
+    }
+
     /// Reports the pauses of batches of moves. Where instructions are counted, they have a bound.
     pub(super) fn pauses(&mut self, end: &Guest) -> Result<()> {
-        let counts = self.config.icount.is_some();
-        let unit = if counts { "instructions" } else { "cycles" };
+        let unit = self.unit();
         self.report.fact("longest pause by a batch", format!("{} {unit}", end.longest_pause));
         self.report.fact("for each of its pages", format!("{} {unit}", end.longest_pause_of_page));
-        if counts && self.config.cpus == 1 {
+        if self.counts() {
             end.ensure_pauses(self.geometry.page)?;
             self.report.checked("no pause is longer than its bound");
         }
@@ -28,8 +37,13 @@ impl Tour<'_> {
 
     /// Reports how long the guest stood still, as the kernel and as it saw it.
     pub(super) fn stops(&mut self, end: &Guest) -> Result<()> {
+        let unit = self.unit();
+        self.report.fact("longest stop by a batch", format!("{} {unit}", end.longest_move));
+        if self.counts() {
+            end.ensure_stop(self.geometry.page)?;
+            self.report.checked("no stop by a batch is longer than its bound");
+        }
         self.report.fact("longest stop", format!("{} ticks", end.longest_stop));
-        self.report.fact("longest stop by a batch", format!("{} ticks", end.longest_move));
         self.report.fact("longest gap in the guest", format!("{} ticks", end.longest_gap));
         self.compare_gap(end)
     }
@@ -37,7 +51,7 @@ impl Tour<'_> {
     /// Compares the gap that the guest saw with the time that the kernel saw it stand still. Where CPUs are threads of a
     /// host, or take turns, a guest also waits for those.
     fn compare_gap(&mut self, end: &Guest) -> Result<()> {
-        if self.config.icount.is_none() || self.config.cpus > 1 {
+        if !self.counts() {
             return Ok(());
         }
         let (gap, stop) = (end.longest_gap, end.longest_stop);
