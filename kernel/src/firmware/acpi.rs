@@ -8,12 +8,14 @@ use crate::console;
 use crate::cpus::describe::Described;
 use crate::interrupts::{self, EVENT_LINES, Target};
 use crate::memory::distances::Distances;
+use crate::memory::layout::PHYS_LIMIT;
 use crate::memory::{FirmwareMemory, KernelMachine, KernelTables, nodes};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use hotmem::paging::ReadPhys;
 use hotmem::{Mm, NodeId, PhysAddr, PhysRange};
+use hotmem_acpi::nvdimm::{Bounds, Nfit, Regions};
 use hotmem_acpi::{
     AcpiSource, Controller, Fadt, Madt, Mcfg, PowerOff, Processor, Slit, Spcr, Srat, Tables,
     node_of,
@@ -24,7 +26,7 @@ use hotmem_arch::current::{Port, cpu};
 use hotmem_arch::irq;
 use hotmem_arch::machine_info::{MachineInfo, Psci};
 use hotmem_boot::{Firmware, RangeList};
-use hotmem_hotplug::{Line, Sources};
+use hotmem_hotplug::{HotplugSource, Line, OutOfHeap, Sources};
 
 /// Processor entries read at most: a table may have thousands.
 const CPUS_READ: usize = 256;
@@ -71,7 +73,10 @@ pub(crate) fn plan(
     let memory = FirmwareMemory::new(tables, ram);
     let tables = Tables::new(&memory, rsdp);
     let distances = tables.as_ref().map(distances).unwrap_or_default();
-    let srat = tables.and_then(|tables| Srat::find(&tables));
+    let srat = match &tables {
+        Ok(tables) => Srat::find(tables),
+        Err(error) => Err(*error),
+    };
     let srat = srat.unwrap_or_else(|error| {
         log::warn!("{error}; all memory is on node 0, without a hotplug window");
         None
@@ -79,8 +84,33 @@ pub(crate) fn plan(
     let affinities = srat.iter().flat_map(Srat::memory);
     let affinities =
         affinities.map(|near| (near.range, node_of(near.domain.into()), near.hot_pluggable));
-    let (ram, window) = nodes::plan(ram, &affinities.collect::<Vec<_>>());
-    Ok(MemoryPlan { ram, window, distances })
+    let (nodes, mut window) = nodes::plan(ram, &affinities.collect::<Vec<_>>());
+    if let Ok(tables) = &tables {
+        add_persistent(tables, ram, &mut window);
+    }
+    Ok(MemoryPlan { ram: nodes, window, distances })
+}
+
+/// The first address that there cannot be.
+fn phys_limit() -> PhysAddr {
+    PHYS_LIMIT.min(cpu::features().phys_limit)
+}
+
+/// Adds persistent memory to the ranges for hotplug: it may be added later. A fault of its table is reported then.
+fn add_persistent<P: ReadPhys>(
+    tables: &Tables<'_, P>,
+    ram: &RangeList,
+    window: &mut Vec<PhysRange>,
+) {
+    let Ok(Some(table)) = Nfit::find(tables) else { return };
+    let Ok(mut regions) = Regions::new() else { return };
+    let ram: Vec<PhysRange> = ram.iter().collect();
+    regions.read(table, Bounds { ram: &ram, limit: phys_limit() });
+    for region in regions.sound() {
+        if !window.iter().any(|range| range.covers(region.range)) {
+            window.push(region.range);
+        }
+    }
 }
 
 /// The distances between nodes. Without a table, or with a broken one, each other node is equally far.
@@ -134,6 +164,9 @@ pub(crate) fn events(
             None
         }
     };
+    if let Some(source) = source.as_deref_mut() {
+        find_pmem(source, &tables, ram);
+    }
     // After the clock is known, and the controllers take messages.
     let mcfg = find_mcfg(&tables).filter(|_| is_in_memory());
     let mainboard = source.as_deref_mut().filter(|_| mcfg.is_some()).map(mainboard);
@@ -141,6 +174,22 @@ pub(crate) fn events(
     let pci = Pci::new(mm, Description { mcfg, madt, mainboard: &mainboard });
     let devices = memory_devices(mm, &pci, source.as_deref_mut());
     Events { source: Sources::new(source, devices), console_line, cpus }
+}
+
+/// Finds the persistent memory, which is used on the operator's request.
+fn find_pmem<P: ReadPhys>(
+    source: &mut AcpiSource<KernelHardware>,
+    tables: &Tables<'_, P>,
+    ram: &RangeList,
+) {
+    let ram: Vec<PhysRange> = ram.iter().collect();
+    match source.find_pmem(tables, &ram, phys_limit()) {
+        Ok(()) => match source.persistent_count() {
+            0 => {}
+            count => log::info!("acpi: {count} regions of persistent memory"),
+        },
+        Err(OutOfHeap) => log::error!("acpi: no heap for the regions of persistent memory"),
+    }
 }
 
 /// Connects and enables the interrupts of events; returns how many events there may be for what is plugged or requested now.

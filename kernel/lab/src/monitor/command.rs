@@ -4,7 +4,7 @@ use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
 use super::vm::VmCommand;
 use super::words::{CommandError, Words};
-use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysRange, VirtAddr};
+use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysRange, Placement, VirtAddr};
 use hotmem_hotplug::number;
 use log::LevelFilter;
 
@@ -68,6 +68,28 @@ pub enum HotplugCommand {
         /// As JSON.
         json: bool,
     },
+    Pmem(PmemCommand),
+}
+
+/// A request about persistent memory, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PmemCommand {
+    /// Show all of it.
+    List {
+        /// As JSON.
+        json: bool,
+    },
+    /// Use it as RAM.
+    Add {
+        /// Which one.
+        number: usize,
+        /// Where its memmap goes.
+        placement: Placement,
+        /// Though it may hold data.
+        force: bool,
+    },
+    /// Give it up.
+    Remove(usize),
 }
 
 /// A command.
@@ -164,6 +186,31 @@ impl<'t> Words<'t> {
             }
         };
         Ok(Command::Hotplug(command))
+    }
+
+    pub(super) fn pmem(&mut self) -> Result<Command, CommandError<'t>> {
+        const WANTED: &str = "list, add or remove";
+        const NUMBER: &str = "the number of persistent memory";
+        let number = |word: &str| usize::try_from(number::parse(word)?).ok();
+        let command = match self.word(WANTED)? {
+            "list" => PmemCommand::List { json: self.json()? },
+            "add" => {
+                let number = self.read(NUMBER, number)?;
+                let (mut placement, mut force) = (Placement::PerRange, false);
+                while let Some(word) = self.next() {
+                    match word {
+                        "force" => force = true,
+                        "device" => placement = Placement::PerRange,
+                        "block" => placement = Placement::PerBlock,
+                        word => return Err(CommandError::Bad(word, "device, block or force")),
+                    }
+                }
+                PmemCommand::Add { number, placement, force }
+            }
+            "remove" => PmemCommand::Remove(self.read(NUMBER, number)?),
+            word => return Err(CommandError::Bad(word, WANTED)),
+        };
+        Ok(Command::Hotplug(HotplugCommand::Pmem(command)))
     }
 
     pub(super) fn snapshot(&mut self) -> Result<Command, CommandError<'t>> {

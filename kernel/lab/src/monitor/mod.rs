@@ -21,6 +21,7 @@ mod memory;
 mod movers;
 mod page;
 mod parse;
+mod pmem;
 #[cfg(test)]
 mod round_trip;
 mod run;
@@ -36,7 +37,7 @@ mod walk;
 mod words;
 
 pub use bench::BenchError;
-pub use command::{Command, CpusCommand, Sample};
+pub use command::{Command, CpusCommand, PmemCommand, Sample};
 pub use cpus::{CpuError, CpuJob, CpuShown, Did};
 pub use holds::Hold;
 pub use life::{CacheCommand, Life, PoolCommand, Watch};

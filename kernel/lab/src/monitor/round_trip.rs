@@ -1,6 +1,6 @@
 //! Every command is read back as it was written, with its numbers; no input makes the parser panic.
 
-use super::command::{Command, CpusCommand, HotplugCommand, Sample, Shown};
+use super::command::{Command, CpusCommand, HotplugCommand, PmemCommand, Sample, Shown};
 use super::life::{CacheCommand, Life, PoolCommand, Watch};
 use super::line::{Edit, LineEditor};
 use super::listeners::Objection;
@@ -10,8 +10,8 @@ use super::table::TABLE;
 use super::vm::{VmCommand, VmName, VmProgram};
 use hotmem::testing::Random;
 use hotmem::{
-    AutoOnline, BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, TakeList,
-    VirtAddr, ZoneKind,
+    AutoOnline, BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement,
+    TakeList, VirtAddr, ZoneKind,
 };
 use log::LevelFilter;
 use std::collections::BTreeSet;
@@ -85,6 +85,12 @@ fn hotplug_line(command: &HotplugCommand) -> String {
         HotplugCommand::Offline(block) => format!("offline {}", block.get()),
         HotplugCommand::Status => "offline status".into(),
         HotplugCommand::Cancel => "offline cancel".into(),
+        HotplugCommand::Pmem(PmemCommand::List { json }) => format!("pmem list{}", flag(json)),
+        HotplugCommand::Pmem(PmemCommand::Add { number, placement, force }) => {
+            let force = if *force { " force" } else { "" };
+            format!("pmem add {number} {placement}{force}")
+        }
+        HotplugCommand::Pmem(PmemCommand::Remove(number)) => format!("pmem remove {number}"),
     }
 }
 
@@ -291,6 +297,13 @@ impl Any {
             Command::Hotplug(HotplugCommand::Offline(self.block())),
             Command::Hotplug(HotplugCommand::Status),
             Command::Hotplug(HotplugCommand::Cancel),
+            Command::Hotplug(HotplugCommand::Pmem(PmemCommand::List { json })),
+            Command::Hotplug(HotplugCommand::Pmem(PmemCommand::Add {
+                number: self.0.below(9) as usize,
+                placement: *self.0.pick(&[Placement::PerRange, Placement::PerBlock]),
+                force: json,
+            })),
+            Command::Hotplug(HotplugCommand::Pmem(PmemCommand::Remove(self.0.below(9) as usize))),
             Command::Bench { json },
             Command::Show(Shown::Holds, json),
             Command::Use(Sample::All),

@@ -10,6 +10,7 @@ use super::mapping::Mapping;
 use super::memory::{LifeError, Lives};
 use super::movers::{MoverError, Movers};
 use super::parse::parse;
+use super::pmem::{self, PmemFault};
 use super::snapshot::{Saved, SnapshotError};
 use super::together::{self, ChurnError, Churning};
 use super::usage::{UseError, Used};
@@ -44,6 +45,7 @@ pub enum After {
 enum Refused<'t> {
     Command(CommandError<'t>),
     Operator(OperatorError),
+    Pmem(PmemFault),
     Memory(OutOfMemory),
     Free(FreeError),
     NoPage(Pfn),
@@ -74,6 +76,7 @@ impl fmt::Display for Refused<'_> {
         match self {
             Self::Command(error) => error.fmt(f),
             Self::Operator(error) => error.fmt(f),
+            Self::Pmem(error) => error.fmt(f),
             Self::Memory(error) => error.fmt(f),
             Self::Free(error) => error.fmt(f),
             Self::NoPage(pfn) => write!(f, "no memory at {pfn}"),
@@ -110,6 +113,7 @@ macro_rules! refused_from {
 
 refused_from! {
     Operator: OperatorError,
+    Pmem: PmemFault,
     Memory: OutOfMemory,
     Free: FreeError,
     Invariant: Violation,
@@ -254,6 +258,7 @@ impl<M: Shared> Monitor<'static, M> {
                 hotplug.source().write_firmware(json, out)?;
                 out.write_str(if json { "\n" } else { "" })?;
             }
+            HotplugCommand::Pmem(command) => pmem::run(command, hotplug, out)?,
         }
         Ok(())
     }

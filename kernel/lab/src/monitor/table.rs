@@ -120,6 +120,15 @@ pub(super) const TABLE: &[Entry] = &[
         read: |words| words.offline(),
     },
     Entry {
+        name: "pmem",
+        help: &[
+            ("list [--json]", "persistent memory, and whether it holds data"),
+            ("add N [device|block] [force]", "use it as RAM; force: even if it holds data"),
+            ("remove N", "give it up in steps, migrating pages in use: offline status"),
+        ],
+        read: |words| words.pmem(),
+    },
+    Entry {
         name: "policy",
         help: &[("[POLICY [RATIO]]", "the policy for added memory: offline, a WAY, auto_movable")],
         read: |words| words.policy().map(Command::Life),

@@ -111,6 +111,9 @@ fn every_line_has_exactly_one_closing_line() {
         "stats",
         "zones",
         "firmware",
+        "pmem list",
+        "pmem add 0 block force",
+        "pmem remove 1",
         "page 0",
         "walk 0x1000",
         "mapping 0",
@@ -164,6 +167,7 @@ fn json_output_is_one_line_and_agrees_with_the_manager() {
         "page 0x4000 --json",
         "mapping 0 --json",
         "firmware --json",
+        "pmem list --json",
     ] {
         let said = this.ok(line);
         assert_eq!(said.lines().count(), 1, "{line}: {said}");
