@@ -63,6 +63,8 @@ impl Pmem {
         let mut list = Vec::new();
         list.try_reserve_exact(MOST_REGIONS).map_err(|_| OutOfHeap)?;
         list.extend(regions.sound());
+        // The order of the table may be any: QEMU's is.
+        list.sort_unstable_by_key(|region| region.range.start());
         self.known = Some(Known { regions, list, root });
         Ok(())
     }

@@ -19,6 +19,9 @@ const FUNCTIONS: u64 = 0;
 const SIZE: u64 = 4;
 const DATA: u64 = 5;
 
+/// The status of a function that the device does not support.
+const NOT_SUPPORTED: u64 = 1;
+
 /// How the area is read.
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -49,11 +52,17 @@ impl<'a, H: Hardware> Storage<'a, H> {
         let (info, read, own) = (child("_LSI"), child("_LSR"), child("_DSM"));
         let mut found = Self { source, way: None, size: 0, most: 0 };
         match (info, read, own) {
-            (Some(info), Some(read), _) => {
-                found.way = Some(Way::Method(read));
-                let sizes = sizes(found.evaluate("_LSI", info, &[])?)?;
-                found.set_size(sizes);
-            }
+            (Some(info), Some(read), _) => match found.evaluate("_LSI", info, &[]) {
+                Ok(value) => {
+                    let sizes = sizes(value)?;
+                    found.way = Some(Way::Method(read));
+                    found.set_size(sizes);
+                }
+                Err(error) => {
+                    let lacks = own.is_some_and(|own| found.lacks_area(own));
+                    return if lacks { Ok(found) } else { Err(error) };
+                }
+            },
             (_, _, Some(own)) if found.has_functions(own)? => {
                 found.way = Some(Way::Interface(own));
                 let sizes = found.function(own, SIZE, &[], |bytes| {
@@ -97,6 +106,13 @@ impl<'a, H: Hardware> Storage<'a, H> {
             Some(status) => Err(LabelError::Status("_DSM", status)),
             None => Err(LabelError::Value("_DSM")),
         }
+    }
+
+    /// Whether the device says that it does not support the area: QEMU's `_LSI` fails then, for an NVDIMM without labels.
+    fn lacks_area(&mut self, own: NodeId) -> bool {
+        let output = self.evaluate("_DSM", own, &call(SIZE, &[]));
+        let status = output.ok().and_then(|value| le(value.buffer()?, 0, 4));
+        status == Some(NOT_SUPPORTED)
     }
 
     /// Whether the interface has both functions about the area.
