@@ -17,16 +17,6 @@ use hotmem_arch::mmio::Register;
 /// Frames for the tables of both windows.
 pub(super) static SPARE: SpareFrames = SpareFrames::new(PAGE);
 
-/// Frames that only registers use of which a few are needed: those of a device, not all of a bus.
-#[cfg(acpi)]
-pub const RESERVED_TABLES: usize = 24;
-
-/// Whether more frames than [`RESERVED_TABLES`] are left.
-#[cfg(acpi)]
-pub fn has_tables() -> bool {
-    SPARE.left() > RESERVED_TABLES
-}
-
 /// Mapped device registers.
 #[derive(Debug)]
 pub struct Window {

@@ -4,10 +4,10 @@
 #![expect(unsafe_code)]
 
 use super::devices::map_pages;
-use super::layout::{FIRMWARE_BASE, PAGE, in_window};
+use super::layout::FIRMWARE_BASE;
 use super::machine::KernelTables;
-use hotmem::paging::{Attr, Mapper, ReadPhys};
-use hotmem::{PhysAddr, PhysRange, VirtRange};
+use hotmem::paging::{Attr, ReadPhys};
+use hotmem::{PhysRange, VirtRange};
 use hotmem_arch::current::addressing;
 use hotmem_boot::RangeList;
 
@@ -26,17 +26,6 @@ impl<'b> FirmwareMemory<'b> {
     pub fn new(tables: &'b KernelTables, ram: &'b RangeList) -> Self {
         Self { tables, ram }
     }
-}
-
-/// Whether a part of `range` was read as firmware's tables: these are no registers of a device.
-#[cfg(acpi)]
-pub fn was_read(range: PhysRange, tables: &KernelTables) -> bool {
-    let (first, last) = (range.start().get() / PAGE, range.end().get().saturating_sub(1) / PAGE);
-    let read = |page| {
-        let virt = in_window(FIRMWARE_BASE, PhysAddr::new(page * PAGE));
-        virt.is_some_and(|virt| tables.translate(virt).is_some())
-    };
-    !range.is_empty() && (first..=last).any(read)
 }
 
 impl ReadPhys for FirmwareMemory<'_> {

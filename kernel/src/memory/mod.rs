@@ -1,6 +1,8 @@
 //! The kernel's own memory: allocation at boot, mappings, and the bridge to mm.
 
 mod boot;
+#[cfg(acpi)]
+mod claims;
 mod devices;
 pub mod distances;
 pub mod early;
@@ -15,10 +17,8 @@ pub(crate) mod tlb;
 pub mod windows;
 
 pub use boot::{Boot, PrepareError, prepare, take_over};
+#[cfg(acpi)]
+pub use claims::{RESERVED_TABLES, has_tables, was_read};
 pub use devices::Window;
-#[cfg(acpi)]
-pub use devices::{RESERVED_TABLES, has_tables};
 pub use firmware::FirmwareMemory;
-#[cfg(acpi)]
-pub use firmware::was_read;
 pub use machine::{KernelMachine, KernelTables, LinearMemory, manager};
