@@ -29,6 +29,7 @@ impl Config {
             window: 2 * GIB,
             cold: Vec::new(),
             memory_devices: Vec::new(),
+            nvdimms: Vec::new(),
             nodes: 0,
             cpu_nodes: Vec::new(),
             distances: Vec::new(),
@@ -175,6 +176,12 @@ impl Config {
             );
             let node = dimm.node.map_or(String::new(), |node| format!(",node={node}"));
             line.add("-device", format!("pc-dimm,id=cold{index},memdev=coldmem{index}{node}"));
+        }
+        if !self.nvdimms.is_empty() {
+            line.add("-machine", "nvdimm=on");
+        }
+        for (index, nvdimm) in self.nvdimms.iter().enumerate() {
+            nvdimm.add_to(index, line);
         }
         for (index, device) in self.memory_devices.iter().enumerate() {
             let size = device.size.bytes();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::QemuDir;
+use super::{Nvdimm, QemuDir};
 use crate::arch::Image;
 use crate::size::{DimmSpec, Size};
 
@@ -75,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) cold: Vec<DimmSpec>,
     /// Memory devices of the paravirtual kind (virtio-mem), with the most memory of each; nothing is requested at power-on.
     pub(crate) memory_devices: Vec<DimmSpec>,
+    /// NVDIMMs that are there at power-on.
+    pub(crate) nvdimms: Vec<Nvdimm>,
     /// NUMA nodes; 0 for a machine that does not speak of nodes.
     pub(crate) nodes: u32,
     /// The node of each CPU; those past the end are in the first.

@@ -5,9 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::options::Args;
 use super::page::Entry;
 use super::tour::Tour;
-use crate::size::{MIB, both, human};
+use crate::arch::Arch;
+use crate::machine::Config;
+use crate::size::{DimmSpec, MIB, Size, both, human};
 
 /// How long the kernel may take for a request.
 const SOON: Duration = Duration::from_secs(60);
@@ -23,6 +26,25 @@ struct Held {
     memmap: u64,
     /// A character for each memory block, or for some together.
     picture: String,
+}
+
+/// The least size of a device for the tour, and what memory beside DIMMs is a multiple of.
+const LEAST: u64 = 512 << 20;
+pub(super) const UNIT: u64 = 2 << 20;
+
+impl Args {
+    /// Adds the device of `--virtio-mem`.
+    pub(super) fn add_memory_device(&self, config: Config) -> Result<Config> {
+        let Some(size) = self.virtio_mem else { return Ok(config) };
+        ensure!(self.arch != Arch::Ppc64, "--virtio-mem: the kernel of {} has no PCI", self.arch);
+        ensure!(
+            size.bytes() >= LEAST && size.bytes().is_multiple_of(UNIT),
+            "--virtio-mem {}: not a multiple of 2 MiB from {} on",
+            size.word(),
+            Size::new(LEAST).word()
+        );
+        Ok(config.memory_devices(&[DimmSpec { size, node: None }]))
+    }
 }
 
 impl Tour<'_> {

@@ -7,6 +7,7 @@ mod guest_report;
 mod interactive;
 mod linux;
 mod memory_device;
+mod nvdimm;
 mod options;
 mod page;
 mod pauses;

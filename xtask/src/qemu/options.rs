@@ -18,10 +18,6 @@ const CPUS: u32 = 2;
 /// The MiB that the program of a Linux guest works on.
 const MIB: u64 = 64;
 
-/// The least size of a virtio-mem device for the tour, and what its memory comes and goes in.
-const LEAST: u64 = 512 << 20;
-const UNIT: u64 = 2 << 20;
-
 /// The longest timeout there is, in seconds.
 const A_YEAR: u64 = 365 * 24 * 3600;
 
@@ -111,6 +107,10 @@ pub(crate) struct Args {
     /// A virtio-mem device instead of DIMMs, whose memory grows up to this size (x86_64, aarch64)
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["guest", "dimms"])]
     pub(crate) virtio_mem: Option<Size>,
+
+    /// An NVDIMM instead of DIMMs, whose persistent memory of this size is used as RAM (x86_64)
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["guest", "dimms", "virtio_mem"])]
+    pub(crate) nvdimm: Option<Size>,
 
     /// Fill each DIMM's memory with this byte before it is plugged
     #[arg(long, value_name = "BYTE", value_parser = byte)]
@@ -240,20 +240,7 @@ impl Args {
         );
         let mut config =
             config.room_for(&self.dimms).word(format_args!("placement={}", self.placement.word()));
-        if let Some(size) = self.virtio_mem {
-            ensure!(
-                self.arch != Arch::Ppc64,
-                "--virtio-mem: the kernel of {} has no PCI",
-                self.arch
-            );
-            ensure!(
-                size.bytes() >= LEAST && size.bytes().is_multiple_of(UNIT),
-                "--virtio-mem {}: not a multiple of 2 MiB from {} on",
-                size.word(),
-                Size::new(LEAST).word()
-            );
-            config = config.memory_devices(&[DimmSpec { size, node: None }]);
-        }
+        config = self.add_nvdimm(self.add_memory_device(config)?)?;
         if let Some(block) = block {
             config = config.word(format_args!("block={block}"));
         }

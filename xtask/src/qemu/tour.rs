@@ -56,8 +56,7 @@ impl<'a> Tour<'a> {
         if let Some(why) = self.boot()? {
             return self.declined(why);
         }
-        if let Some(size) = self.args.virtio_mem {
-            self.follow_requests(size.bytes())?;
+        if self.went_without_dimms()? {
             return self.check();
         }
         let mut plugged = Vec::new();
@@ -196,7 +195,7 @@ impl<'a> Tour<'a> {
     }
 
     /// The picture of a range, with a line above it and its legend below.
-    fn drawing(&mut self, add: &Add, online: &[Online]) -> Result<Vec<String>> {
+    pub(super) fn drawing(&mut self, add: &Add, online: &[Online]) -> Result<Vec<String>> {
         let blocks = self.machine.blocks()?.into_iter();
         let states: BTreeMap<_, _> = blocks.map(|block| (block.block, block.state)).collect();
         let Geometry { page, block, .. } = self.geometry;
@@ -215,7 +214,7 @@ impl<'a> Tour<'a> {
         Ok(lines)
     }
 
-    fn use_memory(&mut self) -> Result<()> {
+    pub(super) fn use_memory(&mut self) -> Result<()> {
         self.report.chapter("Use it");
         let all = self.args.touch == Some(Touch::All);
         let mut bar = Bar::start("Using memory");

@@ -22,6 +22,7 @@ mod monitor;
 mod nodes;
 mod odd;
 mod outcomes;
+mod pmem;
 mod power;
 mod processors;
 mod refusals;
@@ -111,6 +112,7 @@ const TOPICS: &[(&str, &[Scenario])] = &[
     ("guest_memory", guest_memory::SCENARIOS),
     ("linux", linux::SCENARIOS),
     ("virtio_mem", virtio_mem::SCENARIOS),
+    ("pmem", pmem::SCENARIOS),
     (ALONE, alone::SCENARIOS),
 ];
 

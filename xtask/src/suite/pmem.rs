@@ -1,0 +1,181 @@
+//! Persistent memory as RAM: NVDIMMs that the operator adds and removes.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use anyhow::{Context, Result, ensure};
+
+use super::lab::{
+    Lab, check_groups, check_nothing_elsewhere, check_online, finish, refused, use_all,
+};
+use super::{Scenario, on_x86_64, scenarios};
+use crate::machine::{Add, LABELS, Machine, Nvdimm, Offline, Online, Placement, Remove};
+use crate::scratch::Scratch;
+use crate::size::{KIB, MIB};
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    persistent_memory_is_added_used_and_removed_in_each_placement if on_x86_64,
+    a_namespace_keeps_persistent_memory_from_being_used_unless_it_is_forced if on_x86_64,
+    persistent_memory_in_use_goes_once_its_pages_have_moved if on_x86_64,
+];
+
+/// Bytes of an NVDIMM that is two memory blocks.
+fn size(lab: &Lab) -> Result<u64> {
+    Ok(lab.dimm("256M")?.size.bytes())
+}
+
+/// Adds persistent memory by a command, which has to work; returns what was added.
+fn add(machine: &mut Machine, command: &str) -> Result<(Add, Online)> {
+    machine.run(command)?;
+    let add: Add = machine.done()?;
+    check_groups(machine, &add)?;
+    check_nothing_elsewhere(&add)?;
+    let online: Online = machine.done()?;
+    check_online(machine, &add, &online)?;
+    Ok((add, online))
+}
+
+/// Removes persistent memory, which has to work.
+fn remove(machine: &mut Machine, number: usize) -> Result<()> {
+    machine.run(&format!("pmem remove {number}"))?;
+    machine.done::<Offline>()?;
+    let remove: Remove = machine.done()?;
+    ensure!(remove.ost.is_none(), "firmware got a status: {:x?}", remove.ost);
+    Ok(())
+}
+
+/// The state of a region of persistent memory.
+fn state(machine: &mut Machine, number: usize) -> Result<String> {
+    let list = machine.pmem()?;
+    Ok(list.get(number).with_context(|| format!("no region {number}: {list:?}"))?.state.clone())
+}
+
+fn persistent_memory_is_added_used_and_removed_in_each_placement(lab: &Lab) -> Result<()> {
+    let (scratch, bytes) = (Scratch::new()?, size(lab)?);
+    // The last one ends inside a subsection, and the one before has no labels.
+    let first = Nvdimm { bytes, labels: LABELS, file: None, node: Some(1) };
+    let plain = Nvdimm { labels: 0, node: None, ..first.clone() };
+    let odd = Nvdimm::in_file(scratch.path(), "odd", bytes / 2 + lab.page())?;
+    let config = lab.room(&[])?.nvdimms(vec![first, plain, odd]);
+    lab.with(&config, |machine| {
+        let list = machine.pmem()?;
+        let found: Vec<_> =
+            list.iter().map(|one| (one.bytes, one.node, one.holds.as_str())).collect();
+        let odd = bytes / 2 + lab.page();
+        let wanted = [(bytes, 1, "nothing"), (bytes, 0, "nothing"), (odd, 0, "nothing")];
+        ensure!(found == wanted, "{list:?}");
+        ensure!(list[0].why.contains("area is empty"), "{:?}", list[0]);
+        ensure!(list[1].why.contains("no label storage area"), "{:?}", list[1]);
+
+        for (number, placement) in [(0, Placement::Device), (1, Placement::Block)] {
+            let (added, online) = add(machine, &format!("pmem add {number} {}", placement.word()))?;
+            ensure!((added.start(), added.size()) == (list[number].start, bytes), "{added:?}");
+            ensure!(added.placement == placement && !added.groups.is_empty(), "{added:?}");
+            ensure!(added.node == Some(list[number].node), "{added:?}");
+            let touched = use_all(machine)?;
+            ensure!(touched == online.managed(), "{touched} bytes are used");
+            ensure!(state(machine, number)? == "in use", "it is not in use");
+            let again = refused(machine, &format!("pmem add {number} force"))?;
+            ensure!(again.contains("is in use already"), "{again}");
+            remove(machine, number)?;
+            ensure!(state(machine, number)? == "unused", "it is in use");
+        }
+        let why = refused(machine, "pmem add 2")?;
+        ensure!(why.contains("subsection"), "{why}");
+        let why = refused(machine, "pmem add 3")?;
+        ensure!(why.contains("persistent memory 3 does not exist"), "{why}");
+        let why = refused(machine, "pmem remove 0")?;
+        ensure!(why.contains("is not in use"), "{why}");
+        // Both at once, and all of both is used.
+        let (_, first) = add(machine, "pmem add 0")?;
+        let (_, second) = add(machine, "pmem add 1")?;
+        ensure!(use_all(machine)? == first.managed() + second.managed(), "not all is used");
+        remove(machine, 0)?;
+        remove(machine, 1)?;
+        finish(machine)
+    })
+}
+
+/// The label storage area in the file behind an NVDIMM.
+fn labels(nvdimm: &Nvdimm) -> Result<Vec<u8>> {
+    let mut file = File::open(nvdimm.file.as_ref().context("no file")?)?;
+    file.seek(SeekFrom::Start(nvdimm.bytes))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn a_namespace_keeps_persistent_memory_from_being_used_unless_it_is_forced(
+    lab: &Lab,
+) -> Result<()> {
+    let (scratch, bytes) = (Scratch::new()?, size(lab)?);
+    let nvdimm = Nvdimm::in_file(scratch.path(), "labelled", bytes)?;
+    nvdimm.write_namespace("precious")?;
+    let broken = Nvdimm::in_file(scratch.path(), "broken", bytes)?;
+    broken.write_namespace("lost")?;
+    // A word of the namespace's label, and both lists.
+    let file = std::fs::OpenOptions::new().write(true).open(scratch.path().join("broken"))?;
+    for at in [0, 256] {
+        std::os::unix::fs::FileExt::write_all_at(&file, b"?", bytes + at + 100)?;
+    }
+    let before = labels(&nvdimm)?;
+    ensure!(before.len() as u64 == LABELS, "{} bytes of labels", before.len());
+    let config = lab.room(&[])?.nvdimms(vec![nvdimm.clone(), broken]);
+    lab.with(&config, |machine| {
+        let list = machine.pmem()?;
+        ensure!(list[0].holds == "data" && list[1].holds == "unknown", "{list:?}");
+        for (number, name) in [(0, "the namespace \"precious\""), (1, "no list that adds up")] {
+            let why = refused(machine, &format!("pmem add {number}"))?;
+            ensure!(why.contains(name) && why.contains("only by force"), "{why}");
+            ensure!(state(machine, number)? == "unused", "it is in use");
+            machine.run("snapshot check")?;
+            add(machine, &format!("pmem add {number} force"))?;
+            remove(machine, number)?;
+        }
+        // What labels say stays as it was, whatever became of the data.
+        ensure!(machine.pmem()? == list, "{:?}", machine.pmem()?);
+        ensure!(labels(&nvdimm)? == before, "the labels have changed");
+        finish(machine)
+    })
+}
+
+fn persistent_memory_in_use_goes_once_its_pages_have_moved(lab: &Lab) -> Result<()> {
+    let (scratch, bytes) = (Scratch::new()?, size(lab)?);
+    let nvdimm = Nvdimm::in_file(scratch.path(), "used", bytes)?;
+    let config = lab.room(&["256M"])?.nvdimms(vec![nvdimm]);
+    lab.with(&config, |machine| {
+        let pages = 32 * MIB / lab.page();
+        let (added, _) = add(machine, "pmem add 0 block")?;
+        machine.run(&format!("pool grow {pages}"))?;
+        machine.run("pool pin 7")?;
+        let range = format!("{:#x} {}K", added.start(), bytes / KIB);
+        let why = machine.run(&format!("explain-remove {range}"))?.join("\n");
+        ensure!(why.contains("blocked") && why.contains("held by pool"), "{why}");
+        machine.run("pmem remove 0")?;
+        let offline: Offline = machine.next()?;
+        let error = offline.error.context("it went offline")?;
+        ensure!(error.contains("held by pool"), "{error}");
+        // What had gone offline comes back online, and the line that says that it stays.
+        let steps = wait_for_end(machine)?;
+        ensure!(steps.contains("held by pool"), "{steps}");
+        ensure!(state(machine, 0)? == "in use", "it is not in use");
+        machine.run("pool check")?;
+        machine.run("verify")?;
+
+        machine.run("pool unpin 7")?;
+        remove(machine, 0)?;
+        machine.run("pool check")?;
+        machine.run(&format!("pool shrink {pages}"))?;
+        finish(machine)
+    })
+}
+
+/// Waits for the step that says that a removal was given up; returns its reason.
+fn wait_for_end(machine: &mut Machine) -> Result<String> {
+    loop {
+        let step = machine.next_step()?;
+        if step.operation() == "remove" {
+            return Ok(step.error().unwrap_or_default().to_owned());
+        }
+    }
+}
