@@ -4,7 +4,7 @@
 #![expect(unsafe_code)]
 
 use crate::image::{BadImage, Kernel};
-use crate::leave::{enter, write_back};
+use crate::leave::Way;
 use core::convert::Infallible;
 use core::fmt;
 use hotmem_boot::efi;
@@ -28,8 +28,6 @@ const HANDOFF_BYTES: usize = 64 << 10;
 const EARLY_LIMIT: u64 = 4 << 30;
 /// Bytes of command line that are looked at.
 const LINE_BYTES: usize = 2048;
-/// Bytes of code that [`enter`] takes at most.
-const ENTER_BYTES: u64 = 256;
 
 /// Why the kernel was not started.
 enum LoadError {
@@ -65,11 +63,12 @@ fn load() -> Result<Infallible, LoadError> {
     let mut line = [0; LINE_BYTES];
     let line = command_line(&mut line);
     let rsdp = root_pointer().ok_or(LoadError::NoRsdp)?;
-    let handoff = allocate(
-        "no memory for the hand-off",
-        AllocateType::MaxAddress(EARLY_LIMIT - 1),
-        HANDOFF_BYTES,
-    )?;
+    let low = AllocateType::MaxAddress(EARLY_LIMIT - 1);
+    let handoff =
+        allocate("no memory for the hand-off", low, MemoryType::LOADER_DATA, HANDOFF_BYTES)?;
+    let way = Way::new(|bytes| {
+        allocate("no memory for the last code", low, MemoryType::LOADER_CODE, bytes)
+    })?;
     put_in_place(&kernel)?;
 
     // SAFETY: nothing of UEFI is used from here on: no service, no console, no event.
@@ -80,13 +79,21 @@ fn load() -> Result<Infallible, LoadError> {
     // A map that does not fit ends early, without a message, since the console is gone. The kernel then
     // finds no start info and reports that.
     let _ = start_info::write(&info, ranges(&map), PhysAddr::new(handoff), bytes);
-    start(&kernel, handoff)
+    let (start, end) = kernel.span();
+    let ours = [(start, end), (handoff, handoff + HANDOFF_BYTES as u64)];
+    // SAFETY: boot services have ended, the kernel is in place, and UEFI maps both at their physical addresses.
+    unsafe { way.take(kernel.entry(), handoff, &ours) }
 }
 
 /// Pages of ours.
-fn allocate(what: &'static str, kind: AllocateType, bytes: usize) -> Result<u64, LoadError> {
+fn allocate(
+    what: &'static str,
+    place: AllocateType,
+    kind: MemoryType,
+    bytes: usize,
+) -> Result<u64, LoadError> {
     let pages = bytes.div_ceil(PAGE_SIZE);
-    let at = boot::allocate_pages(kind, MemoryType::LOADER_DATA, pages);
+    let at = boot::allocate_pages(place, kind, pages);
     Ok(at.map_err(|error| LoadError::Uefi(what, error))?.as_ptr() as u64)
 }
 
@@ -94,7 +101,8 @@ fn allocate(what: &'static str, kind: AllocateType, bytes: usize) -> Result<u64,
 fn put_in_place(kernel: &Kernel<'_>) -> Result<(), LoadError> {
     let (start, end) = kernel.span();
     let what = "the memory that the kernel is linked for is in use";
-    allocate(what, AllocateType::Address(start), (end - start) as usize)?;
+    let place = AllocateType::Address(start);
+    allocate(what, place, MemoryType::LOADER_DATA, (end - start) as usize)?;
     for segment in kernel.segments() {
         let to = segment.at as *mut u8;
         // SAFETY: the segment's memory was just allocated, and UEFI maps memory at its physical address.
@@ -135,17 +143,4 @@ fn ranges(map: &MemoryMapOwned) -> impl Iterator<Item = (PhysRange, bool)> + '_ 
         let range = PhysRange::new(PhysAddr::new(entry.phys_start), bytes)?;
         Some((range, efi::is_free(entry.ty.0, entry.att.bits())))
     })
-}
-
-fn start(kernel: &Kernel<'_>, handoff: u64) -> ! {
-    let (first, last) = kernel.span();
-    let code = enter as *const () as u64;
-    let written =
-        [(first, last), (handoff, handoff + HANDOFF_BYTES as u64), (code, code + ENTER_BYTES)];
-    for (start, end) in written {
-        // SAFETY: all three are memory of ours, which is still mapped.
-        unsafe { write_back(start, end) };
-    }
-    // SAFETY: boot services have ended, everything was written back, and UEFI runs at physical addresses.
-    unsafe { enter(kernel.entry(), handoff) }
 }

@@ -2,7 +2,7 @@
 //! UEFI knows of the machine, and leaves.
 //!
 //! ```text
-//!   firmware --> main: image in place, start info, boot services end --> MMU off --> kernel's entry
+//!   firmware --> main: image in place, start info, boot services end --> paging off --> kernel's entry
 //! ```
 //!
 //! The kernel is the same as on a machine without firmware: which of the two started it, it sees from

@@ -265,8 +265,8 @@ mod tests {
             "--page-size 16K: ppc64 has 64K, 4K"
         );
         assert_eq!(
-            refusal(Arch::X86_64, &["--firmware", "uefi"]),
-            "--firmware uefi: x86_64 has bios"
+            refusal(Arch::X86_64, &["--firmware", "bare"]),
+            "--firmware bare: x86_64 has bios, uefi"
         );
         assert_eq!(
             refusal(Arch::X86_64, &["--machine", "virt"]),

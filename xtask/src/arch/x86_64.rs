@@ -1,4 +1,6 @@
-//! x86_64: i440FX or Q35, the image started by QEMU through its PVH entry.
+//! x86_64: i440FX or Q35, the image started by QEMU through its PVH entry. Or UEFI.
+
+use std::path::Path;
 
 use super::{About, Boot, Firmware, LinuxGuests, MOST_CPUS, Newer, Package, Replies, Target};
 use crate::machine::{Accel, Config, Exit, Line};
@@ -28,15 +30,26 @@ pub(super) const ABOUT: About = About {
         at: 128 * MIB,
         options: "",
     }),
-    boots: &[Boot {
-        firmware: Firmware::Bios,
-        target: &TARGET,
-        carrier: None,
-        needs: &[],
-        // SeaBIOS, which the second and third load.
-        roms: &["bios-256k.bin", "pvh.bin", "linuxboot_dma.bin"],
-        memory: 0,
-    }],
+    boots: &[
+        Boot {
+            firmware: Firmware::Bios,
+            target: &TARGET,
+            carrier: None,
+            needs: &[],
+            // SeaBIOS, which the second and third load.
+            roms: &["bios-256k.bin", "pvh.bin", "linuxboot_dma.bin"],
+            memory: 0,
+        },
+        Boot {
+            firmware: Firmware::Uefi,
+            target: &TARGET,
+            carrier: Some(&UEFI_TARGET),
+            needs: &[Program::OVMF],
+            roms: &[],
+            // With 96 MiB it stops at its shell.
+            memory: 128 * MIB,
+        },
+    ],
     pages: &[4 * KIB],
     blocks: |_| &[128 * MIB, GIB, 2 * GIB],
     arrival: "QEMU raised an ACPI event; the kernel read the DIMM's range from the firmware's tables",
@@ -51,9 +64,9 @@ pub(super) const ABOUT: About = About {
     exit_code,
     read_exit,
     debugger: "gdb",
-    samples: &[&["--smp", "1"], &["--no-lab"]],
+    samples: &[&["--smp", "1"], &["--no-lab"], &["--firmware", "uefi"]],
     machine,
-    start: Line::kernel,
+    start,
     beside: &[],
 };
 
@@ -67,6 +80,13 @@ const TARGET: Target = Target {
     rustflags: &["-Crelocation-model=static", "-Cforce-frame-pointers=yes"],
     linker: None,
     system_linker: "ld.lld",
+};
+
+const UEFI_TARGET: Target = Target {
+    triple: "x86_64-unknown-uefi",
+    rustflags: &["-Cforce-frame-pointers=yes"],
+    linker: None,
+    system_linker: "lld-link",
 };
 
 /// A window larger than this needs more physical address bits than QEMU's `-cpu max` has by itself (40).
@@ -112,6 +132,14 @@ fn machine(config: &Config, line: &mut Line) {
     line.add("-cpu", cpu);
     // Writing N to this port ends QEMU with exit code 2 N + 1.
     line.add("-device", "isa-debug-exit,iobase=0xf4,iosize=4");
+}
+
+/// UEFI starts a program as a BIOS does a kernel.
+fn start(config: &Config, image: &Path, line: &mut Line) {
+    if config.image.firmware == Firmware::Uefi {
+        line.add("-bios", Program::OVMF.find().unwrap_or_else(|| Program::OVMF.name.into()));
+    }
+    Line::kernel(config, image, line);
 }
 
 #[cfg(test)]

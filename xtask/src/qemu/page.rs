@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_described_by_what_there_is_a_choice_of() {
-        assert_eq!(machine(&Config::of(Arch::X86_64)), ["q35", "1 CPU", "tcg"]);
+        assert_eq!(machine(&Config::of(Arch::X86_64)), ["q35", "bios", "1 CPU", "tcg"]);
         assert_eq!(
             machine(&Config::of(Arch::Aarch64)),
             ["virt", "neoverse-n1", "EL2", "GICv3", "bare", "1 CPU", "tcg"]
@@ -160,7 +160,7 @@ mod tests {
     fn each_entry_has_its_form() {
         let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
         for (entry, text) in [
-            (title(&Config::of(Arch::X86_64)), "Memory hotplug on x86_64 (q35, 1 CPU, tcg)"),
+            (title(&Config::of(Arch::X86_64)), "Memory hotplug on x86_64 (q35, bios, 1 CPU, tcg)"),
             (Entry::Chapter(2, "Plug".into()), "\n2. Plug"),
             (Entry::Text("It is up.".into()), "   It is up."),
             (Entry::Lines(lines(&["", "a  b"])), "\n   a  b"),

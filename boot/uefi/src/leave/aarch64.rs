@@ -1,9 +1,38 @@
-//! From UEFI's world to the kernel's entry: caches written back, MMU off.
+//! Caches written back, and the MMU off.
 
 // UNSAFETY: turns the MMU off under its own feet.
 #![expect(unsafe_code)]
 
 use core::arch::naked_asm;
+
+/// Bytes of code that [`enter`] takes at most.
+const ENTER_BYTES: u64 = 256;
+
+/// The way to the kernel's entry.
+#[derive(Debug)]
+pub(crate) struct Way;
+
+impl Way {
+    /// Needs no memory.
+    pub(crate) fn new<E>(_allocate: impl FnOnce(usize) -> Result<u64, E>) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    /// Continues at the physical address `entry` with `start_info` for the kernel. `ours` is all that it reads.
+    ///
+    /// # Safety
+    ///
+    /// Boot services have ended. The kernel's code is at `entry`, and `ours` is mapped.
+    pub(crate) unsafe fn take(self, entry: u64, start_info: u64, ours: &[(u64, u64)]) -> ! {
+        let code = enter as *const () as u64;
+        for &(start, end) in ours.iter().chain([&(code, code + ENTER_BYTES)]) {
+            // SAFETY: mapped, by the contract, and as code that runs.
+            unsafe { write_back(start, end) };
+        }
+        // SAFETY: boot services have ended, everything was written back, and UEFI runs at physical addresses.
+        unsafe { enter(entry, start_info) }
+    }
+}
 
 /// Writes the caches of `start..end` back to memory.
 ///
@@ -11,7 +40,7 @@ use core::arch::naked_asm;
 ///
 /// The range is mapped.
 #[unsafe(naked)]
-pub(crate) unsafe extern "C" fn write_back(_start: u64, _end: u64) {
+unsafe extern "C" fn write_back(_start: u64, _end: u64) {
     // CTR_EL0.DminLine: log2 of the words of the smallest line (Arm ARM D17.2.34).
     naked_asm!(
         "mrs x2, ctr_el0",
@@ -38,7 +67,7 @@ pub(crate) unsafe extern "C" fn write_back(_start: u64, _end: u64) {
 /// [written back](write_back), and this runs at an address that is its physical one, as all of UEFI
 /// does.
 #[unsafe(naked)]
-pub(crate) unsafe extern "C" fn enter(_entry: u64, _start_info: u64) -> ! {
+unsafe extern "C" fn enter(_entry: u64, _start_info: u64) -> ! {
     naked_asm!(
         "msr daifset, #0xf",
         "mov x9, x0",
