@@ -5,7 +5,7 @@
 //!   mutant, table            the faults, each with its test
 //!   tree                     target/mutants/tree: the files that Git knows, as they are now, one of them with a fault;
 //!                            target/mutants/build: what is built of it, so that each fault compiles one package again
-//!   program                  the test program: built by cargo, run with a limit
+//!   program                  the test program: built by cargo, run with a limit; or a scenario in QEMU, with its image
 //! ```
 
 mod mutant;
@@ -43,7 +43,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let chosen = chosen(args.filter.as_deref())?;
     if args.list {
         for Mutant { what, file, suite, test, .. } in chosen {
-            println!("{file}: {what} (cargo test {suite} {test})");
+            println!("{file}: {what} ({} {suite} {test})", program::runner(suite));
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -97,7 +97,8 @@ fn check_tests(tree: &Tree, mutants: &[&Mutant]) -> Result<()> {
         tests.sort_unstable_by_key(|mutant| mutant.test);
         tests.dedup_by_key(|mutant| mutant.test);
         for Mutant { test, .. } in tests {
-            ensure!(program.has(test)?, "`cargo test {suite}` has no test '{test}'");
+            let runner = program::runner(suite);
+            ensure!(program.has(test)?, "`{runner} {suite}` has no test '{test}'");
             let outcome = program.run(test)?;
             ensure!(outcome == Outcome::Passed, "{test} fails without a fault ({suite})");
         }

@@ -16,9 +16,9 @@ pub(super) struct Mutant {
     pub(super) from: &'static str,
     /// What replaces it.
     pub(super) to: &'static str,
-    /// The words after `cargo test` that name one program of tests.
+    /// The words after `cargo test` that name one program of tests, or after `cargo xtask test` that name a machine.
     pub(super) suite: &'static str,
-    /// The test of it that fails then: the name of its function.
+    /// The test of it that fails then: the name of its function, on a machine behind that of its file.
     pub(super) test: &'static str,
 }
 

@@ -24,11 +24,25 @@ pub(super) enum Outcome {
     Hung,
 }
 
-/// A program of tests.
+/// A program of tests, or this program itself, which runs scenarios.
 pub(super) struct Program {
     file: PathBuf,
     /// The folder of its package.
     home: PathBuf,
+    /// The words before the name of a test.
+    words: Vec<String>,
+    /// Where a scenario's image is built.
+    build: Option<PathBuf>,
+}
+
+/// Whether the words of a suite name a machine in QEMU.
+pub(super) fn is_machine(suite: &str) -> bool {
+    suite.starts_with("--arch ")
+}
+
+/// The command that a suite's words follow.
+pub(super) fn runner(suite: &str) -> &'static str {
+    if is_machine(suite) { "cargo xtask test" } else { "cargo test" }
 }
 
 impl Program {
@@ -38,6 +52,9 @@ impl Program {
     ///
     /// When it does not compile, or the words name more than one.
     pub(super) fn build(tree: &Tree, suite: &str) -> Result<Self> {
+        if is_machine(suite) {
+            return Self::with_image(tree, suite);
+        }
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(tree.files());
         cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
@@ -61,10 +78,28 @@ impl Program {
         Ok(program)
     }
 
+    /// This program itself, with the image of the tree for the machine of a suite.
+    fn with_image(tree: &Tree, suite: &str) -> Result<Self> {
+        let file = std::env::current_exe().context("the path of this program")?;
+        let (home, build) = (tree.files().to_path_buf(), Some(tree.build().to_path_buf()));
+        let words = ["build"].into_iter().chain(suite.split_whitespace());
+        let mut program = Self { file, home, words: words.map(str::to_owned).collect(), build };
+        let output = program.command().output().context("cannot build an image")?;
+        if !output.status.success() {
+            bail!("no image: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        if let Some(first) = program.words.first_mut() {
+            "test".clone_into(first);
+        }
+        Ok(program)
+    }
+
+    /// The command, without the name of a test.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.file);
         command.current_dir(&self.home).env("CARGO_MANIFEST_DIR", &self.home);
-        command.env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+        command.envs(self.build.iter().map(|build| ("CARGO_TARGET_DIR", build)));
+        command.env("RUST_BACKTRACE", "0").args(&self.words).stdin(Stdio::null());
         command
     }
 
@@ -77,7 +112,8 @@ impl Program {
         let output = self.command().args([test, "--list"]).output();
         let output = output.with_context(|| self.file.display().to_string())?;
         let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.lines().any(|line| line.ends_with(": test")))
+        let is_one = |line: &str| line.ends_with(": test") || line.ends_with(test);
+        Ok(text.lines().any(is_one))
     }
 
     /// Runs the tests whose name contains `test`.
@@ -111,7 +147,8 @@ fn program(line: &str) -> Option<Program> {
     let is_test = message["profile"]["test"] == true;
     let file = message["executable"].as_str().filter(|_| is_test)?;
     let manifest = PathBuf::from(message["manifest_path"].as_str()?);
-    Some(Program { file: file.into(), home: manifest.parent()?.to_path_buf() })
+    let home = manifest.parent()?.to_path_buf();
+    Some(Program { file: file.into(), home, words: Vec::new(), build: None })
 }
 
 #[cfg(test)]
@@ -134,7 +171,12 @@ mod tests {
 
     #[test]
     fn a_program_that_fails_is_not_one_that_passes() {
-        let of = |file: &str| Program { file: file.into(), home: "/".into() };
+        let of = |file: &str| Program {
+            file: file.into(),
+            home: "/".into(),
+            words: Vec::new(),
+            build: None,
+        };
         assert_eq!(of("true").run("any").unwrap(), Outcome::Passed);
         assert_eq!(of("false").run("any").unwrap(), Outcome::Failed);
         assert!(of("/no/such/program").run("any").is_err());

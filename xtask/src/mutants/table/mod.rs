@@ -2,6 +2,7 @@
 
 mod acpi;
 mod aml;
+mod guests;
 mod hotplug;
 mod mm;
 mod paging;
@@ -15,12 +16,14 @@ use super::mutant::Mutant;
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
     let hotplug =
         [acpi::MUTANTS, aml::MUTANTS, hotplug::MUTANTS, papr::MUTANTS, virtio_mem::MUTANTS];
-    [mm::MUTANTS, paging::MUTANTS, vm::MUTANTS].into_iter().chain(hotplug).flatten()
+    let memory = [mm::MUTANTS, paging::MUTANTS, vm::MUTANTS, guests::MUTANTS];
+    memory.into_iter().chain(hotplug).flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::program::is_machine;
     use crate::root::workspace_root;
     use std::collections::{HashMap, HashSet};
     use std::fs;
@@ -71,8 +74,11 @@ mod tests {
         let mut known = HashMap::new();
         for Mutant { suite, test, what, .. } in all() {
             let mut words = suite.split_whitespace().skip_while(|&word| word != "-p");
-            let package =
-                words.nth(1).unwrap_or_else(|| panic!("{what}: {suite} names no package"));
+            let package = match is_machine(suite) {
+                true => "xtask",
+                false => words.nth(1).unwrap_or_else(|| panic!("{what}: {suite} names no package")),
+            };
+            let test = test.rsplit("::").next().unwrap();
             let code = known.entry(package).or_insert_with(|| code(&all_files, package));
             assert!(code.contains(&format!("fn {test}(")), "{what}: {package} has no test {test}");
         }

@@ -1,0 +1,195 @@
+//! What is made wrong in kernel/vm, and in what the architectures do for guests.
+
+use crate::mutants::mutant::Mutant;
+
+const VM: &str = "-p hotmem-vm --lib";
+const ARCH: &str = "-p hotmem-arch --lib";
+const KERNEL: &str = "-p hotmem-kernel --test host";
+const AARCH64: &str = "--arch aarch64";
+const X86_64: &str = "--arch x86_64";
+const MODELS: &str = "--release -p hotmem-vm --test loom";
+
+/// A CPU that stays in a guest whose tables stay uses what was not dropped.
+const ON_TWO: &str =
+    "vcpus::payload_on_two_virtual_cpus_computes_while_its_pages_are_pulled_and_its_tables_stay";
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        what: "the pages of a guest are copied before a flush",
+        file: "kernel/vm/src/switch.rs",
+        from: "        P::Guests::drop_guest_translations(&self.root.space(), ranges);\n",
+        to: "        let _ = ranges;\n",
+        suite: VM,
+        test: "an_extent_is_copied_after_its_leaf_was_cleared_and_flushed",
+    },
+    Mutant {
+        what: "a flush names the tag of another guest",
+        file: "kernel/vm/src/switch.rs",
+        from: "GuestSpace::new(at, self.tag)",
+        to: "GuestSpace::new(at, self.tag ^ 1)",
+        suite: VM,
+        test: "a_flush_names_the_tag_of_the_guest_and_its_root_and_no_tag_is_shared_or_the_hosts",
+    },
+    Mutant {
+        what: "a CPU in a guest is not interrupted",
+        file: "kernel/vm/src/residence.rs",
+        from: "        kick(cpu);\n",
+        to: "        let _ = kick;\n",
+        suite: MODELS,
+        test: "a_cpu_that_stays_in_a_guest_is_interrupted",
+    },
+    Mutant {
+        what: "a flush does not wait until a CPU has left the guest",
+        file: "kernel/vm/src/residence.rs",
+        from: "visit.map_or(Ok(()), |visit| residence.wait(visit, &relax))?;",
+        to: "let _ = (visit, residence, &relax);",
+        suite: MODELS,
+        test: "no_cpu_in_a_guest_uses_a_page_after_it_was_taken_away",
+    },
+    Mutant {
+        what: "the pages of a guest are copied before their leaves are cleared",
+        file: "kernel/vm/src/pages.rs",
+        from: "        self.for_each_guest(moves, |space, number| space.break_batch(of(moves, number)));
+    }
+
+    fn migrate(&self, moves: &[Move]) {
+        // Without a lock: no guest has a translation for the extents or their targets.
+        for one in moves.iter().filter(|one| !one.is_refused()) {
+            switch::copy::<M, P>(self.0.mm, one);
+        }
+",
+        to: "        for one in moves.iter().filter(|one| !one.is_refused()) {
+            switch::copy::<M, P>(self.0.mm, one);
+        }
+        self.for_each_guest(moves, |space, number| space.break_batch(of(moves, number)));
+    }
+
+    fn migrate(&self, moves: &[Move]) {
+",
+        suite: VM,
+        test: "an_extent_is_copied_after_its_leaf_was_cleared_and_flushed",
+    },
+    Mutant {
+        what: "the copy of a guest's page is mapped at its neighbour's frame",
+        file: "kernel/vm/src/space.rs",
+        from: "Self::mapping(one, one.to())",
+        to: "Self::mapping(one, Pfn::new(one.to().get() ^ 1))",
+        suite: VM,
+        test: "every_page_and_table_of_a_guest_moves_and_a_batch_is_flushed_once",
+    },
+    Mutant {
+        what: "the copy of a guest's page is mapped at its neighbour's address",
+        file: "kernel/vm/src/space.rs",
+        from: "let (virt, phys, len) = (range.start(), M::address(pfn), range.len());",
+        to: "let (virt, phys, len) = (range.start().add(range.len()), M::address(pfn), range.len());",
+        suite: KERNEL,
+        test: "a_guest_computes_while_its_memory_is_pulled_and_its_result_is_that_of_an_undisturbed_run",
+    },
+    Mutant {
+        what: "what the move of a guest's page leaves is not cleared",
+        file: "kernel/vm/src/pages.rs",
+        from: "            moves.iter().for_each(|one| switch::clear_unused(self.0.mm, one));\n",
+        to: "",
+        suite: VM,
+        test: "a_frame_that_a_guest_moved_from_holds_nothing_of_it",
+    },
+    Mutant {
+        what: "the pages of a guest that was killed are not cleared",
+        file: "kernel/vm/src/switch.rs",
+        from: "        unsafe { clear(mm, extent.pfn, extent.order) };\n",
+        to: "",
+        suite: VM,
+        test: "a_killed_guest_leaves_nothing_in_its_frames",
+    },
+    Mutant {
+        what: "the memory of a new guest is not cleared",
+        file: "kernel/vm/src/switch.rs",
+        from: "        unsafe { clear(mm, pfn, order) };
+        Ok(Self { pfn, order })
+",
+        to: "        Ok(Self { pfn, order })
+",
+        suite: VM,
+        test: "a_new_guest_finds_zeroes_behind_its_payload_whoever_had_the_memory_before",
+    },
+    Mutant {
+        what: "an event that a fault interrupted is not injected again",
+        file: "arch/src/x86_64/svm/vcpu.rs",
+        from: "        self.vmcb_mut().control.event = exit::interrupted_event(exit.event);\n",
+        to: "        self.vmcb_mut().control.event = 0;\n",
+        suite: ARCH,
+        test: "a_fault_repeats_its_instruction_and_the_event_that_it_interrupted",
+    },
+    Mutant {
+        what: "an event that was delivered is injected again",
+        file: "arch/src/x86_64/svm/vcpu.rs",
+        from: "control.event = exit::interrupted_event(exit.event);",
+        to: "control.event = exit.event;",
+        suite: ARCH,
+        test: "a_fault_repeats_its_instruction_and_the_event_that_it_interrupted",
+    },
+    Mutant {
+        what: "an entry into a guest never drops translations",
+        file: "arch/src/x86_64/svm/flush.rs",
+        from: "        (false, false) => flush::ALL,\n",
+        to: "        (false, false) => flush::NOTHING,\n",
+        suite: ARCH,
+        test: "an_entry_drops_translations_unless_it_is_like_the_last_one",
+    },
+    Mutant {
+        what: "a request to drop translations of guests is not counted",
+        file: "arch/src/x86_64/svm/vcpu.rs",
+        from: "REQUESTS.fetch_add(1, Ordering::SeqCst);",
+        to: "REQUESTS.fetch_add(0, Ordering::SeqCst);",
+        suite: ARCH,
+        test: "an_entry_after_a_request_of_any_cpu_drops_what_is_cached_of_the_space_that_it_names",
+    },
+    Mutant {
+        what: "all guests have one ASID",
+        file: "arch/src/x86_64/svm/vcpu.rs",
+        from: "(now.asid, now.root, flush)",
+        to: "(1, now.root, flush)",
+        suite: ARCH,
+        test: "an_entry_after_a_request_of_any_cpu_drops_what_is_cached_of_the_space_that_it_names",
+    },
+    Mutant {
+        what: "a guest and its flushes have the VMID of another",
+        file: "arch/src/aarch64/stage2.rs",
+        from: "u64::from(space.tag()) << 48",
+        to: "u64::from(space.tag() ^ 1) << 48",
+        suite: ARCH,
+        test: "the_base_register_names_the_root_and_the_guest",
+    },
+    Mutant {
+        what: "a flush of a guest is for the CPU that asks alone, on x86_64",
+        file: "kernel/vm/src/switch.rs",
+        from: "        if P::Guests::GUEST_FLUSH_REACHES_ALL {\n",
+        to: "        if !P::Guests::GUEST_FLUSH_REACHES_ALL {\n",
+        suite: X86_64,
+        test: ON_TWO,
+    },
+    Mutant {
+        what: "translations of a guest are never dropped, on aarch64",
+        file: "arch/src/aarch64/el2.rs",
+        from: "tlbi vmalls12e1is",
+        to: "nop",
+        suite: AARCH64,
+        test: ON_TWO,
+    },
+    Mutant {
+        what: "a flush of a guest is for the CPU that asks alone, on aarch64",
+        file: "arch/src/aarch64/el2.rs",
+        from: "tlbi vmalls12e1is",
+        to: "tlbi alle1",
+        suite: AARCH64,
+        test: ON_TWO,
+    },
+    Mutant {
+        what: "a flush of a guest names translations of the kernel",
+        file: "arch/src/aarch64/el2.rs",
+        from: "tlbi vmalls12e1is",
+        to: "tlbi vmalle1is",
+        suite: AARCH64,
+        test: ON_TWO,
+    },
+];
