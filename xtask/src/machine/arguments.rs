@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::config::{Accel, Config, Disk, Line, joined};
-use super::{QemuDir, region};
+use super::{Nvdimm, QemuDir, region};
 use crate::arch::{Arch, Image};
 use crate::setup::Program;
 use crate::size::{DimmSpec, GIB, KIB, MIB, Size};
@@ -60,6 +60,16 @@ impl Config {
         let highest = devices.iter().filter_map(|device| device.node).max();
         self.nodes = highest.map_or(self.nodes, |node| self.nodes.max(node + 1));
         self.memory_devices = devices.to_vec();
+        self
+    }
+
+    /// Adds NVDIMMs, and room for them.
+    pub(crate) fn nvdimms(mut self, nvdimms: Vec<Nvdimm>) -> Self {
+        self.slots += u32::try_from(nvdimms.len()).unwrap_or(u32::MAX);
+        self.window += region::window(nvdimms.iter().map(|one| one.bytes), self.alignment());
+        let highest = nvdimms.iter().filter_map(|one| one.node).max();
+        self.nodes = highest.map_or(self.nodes, |node| self.nodes.max(node + 1));
+        self.nvdimms = nvdimms;
         self
     }
 
@@ -181,7 +191,7 @@ impl Config {
             line.add("-machine", "nvdimm=on");
         }
         for (index, nvdimm) in self.nvdimms.iter().enumerate() {
-            nvdimm.add_to(index, line);
+            add_nvdimm(nvdimm, index, line);
         }
         for (index, device) in self.memory_devices.iter().enumerate() {
             let size = device.size.bytes();
@@ -194,6 +204,26 @@ impl Config {
             line.add("-device", format!("{name},requested-size=0"));
         }
     }
+}
+
+/// Adds an NVDIMM.
+fn add_nvdimm(nvdimm: &Nvdimm, index: usize, line: &mut Line) {
+    let Nvdimm { bytes, labels, file, node } = nvdimm;
+    let (kind, size, place) = match file {
+        // QEMU cuts memory of its own to whole huge pages, and a file to whole pages.
+        None => ("ram", bytes + labels.next_multiple_of(2 * MIB), "".into()),
+        Some(path) => ("file", bytes + labels, joined(",share=on,mem-path=", path, "")),
+    };
+    let mut object =
+        OsString::from(format!("memory-backend-{kind},id=nvmem{index},size={size}B,reserve=off"));
+    object.push(place);
+    line.add("-object", object);
+    let node = node.map_or(String::new(), |node| format!(",node={node}"));
+    let labels = match labels {
+        0 => String::new(),
+        labels => format!(",label-size={labels}"),
+    };
+    line.add("-device", format!("nvdimm,id=nvdimm{index},memdev=nvmem{index}{labels}{node}"));
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod map;
 mod memory_device;
 mod nvdimm;
 mod place;
+mod pmem;
 mod power;
 mod process;
 mod qmp;

@@ -12,10 +12,8 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
-use super::{Config, Line, Machine, joined, region};
-use crate::size::{KIB, MIB};
+use crate::size::KIB;
 
 /// Bytes of a label storage area: QEMU takes no less.
 pub(crate) const LABELS: u64 = 128 * KIB;
@@ -34,17 +32,6 @@ pub(crate) struct Nvdimm {
     pub(crate) file: Option<PathBuf>,
     /// Its NUMA node.
     pub(crate) node: Option<u32>,
-}
-
-/// A region of persistent memory, as the kernel lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pmem {
-    pub(crate) start: u64,
-    pub(crate) bytes: u64,
-    pub(crate) node: u64,
-    pub(crate) state: String,
-    pub(crate) holds: String,
-    pub(crate) why: String,
 }
 
 impl Nvdimm {
@@ -69,68 +56,6 @@ impl Nvdimm {
         file.write_all(&label(name, self.bytes))?;
         Ok(())
     }
-
-    pub(super) fn add_to(&self, index: usize, line: &mut Line) {
-        let Self { bytes, labels, file, node } = self;
-        let (kind, size, place) = match file {
-            // QEMU cuts memory of its own to whole huge pages, and a file to whole pages.
-            None => ("ram", bytes + labels.next_multiple_of(2 * MIB), "".into()),
-            Some(path) => ("file", bytes + labels, joined(",share=on,mem-path=", path, "")),
-        };
-        let mut object = std::ffi::OsString::from(format!(
-            "memory-backend-{kind},id=nvmem{index},size={size}B,reserve=off"
-        ));
-        object.push(place);
-        line.add("-object", object);
-        let node = node.map_or(String::new(), |node| format!(",node={node}"));
-        let labels = match labels {
-            0 => String::new(),
-            labels => format!(",label-size={labels}"),
-        };
-        line.add("-device", format!("nvdimm,id=nvdimm{index},memdev=nvmem{index}{labels}{node}"));
-    }
-}
-
-impl Config {
-    /// Adds NVDIMMs, and room for them.
-    pub(crate) fn nvdimms(mut self, nvdimms: Vec<Nvdimm>) -> Self {
-        self.slots += u32::try_from(nvdimms.len()).unwrap_or(u32::MAX);
-        self.window += region::window(nvdimms.iter().map(|one| one.bytes), self.alignment());
-        let highest = nvdimms.iter().filter_map(|one| one.node).max();
-        self.nodes = highest.map_or(self.nodes, |node| self.nodes.max(node + 1));
-        self.nvdimms = nvdimms;
-        self
-    }
-}
-
-impl Machine {
-    /// The persistent memory as the kernel lists it.
-    ///
-    /// # Errors
-    /// When the kernel does not say.
-    pub(crate) fn pmem(&mut self) -> Result<Vec<Pmem>> {
-        let list = self.json("pmem list --json")?;
-        list.as_array()
-            .context("`pmem list` gives another value than a list")?
-            .iter()
-            .map(read)
-            .collect()
-    }
-}
-
-fn read(region: &Value) -> Result<Pmem> {
-    let text = |name: &str| region[name].as_str().map(str::to_owned);
-    let read = || {
-        Some(Pmem {
-            start: region["start"].as_u64()?,
-            bytes: region["bytes"].as_u64()?,
-            node: region["node"].as_u64()?,
-            state: text("state")?,
-            holds: text("holds")?,
-            why: text("why")?,
-        })
-    };
-    read().with_context(|| format!("no persistent memory: {region}"))
 }
 
 /// An index block: both have the first slot in use, and the second one counts.
@@ -184,6 +109,7 @@ fn sealed(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::arch::Arch;
+    use crate::machine::Config;
 
     #[test]
     fn index_blocks_and_labels_have_their_fields_where_uefi_has_them() {
