@@ -3,11 +3,15 @@
 use core::cell::Cell;
 use std::string::ToString as _;
 
+use hotmem::testing::{Bench, Setup, Tiny};
 use hotmem::{PhysAddr, PhysRange};
+use hotmem_hotplug::Latch;
 
 use super::super::place::MOST_TAKEN;
-use super::super::{ConfigSpace, Function, Places, Signals, silence};
+use super::super::{ConfigSpace, Function, Places, Signals, silence, start_polled};
 use super::{BAR_BYTES, Bars, Fake, HERE};
+use crate::VirtioMemSource;
+use crate::testing::Ticks;
 
 #[test]
 fn registers_that_the_driver_does_without_refuse_no_function() {
@@ -111,4 +115,21 @@ fn messages_that_an_earlier_kernel_enabled_end_before_the_line_is_used() {
     silence(&fake, HERE);
     assert_eq!((fake.read(HERE, 0xb0), fake.read(HERE, 0x98) >> 31), (0x0080_9805, 0));
     assert_eq!(fake.read(HERE, 4) & 0x404, 0x400);
+}
+
+#[test]
+fn a_device_that_a_polling_kernel_cannot_use_is_silenced() {
+    static LATCH: Latch = Latch::new();
+    let ram = std::vec![(0, 8 << 20, 0)];
+    let setup = Setup { ram, block: 4 << 20, window: (64 << 20, 64 << 20), kernelcore: None };
+    let bench = Bench::<Tiny>::new(&setup);
+    let mut source = VirtioMemSource::new(&bench.mm, Ticks::default(), &LATCH);
+    let (fake, bars) = (Fake::usual(), Bars::default());
+    // One offers no feature; the other has no registers.
+    let other = Function { device: 5, ..HERE };
+    fake.put(other, &[(0, 0x1058_1af4), (4, 7)]);
+    assert_eq!(start_polled(&mut source, &fake, &[], |range| bars.map(range)), 0);
+    for function in [HERE, other] {
+        assert_eq!(fake.read(function, 4) & 0x404, 0x400, "{function}");
+    }
 }
