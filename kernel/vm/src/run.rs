@@ -9,6 +9,7 @@ use crate::platform::Platform;
 use crate::program::Loaded;
 use crate::slice::Slice;
 use crate::status::State;
+use crate::stops::Moment;
 use crate::switch::{EnabledHere, OwnVcpu};
 use crate::vcpus::Power;
 use crate::vms::{VmError, Vms};
@@ -186,8 +187,12 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             if self.state(at.vm) != State::Runs {
                 return Slice::Idle;
             }
-            let batches = || self.host.batches();
-            let Some(exit) = vcpu.run(self.mm(), batches, here) else { return Slice::Waits };
+            let now = || Moment {
+                ticks: P::timestamp(),
+                instructions: P::instructions(),
+                batches: self.host.batches(),
+            };
+            let Some(exit) = vcpu.run(now, here) else { return Slice::Waits };
             match self.handle(at, vcpu, exit) {
                 After::GoOn => {}
                 After::End(slice) => return slice,

@@ -290,27 +290,17 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         });
     }
 
-    /// Runs it until an exit; `None` if the root of its tables moves just now. `batches` counts moves so far. Interrupts
-    /// are off during the call, and on afterwards.
-    pub(crate) fn run(
-        &mut self,
-        mm: &Mm<M>,
-        batches: impl Fn() -> u64,
-        _here: &EnabledHere,
-    ) -> Option<GuestExit> {
+    /// Runs it until an exit; `None` if the root of its tables moves just now. Interrupts are off during the call, and on
+    /// afterwards.
+    pub(crate) fn run(&mut self, now: impl Fn() -> Moment, _: &EnabledHere) -> Option<GuestExit> {
         let (Some(vcpu), Some(residence)) = (&mut self.vcpu.0, self.residences.get(self.number))
         else {
             return Some(GuestExit::Stopped("its CPU never began", self.number as u64));
         };
-        let now = || Moment {
-            ticks: P::timestamp(),
-            instructions: P::instructions(),
-            batches: batches(),
-        };
         P::disable_interrupts();
-        residence.enter(mm.machine().cpu());
+        residence.enter(self.root.mm.machine().cpu());
         self.stops.enter(now());
-        // SAFETY: `_here` proves that this CPU is enabled; the root lives as long as this value, and stays where it is
+        // SAFETY: `EnabledHere` proves that this CPU is enabled; the root lives as long as this value, and stays where it is
         // until this CPU has left. The rest of the space's contract is kept by `Root::space_at`.
         let exit = self.root.enter().map(|space| unsafe { vcpu.run(&space) });
         self.stops.leave(exit.as_ref(), now());

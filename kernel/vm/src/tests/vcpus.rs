@@ -275,7 +275,10 @@ fn a_cpu_that_never_began_does_not_run() {
     let mut vcpu = vms.host.vcpu(at).unwrap().lock().take().unwrap();
     let exit = {
         let vcpu: &mut OwnVcpu<Fake, Soft> = &mut vcpu;
-        vcpu.run(vms.mm(), || 0, &vms.enabled.enable::<Fake, Soft>(vms.mm()).ok().unwrap())
+        vcpu.run(
+            crate::stops::Moment::default,
+            &vms.enabled.enable::<Fake, Soft>(vms.mm()).ok().unwrap(),
+        )
     };
     assert_eq!(exit, Some(GuestExit::Stopped("its CPU never began", 1)));
     *vms.host.vcpu(at).unwrap().lock() = Some(vcpu);
