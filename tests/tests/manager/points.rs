@@ -1,6 +1,6 @@
 //! Every step of an operation that can fail does so once: an allocation, the turn, a listener, an owner that releases
-//! or copies a page, a call of the mapper, a flush, memory that keeps what is written. After each failure the facts are those before, or the
-//! operation has succeeded all the same.
+//! or copies a page, a call of the mapper, a flush, memory that keeps what is written. After each failure the facts are
+//! those before, or the operation has succeeded all the same.
 //!
 //! `tests/fault-points.txt` has the number of steps: fewer than there means that an operation lost one, or that it is
 //! no longer reached. With `HOTMEM_WRITE_POINTS=1` the file is written anew.

@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: everything a change has to pass, in one command; and with `--full` what takes longer.
 
+mod address;
 mod libraries;
 mod races;
 
@@ -24,7 +25,7 @@ const CYCLES: [&[&str]; 4] = [
 /// Runs the checks, each although another fails, and closes with a line for each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// All checks, also those that need more tools or take long: features, supply, semver, races and cycles
+    /// All checks, also those that need more tools or take long: features, supply, semver, address, races and cycles
     #[arg(long, conflicts_with = "checks")]
     full: bool,
 
@@ -52,6 +53,8 @@ enum Check {
     Supply,
     /// The interfaces of the libraries against those of the last release: cargo-semver-checks
     Semver,
+    /// Host suites under AddressSanitizer, which must also find a planted fault
+    Address,
     /// Storms of the host's threads under ThreadSanitizer, which must also find a planted race
     Races,
     /// 2,000 cycles of memory that comes and goes while all CPUs, or the threads of the host, are busy
@@ -80,7 +83,12 @@ impl Check {
             Self::Races => races::Tools::find().map(drop),
             Self::Supply => libraries::find("deny").and_then(|()| libraries::find("machete")),
             Self::Semver => libraries::find("semver-checks"),
-            Self::Lint | Self::Loom | Self::Test | Self::Features | Self::Cycles => Ok(()),
+            Self::Lint
+            | Self::Loom
+            | Self::Test
+            | Self::Features
+            | Self::Address
+            | Self::Cycles => Ok(()),
         }
     }
 
@@ -93,6 +101,7 @@ impl Check {
             Self::Features => libraries::features(root),
             Self::Supply => libraries::supply(root),
             Self::Semver => libraries::semver(root, args.baseline_rev.as_deref()),
+            Self::Address => address::run(root),
             Self::Races => races::run(root),
             Self::Cycles => {
                 CYCLES.iter().try_fold(true, |good, words| Ok(good & tests(root, words)?))
@@ -154,8 +163,8 @@ mod tests {
     }
 
     /// What `--full` runs.
-    const LONG: [&str; 8] =
-        ["lint", "loom", "test", "features", "supply", "semver", "races", "cycles"];
+    const LONG: [&str; 9] =
+        ["lint", "loom", "test", "features", "supply", "semver", "address", "races", "cycles"];
 
     #[test]
     fn the_long_checks_run_with_full_or_by_name() {

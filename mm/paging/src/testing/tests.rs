@@ -1,5 +1,8 @@
 //! The detectors work.
 
+// UNSAFETY: reads freed memory on purpose.
+#![expect(unsafe_code)]
+
 use super::std;
 use super::std::sync::Arc;
 use super::{FakeRam, FakeTables, FaultPlan, LockedMapper, SoftMmu, TinyPte};
@@ -157,4 +160,16 @@ fn the_nth_allocation_fails_once() {
     assert!(plan.fired() && plan.seen() == 5);
     plan.arm(9);
     assert!(!plan.fired());
+}
+
+#[test]
+#[ignore = "reads freed memory on purpose: for `cargo xtask ci address`"]
+fn planted_use_of_memory_that_was_pulled() {
+    let ram = FakeRam::new();
+    ram.plug(phys(0, 0x20_0000), None);
+    let byte = ram.pointer(PhysAddr::new(0x1234));
+    ram.unplug(phys(0, 0x20_0000));
+    // SAFETY: the memory is freed, which is the fault: a sanitizer ends the program here.
+    let read = unsafe { byte.read_volatile() };
+    std::println!("read {read} of memory that was freed");
 }

@@ -1,0 +1,54 @@
+//! Host suites under AddressSanitizer: the RAM of a fake machine is an allocation of its own for each 64 KiB, freed
+//! when its DIMM is pulled, so that an access past its end or after that is reported.
+//!
+//! The run-time library comes with the toolchain, and the standard library stays as it is.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::{root, tool};
+
+/// The suites, as cargo selects them: those beside the code of the manager and of the page tables.
+const SUITES: &[&str] = &["--package", "hotmem-paging", "--package", "hotmem", "--lib"];
+/// Bytes of stack of each test: a frame takes more than usual, and a manager is made on the stack.
+const STACK: &str = "67108864";
+/// The test that reads memory of a DIMM that was pulled.
+const PLANTED: &[&str] =
+    &["--package", "hotmem-paging", "--lib", "planted_use_of_memory_that_was_pulled"];
+/// What AddressSanitizer says of it.
+const REPORT: &str = "AddressSanitizer: heap-use-after-free";
+
+/// Runs the suites; returns whether the planted fault was found, and no other.
+///
+/// # Errors
+/// When cargo does not start, or does not name the host.
+pub(super) fn run(root: &Path) -> Result<bool> {
+    let output = cargo_test(root, &[PLANTED, &["--", "--ignored"]].concat())?.output();
+    let output = output.context("cannot start cargo test")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let found = !output.status.success() && text.contains(REPORT);
+    if !found {
+        eprintln!("{text}\nAddressSanitizer did not report the planted fault");
+    }
+    println!("planted fault: {}", if found { "found" } else { "NOT FOUND" });
+    let status = cargo_test(root, SUITES)?.status().context("cannot start cargo test")?;
+    Ok(found & status.success())
+}
+
+/// `cargo test` with AddressSanitizer in everything but what runs while it builds: the target is named for that.
+fn cargo_test(root: &Path, words: &[&str]) -> Result<Command> {
+    let about = tool::output_of("rustc", &["-vV"]).unwrap_or_default();
+    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.context("rustc does not name its target")?;
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).args(["test", "--quiet", "--target", host, "--target-dir"]);
+    command.arg(root::target_dir(root).join("asan")).args(words);
+    // The option is one of nightly compilers; this compiler has it all the same.
+    command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
+    // The machines of tests live as long as their process.
+    command.env("ASAN_OPTIONS", "detect_leaks=0").env("RUST_MIN_STACK", STACK);
+    command.stdin(Stdio::null());
+    Ok(command)
+}
