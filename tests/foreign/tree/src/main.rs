@@ -40,7 +40,8 @@ extern "C" fn kernel_main() -> ! {
     // SAFETY: the board has started this kernel.
     let tree = unsafe { boot::tree() };
     let pci = boot::Pci::new(&tree).expect("PCI");
-    println!("the tree has PCI at {:?}, which forwards {:#x?}", pci.space, pci.window);
+    let (space, bytes, window) = (pci.space, pci.space_bytes >> 20, pci.window);
+    println!("the tree has PCI at {space:?}, {bytes} MiB, which forwards {window:#x?}");
     let mut ram = Ram::new(boot::ram(&tree));
     let early = Early::new(&mut ram);
     // SAFETY: the first call; the first tables map all memory to itself.
