@@ -23,14 +23,13 @@ const POINTS: &str = "tests/fault-points.txt";
 const LENGTH: usize = 90;
 
 /// What a step is that no test has fail at each place.
-const OTHERS: [&str; 5] = [
-    // Nothing has changed yet; `refusals.rs` and its like have each error.
-    "refusal", // Passes on the failure of a step inside, which has its own line.
-    "inside",  // A search without a result, which is no failure.
-    "search",  // Before there is anything to restore: the machine does not boot.
-    "boot",    // No test has it fail.
-    "open",
-];
+///
+/// - `refusal`: nothing has changed yet; `refusals.rs` and its like have each error.
+/// - `inside`: passes on the failure of a step inside, which has its own line.
+/// - `search`: a search without a result, which is not a failure.
+/// - `boot`: the machine does not boot, and nothing is there yet to restore.
+/// - `open`: no test has it fail.
+const OTHERS: [&str; 5] = ["refusal", "inside", "search", "boot", "open"];
 
 /// The operations of a file, as `points.rs` calls them.
 const OPERATIONS: [(&str, &[&str]); 6] = [
