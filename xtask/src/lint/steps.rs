@@ -134,7 +134,7 @@ fn untested(line: &str, points: &str, tests: &str) -> Option<String> {
     let (kind, step) = line.split_once(' ')?;
     if let Some(test) = kind.strip_prefix("test=") {
         let there = tests.contains(&format!("fn {test}("));
-        return (!there).then(|| format!("{LIST}: there is no test {test}: {step}"));
+        return (!there).then(|| format!("{LIST}: the test {test} does not exist: {step}"));
     }
     if OTHERS.contains(&kind) {
         return None;

@@ -57,7 +57,7 @@ unsafe extern "C" {
     static __kernel_end: u8;
 }
 
-/// Where QEMU leaves the device tree of a kernel that is no Linux image: at the start of RAM.
+/// Where QEMU leaves the device tree of a kernel that is not a Linux image: at the start of RAM.
 const TREE: usize = 0x4000_0000;
 
 /// The machine's description.

@@ -32,7 +32,7 @@ impl BootInfo {
     ///
     /// # Panics
     ///
-    /// When this is no machine with a BIOS and ACPI, or its RAM is in too many pieces.
+    /// When the machine has no BIOS or no ACPI, or its RAM is in more than [`MOST`] pieces.
     pub fn new(info: &bootloader::BootInfo) -> Self {
         let offset = VirtAddr::new(info.physical_memory_offset);
         let regions = &info.memory_map;

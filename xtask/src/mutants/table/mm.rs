@@ -204,7 +204,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "an_add_that_the_mapper_refuses_at_any_call_fails_and_leaves_nothing",
     },
     Mutant {
-        what: "memory that is no RAM is added",
+        what: "memory that is not RAM is added",
         file: "mm/src/operations/add.rs",
         from: "probed.map_err(|at| AddError::NoMemory { at })",
         to: "let _ = probed;\n        Ok(())",
