@@ -247,13 +247,15 @@ impl<M: Shared, P: Platform> Space<M, P> {
 
     /// Maps the copies of the extents in `moves`, those of one batch.
     pub(crate) fn map_batch<'m>(&mut self, moves: impl Iterator<Item = &'m Move> + Clone) {
+        // Now, for `moves` may leave out those that are refused below.
+        let pages = moves.clone().map(|one| one.from().order.pages()).sum();
         if let Err(error) = self.map_runs(moves.clone()) {
             log::error!("guest {}: {error}", self.id.number());
             self.take_back(moves.clone());
         }
         self.runs = 0;
         let pause = P::instructions().wrapping_sub(self.begun);
-        self.count_pause(pause, moves.clone().map(|one| one.from().order.pages()).sum());
+        self.count_pause(pause, pages);
         self.count(moves.filter(|one| !one.is_refused()));
     }
 
