@@ -87,13 +87,14 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// What the labels of all NVDIMMs of a region say.
     fn holds(&mut self, region: &Region) -> Holds {
-        let mut at = 0;
-        let mut says = None;
+        let (mut at, mut covered) = (0, 0_u64);
+        let mut says = "";
         while let Some(part) = self.pmem.part(region.index, at) {
             if at == MOST_NVDIMMS {
                 return Holds::Unknown(Reason::new("more NVDIMMs than are looked at"));
             }
             at += 1;
+            covered = covered.saturating_add(part.length);
             let handle = part.handle;
             match self.labels(&part) {
                 Err(error) => {
@@ -110,11 +111,15 @@ impl<H: Hardware> AcpiSource<H> {
                     })));
                 }
                 Ok(said @ (Contents::NoArea | Contents::Empty | Contents::NoNamespace)) => {
-                    says = said.text().or(says);
+                    says = said.text().unwrap_or(says);
                 }
             }
         }
-        Holds::Nothing(Reason::new(says.unwrap_or("no NVDIMM is named for it")))
+        if covered < region.range.len() {
+            // A part that is left out, or too short, has labels that were not looked at.
+            return Holds::Unknown(Reason::new("the NFIT does not name the NVDIMMs of all of it"));
+        }
+        Holds::Nothing(Reason::new(says))
     }
 
     fn labels(&mut self, part: &Part) -> Result<Contents, LabelError> {

@@ -28,7 +28,8 @@ const UNKNOWN: usize = 5;
 const UNNAMED: usize = 6;
 const ODD: usize = 7;
 const NOT_SUPPORTED: usize = 8;
-const COUNT: usize = 9;
+const PARTLY: usize = 9;
+const COUNT: usize = 10;
 
 fn region(number: usize) -> PhysRange {
     range(WINDOW + number as u64 * 2 * SIZE, SIZE + if number == ODD { 4096 } else { 0 })
@@ -106,6 +107,9 @@ fn rig() -> Rig {
         if number <= UNKNOWN || number == NOT_SUPPORTED {
             body.extend(writer::part(index, 0x10 + number as u32, place.len()));
         }
+        if number == PARTLY {
+            body.extend(writer::part(index, 0x10 + WITHOUT_AREA as u32, place.len() / 2));
+        }
     }
     let nfit = firmware::table(b"NFIT", 1, &body);
     let memory = firmware_beside(&byte_code(), false, &[], &[nfit]);
@@ -155,7 +159,8 @@ fn each_region_is_listed_with_what_its_labels_say() {
     says(WITHOUT_AREA, "nothing: its NVDIMM has no label storage area");
     says(FAILING, "unknown: the labels of NVDIMM 0x14: _LSI reports status 0x3");
     says(UNKNOWN, "unknown: the labels of NVDIMM 0x15: byte code has no device for NVDIMM 0x15");
-    says(UNNAMED, "nothing: no NVDIMM is named for it");
+    says(UNNAMED, "unknown: the NFIT does not name the NVDIMMs of all of it");
+    says(PARTLY, "unknown: the NFIT does not name the NVDIMMs of all of it");
     says(NOT_SUPPORTED, "nothing: its NVDIMM has no label storage area");
     assert_eq!(lines.len(), COUNT);
     // It is not announced: the driver knows nothing of it yet.
@@ -213,6 +218,14 @@ fn what_may_hold_data_is_used_only_by_force() {
             UNKNOWN,
             "may hold data, and is used only by force: the labels of NVDIMM 0x15: byte code has no device for NVDIMM 0x15",
         ),
+        (
+            UNNAMED,
+            "may hold data, and is used only by force: the NFIT does not name the NVDIMMs of all of it",
+        ),
+        (
+            PARTLY,
+            "may hold data, and is used only by force: the NFIT does not name the NVDIMMs of all of it",
+        ),
     ] {
         assert_eq!(rig.pmem_add(number, false), Err(format!("{} {why}", region(number))));
         assert_eq!(rig.bench.snapshot(), before);
@@ -227,7 +240,7 @@ fn what_may_hold_data_is_used_only_by_force() {
 fn a_wrong_request_is_refused_by_name_and_changes_nothing() {
     let mut rig = rig();
     let before = rig.bench.snapshot();
-    assert_eq!(rig.pmem_add(COUNT, true), Err("persistent memory 9 does not exist".into()));
+    assert_eq!(rig.pmem_add(COUNT, true), Err(format!("persistent memory {COUNT} does not exist")));
     assert_eq!(
         rig.pmem_remove(usize::MAX),
         Err(format!("persistent memory {} does not exist", usize::MAX))
@@ -239,7 +252,7 @@ fn a_wrong_request_is_refused_by_name_and_changes_nothing() {
         "the memmap of persistent memory lies on it: device or block"
     );
     // A region that is not whole subsections.
-    let odd = rig.pmem_add(ODD, false).unwrap_err();
+    let odd = rig.pmem_add(ODD, true).unwrap_err();
     assert!(odd.contains(&region(ODD).to_string()) && odd.contains("subsection"), "{odd}");
     assert_eq!(rig.hotplug.plugged(), []);
     // The operator cannot add it by its address either, past what its labels say.
