@@ -110,6 +110,8 @@ pub enum LabelError {
     Value(&'static str),
     /// The label storage area is not empty, and holds no list of labels that adds up.
     NoIndex,
+    /// One of the two lists of labels does not add up, and the other names no namespace.
+    OneIndex,
     /// The list of labels has a version that is not known.
     Version(u16, u16),
     /// The label in this slot is in use, and makes no sense.
@@ -126,6 +128,7 @@ impl fmt::Display for LabelError {
             Self::Status(name, status) => write!(f, "{name} reports status {status:#x}"),
             Self::Value(name) => write!(f, "{name} does not return what it should"),
             Self::NoIndex => f.write_str("the label storage area has no list that adds up"),
+            Self::OneIndex => f.write_str("one of the two lists of labels does not add up"),
             Self::Version(major, minor) => {
                 write!(f, "the labels have the unknown version {major}.{minor}")
             }

@@ -106,7 +106,7 @@ pub fn contents(area: &mut dyn Area, part: &Part) -> Result<Contents, LabelError
     if area.size() == 0 {
         return Ok(Contents::NoArea);
     }
-    let Some(index) = current(area)? else {
+    let Some((index, is_sure)) = current(area)? else {
         return if is_empty(area)? { Ok(Contents::Empty) } else { Err(LabelError::NoIndex) };
     };
     let (mut read, mut bits) = (0, [0; PIECE]);
@@ -131,7 +131,7 @@ pub fn contents(area: &mut dyn Area, part: &Part) -> Result<Contents, LabelError
             return Ok(Contents::Namespace(name));
         }
     }
-    Ok(Contents::NoNamespace)
+    if is_sure { Ok(Contents::NoNamespace) } else { Err(LabelError::OneIndex) }
 }
 
 /// The name of the namespace whose label is in a slot, if it has some of the part.
@@ -159,8 +159,9 @@ fn label(
     Ok(part.overlaps(base, length).then_some(Name { slot, bytes: name }))
 }
 
-/// The index block that counts, if one adds up.
-fn current(area: &mut dyn Area) -> Result<Option<Index>, LabelError> {
+/// The index block that counts, if one adds up, and whether that is sure: a block that does not add up may have been the later
+/// one, unless it was never written.
+fn current(area: &mut dyn Area) -> Result<Option<(Index, bool)>, LabelError> {
     let first = index(area, 0)?;
     let places = match first {
         Some(first) => [u32::try_from(first.other).ok(), None],
@@ -172,29 +173,40 @@ fn current(area: &mut dyn Area) -> Result<Option<Index>, LabelError> {
             second = index(area, place)?;
         }
     }
-    Ok(match (first, second) {
-        // Numbers go 1, 2, 3, 1; of equal ones the block behind counts.
-        (Some(first), Some(second)) if first.sequence % 3 + 1 != second.sequence => {
-            Some(if first.sequence == second.sequence { second } else { first })
-        }
-        (first, second) => second.or(first),
-    })
+    let (index, other) = match (first, second) {
+        (None, None) => return Ok(None),
+        (Some(first), Some(second)) => return Ok(Some((later(first, second), true))),
+        (Some(first), None) => (first, u32::try_from(first.other).unwrap_or(u32::MAX)),
+        (None, Some(second)) => (second, 0),
+    };
+    Ok(Some((index, is_blank(area, other)? == Some(true))))
+}
+
+/// The one of two index blocks that counts. Numbers go 1, 2, 3, 1; of equal ones it is the block behind.
+const fn later(first: Index, second: Index) -> Index {
+    let is_second = first.sequence == second.sequence || first.sequence % 3 + 1 == second.sequence;
+    if is_second { second } else { first }
 }
 
 /// Whether both places of index blocks were never written, or erased.
 fn is_empty(area: &mut dyn Area) -> Result<bool, LabelError> {
     let [small, large] = seconds(area.size());
     for place in [0, small, large] {
-        let mut bytes = [0; PIECE];
-        if place.saturating_add(PIECE as u32) > area.size() {
-            continue;
-        }
-        area.read(place, &mut bytes)?;
-        if bytes.iter().any(|&byte| byte != 0) && bytes.iter().any(|&byte| byte != 0xff) {
+        if is_blank(area, place)? == Some(false) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether the start of an index block was never written, or erased; `None` if it passes the end of the area.
+fn is_blank(area: &mut dyn Area, place: u32) -> Result<Option<bool>, LabelError> {
+    if u64::from(place) + PIECE as u64 > u64::from(area.size()) {
+        return Ok(None);
+    }
+    let mut bytes = [0; PIECE];
+    area.read(place, &mut bytes)?;
+    Ok(Some([0, 0xff].iter().any(|fill| bytes.iter().all(|byte| byte == fill))))
 }
 
 /// Where the second index block of an area of this size is, with small labels and with large ones.

@@ -87,11 +87,32 @@ fn the_index_block_with_the_later_number_counts() {
     let mut broken = with(3, 2);
     broken.block(0)[100] ^= 1;
     assert_eq!(name(broken), "\"new\"");
-    let mut broken = with(1, 2);
-    broken.block(1)[100] ^= 1;
-    assert_eq!(said(broken.bytes), Ok(Contents::NoNamespace));
     // The number 0 makes a block invalid.
-    assert_eq!(said(with(1, 0).bytes), Ok(Contents::NoNamespace));
+    assert_eq!(name(with(0, 1)), "\"new\"");
+}
+
+#[test]
+fn a_list_without_the_other_names_no_namespace_only_if_the_other_was_never_written() {
+    let labels = || Labels::new().with(0, "new", 0x1000, 1);
+    // The label is in the later list, block 1.
+    let mut broken = labels();
+    broken.block(1)[100] ^= 1;
+    assert_eq!(said(broken.bytes), Err(LabelError::OneIndex));
+    assert_eq!(said(labels().change(1, 20, 4, 0).bytes), Err(LabelError::OneIndex));
+    // Where block 0 says that the other list is, there is none.
+    for other in [0, 8, 4096, u64::MAX] {
+        assert_eq!(said(labels().change(0, 40, 8, other).bytes), Err(LabelError::OneIndex));
+    }
+    for blank in 0..2 {
+        for fill in [0, 0xff] {
+            let mut labels = Labels::new();
+            labels.block(blank).fill(fill);
+            assert_eq!(said(labels.bytes), Ok(Contents::NoNamespace));
+        }
+        let mut labels = Labels::new();
+        labels.block(blank)[7] ^= 1;
+        assert_eq!(said(labels.bytes), Err(LabelError::OneIndex));
+    }
 }
 
 #[test]
