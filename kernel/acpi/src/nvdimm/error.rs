@@ -102,6 +102,8 @@ impl core::error::Error for RegionError {}
 pub enum LabelError {
     /// The byte code has no device for an NVDIMM with this handle.
     NoDevice(u32),
+    /// The NVDIMM lacks one of the methods that are needed; its name.
+    Missing(&'static str),
     /// A method failed; its name.
     Method(&'static str, AmlError),
     /// A method reports this status.
@@ -124,6 +126,7 @@ impl fmt::Display for LabelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NoDevice(handle) => write!(f, "byte code has no device for NVDIMM {handle:#x}"),
+            Self::Missing(name) => write!(f, "{name} is missing"),
             Self::Method(name, error) => write!(f, "{name}: {error}"),
             Self::Status(name, status) => write!(f, "{name} reports status {status:#x}"),
             Self::Value(name) => write!(f, "{name} does not return what it should"),

@@ -42,7 +42,8 @@ pub(super) struct Storage<'a, H> {
 }
 
 impl<'a, H: Hardware> Storage<'a, H> {
-    /// Finds the area of the NVDIMM whose device is `device`. One without methods for it has none.
+    /// Finds the area of the NVDIMM whose device is `device`. One with no method for it has none; one with some of them has one
+    /// that cannot be read.
     ///
     /// # Errors
     ///
@@ -70,6 +71,8 @@ impl<'a, H: Hardware> Storage<'a, H> {
                 })?;
                 found.set_size(sizes);
             }
+            (Some(_), None, _) => return Err(LabelError::Missing("_LSR")),
+            (None, Some(_), _) => return Err(LabelError::Missing("_LSI")),
             _ => {}
         }
         Ok(found)
@@ -115,11 +118,16 @@ impl<'a, H: Hardware> Storage<'a, H> {
         status == Some(NOT_SUPPORTED)
     }
 
-    /// Whether the interface has both functions about the area.
+    /// Whether the interface has the functions about the area: both, or neither.
     fn has_functions(&mut self, own: NodeId) -> Result<bool, LabelError> {
         let value = self.evaluate("_DSM", own, &call(FUNCTIONS, &[]))?;
-        let bits = value.buffer().and_then(|bytes| bytes.first().copied()).unwrap_or(0);
-        Ok([SIZE, DATA].iter().all(|function| bits & 1 << function != 0))
+        let bits = value.buffer().and_then(|bytes| bytes.first().copied());
+        let bits = bits.ok_or(LabelError::Value("_DSM"))?;
+        match [SIZE, DATA].map(|function| bits & 1 << function != 0) {
+            [true, true] => Ok(true),
+            [false, false] => Ok(false),
+            [_, _] => Err(LabelError::Missing("a function of _DSM")),
+        }
     }
 
     /// Reads at most so many bytes as are transferred at once.
@@ -177,7 +185,7 @@ fn sizes(value: Value<'_>) -> Result<(u32, u64), LabelError> {
     let Value::Package(list) = value else { return Err(wrong) };
     let number = |index| list.get(index).and_then(|value| value.integer()).ok_or(wrong);
     match number(0)? {
-        0 => Ok((number(1)? as u32, number(2)?)),
+        0 => Ok((u32::try_from(number(1)?).map_err(|_| wrong)?, number(2)?)),
         status => Err(LabelError::Status("_LSI", status)),
     }
 }
