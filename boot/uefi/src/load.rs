@@ -81,7 +81,8 @@ fn load() -> Result<Infallible, LoadError> {
     let _ = start_info::write(&info, ranges(&map), PhysAddr::new(handoff), bytes);
     let (start, end) = kernel.span();
     let ours = [(start, end), (handoff, handoff + HANDOFF_BYTES as u64)];
-    // SAFETY: boot services have ended, the kernel is in place, and UEFI maps both at their physical addresses.
+    // SAFETY: boot services have ended, the kernel is in place where it is linked, which is below 4 GiB as the hand-off is, and
+    // UEFI maps both at their physical addresses.
     unsafe { way.take(kernel.entry(), handoff, &ours) }
 }
 

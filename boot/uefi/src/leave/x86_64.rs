@@ -48,10 +48,13 @@ impl Way {
 #[unsafe(naked)]
 unsafe extern "sysv64" fn enter(_entry: u64, _start_info: u64) -> ! {
     // AMD APM vol. 2, 14.7: a 32-bit code segment, paging off, EFER.LME off. The rest of CR0 and CR4 is as after reset, which
-    // turns five-level paging off.
+    // turns five-level paging off. CR4's PCIDE and CET go first: paging and write protection cannot go before them.
     naked_asm!(
         "cli",
         "movl %esi, %ebx",
+        "movq %cr4, %rax",
+        "andl $0xff7dffff, %eax",
+        "movq %rax, %cr4",
         "leaq 4f(%rip), %rax",
         "subq $16, %rsp",
         "movw $23, (%rsp)",

@@ -77,7 +77,13 @@ fn run(boot: &BootInfo) -> ! {
     #[cfg_attr(all(feature = "hotmem", not(feature = "bootloader")), expect(unused_mut))]
     let mut tables = unsafe { paging::init(boot, &mut frames) };
     #[cfg(feature = "bootloader")]
-    boot.unmap(&mut tables);
+    {
+        use x86_64::structures::paging::Translate;
+
+        boot.unmap(&mut tables);
+        let left = tables.translate_addr(boot.offset);
+        println!("the loader mapped physical memory at {:?}, now {left:?} is there", boot.offset);
+    }
     #[cfg(not(feature = "hotmem"))]
     heap::init(&mut tables, &mut frames);
     interrupts::init();
