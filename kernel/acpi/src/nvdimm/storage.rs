@@ -21,6 +21,8 @@ const DATA: u64 = 5;
 
 /// The status of a function that the device does not support.
 const NOT_SUPPORTED: u64 = 1;
+/// Bytes that a call reads at least.
+const LEAST: usize = 64;
 
 /// How the area is read.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +82,8 @@ impl<'a, H: Hardware> Storage<'a, H> {
 
     fn set_size(&mut self, (size, most): (u32, u64)) {
         self.size = size;
-        self.most = usize::try_from(most).unwrap_or(PIECE).clamp(1, PIECE);
+        // One that transfers less fails by name: reading it would take minutes.
+        self.most = usize::try_from(most).unwrap_or(PIECE).clamp(LEAST, PIECE);
     }
 
     fn evaluate(

@@ -46,6 +46,10 @@ fn an_area_that_is_not_there_or_was_never_used_holds_no_namespace() {
     for fill in [0, 0xff] {
         assert_eq!(said(vec![fill; 128 << 10]), Ok(Contents::Empty));
         assert_eq!(said(vec![fill; 2 * BLOCK]), Ok(Contents::Empty));
+        // What is left of a second index block, wherever it was.
+        let mut left = vec![fill; 128 << 10];
+        left[3 * BLOCK + 8] = 1;
+        assert_eq!(said(left), Err(LabelError::NoIndex));
     }
     assert_eq!(said(Labels::new().bytes), Ok(Contents::NoNamespace));
 }
