@@ -129,7 +129,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
         });
         let (seconds, result) = (started.elapsed().as_secs(), if passed { "ok" } else { "FAILED" });
         // Writing to a string cannot fail.
-        let _ = writeln!(summary, "{:<8}{result:<8}{seconds:>6} s", check.name());
+        let _ = writeln!(summary, "{:<9}{result:<8}{seconds:>6} s", check.name());
         good &= passed;
     }
     print!("{summary}");
