@@ -129,7 +129,7 @@ impl<'a> Pci<'a> {
         unsafe { Window::map(range, self.mm.machine().tables()) }.map_err(Refused::Map)
     }
 
-    /// Maps the registers of the functions of a bus; `None` if there is no such bus, or it cannot be used, which is logged.
+    /// Maps the registers of the functions of a bus; `None` if the bus does not exist or cannot be used, which is logged.
     fn map_bus(&self, bus: u8, allowed: Result<(), TooMany>) -> Option<Window> {
         let range = self.tables.mcfg?.bus(0, bus)?;
         let is_reserved = || self.tables.mainboard.iter().any(|kept| kept.covers(range));

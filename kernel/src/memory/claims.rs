@@ -14,7 +14,7 @@ pub fn has_tables() -> bool {
     SPARE.left() > RESERVED_TABLES
 }
 
-/// Whether a part of `range` was read as firmware's tables: these are no registers of a device.
+/// Whether a part of `range` was read as firmware's tables. Registers of a device cannot be there.
 pub fn was_read(range: PhysRange, tables: &KernelTables) -> bool {
     let (first, last) = (range.start().get() / PAGE, range.end().get().saturating_sub(1) / PAGE);
     let read = |page| {

@@ -89,7 +89,7 @@ fn link_tools(folder: &Path) -> Result<PathBuf> {
     for name in TOOLS {
         let from = tool::find(name).with_context(|| format!("{name} is not on the search path"))?;
         let to = tools.join(name);
-        // One from before may lead to what is not there any more.
+        // A link of an earlier build may lead to a tool that was removed since.
         let _ = fs::remove_file(&to);
         symlink(from, &to).with_context(|| format!("cannot make {}", to.display()))?;
     }

@@ -11,7 +11,7 @@ use super::limits::{MOST_PARTS, MOST_REGIONS};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegionError {
-    /// A structure's length is none that it can have, or passes the end of the table. What follows is left out.
+    /// A structure's length is not valid for its type, or passes the end of the table. What follows is left out.
     Length {
         /// The structure's place, in bytes from the first one.
         offset: u32,

@@ -195,7 +195,7 @@ fn serve(this: &mut Rig) -> usize {
 
 #[test]
 fn a_device_that_counts_generations_is_not_tried_more_often_for_it() {
-    // What is plugged is not taken, since there is no memory.
+    // The device plugs memory, and the add then fails, because nothing is stored there.
     let mut this = Rig::with(|model| (model.hollow, model.interrupts) = (true, false));
     this.driver.set_patience(1);
     this.fakes[0].0.borrow_mut().lie = Lie::Restless;

@@ -103,7 +103,7 @@ fn a_list_without_the_other_names_no_namespace_only_if_the_other_was_never_writt
     broken.block(1)[100] ^= 1;
     assert_eq!(said(broken.bytes), Err(LabelError::OneIndex));
     assert_eq!(said(labels().change(1, 20, 4, 0).bytes), Err(LabelError::OneIndex));
-    // Where block 0 says that the other list is, there is none.
+    // Block 0 points to a place without a second list.
     for other in [0, 8, 4096, u64::MAX] {
         assert_eq!(said(labels().change(0, 40, 8, other).bytes), Err(LabelError::OneIndex));
     }
