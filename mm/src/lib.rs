@@ -128,6 +128,7 @@ pub use alloc::pages::Pages;
 pub use alloc::poison::{PoisonError, Quarantined};
 pub use alloc::request::Request;
 pub use alloc::span::NodeInfo;
+pub use alloc::watches::{MAX_WATCHES, Marks, MarksReversed, Pressure, Watch, WatchError};
 pub use alloc::zone::{PageCounts, SYSTEM_FLOOR_SHARE, ZoneKind};
 pub use facade::Mm;
 pub use lock::SpinLock;

@@ -21,6 +21,7 @@
 //! | [`EarlyFrames`](crate::EarlyFrames) | boot | turn, spun on | no | nothing |
 //! | [`Meta::moved`], closures of `with_meta`, `split_movable` | offline, compact, convert; any caller | a zone's lock, or none; spun on | no | nothing |
 //! | [`PhysMem`], [`descriptor`](Machine::descriptor), [`stamp`](Machine::stamp), [`cpu`](Machine::cpu), [`node`](Machine::node), [`distance`](Machine::distance) | everything | locks of a cache and a zone, maybe; spun on | no | nothing |
+//! | [`Pressure::crossed`](crate::Pressure::crossed) | all that allocates, frees or operates, [`watch`](crate::Mm::watch) | any lock but that of a zone, maybe; spun on | no | [`free_of`](crate::Mm::free_of) |
 //! | the sink of `log` | everything | any of these | no | nothing |
 //!
 //! [`Tlb::flush`](crate::paging::Tlb::flush) is called with the turn taken and looks kept out, by `convert` also with
@@ -37,8 +38,8 @@
 //!
 //! | functions | interrupts off | handlers of faults | handlers of interrupts |
 //! |---|---|---|---|
-//! | without locks and waits: [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump), [`offlining`](crate::Mm::offlining), [`auto_online`](crate::Mm::auto_online) and [`self_hosting`](crate::Mm::self_hosting) and what sets them | yes | yes | yes |
-//! | allocation and free: [`alloc`](crate::Mm::alloc), [`alloc_movable`](crate::Mm::alloc_movable), [`free_movable`](crate::Mm::free_movable), [`Pages`](crate::Pages), [`with_meta`](crate::Mm::with_meta), [`drain_caches`](crate::Mm::drain_caches), [`zero_ahead`](crate::Mm::zero_ahead) | yes | if the code that faulted holds no lock of the manager | if [`Machine::Lock`] masks interrupts |
+//! | without locks and waits: [`poison_later`](crate::Mm::poison_later), [`try_dump`](crate::Mm::try_dump), [`free_of`](crate::Mm::free_of), [`offlining`](crate::Mm::offlining), [`auto_online`](crate::Mm::auto_online) and [`self_hosting`](crate::Mm::self_hosting) and what sets them | yes | yes | yes |
+//! | allocation and free: [`alloc`](crate::Mm::alloc), [`alloc_movable`](crate::Mm::alloc_movable), [`free_movable`](crate::Mm::free_movable), [`Pages`](crate::Pages), [`with_meta`](crate::Mm::with_meta), [`drain_caches`](crate::Mm::drain_caches), [`zero_ahead`](crate::Mm::zero_ahead), [`watch`](crate::Mm::watch) | yes | if the code that faulted holds no lock of the manager | if [`Machine::Lock`] masks interrupts |
 //! | look-ups: [`page_info`](crate::Mm::page_info), [`block`](crate::Mm::block), [`blocks`](crate::Mm::blocks), [`zones`](crate::Mm::zones), [`stats`](crate::Mm::stats), [`zone_of`](crate::Mm::zone_of) | yes | the same | the same |
 //! | looks: [`verify`](crate::Mm::verify), [`dump`](crate::Mm::dump), [`snapshot`](crate::Mm::snapshot), [`explain_remove`](crate::Mm::explain_remove), [`check_remove`](crate::Mm::check_remove), [`walk`](crate::Mm::walk) | no | no | no |
 //! | operations: all that may return `Busy`, [`OfflineOp`](crate::OfflineOp), [`poison_queued`](crate::Mm::poison_queued), [`compact`](crate::Mm::compact), [`listen`](crate::Mm::listen), [`map_own`](crate::Mm::map_own) | no | no | no |

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   zone, node, span   free lists of a zone, the zones of a node, the blocks they span
+//!   gauge, watches     whether free memory is low, and who is notified
 //!   lists, buddy       free lists: linked, merged; extents taken from them and given back
 //!   cache, class, links, closing, batch, drain, cached   pages that wait for the next user on a CPU: lists, batches of
 //!                      them, emptying
@@ -33,6 +34,7 @@ pub(crate) mod divide;
 pub(crate) mod drain;
 pub(crate) mod evacuate;
 pub(crate) mod frames;
+mod gauge;
 pub(crate) mod isolate;
 mod links;
 pub(crate) mod list;
@@ -52,6 +54,7 @@ pub(crate) mod span;
 mod strand;
 pub(crate) mod tables;
 mod take;
+pub(crate) mod watches;
 pub(crate) mod zeroed;
 pub(crate) mod zone;
 

@@ -1,14 +1,70 @@
 //! NUMA nodes: each has a zone of every kind, and exists while it has a memory block.
 
+use crate::alloc::owners::ManagerId;
+use crate::alloc::watches::{Watch, WatchError, Watches};
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::lock::{Mutex, MutexGuard, RawLock, SpinLock};
 use core::fmt;
+use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 pub use crate::memmap::home::{MAX_NODES, NodeId};
 
-/// A zone that is locked.
-pub(crate) type ZoneGuard<'n, L> = MutexGuard<'n, L, Zone>;
+/// A zone that is locked. Its free pages are published when it is unlocked, and watches notified afterwards.
+#[derive(Debug)]
+pub(crate) struct ZoneGuard<'n, L: RawLock> {
+    /// Dropped first: watches are notified without the lock.
+    zone: MutexGuard<'n, L, Zone>,
+    after: Unlocked<'n>,
+}
+
+/// Notifies watches when it is dropped, if free pages were published.
+#[derive(Debug)]
+struct Unlocked<'n> {
+    watches: &'n Watches,
+    node: NodeId,
+    /// The free pages of the node.
+    free: &'n AtomicU64,
+    published: bool,
+}
+
+impl<L: RawLock> Deref for ZoneGuard<'_, L> {
+    type Target = Zone;
+
+    #[inline]
+    fn deref(&self) -> &Zone {
+        &self.zone
+    }
+}
+
+impl<L: RawLock> DerefMut for ZoneGuard<'_, L> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Zone {
+        &mut self.zone
+    }
+}
+
+impl<L: RawLock> Drop for ZoneGuard<'_, L> {
+    #[inline]
+    fn drop(&mut self) {
+        let Self { zone, after } = self;
+        if after.watches.any()
+            && let Some(pages) = zone.unpublished()
+        {
+            after.watches.publish(after.free, pages);
+            after.published = true;
+        }
+    }
+}
+
+impl Drop for Unlocked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.published {
+            self.watches.follow(self.node, self.free);
+        }
+    }
+}
 
 /// Bits for all nodes, in words.
 const WORDS: usize = MAX_NODES / u64::BITS as usize;
@@ -19,6 +75,8 @@ pub struct Node<L: RawLock> {
     zones: [Mutex<L, Zone>; ZoneKind::ALL.len()],
     /// Changed by operations only.
     blocks: AtomicU64,
+    /// Free pages, as far as its zones have published them.
+    free: AtomicU64,
 }
 
 /// Storage for the nodes of a machine: [`NodeTable`] with their number. A kernel names it as
@@ -56,6 +114,7 @@ impl<L: RawLock> Node<L> {
         Self {
             zones: [const { Mutex::new(Zone::new()) }; ZoneKind::ALL.len()],
             blocks: AtomicU64::new(0),
+            free: AtomicU64::new(0),
         }
     }
 }
@@ -66,12 +125,13 @@ pub(crate) struct Nodes<S> {
     storage: S,
     /// A bit for each zone that holds a block, so that allocation skips the others.
     used: [[AtomicU64; WORDS]; ZoneKind::ALL.len()],
+    watches: Watches,
 }
 
 impl<S: NodeStorage> Nodes<S> {
     pub(crate) const fn new() -> Self {
         let used = [const { [const { AtomicU64::new(0) }; WORDS] }; ZoneKind::ALL.len()];
-        Self { storage: S::EMPTY, used }
+        Self { storage: S::EMPTY, used, watches: Watches::new() }
     }
 
     /// Whether there is room for `node`.
@@ -105,7 +165,39 @@ impl<S: NodeStorage> Nodes<S> {
     #[inline]
     #[track_caller]
     pub(crate) fn lock(&self, node: NodeId, kind: ZoneKind) -> ZoneGuard<'_, S::Lock> {
-        self.node(node).zones[kind as usize].lock()
+        let Node { zones, free, .. } = self.node(node);
+        let after = Unlocked { watches: &self.watches, node, free, published: false };
+        ZoneGuard { zone: zones[kind as usize].lock(), after }
+    }
+
+    /// Registers a watch unless it is, and sets its marks, in pages.
+    pub(crate) fn watch(
+        &self,
+        watch: &'static Watch,
+        manager: ManagerId,
+        marks: (u64, u64),
+    ) -> Result<(), WatchError> {
+        let node = watch.node().unwrap_or_default();
+        if !self.has(node) {
+            return Err(WatchError::NoNode(node));
+        }
+        self.watches.register(watch, manager)?;
+        self.publish_all();
+        self.watches.set(watch, &self.node(node).free, marks);
+        Ok(())
+    }
+
+    /// Has every zone publish its free pages. A CPU that unlocks one later knows that there is a watch.
+    fn publish_all(&self) {
+        for node in self.ids() {
+            ZoneKind::ALL.into_iter().for_each(|kind| drop(self.lock(node, kind)));
+        }
+    }
+
+    /// The free pages that a watch compares with its marks.
+    pub(crate) fn pages_of(&self, watch: &Watch) -> u64 {
+        let node = watch.node().filter(|&node| self.has(node)).unwrap_or_default();
+        self.watches.pages_of(watch, &self.node(node).free)
     }
 
     /// Records whether a zone has memory. Called with the zone locked.

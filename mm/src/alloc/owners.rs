@@ -58,6 +58,13 @@ impl User {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ManagerId(u32);
 
+impl ManagerId {
+    /// The number.
+    pub(crate) const fn get(self) -> u32 {
+        self.0
+    }
+}
+
 /// The registered values, by their numbers.
 struct Registry<T, const N: usize>([Once<T>; N]);
 
@@ -108,7 +115,7 @@ impl Owners {
     }
 
     /// The same, for a registration.
-    fn number(&self) -> ManagerId {
+    pub(crate) fn number(&self) -> ManagerId {
         if self.manager() == ManagerId(0) {
             let number = MANAGERS.fetch_add(1, Ordering::Relaxed) + 1;
             // Another CPU may have been faster: its number counts.

@@ -24,6 +24,8 @@ pub(crate) struct Zone {
     nonempty: u32,
     /// Its pages; isolated pages do not count as free here, though they do in their block.
     pub(super) counts: PageCounts,
+    /// The free pages that were published to watches.
+    published: u64,
     /// From its first block to its last: see [`crate::alloc::span`].
     pub(super) span: PfnRange,
     /// The range that is being emptied: an extent freed there is isolated, and not allocated.
@@ -42,6 +44,7 @@ impl Zone {
             extents: [0; Order::COUNT],
             nonempty: 0,
             counts,
+            published: 0,
             span: PfnRange::EMPTY,
             isolating: PfnRange::EMPTY,
             isolated: 0,
@@ -100,6 +103,14 @@ impl Zone {
     /// Counts managed pages as free.
     pub(crate) fn make_free(&mut self, pages: u64) {
         self.counts.free += pages;
+    }
+
+    /// The change of its free pages (wrapping) since the last call, if there is one.
+    #[inline]
+    pub(super) fn unpublished(&mut self) -> Option<u64> {
+        let before = core::mem::replace(&mut self.published, self.counts.free);
+        let change = self.counts.free.wrapping_sub(before);
+        (change != 0).then_some(change)
     }
 
     /// Its counts, its span and the range being emptied, for tests that make them wrong.

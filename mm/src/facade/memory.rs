@@ -155,6 +155,28 @@ impl<M: Machine> Mm<M> {
         self.allocator().owners.register_user(name)
     }
 
+    /// Watches free memory: `watch` is notified when it falls below the low mark of `marks`, and when it has risen above the
+    /// high mark. Called again with the same watch, this changes its marks. Both take effect at once: if memory is low
+    /// now, the watch is notified before this returns.
+    ///
+    /// Free memory is that of all zones of the node, or of the machine, in bytes. It counts neither pages in caches of
+    /// CPUs nor memory that is offline or about to be. The marks are compared whenever a zone is unlocked, so
+    /// an allocation from the cache of a CPU costs nothing more. A watch is never unregistered: with marks of 0 and 0
+    /// memory is never low.
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError`].
+    pub fn watch(&self, watch: &'static Watch, marks: Marks) -> Result<(), WatchError> {
+        let pages = (marks.low().div_ceil(M::PAGE_BYTES), marks.high() / M::PAGE_BYTES);
+        self.allocator().nodes.watch(watch, self.allocator().owners.number(), pages)
+    }
+
+    /// Bytes of free memory, as a registered `watch` compares them with its marks. Takes no lock.
+    pub fn free_of(&self, watch: &Watch) -> u64 {
+        self.allocator().nodes.pages_of(watch).saturating_mul(M::PAGE_BYTES)
+    }
+
     /// The name of an owner, for messages: that of a movable owner or a user is its own.
     pub fn owner_name(&self, owner: Owner) -> &'static str {
         self.allocator().owners.name(owner)

@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "the manager uses more of it")]
 mod alloc;
 mod drain;
+mod gauge;
 mod machine;
 #[expect(dead_code, unreachable_pub, reason = "the manager uses more of it")]
 mod memmap;
