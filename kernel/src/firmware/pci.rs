@@ -13,7 +13,7 @@ use hotmem_arch::contract::Port as _;
 use hotmem_arch::current::{Port, io};
 use hotmem_arch::io::{PciFunction, Place};
 use hotmem_hotplug::Line;
-use hotmem_virtio_mem::pci::{ConfigSpace, Function, Registers, line_of, root_pin};
+use hotmem_virtio_mem::pci::{ConfigSpace, Function, Registers, Width, line_of, root_pin};
 
 use super::buses::{Buses, TooMany};
 use super::hardware::KernelHardware;
@@ -150,11 +150,9 @@ impl<'a> Pci<'a> {
         offset: u8,
         f: impl FnOnce(&Window, usize) -> R,
     ) -> Option<R> {
-        let Function { bus, device, function } = function;
         let mut buses = self.buses.borrow_mut();
-        let window = buses.on(bus, |allowed| self.map_bus(bus, allowed))?;
-        let at = usize::from(device) << 15 | usize::from(function) << 12 | usize::from(offset);
-        Some(f(window, at))
+        let window = buses.on(function.bus, |allowed| self.map_bus(function.bus, allowed))?;
+        Some(f(window, Function { bus: 0, ..function }.place(offset)))
     }
 }
 
@@ -189,27 +187,21 @@ impl fmt::Debug for Pci<'_> {
 }
 
 impl Registers for Window {
-    fn read8(&self, offset: usize) -> u8 {
-        self.load(offset).unwrap_or(u8::MAX)
+    fn read(&self, offset: usize, width: Width) -> u32 {
+        let read = match width {
+            Width::Byte => self.load::<u8>(offset).map(u32::from),
+            Width::Half => self.load::<u16>(offset).map(u32::from),
+            Width::Word => self.load(offset),
+        };
+        read.unwrap_or(u32::MAX)
     }
 
-    fn read16(&self, offset: usize) -> u16 {
-        self.load(offset).unwrap_or(u16::MAX)
-    }
-
-    fn read32(&self, offset: usize) -> u32 {
-        self.load(offset).unwrap_or(u32::MAX)
-    }
-
-    fn write8(&self, offset: usize, value: u8) {
-        let _ = self.store(offset, value);
-    }
-
-    fn write16(&self, offset: usize, value: u16) {
-        let _ = self.store(offset, value);
-    }
-
-    fn write32(&self, offset: usize, value: u32) {
-        let _ = self.store(offset, value);
+    fn write(&self, offset: usize, width: Width, value: u32) {
+        // A register outside of the window does not exist: the value can be dropped.
+        let _ = match width {
+            Width::Byte => self.store(offset, value as u8),
+            Width::Half => self.store(offset, value as u16),
+            Width::Word => self.store(offset, value),
+        };
     }
 }

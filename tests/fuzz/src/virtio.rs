@@ -7,7 +7,7 @@ use hotmem::testing::{Bench, Setup, Tiny, range};
 use hotmem::{BlockState, PhysAddr, PhysRange};
 use hotmem_hotplug::{Hotplug, Latch, Policy};
 use hotmem_virtio_mem::pci::{
-    ConfigSpace, Function, Message, PciTransport, Places, Registers, Signals, find, line_of,
+    ConfigSpace, Function, Message, PciTransport, Places, Registers, Signals, Width, find, line_of,
     root_pin, silence,
 };
 use hotmem_virtio_mem::testing::{Fake, Lie, Ticks};
@@ -149,8 +149,9 @@ struct Window<'d> {
 }
 
 impl Window<'_> {
-    fn next(&self, offset: usize, bytes: u64) -> u32 {
-        let end = offset as u64 + bytes;
+    /// What the input says of the register at `offset`, which has to be inside.
+    fn next(&self, offset: usize, width: Width) -> u32 {
+        let (bytes, end) = (width.bytes(), offset as u64 + width.bytes());
         assert!(end <= self.bytes, "{offset:#x} of {:#x} bytes", self.bytes);
         assert!((offset as u64).is_multiple_of(bytes), "{bytes} bytes at {offset:#x}");
         self.input.borrow_mut().half()
@@ -158,23 +159,11 @@ impl Window<'_> {
 }
 
 impl Registers for Window<'_> {
-    fn read8(&self, offset: usize) -> u8 {
-        self.next(offset, 1) as u8
+    fn read(&self, offset: usize, width: Width) -> u32 {
+        self.next(offset, width)
     }
-    fn read16(&self, offset: usize) -> u16 {
-        self.next(offset, 2) as u16
-    }
-    fn read32(&self, offset: usize) -> u32 {
-        self.next(offset, 4)
-    }
-    fn write8(&self, offset: usize, _: u8) {
-        self.next(offset, 1);
-    }
-    fn write16(&self, offset: usize, _: u16) {
-        self.next(offset, 2);
-    }
-    fn write32(&self, offset: usize, _: u32) {
-        self.next(offset, 4);
+    fn write(&self, offset: usize, width: Width, _: u32) {
+        self.next(offset, width);
     }
 }
 

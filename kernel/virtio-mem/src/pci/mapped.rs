@@ -5,7 +5,7 @@
 
 use core::ptr::NonNull;
 
-use super::space::{ConfigSpace, Function, Registers};
+use super::space::{ConfigSpace, Function, Registers, Width};
 
 /// Registers of a device, mapped.
 #[derive(Debug)]
@@ -53,28 +53,21 @@ impl MappedRegisters {
 }
 
 impl Registers for MappedRegisters {
-    fn read8(&self, offset: usize) -> u8 {
-        self.load(offset).unwrap_or(u8::MAX)
+    fn read(&self, offset: usize, width: Width) -> u32 {
+        let read = match width {
+            Width::Byte => self.load::<u8>(offset).map(u32::from),
+            Width::Half => self.load::<u16>(offset).map(u32::from),
+            Width::Word => self.load(offset),
+        };
+        read.unwrap_or(u32::MAX)
     }
 
-    fn read16(&self, offset: usize) -> u16 {
-        self.load(offset).unwrap_or(u16::MAX)
-    }
-
-    fn read32(&self, offset: usize) -> u32 {
-        self.load(offset).unwrap_or(u32::MAX)
-    }
-
-    fn write8(&self, offset: usize, value: u8) {
-        self.store(offset, value);
-    }
-
-    fn write16(&self, offset: usize, value: u16) {
-        self.store(offset, value);
-    }
-
-    fn write32(&self, offset: usize, value: u32) {
-        self.store(offset, value);
+    fn write(&self, offset: usize, width: Width, value: u32) {
+        match width {
+            Width::Byte => self.store(offset, value as u8),
+            Width::Half => self.store(offset, value as u16),
+            Width::Word => self.store(offset, value),
+        }
     }
 }
 
@@ -89,20 +82,13 @@ impl Ecam {
     }
 }
 
-/// Where a register is from the start of the space on.
-fn place(function: Function, offset: u8) -> usize {
-    let Function { bus, device, function } = function;
-    let [bus, device, function] = [bus, device, function].map(usize::from);
-    bus << 20 | device << 15 | function << 12 | usize::from(offset)
-}
-
 impl ConfigSpace for Ecam {
     fn read(&self, function: Function, offset: u8) -> u32 {
-        self.0.read32(place(function, offset))
+        self.0.read32(function.place(offset))
     }
 
     fn write(&self, function: Function, offset: u8, value: u32) {
-        self.0.write32(place(function, offset), value);
+        self.0.write32(function.place(offset), value);
     }
 }
 

@@ -27,5 +27,5 @@ pub use message::Message;
 pub use place::Places;
 pub use polled::start_polled;
 pub use scan::{Found, find, root_pin};
-pub use space::{ConfigSpace, Function, Registers};
+pub use space::{ConfigSpace, Function, Registers, Width};
 pub use transport::{PciTransport, Signals, line_of, silence};

@@ -12,7 +12,7 @@ use hotmem::{PhysAddr, PhysRange};
 
 use super::{
     ConfigSpace, Function, Message, NoPlace, PciError, PciTransport, Places, Registers, Signals,
-    find, line_of, root_pin,
+    Width, find, line_of, root_pin,
 };
 use crate::{Rings, Transport as _};
 
@@ -133,41 +133,21 @@ impl Bars {
     }
 }
 
-impl Mapped {
-    fn get(&self, offset: usize, bytes: u64) -> u64 {
+impl Registers for Mapped {
+    fn read(&self, offset: usize, width: Width) -> u32 {
+        let bytes = width.bytes();
         assert!(offset as u64 + bytes <= self.1.len() && (offset as u64).is_multiple_of(bytes));
         let memory = self.0.0.borrow();
         let at = self.1.start().get() + offset as u64;
-        let byte = |n| u64::from(*memory.get(&(at + n)).unwrap_or(&0)) << (8 * n);
+        let byte = |n| u32::from(*memory.get(&(at + n)).unwrap_or(&0)) << (8 * n);
         (0..bytes).map(byte).sum()
     }
 
-    fn put(&self, offset: usize, bytes: u64, value: u64) {
-        self.get(offset, bytes);
+    fn write(&self, offset: usize, width: Width, value: u32) {
+        self.read(offset, width);
         let at = self.1.start().get() + offset as u64;
         let mut memory = self.0.0.borrow_mut();
-        memory.extend((0..bytes).map(|n| (at + n, (value >> (8 * n)) as u8)));
-    }
-}
-
-impl Registers for Mapped {
-    fn read8(&self, offset: usize) -> u8 {
-        self.get(offset, 1) as u8
-    }
-    fn read16(&self, offset: usize) -> u16 {
-        self.get(offset, 2) as u16
-    }
-    fn read32(&self, offset: usize) -> u32 {
-        self.get(offset, 4) as u32
-    }
-    fn write8(&self, offset: usize, value: u8) {
-        self.put(offset, 1, value.into());
-    }
-    fn write16(&self, offset: usize, value: u16) {
-        self.put(offset, 2, value.into());
-    }
-    fn write32(&self, offset: usize, value: u32) {
-        self.put(offset, 4, value.into());
+        memory.extend((0..width.bytes()).map(|n| (at + n, (value >> (8 * n)) as u8)));
     }
 }
 
