@@ -200,26 +200,12 @@ impl Args {
     pub(crate) fn config(&self) -> Result<Config> {
         self.check()?;
         let image = self.build.image(self.arch)?;
-        ensure!(
-            self.guest.is_none() || self.dimms.len() > 1,
-            "--guest needs a second --dimm: the guest's memory moves there"
-        );
-        let is_linux = self.guest.is_some_and(|guest| guest.program == Program::Linux);
-        ensure!(
-            is_linux || (self.kernel.is_none() && self.initrd.is_none()),
-            "--kernel and --initrd are for --guest linux"
-        );
-        ensure!(
-            !is_linux || self.arch.about().linux.is_some(),
-            "--guest linux: {} runs no Linux guests",
-            self.arch
-        );
+        self.check_guest()?;
         ensure!(image.lab, "--no-lab: a tour needs the monitor; `cargo xtask test --no-lab` runs");
         let blocks: Vec<_> =
             (self.arch.about().blocks)(image.page).iter().copied().map(OptionSize).collect();
         let asked = self.block_size.map(|size| OptionSize(size.bytes()));
         let block = pick("--block-size", self.arch, asked, &blocks)?;
-        self.check_vcpus(is_linux)?;
         let accel = pick("--accel", self.arch, Some(self.accel), self.arch.about().accels)?;
         let timeout = self.timeout.map_or_else(|| self.default_timeout(), Duration::from_secs);
         let config = Config {
@@ -256,6 +242,25 @@ impl Args {
             config.window += 64 * GIB;
         }
         Ok(self.words().fold(config, Config::word))
+    }
+
+    /// Refuses a guest without room to move to, options of another guest, and one that this architecture does not run.
+    fn check_guest(&self) -> Result<()> {
+        ensure!(
+            self.guest.is_none() || self.dimms.len() > 1,
+            "--guest needs a second --dimm: the guest's memory moves there"
+        );
+        let is_linux = self.guest.is_some_and(|guest| guest.program == Program::Linux);
+        ensure!(
+            is_linux || (self.kernel.is_none() && self.initrd.is_none()),
+            "--kernel and --initrd are for --guest linux"
+        );
+        ensure!(
+            !is_linux || self.arch.about().linux.is_some(),
+            "--guest linux: {} runs no Linux guests",
+            self.arch
+        );
+        self.check_vcpus(is_linux)
     }
 
     /// Refuses several virtual CPUs where no guest has them.
