@@ -322,7 +322,7 @@ fn more_devices_than_the_table_holds_are_refused_not_forgotten() {
 }
 
 #[test]
-fn lines_are_json_with_the_figures_of_the_issue() {
+fn a_line_of_a_step_is_json_with_its_figures() {
     let mut this = Fixture::with(Ticks(Some(Rc::new(Cell::new(0)))));
     this.script.insert(0, &this.pieces[..1]);
     let out = this.run();
