@@ -1,7 +1,7 @@
 //! Values at the edge of the evaluator: arguments going in, results coming out.
 
 use crate::code::Cursor;
-use crate::exec::Machine;
+use crate::exec::machine::Machine;
 use crate::name::NodeId;
 use crate::object::{LazyName, Obj, Ref};
 

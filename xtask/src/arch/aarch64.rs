@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{About, Boot, Firmware, LinuxGuests, MOST_CPUS, Package, Replies, Target};
-use crate::machine::{Accel, Config, Exit, Line, joined};
+use crate::machine::config::{Accel, Config, Line, joined};
+use crate::machine::exit::Exit;
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use super::{Arch, Firmware, Image, MOST_CPUS};
-use crate::machine::Config;
+use crate::machine::config::Config;
 use crate::size::Size;
 
 /// Options that choose the kernel image.

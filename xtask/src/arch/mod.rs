@@ -12,7 +12,7 @@
 
 mod aarch64;
 mod choices;
-mod image;
+pub(crate) mod image;
 mod ppc64;
 mod x86_64;
 
@@ -26,7 +26,8 @@ pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, parsed, pick,
 pub(crate) use image::{Arch, Firmware, Image};
 pub(crate) use x86_64::X2APIC;
 
-use crate::machine::{Accel, Config, Exit, Line};
+use crate::machine::config::{Accel, Config, Line};
+use crate::machine::exit::Exit;
 use crate::setup::Program;
 use crate::size::{Size, human};
 

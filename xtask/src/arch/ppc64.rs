@@ -1,7 +1,8 @@
 //! ppc64: QEMU's `pseries` board, whose hotplug events come from RTAS; there is no ACPI.
 
 use super::{About, Boot, Firmware, MOST_CPUS, Newer, Replies, Target};
-use crate::machine::{Accel, Config, Exit, Line};
+use crate::machine::config::{Accel, Config, Line};
+use crate::machine::exit::Exit;
 use crate::setup::Program;
 use crate::size::{KIB, MIB};
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::{About, Boot, Firmware, LinuxGuests, MOST_CPUS, Newer, Package, Replies, Target};
-use crate::machine::{Accel, Config, Exit, Line};
+use crate::machine::config::{Accel, Config, Line};
+use crate::machine::exit::Exit;
 use crate::setup::Program;
 use crate::size::{GIB, KIB, MIB};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::{Nvdimm, QemuDir};
-use crate::arch::Image;
+use crate::arch::image::Image;
 use crate::size::{DimmSpec, Size};
 
 /// What executes the guest's instructions.

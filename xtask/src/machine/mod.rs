@@ -8,11 +8,11 @@
 //! A machine is killed when its handle goes. Nothing waits without a deadline.
 
 mod arguments;
-mod config;
+pub(crate) mod config;
 mod console;
 mod cpu;
 mod dimm;
-mod exit;
+pub(crate) mod exit;
 #[cfg(test)]
 pub(crate) mod fake;
 mod geometry;
@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use serde_json::{Value, json};
 
-pub(crate) use config::{Accel, Config, Disk, Line, Module, joined};
+pub(crate) use config::{Accel, Config, Disk, Module};
 pub(crate) use console::{PROMPT, Reply};
 pub(crate) use cpu::Cpu;
 pub(crate) use dimm::{Dimm, Request};

@@ -24,7 +24,7 @@ pub(crate) use rust::{
 
 use anyhow::{Result, bail};
 
-use crate::machine::Config;
+use crate::machine::config::Config;
 
 /// Makes sure that the image of `config` can be built and run.
 ///

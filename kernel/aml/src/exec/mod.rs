@@ -18,7 +18,7 @@ mod define;
 mod fields;
 mod frame;
 mod lock;
-mod machine;
+pub(crate) mod machine;
 mod pci;
 mod refs;
 mod skip;
