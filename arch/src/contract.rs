@@ -322,6 +322,11 @@ pub trait TrapFrame: fmt::Display {
     /// The address whose access faulted, if the trap is such a fault.
     fn fault_address(&self) -> Option<VirtAddr>;
 
+    /// If the trap is one that an operator causes from outside (an NMI), and the interrupted code can continue, has this code leave its wait and returns `true`. This default is for architectures without such traps.
+    fn takes_nmi(&mut self) -> bool {
+        false
+    }
+
     /// If the trap reports bad memory, passes each address to `report`, which returns whether the kernel can handle
     /// it. Returns whether the interrupted code can continue. This default is for architectures whose traps report
     /// no bad memory.

@@ -66,13 +66,35 @@ pub fn write(out: &mut impl Write, first: Option<u64>, frame_pointer: u64) -> fm
     let frames = first.map(|address| (address, address)).into_iter().chain(returns);
 
     for (depth, (address, inside)) in frames.enumerate() {
-        match symbols.find(inside) {
-            Some(symbol) => {
-                let offset = symbol.offset + (address - inside);
-                writeln!(out, "  {depth:2} {address:#018x} {}+{offset:#x}", symbol.name)?;
-            }
-            None => writeln!(out, "  {depth:2} {address:#018x}")?,
-        }
+        writeln!(out, "  {depth:2} {}", Named { symbols, address, inside })?;
     }
     Ok(())
+}
+
+/// An address, with the function that it is in.
+struct Named {
+    symbols: Symbols<'static>,
+    address: u64,
+    /// An address in the function.
+    inside: u64,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Self { symbols, address, inside } = self;
+        write!(f, "{address:#018x}")?;
+        symbols.find(inside).map_or(Ok(()), |symbol| {
+            write!(f, " {}+{:#x}", symbol.name, symbol.offset + (address - inside))
+        })
+    }
+}
+
+/// An instruction of the kernel, printed with the function that it is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(pub u64);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Named { symbols: Symbols::new(image::symbols()), address: self.0, inside: self.0 }.fmt(f)
+    }
 }

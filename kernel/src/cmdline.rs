@@ -30,6 +30,8 @@ pub struct Options {
     pub module: Option<PhysRange>,
     /// `icount`: the time stamp counter counts instructions, so steps may report them.
     pub icount: bool,
+    /// `nmi=log|panic`: whether an NMI that the operator sends (x86_64) ends the kernel with a report.
+    pub nmi_panics: bool,
     /// `log=LEVEL`.
     pub log: LevelFilter,
 }
@@ -69,6 +71,7 @@ impl Default for Options {
             scrub: Scrub::default(),
             module: None,
             icount: false,
+            nmi_panics: false,
             log: LevelFilter::Info,
         }
     }
@@ -113,6 +116,8 @@ impl Options {
             ("kernelcore", size) => self.kernelcore = Some(number::parse_size(size)?),
             ("initrdmem", place) => self.module = Some(range(place)?),
             ("icount", "") => self.icount = true,
+            ("nmi", "log") => self.nmi_panics = false,
+            ("nmi", "panic") => self.nmi_panics = true,
             ("log", level) => self.log = level.parse().ok()?,
             _ => return None,
         }
@@ -129,7 +134,7 @@ mod tests {
     #[test]
     fn every_word_sets_its_option() {
         let line =
-            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off blocks=whole initrdmem=0x48000000,3M";
+            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off blocks=whole initrdmem=0x48000000,3M nmi=panic";
         let options = Options::parse(line, |word| panic!("{word:?}"));
         let wanted = Options {
             placement: Placement::PerBlock,
@@ -142,6 +147,7 @@ mod tests {
             scrub: Scrub::Off,
             module: PhysRange::new(PhysAddr::new(0x4800_0000), 3 << 20),
             icount: true,
+            nmi_panics: true,
             log: LevelFilter::Debug,
         };
         assert_eq!(options, wanted);
@@ -177,7 +183,7 @@ mod tests {
     /// The command line that sets these options.
     fn line(options: &Options) -> String {
         let Options { placement, self_hosting, block_bytes, whole_blocks, policy, .. } = options;
-        let Options { kernelcore, budget, scrub, module, icount, log, .. } = options;
+        let Options { kernelcore, budget, scrub, module, icount, nmi_panics, log, .. } = options;
         let policy = policy.to_string().replace(' ', ":");
         let mut words = vec![
             format!("placement={placement}"),
@@ -187,6 +193,7 @@ mod tests {
             format!("log={log}"),
         ];
         words.extend((!self_hosting).then(|| "memmap_on_memory=off".into()));
+        words.push(format!("nmi={}", if *nmi_panics { "panic" } else { "log" }));
         words.push(format!("blocks={}", if *whole_blocks { "whole" } else { "any" }));
         let named = Scrub::ALL.into_iter().find(|(_, known)| known == scrub);
         words.extend(named.map(|(name, _)| format!("scrub={name}")));
@@ -217,6 +224,7 @@ mod tests {
             scrub: random.pick(&Scrub::ALL).1,
             module: PhysRange::new(PhysAddr::new(core), budget),
             icount: random.one_in(2),
+            nmi_panics: random.one_in(2),
             log: *random.pick(&[LevelFilter::Off, LevelFilter::Warn, LevelFilter::Trace]),
         }
     }
@@ -251,10 +259,10 @@ mod tests {
 
     #[test]
     fn invalid_words_are_reported_and_change_nothing() {
-        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud scrub=some initrdmem=1M icount=1 quiet \xff=\xfe =";
+        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud scrub=some initrdmem=1M icount=1 quiet nmi=off \xff=\xfe =";
         let mut count = 0;
         let options = Options::parse(line, |_| count += 1);
         assert_eq!(options, Options::default());
-        assert_eq!(count, 13);
+        assert_eq!(count, 14);
     }
 }

@@ -28,6 +28,7 @@ pub mod last_dump;
 mod lock;
 mod logger;
 pub mod memory;
+mod nmi;
 mod panic;
 #[cfg(feature = "lab")]
 mod prompt;

@@ -7,8 +7,8 @@ use crate::cpus::{idle, table};
 use crate::firmware::KernelHotplug;
 #[cfg(feature = "lab")]
 use crate::guests;
-use crate::interrupts;
 use crate::memory::KernelMachine;
+use crate::{interrupts, nmi};
 use hotmem::Mm;
 use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_hotplug::{HotplugSource, Line, Trigger};
@@ -49,6 +49,7 @@ impl Server {
     pub(crate) fn run(mut self) -> ! {
         loop {
             self.set_pace();
+            nmi::report();
             // One event, then the console: neither can starve the other.
             let event = self.hotplug.run_one(&mut Screen);
             if self.hotplug.source().wants_power_off() {

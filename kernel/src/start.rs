@@ -20,7 +20,7 @@ use crate::memory::distances;
 use crate::memory::layout::Stack;
 use crate::memory::{self, Boot, KernelMachine};
 use crate::serve::Server;
-use crate::{console, heap, logger, say, traps};
+use crate::{console, heap, logger, nmi, say, traps};
 use core::{fmt, mem};
 use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit};
@@ -71,6 +71,7 @@ pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
         log::warn!("command line: cut after {} bytes", line.as_bytes().len());
     }
     log::set_max_level(options.log);
+    nmi::set_panics(options.nmi_panics);
     log::info!("hotmem {}: {} KiB of RAM", env!("CARGO_PKG_VERSION"), info.ram.bytes() >> 10);
     log_left_out(&info);
     enter_own_space(info, options)

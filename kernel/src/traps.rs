@@ -1,5 +1,5 @@
-//! The kernel's trap handler: an exception ends the kernel unless it reports bad memory; device interrupts are
-//! recorded.
+//! The kernel's trap handler: an exception ends the kernel unless it reports bad memory or is an NMI; device interrupts
+//! are recorded.
 
 // UNSAFETY: gives the CPU its tables and trap stacks.
 #![expect(unsafe_code)]
@@ -7,7 +7,7 @@
 use crate::cpus::{stop, table};
 use crate::memory::layout::Stack;
 use crate::memory::{self, KernelMachine};
-use crate::{interrupts, panic};
+use crate::{interrupts, nmi, panic};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
 use hotmem::{Geometry, PhysAddr};
@@ -25,7 +25,7 @@ fn handle(frame: &mut TrapFrame) {
 
 fn handle_one(frame: &mut TrapFrame) {
     if frame.is_exception() {
-        if frame.takes_bad_memory(&mut note_bad) {
+        if frame.takes_bad_memory(&mut note_bad) || takes_nmi(frame) {
             return;
         }
         let (at, caller) = (Some(frame.instruction()), frame.frame_pointer());
@@ -35,6 +35,12 @@ fn handle_one(frame: &mut TrapFrame) {
         }
     }
     interrupts::handle(frame);
+}
+
+/// Notes an NMI; returns whether the trap is one after which the kernel continues.
+fn takes_nmi(frame: &mut TrapFrame) -> bool {
+    let at = frame.instruction();
+    frame.takes_nmi() && nmi::note(at)
 }
 
 /// Records bad memory for the main loop. The trap may have interrupted any code.

@@ -69,7 +69,7 @@ impl<R: Registers> contract::Controllers<R, TrapFrame> for Controllers<R> {
                 Some(Claim { from: Source::Slot(slot), id: gsi })
             }
             Trap::Timer => own().board().timer_rang.then_some(Claim { from: Source::Timer, id: 0 }),
-            Trap::BadMemory(_) | Trap::Fault(_) => None,
+            Trap::BadMemory(_) | Trap::Fault(_) | Trap::Nmi => None,
         }
     }
 

@@ -20,6 +20,8 @@ pub enum Trap {
     BadMemory(PhysAddr),
     /// An access to this address faulted.
     Fault(VirtAddr),
+    /// An operator sent it.
+    Nmi,
 }
 
 /// The cause of a trap: a host's CPU has no registers to save.
@@ -33,6 +35,7 @@ impl fmt::Display for TrapFrame {
             Trap::Timer => f.write_str("timer"),
             Trap::BadMemory(at) => write!(f, "bad memory at {at}"),
             Trap::Fault(at) => write!(f, "page fault at {at}"),
+            Trap::Nmi => f.write_str("non-maskable interrupt"),
         }
     }
 }
@@ -53,14 +56,18 @@ impl contract::TrapFrame for TrapFrame {
     fn fault_address(&self) -> Option<VirtAddr> {
         match self.0 {
             Trap::Fault(at) => Some(at),
-            Trap::Line(_) | Trap::Timer | Trap::BadMemory(_) => None,
+            Trap::Line(_) | Trap::Timer | Trap::BadMemory(_) | Trap::Nmi => None,
         }
+    }
+
+    fn takes_nmi(&mut self) -> bool {
+        self.0 == Trap::Nmi
     }
 
     fn takes_bad_memory(&mut self, report: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
         match self.0 {
             Trap::BadMemory(at) => report(at),
-            Trap::Line(_) | Trap::Timer | Trap::Fault(_) => false,
+            Trap::Line(_) | Trap::Timer | Trap::Fault(_) | Trap::Nmi => false,
         }
     }
 }

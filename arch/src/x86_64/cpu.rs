@@ -64,7 +64,7 @@ fn set_woken(woken: bool) {
     }
 }
 
-/// Called in a machine check, which no CPU can mask, that interrupted `instruction`: the current wait, or the next
+/// Called in a machine check or an NMI, which no CPU can mask, that interrupted `instruction`: the current wait, or the next
 /// one, ends at once. Returns the address to continue at.
 pub(super) fn wake(instruction: u64) -> u64 {
     set_woken(true);

@@ -113,6 +113,14 @@ impl contract::TrapFrame for TrapFrame {
         (self.vector() == PAGE_FAULT).then(|| VirtAddr::new(Cr2::read_raw()))
     }
 
+    fn takes_nmi(&mut self) -> bool {
+        let is_nmi = self.vector() == NMI;
+        if is_nmi {
+            self.rip = cpu::wake(self.rip);
+        }
+        is_nmi
+    }
+
     fn takes_bad_memory(&mut self, report: &mut dyn FnMut(PhysAddr) -> bool) -> bool {
         let goes_on = self.vector() == MACHINE_CHECK && machine_check::take(report);
         if goes_on {

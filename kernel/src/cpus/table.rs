@@ -42,6 +42,33 @@ impl State {
     }
 }
 
+/// The NMIs of a CPU that are not logged yet.
+#[derive(Debug)]
+pub(crate) struct Nmis {
+    count: AtomicU64,
+    /// The instruction that the last one interrupted.
+    at: AtomicU64,
+}
+
+impl Nmis {
+    const fn none() -> Self {
+        Self { count: AtomicU64::new(0), at: AtomicU64::new(0) }
+    }
+
+    /// Counts one that interrupted `instruction`.
+    pub(crate) fn note(&self, instruction: u64) {
+        self.at.store(instruction, Ordering::Relaxed);
+        // Release: who sees the count sees the instruction.
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many there are, and the instruction that the last one interrupted; from now on there are none.
+    pub(crate) fn take(&self) -> Option<(u64, u64)> {
+        let count = self.count.swap(0, Ordering::Acquire);
+        (count != 0).then(|| (count, self.at.load(Ordering::Relaxed)))
+    }
+}
+
 /// A CPU.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -65,6 +92,7 @@ pub(crate) struct Entry {
     pub(crate) ticks: AtomicU64,
     /// Whether it handles a trap. Only the CPU itself changes it.
     pub(crate) handles: AtomicBool,
+    pub(crate) nmi: Nmis,
 }
 
 /// All CPUs; the first is the one that boots.
@@ -96,6 +124,7 @@ impl Entry {
             idle: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
             handles: AtomicBool::new(false),
+            nmi: Nmis::none(),
         }
     }
 

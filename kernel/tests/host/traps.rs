@@ -30,6 +30,29 @@ fn bad_memory_that_the_kernel_does_not_use_is_only_reported() {
 }
 
 #[test]
+fn an_nmi_is_logged_and_the_kernel_continues() {
+    alone(|| {
+        let (pc, _) = Pc::ready("");
+        pc.machine.raise(Trap::Nmi);
+        pc.machine.wait_for("WARN  NMI: CPU 0 was at 0x");
+        pc.machine.raise(Trap::Nmi);
+        pc.machine.raise(Trap::Nmi);
+        pc.verify();
+    });
+}
+
+#[test]
+fn an_nmi_ends_the_kernel_if_the_command_line_says_so() {
+    alone(|| {
+        let (pc, _) = Pc::ready("nmi=panic");
+        pc.machine.raise(Trap::Nmi);
+        assert_eq!(pc.machine.wait_for_exit(), Exit::Panic);
+        let text = pc.machine.written();
+        assert!(text.contains("hotmem: panic: non-maskable interrupt\n"), "{text}");
+    });
+}
+
+#[test]
 fn a_fault_below_a_stack_is_reported_as_its_overflow_with_a_dump_of_memory() {
     alone(|| {
         let (pc, _) = Pc::ready("");

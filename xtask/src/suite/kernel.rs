@@ -12,7 +12,7 @@ use crate::size::Size;
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_crash_is_reported_with_names_and_its_own_exit_code,
     a_stack_that_overflows_is_reported_by_name,
-    an_nmi_is_reported_with_names_and_its_own_exit_code if has_nmi,
+    an_nmi_is_reported_with_names_and_its_own_exit_code_if_asked if has_nmi,
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
     an_image_that_is_loaded_elsewhere_is_refused_by_name if on_ppc64,
@@ -79,8 +79,8 @@ fn has_nmi(lab: &Lab) -> bool {
     nmi(lab).is_some()
 }
 
-fn an_nmi_is_reported_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
-    lab.started(&lab.room(&["128M"])?, |machine| {
+fn an_nmi_is_reported_with_names_and_its_own_exit_code_if_asked(lab: &Lab) -> Result<()> {
+    lab.started(&lab.room(&["128M"])?.word("nmi=panic"), |machine| {
         machine.wait_ready()?;
         // The guest may be gone before QEMU has replied: only its exit is checked.
         let _ = machine.qmp("inject-nmi", json!({}));

@@ -7,6 +7,7 @@ use super::lab::{
     Lab, Taken, blocks_of, end_well, insert, plug, switch, taken_online, unplug, use_all,
 };
 use super::{Scenario, scenarios};
+use crate::arch::Arch;
 use crate::machine::{Asked, Config, Dimm, Machine, Offline, Remove, UnplugEnd};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -14,11 +15,15 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_reset_in_the_middle_of_an_unplug_loses_neither_the_dimm_nor_the_request,
     a_reset_in_the_middle_of_an_insertion_loses_nothing,
     a_machine_that_is_stopped_and_continued_in_the_middle_of_operations_does_them_all,
+    nmis_in_the_middle_of_an_unplug_are_logged_for_each_cpu_and_change_nothing if continues_after_nmi,
     a_power_button_that_is_pressed_in_the_middle_of_an_unplug_turns_the_machine_off,
 ];
 
 /// How often the machine is stopped and continued in the middle of an operation.
 const STOPS: usize = 25;
+
+/// How many NMIs each CPU gets.
+const NMIS: usize = 25;
 
 /// A machine that starts again when it is reset.
 fn restarting(lab: &Lab, sizes: &[&str]) -> Result<Config> {
@@ -141,6 +146,37 @@ fn a_machine_that_is_stopped_and_continued_in_the_middle_of_operations_does_them
         machine.run("pool check")?;
         machine.run(&format!("pool shrink {pages}"))?;
         unplug(machine, &second)?;
+        end_well(machine)
+    })
+}
+
+/// On Power a system reset overwrites the registers that an interrupt's first instructions need, and QEMU often gives both
+/// at once: no kernel can continue then.
+fn continues_after_nmi(lab: &Lab) -> bool {
+    lab.arch() == Arch::X86_64
+}
+
+fn nmis_in_the_middle_of_an_unplug_are_logged_for_each_cpu_and_change_nothing(
+    lab: &Lab,
+) -> Result<()> {
+    let config = lab.room(&["256M"])?.word("budget=1");
+    let cpus = config.cpus;
+    lab.with(&config, |machine| {
+        let taken = begin_unplug(lab, machine)?;
+        for _ in 0..NMIS {
+            machine.qmp("inject-nmi", json!({}))?;
+            // The main loop has logged this one when it replies.
+            machine.run("stats")?;
+        }
+        (0..cpus).try_for_each(|cpu| {
+            machine.wait_line(&format!("NMI: CPU {cpu} was at 0x")).map(|_| ())
+        })?;
+        machine.done::<Offline>()?;
+        machine.done::<Remove>()?;
+        machine.wait_deleted(&taken.dimm)?;
+        machine.run("pool check")?;
+        let pages = taken.dimm.size / lab.page() * 3 / 10;
+        machine.run(&format!("pool shrink {pages}"))?;
         end_well(machine)
     })
 }
