@@ -195,3 +195,6 @@ impl<'m, M: Machine> Populate<'m, M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod meanwhile;
 mod whole;
 
 use super::leaving::Leaving;

@@ -28,8 +28,7 @@ const LENGTH: usize = 90;
 /// - `inside`: passes on the failure of a step inside, which has its own line.
 /// - `search`: a search without a result, which is not a failure.
 /// - `boot`: the machine does not boot, and nothing is there yet to restore.
-/// - `open`: no test has it fail.
-const OTHERS: [&str; 5] = ["refusal", "inside", "search", "boot", "open"];
+const OTHERS: [&str; 4] = ["refusal", "inside", "search", "boot"];
 
 /// The operations of a file, as `points.rs` calls them.
 const OPERATIONS: [(&str, &[&str]); 6] = [

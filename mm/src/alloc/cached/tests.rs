@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::vec::Vec;
 
+mod races;
+
 const MIB: u64 = 1 << 20;
 const WINDOW: u64 = 64 * MIB;
 
