@@ -1,16 +1,20 @@
 //! From a plugged DIMM to the reply to firmware, on two machines whose controller differs from QEMU's: one
 //! with a level-triggered general-purpose event, one with a generic event device.
 
+use std::boxed::Box;
 use std::format;
 use std::vec;
+use std::vec::Vec;
 
 use hotmem::{BlockState, Order, Placement, ZoneKind};
-use hotmem_aml::Space;
-use hotmem_aml_fakes::Layout;
+use hotmem_aml::{Limits, Space};
+use hotmem_aml_fakes::{Layout, compile};
 
 use super::board::Wire;
-use super::rig::{BLOCK, MIB, Rig, WINDOW, moved, reduced};
-use hotmem_hotplug::{HotplugSource, Policy, Verdict};
+use super::firmware::RSDP;
+use super::rig::{BLOCK, MIB, Rig, WINDOW, firmware, moved, reduced};
+use crate::{AcpiSource, Tables};
+use hotmem_hotplug::{HotplugSource, Latch, Outcome, Policy, Refusal, Verdict};
 use hotmem_hotplug::{Polarity, Trigger};
 
 /// The general-purpose event of `moved.asl`.
@@ -79,6 +83,34 @@ fn only_events_with_a_method_are_enabled_and_of_the_fixed_ones_the_power_button(
     assert_eq!(board.gpe_enable, 1 << 0x1B | 1);
     assert_eq!((board.pm1_enable, board.pm1_status), (0x100, 0));
     assert_eq!(board.smi_writes, [2]);
+}
+
+#[test]
+fn a_request_gets_one_last_reply_whoever_reports_its_end_again() {
+    let wire = Wire::new(moved(), 4);
+    let memory = firmware(&compile("moved").unwrap(), false);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
+    let mut source = AcpiSource::new(&tables, wire.clone(), latch, Limits::DEFAULT).unwrap();
+    source.arm().unwrap();
+    let next = |source: &mut AcpiSource<Wire>| {
+        wire.0.borrow_mut().gpe_status |= 1 << EVENT.unwrap();
+        wire.interrupt(latch, 900);
+        source.next_event().unwrap().device
+    };
+    wire.0.borrow_mut().controller.plug(1, WINDOW, BLOCK, 0);
+    let device = next(&mut source);
+    assert_eq!(source.reply(device, Outcome::Inserted).unwrap(), Some(0));
+    assert_eq!(source.reply(device, Outcome::InsertFailed).unwrap(), None);
+    wire.0.borrow_mut().controller.request_eject(1);
+    assert_eq!(next(&mut source), device);
+    assert_eq!(source.reply(device, Outcome::Ejecting).unwrap(), Some(0x84));
+    let refused = Outcome::EjectRefused(Refusal::InUse);
+    assert_eq!(source.reply(device, refused).unwrap(), Some(0x81));
+    assert_eq!(source.reply(device, refused).unwrap(), None);
+    let reports = core::mem::take(&mut wire.0.borrow_mut().controller.reports);
+    let reports: Vec<_> = reports.iter().map(|ost| (ost.event, ost.status)).collect();
+    assert_eq!(reports, [(1, 0), (3, 0x84), (3, 0x81)]);
 }
 
 #[test]

@@ -48,6 +48,29 @@ fn a_power_warning_is_not_taken_for_hotplug() {
 }
 
 #[test]
+fn what_is_behind_the_end_of_a_section_is_not_read() {
+    let of_len = |len: u8, identifier| {
+        let mut log = log(1, identifier, [4, FIRST]);
+        log[99] = len;
+        MemoryEvent::read(&log)
+    };
+    // The connector is the second word: a section of 16 bytes has one.
+    assert_eq!(of_len(16, 4), Err(LogError::Short));
+    let one = MemoryEvent { action: Action::Add, connector: 4, count: 1 };
+    assert_eq!(of_len(16, 2), Ok(one));
+    assert_eq!(of_len(12, 2), Err(LogError::Short));
+    // Shorter than the header of a section, or than the fields behind it; longer than the log.
+    for len in [0, 7, 8, 11, 21, 255] {
+        assert_eq!(of_len(len, 4), Err(LogError::Short), "{len}");
+    }
+    assert!(of_len(20, 4).is_ok());
+    // The next section begins where the one before ends: here inside it, where none is.
+    let mut log = log(1, 4, [4, FIRST]);
+    log[75] -= 8;
+    assert_eq!(MemoryEvent::read(&log), Err(LogError::Short));
+}
+
+#[test]
 fn what_is_behind_the_end_of_a_log_is_not_read() {
     let mut old = log(1, 4, [4, FIRST]);
     // The end of the log in front of the last section: that is of a log before it, which was longer.

@@ -1,6 +1,7 @@
 //! The order of a batch: clear, flush, copy, map.
 
 use super::*;
+use crate::space::Found;
 
 #[test]
 fn an_extent_is_copied_after_its_leaf_was_cleared_and_flushed() {
@@ -22,6 +23,25 @@ fn an_extent_is_copied_after_its_leaf_was_cleared_and_flushed() {
     bench.mm.offline(block).unwrap();
     assert!(AT_COPY.take().is_none(), "nothing was copied");
     vms.verify().unwrap();
+}
+
+#[test]
+fn memory_is_found_as_moving_while_it_moves_and_no_other_is() {
+    let (bench, vms) = machine();
+    let id = guest(&vms, "a", MIB / 4);
+    let vms: &'static Vms<Fake, Soft> = Box::leak(Box::new(vms));
+    let block = bench.mm.block_at(Fake::address(pfn(vms, id, 0)));
+    let at = |page: u64| GuestAddr::new((RAM + page) * PAGE);
+    let found = move |page| vms.host.with_space(id.number(), |space| space.find(at(page))).unwrap();
+    AT_COPY.set(Some(Box::new(move || {
+        let moving = (0..64).filter(|&page| found(page) == Found::Moving).count();
+        let there = (0..64).filter(|&page| found(page) == Found::Memory).count();
+        assert!(moving > 0 && moving + there == 64, "{moving} move, {there} are there");
+        assert_eq!(found(64), Found::Nothing);
+    })));
+    bench.mm.offline(block).unwrap();
+    assert!(AT_COPY.take().is_none(), "nothing was copied");
+    assert!((0..64).all(|page| found(page) == Found::Memory));
 }
 
 #[test]

@@ -67,6 +67,34 @@ fn an_access_outside_its_region_never_reaches_the_host() {
     }
 }
 
+/// What the machine sees of `Store (value, PART)`, a field of `bits` bits of two registers, behind `first` others.
+fn write_part(flags: u8, first: u8, bits: u8, value: u16) -> Log {
+    // OperationRegion (PORT, SystemIO, 0x80, 2) Field (PORT, ...) { , first, PART, bits }
+    let field = package(b"\x5B\x81", &[b"PORT", &[flags, 0, first], b"PART", &[bits]]);
+    let store = [b"\x70\x0B".as_slice(), &value.to_le_bytes(), b"PART"].concat();
+    let test = method(b"TEST", 0, &[&store]);
+    let mut aml = load(&[b"\x5B\x80PORT\x01\x0A\x80\x0A\x02", &field, &test]).expect("loads");
+    let mut host = Log::default();
+    let test = aml.find("TEST").expect("the method");
+    aml.evaluate(&mut host, test, &[]).expect("runs");
+    host
+}
+
+#[test]
+fn a_write_of_a_part_of_a_register_leaves_the_rest_as_the_field_says() {
+    // ByteAcc, NoLock, and Preserve, WriteAsOnes or WriteAsZeros. A register reads as 1.
+    const PRESERVE: u8 = 0x01;
+    for (flags, part, reads) in [(PRESERVE, 0x15, 1), (0x21, 0xF7, 0), (0x41, 0x14, 0)] {
+        let host = write_part(flags, 2, 3, 5);
+        assert_eq!(host.writes, [(Space::SystemIo, 0x80, part)], "flags {flags:#x}");
+        assert_eq!(host.reads.len(), reads, "flags {flags:#x}");
+    }
+    // The first register in part, and the second one whole.
+    let host = write_part(PRESERVE, 4, 12, 0xABC);
+    assert_eq!(host.reads, [(Space::SystemIo, 0x80)]);
+    assert_eq!(host.writes, [(Space::SystemIo, 0x80, 0xC1), (Space::SystemIo, 0x81, 0xAB)]);
+}
+
 #[test]
 fn the_bytes_of_a_loaded_table_can_be_read_as_a_region() {
     // DataTableRegion (TABL, "DSDT", "", ""), its first field is the signature.

@@ -3,6 +3,7 @@
 //! tables here are ones that compilers refuse to make.
 
 mod bounds;
+mod fuel;
 mod lock;
 mod machine;
 mod skip;
