@@ -118,10 +118,11 @@ impl<M: Machine> Allocator<M> {
     }
 
     /// Allocates the target of a move. Memory that can be removed comes before system memory, which page tables need;
-    /// in each the smallest free extent that fits; among equals one on `node`.
+    /// in each memory of `node` before that of others, and there the smallest free extent that fits.
     ///
-    /// As long as larger extents may have to move in one piece, the smallest of all is taken, so that no large extent
-    /// is split while a small one suffices: `explain` relies on that. See also [`Request::for_move`].
+    /// As long as larger extents may have to move in one piece, the smallest of all is taken, and among equals one on
+    /// `node`, so that no large extent is split while a small one suffices: `explain` relies on that. See also
+    /// [`Request::for_move`].
     pub(crate) fn alloc_best(
         &self,
         node: NodeId,
@@ -136,8 +137,11 @@ impl<M: Machine> Allocator<M> {
         });
         let by_size = self.owners.may_have_larger(request.order);
         // Another CPU may have taken it in the meantime; then any extent will do.
+        let far = |at, ranks: bool| ranks && at != node;
         sized
-            .min_by_key(|&(size, system, at, _)| (system && !by_size, size, system, at != node))
+            .min_by_key(|&(size, system, at, _)| {
+                (system && !by_size, far(at, !by_size), size, system, far(at, by_size))
+            })
             .and_then(|(_, _, at, kind)| {
                 Take { allocator: self, node: at, kind, request, owner }.run()
             })

@@ -4,8 +4,8 @@ use super::MOST;
 use crate::alloc::evacuate::PASSES;
 use crate::testing::{Bench, FakeMachine, Holder, Setup, Tiny, range};
 use crate::{
-    BlockId, Extent, Mm, MovableOps, Move, Mover, OfflineError, Order, Pfn, Placement, Request,
-    Stepped, ZoneKind,
+    BlockId, Extent, Mm, MovableOps, Move, Mover, NodeId, OfflineError, Order, Pfn, Placement,
+    Request, Stepped, ZoneKind,
 };
 use std::boxed::Box;
 use std::sync::{Mutex, OnceLock};
@@ -321,4 +321,45 @@ fn targets_are_the_smallest_extents_while_larger_ones_may_have_to_move() {
     holder.release(&bench, large);
     check(&bench, &[holder]);
     drop(two);
+}
+
+/// Blocks of node 1 at the start of the window, then one of node 0.
+fn two_nodes() -> (Bench<Tiny>, [NodeId; 2]) {
+    let ram = [(0, 16 * MIB, 0)].into();
+    let setup = Setup { ram, block: MIB, window: (WINDOW, 64 * MIB), kernelcore: None };
+    let bench = Bench::<Tiny>::new(&setup);
+    let nodes = [NodeId::ZERO, NodeId::new(1).unwrap()];
+    for (first, count, node) in [(0, 2, nodes[1]), (4, 1, nodes[0])] {
+        let dimm = range(WINDOW + first * MIB, count * MIB);
+        bench.plug(dimm);
+        bench.mm.hot_add(dimm, node, Placement::PerBlock).unwrap();
+    }
+    (bench, nodes)
+}
+
+#[test]
+fn targets_are_on_the_node_of_their_extents_while_it_has_room_though_another_has_smaller_ones() {
+    let (bench, nodes) = two_nodes();
+    let holder = Holder::register(&bench);
+    let first = range(WINDOW, MIB);
+    bench.online(first);
+    let id = bench.mm.block_at(first.start());
+    let handles: Vec<_> = (0..8).map(|_| holder.take_in_zone(&bench, order(0)).unwrap()).collect();
+    bench.online(range(WINDOW + MIB, MIB));
+    bench.online(range(WINDOW + 4 * MIB, MIB));
+    // The smallest extents are on the other node.
+    let used: Vec<_> = {
+        let on = Request::from(order(0)).on(nodes[0]).in_movable_zone();
+        (0..7).map(|at| bench.mm.alloc_movable(on, holder.mover(), 1000 + at).unwrap()).collect()
+    };
+    bench.mm.offline(id).unwrap();
+    let node = |handle| bench.mm.page_info(holder.at(handle).unwrap().0).unwrap().node;
+    assert!(handles.iter().all(|&handle| node(handle) == nodes[1]), "node 1 has room");
+    used.into_iter().for_each(|pfn| bench.mm.free_movable(pfn, holder.mover()).unwrap());
+    check(&bench, &[holder]);
+
+    // Without room there, they go to another node.
+    bench.mm.offline(bench.mm.block_at(range(WINDOW + MIB, MIB).start())).unwrap();
+    assert!(handles.iter().all(|&handle| node(handle) == nodes[0]));
+    check(&bench, &[holder]);
 }

@@ -406,10 +406,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a target in system memory is taken first",
         file: "mm/src/alloc/buddy.rs",
-        from: "(system && !by_size, size, system, at != node)",
-        to: "(!system && !by_size, size, system, at != node)",
+        from: "(system && !by_size, far(at",
+        to: "(!system && !by_size, far(at",
         suite: "-p hotmem --lib",
         test: "targets_are_in_system_memory_only_if_there_is_no_other",
+    },
+    Mutant {
+        what: "a target is on the node with the smallest free extent",
+        file: "mm/src/alloc/buddy.rs",
+        from: "far(at, !by_size), size, system, far(at, by_size)",
+        to: "size, system, far(at, true)",
+        suite: "-p hotmem --lib",
+        test: "targets_are_on_the_node_of_their_extents_while_it_has_room_though_another_has_smaller_ones",
     },
     Mutant {
         what: "a call moves more than its budget",
