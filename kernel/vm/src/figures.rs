@@ -87,7 +87,7 @@ mod tests {
     /// The stops of a virtual CPU: the longest of all, and by moves.
     fn stops(longest: u64, by_moves: u64) -> Stops {
         let mut stops = Stops::default();
-        for (now, batches, long) in [(0, 0, longest), (100, 1, by_moves)] {
+        for (now, batches, long) in [(0, 0, longest), (100, 2, by_moves)] {
             let at = |time, batches| Moment { ticks: time, instructions: time, batches };
             stops.leave(Some(&GuestExit::Interrupt), at(now, 0));
             stops.enter(at(now + long, batches));

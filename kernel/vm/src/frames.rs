@@ -126,5 +126,6 @@ impl<M: Shared, P: Platform> MovableOps for TableOwner<M, P> {
                 switch::clear_unused(self.0.mm, one);
             }
         }
+        self.0.count_batch();
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Host<M: Shared, P: Platform> {
     pub(crate) slots: [Slot<M, P>; MAX_VMS],
     /// What guests leave is cleared.
     scrub: AtomicBool,
-    /// Batches of moves so far.
+    /// Begins and ends of batches of moves so far.
     batches: AtomicU64,
 }
 
@@ -63,12 +63,12 @@ impl<M: Shared, P: Platform> Host<M, P> {
         self.scrub.store(scrub, Ordering::Relaxed);
     }
 
-    /// Counts a batch of moves.
+    /// A batch of moves begins, or ends.
     pub(crate) fn count_batch(&self) {
         self.batches.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Batches of moves so far.
+    /// Begins and ends of batches of moves so far: odd while a batch is under way.
     pub(crate) fn batches(&self) -> u64 {
         self.batches.load(Ordering::Relaxed)
     }

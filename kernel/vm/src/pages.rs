@@ -46,7 +46,12 @@ impl<M: Shared, P: Platform> MovableOps for PageOwner<M, P> {
     }
 
     fn isolate(&self, moves: &[Move]) {
+        self.0.count_batch();
         self.for_each_guest(moves, |space, number| space.break_batch(of(moves, number)));
+        if moves.iter().all(Move::is_refused) {
+            // Nothing is migrated.
+            self.0.count_batch();
+        }
     }
 
     fn migrate(&self, moves: &[Move]) {

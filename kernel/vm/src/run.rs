@@ -109,7 +109,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         VmId::all().any(|id| self.state(id) == State::Runs)
     }
 
-    /// Batches of moves of the memory of guests so far.
+    /// Begins and ends of batches of moves of the memory of guests so far.
     pub fn batches(&self) -> u64 {
         self.host.batches()
     }

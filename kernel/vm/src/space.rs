@@ -259,11 +259,14 @@ impl<M: Shared, P: Platform> Space<M, P> {
         self.count(moves.filter(|one| !one.is_refused()));
     }
 
-    /// Counts the pause of a batch of so many pages.
+    /// Counts the pause of a batch of so many pages. A batch of none was refused before its copy: nothing began its pause.
     fn count_pause(&mut self, pause: u64, pages: u64) {
+        if pages == 0 {
+            return;
+        }
         let moved = &mut self.moved;
         moved.longest_pause = moved.longest_pause.max(pause);
-        moved.longest_pause_of_page = moved.longest_pause_of_page.max(pause.div_ceil(pages.max(1)));
+        moved.longest_pause_of_page = moved.longest_pause_of_page.max(pause.div_ceil(pages));
     }
 
     /// Counts extents that have moved: neighbours at once, since most lie in the same block.

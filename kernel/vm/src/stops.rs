@@ -16,8 +16,15 @@ pub(crate) struct Moment {
     pub(crate) ticks: u64,
     /// By the counter that pauses are measured by.
     pub(crate) instructions: u64,
-    /// Batches of moves so far.
+    /// Begins and ends of batches of moves so far: odd while a batch is under way.
     pub(crate) batches: u64,
+}
+
+impl Moment {
+    /// Whether a batch was under way at some time from here on to `end`.
+    const fn meets_a_batch(&self, end: &Self) -> bool {
+        !self.batches.is_multiple_of(2) || self.batches != end.batches
+    }
 }
 
 /// The stops of a virtual CPU.
@@ -36,7 +43,7 @@ impl Stops {
     pub(crate) fn enter(&mut self, now: Moment) {
         let Some(since) = self.since else { return };
         self.longest = self.longest.max(now.ticks.saturating_sub(since.ticks));
-        if now.batches != since.batches {
+        if since.meets_a_batch(&now) {
             let stop = now.instructions.saturating_sub(since.instructions);
             self.longest_by_moves = self.longest_by_moves.max(stop);
         }
@@ -63,7 +70,7 @@ impl Stops {
         self.longest
     }
 
-    /// The longest so far in which a batch of moves was made, in instructions.
+    /// The longest so far in which a batch of moves was under way, in instructions.
     pub(crate) const fn longest_by_moves(&self) -> u64 {
         self.longest_by_moves
     }
@@ -111,20 +118,33 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_is_one_by_moves_if_a_batch_was_made_in_it() {
+    fn a_stop_is_one_by_moves_if_a_batch_was_under_way_in_it() {
         let mut stops = Stops::default();
         let fault = GuestExit::Fault { at: GuestAddr::new(0x1000), access: Access::Read };
-        stops.enter(at(0, 7));
+        stops.enter(at(0, 6));
         assert_eq!(stops.longest_by_moves(), 0, "nothing before the first entry counts");
-        stops.leave(Some(&GuestExit::Interrupt), at(10, 7));
+        stops.leave(Some(&GuestExit::Interrupt), at(10, 6));
         stops.enter(at(30, 8));
         // While it ran, another CPU made a batch.
-        stops.leave(Some(&fault), at(40, 9));
-        stops.enter(at(90, 9));
+        stops.leave(Some(&fault), at(40, 10));
+        stops.enter(at(90, 10));
         assert_eq!((stops.longest(), stops.longest_by_moves()), (50, 200));
         // It waits for its page, which is moved meanwhile.
-        stops.leave(Some(&fault), at(91, 10));
-        stops.enter(at(100, 10));
+        stops.leave(Some(&fault), at(91, 11));
+        stops.enter(at(100, 12));
         assert_eq!((stops.longest(), stops.longest_by_moves()), (60, 600));
+    }
+
+    #[test]
+    fn a_stop_that_begins_or_ends_inside_a_batch_of_another_cpu_is_one_by_moves() {
+        let longest = |begin, end| {
+            let mut stops = Stops::default();
+            stops.enter(at(0, 0));
+            stops.leave(Some(&GuestExit::Interrupt), at(10, begin));
+            stops.enter(at(30, end));
+            stops.longest_by_moves()
+        };
+        assert_eq!([longest(7, 7), longest(7, 8), longest(6, 7)], [200; 3]);
+        assert_eq!(longest(8, 8), 0, "between two batches");
     }
 }

@@ -35,4 +35,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-vm --lib",
         test: "a_page_that_is_mapped_again_while_it_moves_is_not_freed",
     },
+    Mutant {
+        what: "a stop that begins inside a batch of moves does not count as one by moves",
+        file: "kernel/vm/src/stops.rs",
+        from: "!self.batches.is_multiple_of(2) || ",
+        to: "",
+        suite: "-p hotmem-vm --lib",
+        test: "a_stop_that_begins_or_ends_inside_a_batch_of_another_cpu_is_one_by_moves",
+    },
 ];
