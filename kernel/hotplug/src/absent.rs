@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use crate::shown::shown;
-use crate::{DeviceId, Event, HotplugSource, Outcome, Persistent};
+use crate::{DeviceId, Event, Growth, GrowthRefused, HotplugSource, Outcome, Persistent};
 
 /// What can go wrong with a source that may be absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,14 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
 
     fn persistent(&mut self, number: usize) -> Option<Persistent> {
         self.as_mut()?.persistent(number)
+    }
+
+    fn growth(&self) -> Option<Growth> {
+        self.as_ref()?.growth()
+    }
+
+    fn set_growth(&mut self, growth: Growth) -> Result<(), GrowthRefused> {
+        self.as_mut().map_or(Err(GrowthRefused::NoDevice), |source| source.set_growth(growth))
     }
 
     fn is_withdrawn(&self, error: &Self::Error) -> bool {

@@ -9,6 +9,7 @@ use hotmem::{AddError, Added, Machine, Mm, NodeId, PhysRange, Placement, RemoveE
 
 use super::clock::Clock;
 use super::event::{Event, HotplugSource, Outcome, Request};
+use super::growth::{Growth, GrowthRefused};
 use super::listen::OnStep;
 use super::owners::{OutOfHeap, Owners, Plugged};
 use super::report::Verdict;
@@ -105,6 +106,20 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// Whether [`run_one`](Self::run_one) has something to do. Safe to ask with interrupts off.
     pub fn has_work(&self) -> bool {
         self.ejecting.is_some() || self.draining.is_some() || self.source.has_work()
+    }
+
+    /// When memory is taken that a host offers: see [`HotplugSource::growth`].
+    pub fn growth(&self) -> Option<Growth> {
+        self.source.growth()
+    }
+
+    /// Has memory that a host offers be taken in another way, from the next [`run_one`](Self::run_one) on.
+    ///
+    /// # Errors
+    ///
+    /// [`GrowthRefused`]; nothing has changed.
+    pub fn set_growth(&mut self, growth: Growth) -> Result<(), GrowthRefused> {
+        self.source.set_growth(growth)
     }
 
     /// Continues an eject under way for some steps, or else handles one event, or begins to. Between two

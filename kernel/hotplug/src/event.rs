@@ -8,6 +8,7 @@ use core::fmt;
 use hotmem::NodeId;
 use hotmem::addr::PhysRange;
 
+use super::growth::{Growth, GrowthRefused};
 use super::report::Reason;
 
 /// Names a device for as long as the kernel runs: a number that its source gave it, and which source of a list
@@ -333,6 +334,21 @@ pub unsafe trait HotplugSource {
     fn persistent(&mut self, number: usize) -> Option<Persistent> {
         let _ = number;
         None
+    }
+
+    /// When it takes memory that its host offers; `None` if no host offers any.
+    fn growth(&self) -> Option<Growth> {
+        None
+    }
+
+    /// Has it take such memory in another way.
+    ///
+    /// # Errors
+    ///
+    /// [`GrowthRefused`]; nothing has changed.
+    fn set_growth(&mut self, growth: Growth) -> Result<(), GrowthRefused> {
+        let _ = growth;
+        Err(GrowthRefused::NoDevice)
     }
 
     /// Whether an eject failed only because the firmware does not want the device back any more.

@@ -74,6 +74,7 @@ mod driver;
 mod eject;
 mod event;
 mod gone;
+mod growth;
 mod insert;
 mod json;
 mod latch;
@@ -104,6 +105,7 @@ pub use event::{
     DeviceId, Event, Holds, HotplugSource, MAX_PLUGGED, MAX_RANGES, Outcome, Persistent, Ranges,
     Refusal, Request, TooManyRanges,
 };
+pub use growth::{Growth, GrowthError, GrowthRefused};
 pub use json::{JsonString, OrNull, json_list};
 pub use latch::{Latch, MAX_LINES, Raised};
 pub use line::{Line, Polarity, Trigger};

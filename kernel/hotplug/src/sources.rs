@@ -14,7 +14,7 @@
 use core::fmt;
 
 use crate::shown::shown;
-use crate::{DeviceId, Event, HotplugSource, Outcome, Persistent};
+use crate::{DeviceId, Event, Growth, GrowthRefused, HotplugSource, Outcome, Persistent};
 
 /// Two sources that are served in turns.
 #[derive(Debug)]
@@ -183,6 +183,18 @@ unsafe impl<A: HotplugSource, B: HotplugSource> HotplugSource for Sources<A, B> 
         };
         let found = self.second.persistent(number)?;
         Some(Persistent { device: found.device.behind(A::SOURCES), ..found })
+    }
+
+    /// That of the first source whose host offers memory.
+    fn growth(&self) -> Option<Growth> {
+        self.first.growth().or_else(|| self.second.growth())
+    }
+
+    fn set_growth(&mut self, growth: Growth) -> Result<(), GrowthRefused> {
+        match (self.first.set_growth(growth), self.second.set_growth(growth)) {
+            (Err(GrowthRefused::NoDevice), other) | (other, Err(GrowthRefused::NoDevice)) => other,
+            (first, second) => first.and(second),
+        }
     }
 
     fn is_withdrawn(&self, error: &Self::Error) -> bool {
