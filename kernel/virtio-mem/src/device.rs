@@ -4,6 +4,7 @@ use hotmem::{Machine, Mm, NodeId, PhysAddr, PhysRange};
 
 use super::config::{Config, Region, Sizes};
 use super::fault::Fault;
+use super::pause::Pause;
 use super::queue::{self, Queue};
 use super::request::{Kind, Refusal, Request};
 use super::transport::{Board, Transport};
@@ -28,8 +29,6 @@ const VERSION_1: u64 = 1 << 32;
 const RESET_SECONDS: u64 = 10;
 const RESET_LOOKS: u64 = 1 << 32;
 
-/// How long nothing is tried after it failed, while the configuration stays the same.
-const PAUSE_SECONDS: u64 = 1;
 /// How often the kernel stays awake to try again what the device was too busy for.
 const BUSY_TRIES: u32 = 10;
 
@@ -50,7 +49,7 @@ pub(crate) struct Device<'m, M: Machine, T> {
     /// What is wrong now, but may pass.
     pub(crate) ill: Option<Fault>,
     /// Since when nothing is tried, after something failed.
-    pause: Option<u64>,
+    pause: Pause,
     /// How often the device was busy since it last did something.
     busy: u32,
 }
@@ -76,7 +75,7 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
                 plugged: 0,
                 dead: None,
                 ill: None,
-                pause: None,
+                pause: Pause::default(),
                 busy: 0,
             }),
             Err(fault) => {
@@ -143,7 +142,8 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         }
         let changed = (self.sizes.requested, self.sizes.usable) != (was.0.requested, was.0.usable);
         if changed {
-            (self.busy, self.pause) = (0, None);
+            self.busy = 0;
+            self.pause.end();
         }
         self.news |= changed || self.ill != was.1 || self.dead.is_some();
     }
@@ -239,18 +239,17 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
 
     /// Tries nothing for a while.
     pub(crate) fn pause(&mut self, time: &impl Board) {
-        self.pause = Some(time.ticks());
+        self.pause.begin(time);
     }
 
     /// Whether nothing is tried now.
     pub(crate) fn pauses(&self, time: &impl Board) -> bool {
-        let most = time.per_second().saturating_mul(PAUSE_SECONDS);
-        self.pause.is_some_and(|since| time.ticks().wrapping_sub(since) < most)
+        self.pause.is_on(time)
     }
 
     /// Whether the kernel stays awake to try something again.
     pub(crate) fn stays_awake(&self) -> bool {
-        self.dead.is_none() && self.pause.is_some() && (1..=BUSY_TRIES).contains(&self.busy)
+        self.dead.is_none() && self.pause.has_begun() && (1..=BUSY_TRIES).contains(&self.busy)
     }
 }
 

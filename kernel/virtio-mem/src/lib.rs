@@ -30,6 +30,8 @@ extern crate std;
 mod config;
 mod device;
 mod fault;
+mod need;
+mod pause;
 pub mod pci;
 mod pieces;
 mod plan;

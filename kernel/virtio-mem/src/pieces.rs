@@ -39,6 +39,8 @@ pub(crate) struct Piece {
     pub(crate) stage: Stage,
     /// Whether it could not go, until that is tried again.
     pub(crate) stuck: bool,
+    /// Whether it did not come online when it was added.
+    pub(crate) offline: bool,
 }
 
 /// All pieces.
@@ -99,12 +101,20 @@ impl Pieces {
     pub(crate) fn insert(&mut self, device: usize, range: PhysRange) -> Option<u16> {
         let id = self.free.pop()?;
         let at = self.all.partition_point(|piece| piece.range.start() < range.start());
-        self.all.insert(at, Piece { id, device, range, stage: Stage::New, stuck: false });
+        self.all.insert(
+            at,
+            Piece { id, device, range, stage: Stage::New, stuck: false, offline: false },
+        );
         Some(id)
     }
 
     pub(crate) fn remove(&mut self, id: u16) {
         self.forget(|piece| piece.id == id);
+    }
+
+    /// Has all that could not go be tried again.
+    pub(crate) fn free_all(&mut self) {
+        self.all.iter_mut().for_each(|piece| piece.stuck = false);
     }
 
     /// Forgets where memory was not taken, so that it is tried there again.

@@ -6,6 +6,7 @@ use hotmem::Machine;
 use hotmem_hotplug::{JsonString, OrNull, Reason, json_list};
 
 use super::device::Device;
+use super::need::Need;
 use super::pieces::Pieces;
 use super::transport::Transport;
 
@@ -13,6 +14,7 @@ use super::transport::Transport;
 pub(crate) fn write<M: Machine, T: Transport>(
     devices: &[Device<'_, M, T>],
     pieces: &Pieces,
+    need: &Need,
     why: Option<&Reason>,
     json: bool,
     out: &mut dyn fmt::Write,
@@ -22,10 +24,20 @@ pub(crate) fn write<M: Machine, T: Transport>(
         json_list(out, devices.iter().enumerate(), |(number, device), out| {
             write_json(number, device, pieces.of(number).count(), out)
         })?;
-        return write!(out, ",\"why\":{}}}", OrNull(why.map(JsonString)));
+        let growth = JsonString(need.growth());
+        let short = need.is_short();
+        return write!(
+            out,
+            ",\"growth\":{growth},\"short\":{short},\"why\":{}}}",
+            OrNull(why.map(JsonString))
+        );
     }
     for (number, device) in devices.iter().enumerate() {
         write_line(number, device, pieces.of(number).count(), out)?;
+    }
+    if !need.is_eager() {
+        let short = if need.is_short() { "; memory is short" } else { "" };
+        writeln!(out, "virtio-mem grows by {}{short}", need.growth())?;
     }
     match why {
         Some(why) => writeln!(out, "last reason: {why}"),

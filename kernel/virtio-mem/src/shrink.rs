@@ -94,7 +94,7 @@ mod tests {
     fn pieces(ranges: &[(u64, u64)]) -> Vec<Piece> {
         let piece = |(id, &(start, len)): (u16, &(u64, u64))| {
             let range = range(start, len);
-            Piece { id, device: 0, range, stage: Stage::Held, stuck: false }
+            Piece { id, device: 0, range, stage: Stage::Held, stuck: false, offline: false }
         };
         (0..).zip(ranges).map(piece).collect()
     }

@@ -6,13 +6,15 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use hotmem::{BlockId, Machine, Mm, PhysRange, Removability};
+use hotmem::{BlockId, BlockState, Machine, Mm, PhysRange, Removability, Watch};
 use hotmem_hotplug::{
-    DeviceId, Event, HotplugSource, Latch, Outcome, Ranges, Reason, Request, shown,
+    DeviceId, Event, Growth, GrowthRefused, HotplugSource, Latch, Outcome, Ranges, Reason, Request,
+    shown,
 };
 
 use super::device::Device;
 use super::fault::Fault;
+use super::need::Need;
 use super::pieces::{Piece, Pieces, Stage};
 use super::plan::{Grid, place};
 use super::report;
@@ -33,6 +35,8 @@ pub enum VirtioMemError {
     Fault(Fault),
     /// The device requests the memory again.
     Withdrawn,
+    /// The memory was to be spared, and has become short meanwhile.
+    Needed,
     /// No piece has this number.
     Unknown(DeviceId),
     /// There are [`MOST_DEVICES`] already.
@@ -44,6 +48,7 @@ impl fmt::Display for VirtioMemError {
         match self {
             Self::Fault(fault) => fault.fmt(f),
             Self::Withdrawn => f.write_str("the device requests its memory again"),
+            Self::Needed => f.write_str("memory has become short"),
             Self::Unknown(device) => write!(f, "{device} is not known"),
             Self::TooMany => write!(f, "more than {MOST_DEVICES} devices"),
         }
@@ -60,6 +65,7 @@ pub struct VirtioMemSource<'m, M: Machine, T, C> {
     pieces: Pieces,
     time: C,
     latch: &'static Latch,
+    need: Need,
     /// Which device is looked at first.
     turn: usize,
     /// When the interrupt came that the events in progress are due to.
@@ -72,7 +78,14 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     /// No devices yet; line 0 of `latch` reports changes of each. After the last [`start`](Self::start), no heap is used.
     pub fn new(mm: &'m Mm<M>, time: C, latch: &'static Latch) -> Self {
         let (devices, pieces) = (Vec::with_capacity(MOST_DEVICES), Pieces::new());
-        Self { mm, devices, pieces, time, latch, turn: 0, since: None, why: None }
+        let need = Need::default();
+        Self { mm, devices, pieces, time, latch, need, turn: 0, since: None, why: None }
+    }
+
+    /// Has `watch` watch free memory when memory is plugged by need ([`Growth::Need`]). What it calls wakes the task that
+    /// runs the driver.
+    pub fn watch_by(&mut self, watch: &'static Watch) {
+        self.need.set_watch(watch);
     }
 
     /// Starts a device, and has it unplug all of its memory. Returns whether it interrupts: otherwise it is looked at whenever
@@ -177,12 +190,58 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         Event { device: DeviceId::new(id), request, since: self.since.take() }
     }
 
+    /// Bytes that a device may plug, and that are wanted: whole units.
+    fn wanted(&self, device: &Device<'m, M, T>) -> u64 {
+        let missing = device.missing();
+        if missing == 0 || device.dead.is_some() || device.pauses(&self.time) {
+            return 0;
+        }
+        let wanted = self.need.wanted(self.mm, self.pending());
+        missing.min(wanted.div_ceil(device.unit).saturating_mul(device.unit))
+    }
+
+    /// Bytes that are plugged, and do not count as free yet.
+    fn pending(&self) -> u64 {
+        let waits = |piece: &&Piece| match piece.stage {
+            Stage::New | Stage::Announced => true,
+            Stage::Held => piece.offline && !is_online(self.mm, piece.range),
+            _ => false,
+        };
+        self.pieces.all().iter().filter(waits).map(|piece| piece.range.len()).sum()
+    }
+
+    /// Bytes that a device is to unplug: what it must, or what can be spared if that is more. Whole units.
+    fn excess(&self, device: &Device<'m, M, T>) -> u64 {
+        if device.dead.is_some() || device.pauses(&self.time) {
+            return 0;
+        }
+        let surplus = self.need.surplus(self.mm, device.unit, &self.time);
+        device.excess().max(surplus.min(device.plugged / device.unit * device.unit))
+    }
+
+    /// Whether free memory requires something of a device.
+    fn is_due(&self, device: &Device<'m, M, T>) -> bool {
+        !self.need.is_eager() && (self.wanted(device) != 0 || self.excess(device) != 0)
+    }
+
+    /// Whether a piece that is out of use can be spared but for `keep` bytes at its start, which come back, as the other
+    /// pieces of its cell do.
+    fn spare(&self, piece: &Piece, keep: u64) -> bool {
+        let Some(device) = self.devices.get(piece.device) else { return false };
+        let grid = self.grid(device);
+        let cell = |piece: &Piece| grid.cell_of(piece.range.start());
+        let others = self.pieces.of(piece.device);
+        let others = others.filter(|other| other.id != piece.id && cell(other) == cell(piece));
+        let others: u64 = others.map(|other| other.range.len()).sum();
+        self.need.can_spare(self.mm, keep + others)
+    }
+
     /// Plugs a piece of a device that requests more memory; the next event announces it.
     fn grow(&mut self, number: usize) {
         let Some(device) = self.devices.get(number) else { return };
-        let need = device.missing();
-        if device.dead.is_some() || need == 0 || device.pauses(&self.time) {
-            return;
+        let need = self.wanted(device);
+        if need == 0 {
+            return self.note_ceiling(number);
         }
         let avoided = |piece: &&Piece| piece.stage == Stage::Avoided;
         if self.pieces.of(number).filter(avoided).count() >= MOST_AVOIDED {
@@ -220,12 +279,28 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         }
     }
 
-    /// A request to give up a piece of a device that requests less memory.
+    /// Notes that memory is short, and that no device may plug more.
+    fn note_ceiling(&mut self, number: usize) {
+        let full = |device: &Device<'m, M, T>| device.dead.is_none() && device.missing() == 0;
+        let short = self.need.is_short() && self.need.wanted(self.mm, self.pending()) != 0;
+        if number == 0 && short && self.devices.iter().all(full) {
+            self.note(
+                number,
+                format_args!("memory is short, and all that is requested is plugged"),
+            );
+        }
+    }
+
+    /// A request to give up a piece of a device that requests less memory, or of which some can be spared.
     fn shrink(&mut self, number: usize) -> Option<Event<VirtioMemError>> {
+        let unit = self.devices.get(number)?.unit;
+        if self.need.note_surplus(self.need.surplus(self.mm, unit, &self.time)) {
+            self.pieces.free_all();
+        }
         loop {
             let device = self.devices.get(number)?;
-            let excess = device.excess();
-            if device.dead.is_some() || excess == 0 || device.pauses(&self.time) {
+            let excess = self.excess(device);
+            if excess == 0 {
                 return None;
             }
             let grid = self.grid(device);
@@ -254,7 +329,12 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     /// Has everything that is stuck tried again after a pause.
     fn retry_later(&mut self, number: usize) {
         self.pieces.of_mut(number).for_each(|piece| piece.stuck = false);
-        self.rest(number);
+        if self.devices.get(number).is_some_and(|device| device.excess() == 0) {
+            // The device itself may be asked for more at once.
+            self.need.keep(&self.time);
+        } else {
+            self.rest(number);
+        }
     }
 
     fn rest(&mut self, number: usize) {
@@ -276,25 +356,17 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     fn give_back(&mut self, id: DeviceId) -> Result<(), VirtioMemError> {
         let unknown = VirtioMemError::Unknown(id);
         let piece = *self.pieces.get(id.number()).ok_or(unknown)?;
-        let device = self.devices.get_mut(piece.device).ok_or(unknown)?;
+        let device = self.devices.get(piece.device).ok_or(unknown)?;
         let mut keep = 0;
         if let Some(fault) = device.dead {
             return Err(VirtioMemError::Fault(fault));
         }
-        if let Stage::Leaving { .. } = piece.stage {
-            // The size may have changed since the piece was chosen.
-            device.refresh();
-            let excess = device.excess();
-            if let Some(fault) = device.dead {
-                return Err(VirtioMemError::Fault(fault));
-            }
-            if excess == 0 {
-                return Err(VirtioMemError::Withdrawn);
-            }
-            keep = piece.range.len().saturating_sub(excess);
+        if let Stage::Leaving { keep: planned } = piece.stage {
+            keep = self.still_kept(&piece, planned)?;
         }
         let (start, bytes) = (piece.range.start().add(keep), piece.range.len() - keep);
         let range = PhysRange::new(start, bytes).ok_or(unknown)?;
+        let device = self.devices.get_mut(piece.device).ok_or(unknown)?;
         let result = device.unplug(range, &self.time);
         let known = result.is_ok();
         if let Err(fault) = result {
@@ -317,12 +389,34 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         Ok(())
     }
 
+    /// How many bytes at the start of a piece stay, of which `planned` were to stay when it was chosen: the size may have
+    /// changed since, or memory become short.
+    fn still_kept(&mut self, piece: &Piece, planned: u64) -> Result<u64, VirtioMemError> {
+        let unknown = VirtioMemError::Unknown(DeviceId::new(piece.id));
+        let device = self.devices.get_mut(piece.device).ok_or(unknown)?;
+        device.refresh();
+        if let Some(fault) = device.dead {
+            return Err(VirtioMemError::Fault(fault));
+        }
+        let excess = device.excess();
+        let keep = piece.range.len().saturating_sub(excess);
+        match self.spare(piece, planned) {
+            true => Ok(keep.min(planned)),
+            false if excess != 0 => Ok(keep),
+            false if self.need.is_eager() => Err(VirtioMemError::Withdrawn),
+            false => Err(VirtioMemError::Needed),
+        }
+    }
+
     /// Takes note of the end of a request.
     fn ended(&mut self, id: u16, outcome: Outcome) {
         let Some(piece) = self.pieces.get_mut(id) else { return };
         let number = piece.device;
         match outcome {
-            Outcome::Inserted | Outcome::InsertedOffline => piece.stage = Stage::Held,
+            Outcome::Inserted | Outcome::InsertedOffline => {
+                piece.stage = Stage::Held;
+                piece.offline = !is_online(self.mm, piece.range);
+            }
             Outcome::InsertFailed => {
                 piece.stage = Stage::Unwanted;
                 self.note(number, format_args!("a piece was plugged and is not taken"));
@@ -342,6 +436,12 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
             }
         }
     }
+}
+
+/// Whether the memory of a piece that was added is online.
+fn is_online<M: Machine>(mm: &Mm<M>, range: PhysRange) -> bool {
+    let info = mm.page_info(M::pfns(range).start);
+    info.is_some_and(|info| info.block_state != BlockState::Offline)
 }
 
 /// Bytes of a cell that are in use.
@@ -393,7 +493,7 @@ unsafe impl<M: Machine, T: Transport, C: Board> HotplugSource for VirtioMemSourc
     fn has_work(&self) -> bool {
         self.latch.is_raised()
             || self.pieces.all().iter().any(|piece| piece.stage == Stage::New)
-            || self.devices.iter().any(|device| device.stays_awake())
+            || self.devices.iter().any(|device| device.stays_awake() || self.is_due(device))
     }
 
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, VirtioMemError> {
@@ -414,11 +514,23 @@ unsafe impl<M: Machine, T: Transport, C: Board> HotplugSource for VirtioMemSourc
 
     /// What the device does not unplug is used again as before: whatever the reason, it is there.
     fn is_withdrawn(&self, error: &VirtioMemError) -> bool {
-        matches!(error, VirtioMemError::Withdrawn | VirtioMemError::Fault(_))
+        matches!(
+            error,
+            VirtioMemError::Withdrawn | VirtioMemError::Needed | VirtioMemError::Fault(_)
+        )
+    }
+
+    fn growth(&self) -> Option<Growth> {
+        Some(self.need.growth())
+    }
+
+    fn set_growth(&mut self, growth: Growth) -> Result<(), GrowthRefused> {
+        self.why = None;
+        self.need.set(growth, self.mm)
     }
 
     fn write_firmware(&self, json: bool, out: &mut dyn fmt::Write) -> fmt::Result {
-        report::write(&self.devices, &self.pieces, self.why.as_ref(), json, out)
+        report::write(&self.devices, &self.pieces, &self.need, self.why.as_ref(), json, out)
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {

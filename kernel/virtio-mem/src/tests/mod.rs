@@ -1,6 +1,7 @@
 //! Tests on the real memory manager and the real driver: a device that grows and shrinks, refuses, and lies.
 
 mod hostile;
+mod need;
 mod sizes;
 mod storm;
 
@@ -9,7 +10,7 @@ use std::string::String;
 use std::vec;
 
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
-use hotmem::{BlockState, PhysRange, ZoneKind};
+use hotmem::{BlockState, PhysRange, Watch, ZoneKind};
 use hotmem_hotplug::{Hotplug, Latch, Policy};
 
 use crate::testing::{Fake, Model, Ticks};
@@ -63,6 +64,7 @@ impl Rig {
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
         let time = Ticks::default();
         let mut source = VirtioMemSource::new(&bench.mm, time.clone(), latch);
+        source.watch_by(Box::leak(Box::new(Watch::new(&need::Nobody))));
         for fake in &fakes {
             source.start(fake.clone()).unwrap();
         }
