@@ -2,7 +2,7 @@
 
 use crate::memory::layout::BLOCK_SHIFT;
 use hotmem::{AutoOnline, PhysAddr, PhysRange, Placement};
-use hotmem_hotplug::{BUDGET, number};
+use hotmem_hotplug::{BUDGET, Growth, number};
 use log::LevelFilter;
 
 /// The options of the command line.
@@ -20,6 +20,8 @@ pub struct Options {
     /// `policy=offline|online|online_kernel|online_movable|auto_movable[:RATIO]`: the state that plugged memory gets
     /// automatically.
     pub policy: AutoOnline,
+    /// `virtio_mem=eager|need[:LOW,HIGH]`: when memory is plugged that a host offers by a virtio-mem device.
+    pub growth: Growth,
     /// `kernelcore=SIZE`: bytes of RAM that are system memory; blocks above can go offline.
     pub kernelcore: Option<u64>,
     /// `budget=N`: pages that an eject examines or moves before the kernel looks at its console.
@@ -66,6 +68,7 @@ impl Default for Options {
             block_bytes: 1 << BLOCK_SHIFT,
             whole_blocks: false,
             policy: AutoOnline::default(),
+            growth: Growth::default(),
             kernelcore: None,
             budget: BUDGET,
             scrub: Scrub::default(),
@@ -104,6 +107,7 @@ impl Options {
             ("blocks", "any") => self.whole_blocks = false,
             ("block", size) => self.block_bytes = number::parse_size(size)?,
             ("policy", name) => self.policy = name.parse().ok()?,
+            ("virtio_mem", growth) => self.growth = growth.parse().ok()?,
             ("memmap_on_memory", "off") => self.self_hosting = false,
             ("memmap_on_memory", name) => {
                 let placement =
@@ -128,13 +132,13 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hotmem::OnlineAs;
     use hotmem::testing::Random;
+    use hotmem::{Marks, OnlineAs};
 
     #[test]
     fn every_word_sets_its_option() {
         let line =
-            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off blocks=whole initrdmem=0x48000000,3M nmi=panic";
+            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off blocks=whole initrdmem=0x48000000,3M nmi=panic virtio_mem=need:32M,96M";
         let options = Options::parse(line, |word| panic!("{word:?}"));
         let wanted = Options {
             placement: Placement::PerBlock,
@@ -142,6 +146,7 @@ mod tests {
             block_bytes: 1 << 30,
             whole_blocks: true,
             policy: AutoOnline::Offline,
+            growth: Growth::Need(Marks::new(32 << 20, 96 << 20).unwrap()),
             kernelcore: Some(256 << 20),
             budget: 3,
             scrub: Scrub::Off,
@@ -183,7 +188,8 @@ mod tests {
     /// The command line that sets these options.
     fn line(options: &Options) -> String {
         let Options { placement, self_hosting, block_bytes, whole_blocks, policy, .. } = options;
-        let Options { kernelcore, budget, scrub, module, icount, nmi_panics, log, .. } = options;
+        let Options { growth, kernelcore, budget, scrub, module, icount, nmi_panics, log, .. } =
+            options;
         let policy = policy.to_string().replace(' ', ":");
         let mut words = vec![
             format!("placement={placement}"),
@@ -199,6 +205,10 @@ mod tests {
         words.extend(named.map(|(name, _)| format!("scrub={name}")));
         words.extend(kernelcore.map(|bytes| format!("kernelcore={bytes:#x}")));
         words.extend(module.map(|at| format!("initrdmem={:#x},{:#x}", at.start().get(), at.len())));
+        words.push(match growth {
+            Growth::Eager => "virtio_mem=eager".into(),
+            Growth::Need(marks) => format!("virtio_mem=need:{},{:#x}", marks.low(), marks.high()),
+        });
         words.extend(icount.then(|| "icount".into()));
         words.join(" ")
     }
@@ -209,6 +219,8 @@ mod tests {
             random.bits() >> shift
         };
         let [block_bytes, core, budget, ratio] = [number(), number(), number().max(1), number()];
+        let [low, more] = [number().max(1), number()];
+        let marks = Marks::new(low, low.saturating_add(more)).unwrap();
         let policies = OnlineAs::ALL.map(|(_, way)| AutoOnline::Online(way));
         let policies = policies
             .into_iter()
@@ -219,6 +231,7 @@ mod tests {
             block_bytes,
             whole_blocks: random.one_in(2),
             policy: *random.pick(&policies.collect::<Vec<_>>()),
+            growth: if random.one_in(2) { Growth::Need(marks) } else { Growth::Eager },
             kernelcore: random.one_in(2).then_some(core),
             budget,
             scrub: random.pick(&Scrub::ALL).1,
@@ -259,10 +272,10 @@ mod tests {
 
     #[test]
     fn invalid_words_are_reported_and_change_nothing() {
-        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud scrub=some initrdmem=1M icount=1 quiet nmi=off \xff=\xfe =";
+        let line = b"placement=up block=big policy memmap_on_memory=boot kernelcore=- budget=0 log=loud scrub=some initrdmem=1M icount=1 virtio_mem=lazy virtio_mem=need:2M,1M virtio_mem virtio_mem=need:0,1 quiet nmi=off \xff=\xfe =";
         let mut count = 0;
         let options = Options::parse(line, |_| count += 1);
         assert_eq!(options, Options::default());
-        assert_eq!(count, 14);
+        assert_eq!(count, 18);
     }
 }

@@ -27,7 +27,7 @@ use hotmem_arch::current::cpu::{self, Exit};
 use hotmem_arch::machine_info::MachineInfo;
 use hotmem_boot::ranges::CAPACITY;
 use hotmem_boot::{BootInfo, HandoffError, exits};
-use hotmem_hotplug::{Hotplug, Policy};
+use hotmem_hotplug::{Growth, Hotplug, Policy};
 
 /// The state that `main` passes to `settled`, which starts on another stack.
 static HANDED_ON: Mutex<Option<Handed>> = Mutex::new(None);
@@ -171,6 +171,11 @@ fn serve(
     let Ok(mut hotplug) = Hotplug::new(source, mm, clock, policy) else {
         give_up(format_args!("the kernel heap is too small for the hotplug tables"))
     };
+    if options.growth != Growth::default()
+        && let Err(error) = hotplug.set_growth(options.growth)
+    {
+        log::error!("virtio_mem={}: {error}", options.growth);
+    }
     hotplug.set_budget(options.budget);
     hotplug.set_scrub(options.scrub == Scrub::All);
     #[cfg(feature = "lab")]

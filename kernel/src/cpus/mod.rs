@@ -14,6 +14,8 @@
 pub(crate) mod caller;
 pub(crate) mod describe;
 pub(crate) mod idle;
+#[cfg(acpi)]
+pub(crate) mod pressure;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod table;

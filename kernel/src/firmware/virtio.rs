@@ -2,6 +2,7 @@
 
 use super::hardware::KernelHardware;
 use super::pci::Pci;
+use crate::cpus::pressure::PRESSURE;
 use crate::interrupts::{self, MEMORY_DEVICES, Target};
 use crate::memory::{KernelMachine, Window};
 use alloc::boxed::Box;
@@ -101,6 +102,7 @@ fn start(
     board: KernelBoard,
 ) -> MemoryDevices {
     let mut source = VirtioMemSource::new(mm, board, &MEMORY_DEVICES);
+    source.watch_by(&PRESSURE);
     for (function, transport) in transports {
         match source.start(transport) {
             Ok(true) => {}

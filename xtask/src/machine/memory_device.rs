@@ -95,13 +95,26 @@ impl Machine {
     /// # Errors
     /// When the kernel does not say.
     pub(crate) fn memory_devices(&mut self) -> Result<(Vec<MemoryDevice>, Option<String>)> {
-        let all = self.json("firmware --json")?;
-        let parts = all.as_array().map_or(std::slice::from_ref(&all), Vec::as_slice);
-        let part = parts.iter().find(|part| part.get("virtio_mem").is_some());
-        let part = part.with_context(|| format!("no memory devices in {all}"))?;
+        let part = self.memory_report()?;
         let devices = part["virtio_mem"].as_array().context("`virtio_mem` is no list")?;
         let devices = devices.iter().map(read).collect::<Result<_>>()?;
         Ok((devices, part["why"].as_str().map(str::to_owned)))
+    }
+
+    /// Whether the kernel, which plugs memory by need, is short of it.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub(crate) fn memory_is_short(&mut self) -> Result<bool> {
+        let part = self.memory_report()?;
+        part["short"].as_bool().with_context(|| format!("`short` is missing: {part}"))
+    }
+
+    fn memory_report(&mut self) -> Result<Value> {
+        let all = self.json("firmware --json")?;
+        let parts = all.as_array().map_or(std::slice::from_ref(&all), Vec::as_slice);
+        let part = parts.iter().find(|part| part.get("virtio_mem").is_some());
+        part.cloned().with_context(|| format!("no memory devices in {all}"))
     }
 }
 

@@ -5,7 +5,7 @@ use super::machinery::Crash;
 use super::vm::VmCommand;
 use super::words::{CommandError, Words};
 use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysRange, Placement, VirtAddr};
-use hotmem_hotplug::number;
+use hotmem_hotplug::{Growth, GrowthError, number};
 use log::LevelFilter;
 
 /// The allowed frequencies of the timer in hertz, and the default.
@@ -69,6 +69,8 @@ pub enum HotplugCommand {
         json: bool,
     },
     Pmem(PmemCommand),
+    /// Show when memory is plugged that a host offers, or set it.
+    Growth(Option<Growth>),
 }
 
 /// A request about persistent memory, by its number.
@@ -186,6 +188,28 @@ impl<'t> Words<'t> {
             }
         };
         Ok(Command::Hotplug(command))
+    }
+
+    pub(super) fn growth(&mut self) -> Result<Command, CommandError<'t>> {
+        let growth = match self.next() {
+            None => None,
+            Some("eager") => Some(Growth::Eager),
+            Some("need") => Some(self.need()?),
+            Some(word) => return Err(CommandError::Bad(word, "eager or need")),
+        };
+        Ok(Command::Hotplug(HotplugCommand::Growth(growth)))
+    }
+
+    /// The marks of growth by need, or the usual ones.
+    fn need(&mut self) -> Result<Growth, CommandError<'t>> {
+        let Some(low) = self.next() else { return Ok(Growth::usual()) };
+        let high = self.word("a high mark")?;
+        Growth::need(low, high).map_err(|error| match error {
+            GrowthError::Never => CommandError::Bad(low, "a low mark: memory is never below it"),
+            GrowthError::Reversed(_) => CommandError::Bad(low, "a low mark up to the high mark"),
+            _ if number::parse_size(low).is_some() => CommandError::Bad(high, "a size in bytes"),
+            _ => CommandError::Bad(low, "a size in bytes"),
+        })
     }
 
     pub(super) fn pmem(&mut self) -> Result<Command, CommandError<'t>> {

@@ -8,11 +8,13 @@ use super::machinery::Crash;
 use super::parse::parse;
 use super::table::TABLE;
 use super::vm::{VmCommand, VmName, VmProgram};
+use hotmem::Marks;
 use hotmem::testing::Random;
 use hotmem::{
     AutoOnline, BlockId, MhpFlags, NodeId, OnlineAs, Order, Pfn, PhysAddr, PhysRange, Placement,
     TakeList, VirtAddr, ZoneKind,
 };
+use hotmem_hotplug::Growth;
 use log::LevelFilter;
 use std::collections::BTreeSet;
 
@@ -91,6 +93,8 @@ fn hotplug_line(command: &HotplugCommand) -> String {
             format!("pmem add {number} {placement}{force}")
         }
         HotplugCommand::Pmem(PmemCommand::Remove(number)) => format!("pmem remove {number}"),
+        HotplugCommand::Growth(None) => "virtio_mem".into(),
+        HotplugCommand::Growth(Some(growth)) => format!("virtio_mem {growth}"),
     }
 }
 
@@ -242,6 +246,11 @@ impl Any {
         PhysRange::new(PhysAddr::new(start), size).unwrap()
     }
 
+    fn need(&mut self) -> Growth {
+        let low = self.number().max(1);
+        Growth::Need(Marks::new(low, low.saturating_add(self.number())).unwrap())
+    }
+
     fn policy(&mut self) -> AutoOnline {
         match self.0.below(3) {
             0 => AutoOnline::Offline,
@@ -304,6 +313,9 @@ impl Any {
                 force: json,
             })),
             Command::Hotplug(HotplugCommand::Pmem(PmemCommand::Remove(self.0.below(9) as usize))),
+            Command::Hotplug(HotplugCommand::Growth(None)),
+            Command::Hotplug(HotplugCommand::Growth(Some(Growth::Eager))),
+            Command::Hotplug(HotplugCommand::Growth(Some(self.need()))),
             Command::Bench { json },
             Command::Show(Shown::Holds, json),
             Command::Use(Sample::All),

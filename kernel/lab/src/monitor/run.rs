@@ -26,7 +26,8 @@ use hotmem::{
     Pfn, PhysRange, Placement, Progress, TooManyOwners, Violation, VirtAddr, ZoneKind,
 };
 use hotmem_hotplug::{
-    Clock, EjectProgress, Failure, Hotplug, HotplugSource, Operation, OperatorError, Step, StepLine,
+    Clock, EjectProgress, Failure, GrowthRefused, Hotplug, HotplugSource, Operation, OperatorError,
+    Step, StepLine,
 };
 
 /// Pages that each of several CPUs uses at most.
@@ -46,6 +47,7 @@ enum Refused<'t> {
     Command(CommandError<'t>),
     Operator(OperatorError),
     Pmem(PmemFault),
+    Growth(GrowthRefused),
     Memory(OutOfMemory),
     Free(FreeError),
     NoPage(Pfn),
@@ -77,6 +79,7 @@ impl fmt::Display for Refused<'_> {
             Self::Command(error) => error.fmt(f),
             Self::Operator(error) => error.fmt(f),
             Self::Pmem(error) => error.fmt(f),
+            Self::Growth(error) => error.fmt(f),
             Self::Memory(error) => error.fmt(f),
             Self::Free(error) => error.fmt(f),
             Self::NoPage(pfn) => write!(f, "no memory at {pfn}"),
@@ -114,6 +117,7 @@ macro_rules! refused_from {
 refused_from! {
     Operator: OperatorError,
     Pmem: PmemFault,
+    Growth: GrowthRefused,
     Memory: OutOfMemory,
     Free: FreeError,
     Invariant: Violation,
@@ -259,6 +263,11 @@ impl<M: Shared> Monitor<'static, M> {
                 out.write_str(if json { "\n" } else { "" })?;
             }
             HotplugCommand::Pmem(command) => pmem::run(command, hotplug, out)?,
+            HotplugCommand::Growth(Some(growth)) => hotplug.set_growth(growth)?,
+            HotplugCommand::Growth(None) => {
+                let growth = hotplug.growth().ok_or(GrowthRefused::NoDevice)?;
+                writeln!(out, "{growth}")?;
+            }
         }
         Ok(())
     }

@@ -134,6 +134,11 @@ pub(super) const TABLE: &[Entry] = &[
         read: |words| words.policy().map(Command::Life),
     },
     Entry {
+        name: "virtio_mem",
+        help: &[("[eager|need [LOW HIGH]]", "plug what a host offers at once, or by need")],
+        read: |words| words.growth(),
+    },
+    Entry {
         name: "vmemmap",
         help: &[("[enable|disable]", "allow memmaps in the memory they describe")],
         read: |words| words.vmemmap().map(Command::Life),

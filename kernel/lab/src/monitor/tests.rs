@@ -324,6 +324,26 @@ fn policy_and_self_hosting_are_read_back_as_they_were_set() {
 }
 
 #[test]
+fn growth_by_need_is_refused_with_wrong_marks_and_without_a_device() {
+    let mut this = Fixture::new();
+    let none = "no device of this machine offers memory";
+    for line in ["virtio_mem", "virtio_mem eager", "virtio_mem need", "virtio_mem need 1M 2M"] {
+        assert_eq!(this.refused(line), none, "{line}");
+    }
+    for (words, why) in [
+        ("lazy", "\"lazy\" is not eager or need"),
+        ("need 1M", "a high mark is missing"),
+        ("need some 2M", "\"some\" is not a size in bytes"),
+        ("need 1M more", "\"more\" is not a size in bytes"),
+        ("need 0 2M", "\"0\" is not a low mark: memory is never below it"),
+        ("need 3M 2M", "\"3M\" is not a low mark up to the high mark"),
+        ("need 1M 2M 3M", "unexpected argument \"3M\""),
+    ] {
+        assert_eq!(this.refused(&format!("virtio_mem {words}")), why);
+    }
+}
+
+#[test]
 fn a_block_comes_online_in_the_zone_that_the_operator_names() {
     let mut this = Fixture::new();
     this.ok("offline 64");
