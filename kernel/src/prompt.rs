@@ -9,6 +9,7 @@ use crate::cpus::work::{self, Job, NotDone};
 use crate::firmware::KernelHotplug;
 use crate::lock::{self, Mutex};
 use crate::memory::KernelMachine;
+use crate::memory::steps::FAULTS;
 use crate::{guests, heap, interrupts, memory, protection};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -181,7 +182,7 @@ impl Prompt {
     ///
     /// [`TooManyOwners`] if the monitor cannot own movable pages.
     pub(crate) fn new(mm: &'static Mm<KernelMachine>) -> Result<Self, TooManyOwners> {
-        Ok(Self { monitor: Monitor::new(mm)?, editor: LineEditor::new() })
+        Ok(Self { monitor: Monitor::new(mm, &FAULTS)?, editor: LineEditor::new() })
     }
 
     /// Shows the prompt, with the text typed so far.

@@ -3,7 +3,8 @@
 //! ```text
 //!   console --> monitor ---> hotplug driver, memory manager
 //!                  |-------> movers: a page pool and a page cache, whose pages move
-//!                  \-------> bench: the cost of an allocation
+//!                  |-------> bench: the cost of an allocation
+//!                  \-------> fault: a step of an operation that fails on purpose
 //! ```
 
 #![cfg_attr(not(test), no_std)]
@@ -11,5 +12,6 @@
 extern crate alloc;
 
 pub mod bench;
+pub mod fault;
 pub mod monitor;
 pub mod movers;

@@ -6,6 +6,8 @@
 use super::distances;
 use super::early::EarlyMemory;
 use super::layout::{CPUS, LINEAR_BASE, PAGE, PAGE_SHIFT, PHYS_LIMIT, SECTION_SHIFT, VMEMMAP_BASE};
+#[cfg(feature = "lab")]
+use super::steps::FAULTS;
 use super::tlb::KernelTlb;
 use crate::cpus::table;
 use crate::lock::{self, ManagersLock};
@@ -21,6 +23,8 @@ use hotmem_arch::current::Format;
 use hotmem_arch::current::addressing;
 use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::probe::probe_read;
+#[cfg(feature = "lab")]
+use hotmem_lab::fault::Point;
 use spin::Once;
 
 /// All bytes are zero, so the static takes no room in the image; it is never moved.
@@ -29,9 +33,16 @@ static MM: Mm<KernelMachine> = Mm::new(KernelMachine(()));
 /// The machine's state, once the kernel's page tables exist.
 static OWN: Once<Own> = Once::new();
 
+/// The kernel's page tables, as the manager has them.
+#[cfg(feature = "lab")]
+type Mapper = super::steps::Faulty;
+/// The kernel's page tables, as the manager has them.
+#[cfg(not(feature = "lab"))]
+type Mapper = KernelTables;
+
 /// The kernel's page tables, and the memory that must not be writable.
 struct Own {
-    tables: KernelTables,
+    tables: Mapper,
     protected: [PhysRange; 2],
 }
 
@@ -88,6 +99,9 @@ impl KernelMachine {
 
     /// The kernel's page tables.
     pub fn tables(&self) -> &KernelTables {
+        #[cfg(feature = "lab")]
+        return self.own().tables.inner();
+        #[cfg(not(feature = "lab"))]
         &self.own().tables
     }
 }
@@ -111,7 +125,7 @@ unsafe impl PhysMem for KernelMachine {
 
 // SAFETY: `VMEMMAP_BASE` determines the memmap window, and is a multiple of 64; only the memory manager maps it.
 unsafe impl Machine for KernelMachine {
-    type Mapper = KernelTables;
+    type Mapper = Mapper;
     type Nodes = NodeTable<MAX_NODES, Self::Lock>;
     type Caches = CpuCaches<CPUS, Self::Lock>;
     type Lock = ManagersLock;
@@ -135,8 +149,18 @@ unsafe impl Machine for KernelMachine {
         addressing::pointer_in(VMEMMAP_BASE, offset).cast()
     }
 
-    unsafe fn mapper(&self) -> &KernelTables {
-        self.tables()
+    unsafe fn mapper(&self) -> &Mapper {
+        &self.own().tables
+    }
+
+    #[cfg(feature = "lab")]
+    fn allows_allocation(&self) -> bool {
+        FAULTS.allows(Point::Allocation)
+    }
+
+    #[cfg(feature = "lab")]
+    fn allows_operation(&self) -> bool {
+        FAULTS.allows(Point::Turn)
     }
 
     fn protected(&self) -> &[PhysRange] {
@@ -191,6 +215,8 @@ pub(super) fn start(
     early: &mut EarlyMemory,
     memory: &BootMemory<'_>,
 ) -> Result<&'static Mm<KernelMachine>, BootError> {
+    #[cfg(feature = "lab")]
+    let tables = Mapper::new(tables);
     OWN.call_once(|| Own { tables, protected });
     // SAFETY: the RAM is what firmware describes, without the parts that firmware and the kernel keep; the kernel's
     // own tables map all of it, and `early` has allocated the memory in use.

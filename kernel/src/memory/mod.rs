@@ -13,6 +13,8 @@ pub(crate) mod module;
 pub mod nodes;
 pub mod spare;
 pub(crate) mod stacks;
+#[cfg(feature = "lab")]
+pub(crate) mod steps;
 pub(crate) mod tlb;
 pub mod windows;
 

@@ -59,6 +59,11 @@ impl Layout {
     }
 }
 
+/// Whether a command leaves everything as it was if a step of it fails. A conversion may be done in part.
+pub fn undoes(line: &str) -> bool {
+    ["add ", "remove ", "online ", "offline "].iter().any(|word| line.starts_with(word))
+}
+
 /// A machine with a monitor and slots for DIMMs.
 pub trait Driver {
     /// Where its memory is.
@@ -99,8 +104,16 @@ pub trait Driver {
     /// Lets the kernel do so much of its work, if it does not run by itself.
     fn turn(&mut self, turns: u64);
 
-    /// Has the `nth` allocation from now on fail; returns whether the machine can do that. 0 for none.
-    fn fault(&mut self, nth: u64) -> bool;
+    /// Has a step of the command `line`, which comes next, fail: which one, `nth` says, from 1. Returns whether the
+    /// machine can do that.
+    ///
+    /// # Errors
+    ///
+    /// When the machine refuses.
+    fn fault(&mut self, line: &str, nth: u64) -> Result<bool>;
+
+    /// Nothing fails any more.
+    fn no_fault(&mut self);
 
     /// Checks what the monitor does not show. Called after each event.
     ///

@@ -199,7 +199,8 @@ pub enum Event {
     Policy(Policy),
     /// `vmemmap enable|disable`: whether added memory may hold its own memmap.
     Hosting(bool),
-    /// `fault K`: the K-th allocation of the next event that types a command fails, on machines that can do that.
+    /// `fault K`: a step of the next event that types a command fails. A machine counts its own: where K is larger than the
+    /// number of steps, none fails.
     Fault(u64),
 }
 

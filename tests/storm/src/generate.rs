@@ -14,6 +14,8 @@ const ORDERS: u64 = 4;
 const MOST_PINNED: usize = 2;
 /// Vetoes of one log: a monitor takes so many.
 const MOST_VETOES: u32 = 30;
+/// Of the steps that can fail the first ones do.
+const MOST_STEPS: u64 = 12;
 
 /// The log of `seed`, with `count` events. It depends on nothing else.
 pub fn generate(seed: u64, count: u64) -> Vec<Event> {
@@ -80,7 +82,7 @@ impl Maker {
             94 => Event::Compact(self.zone(), below(&mut self.random, 8)),
             95 => self.policy(),
             96 => Event::Hosting(!self.random.one_in(4)),
-            97 => Event::Fault(1 + self.random.below(3)),
+            97 => Event::Fault(1 + self.random.below(MOST_STEPS)),
             _ => self.vetoes.pop().map_or_else(|| self.unpin(), Event::Allow),
         }
     }

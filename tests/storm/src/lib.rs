@@ -25,7 +25,7 @@ mod run;
 mod shrink;
 mod stats;
 
-pub use driver::{Driver, End, Layout, Reply};
+pub use driver::{Driver, End, Layout, Reply, undoes};
 pub use event::{
     BOOT_BLOCKS, Event, Kind, Memmap, Place, Policy, Run, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, Wait,
     Zone,

@@ -57,7 +57,7 @@ pub struct Player<D> {
     layout: Layout,
     model: Model,
     stats: Stats,
-    /// The allocation that is to fail during the next command.
+    /// The step that is to fail during the next command.
     fault: u64,
     /// Bytes of boot memory that added memory needs before the first event.
     system: u64,
@@ -209,12 +209,12 @@ impl<D: Driver> Player<D> {
         if compares {
             self.accepted("snapshot save")?;
         }
-        if fault > 0 && self.driver.fault(fault) && expect == Expect::Done {
+        if fault > 0 && self.driver.fault(&line, fault)? && expect == Expect::Done {
             expect = Expect::Either;
         }
         let reply = self.driver.command(&line)?;
         if fault > 0 {
-            self.driver.fault(0);
+            self.driver.no_fault();
         }
         match (&reply.error, expect) {
             (None, Expect::Refused) => bail!("`{line}` must be refused"),

@@ -1,7 +1,7 @@
 //! Adding memory when no memory is left: an add that needs none works, and one that needs some fails without
 //! a trace.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::lab::{
     Lab, add, alloc, check_nothing_elsewhere, exhaust, free, leave_verified, plug, refused, remove,
@@ -15,7 +15,128 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_gibibyte_is_added_with_no_free_page_left,
     at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace if tables_run_out,
     a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace,
+    an_operation_that_fails_at_any_step_leaves_everything_as_it_was,
+    an_offline_that_fails_at_any_step_keeps_the_pages_in_use_wherever_they_are,
 ];
+
+/// More steps than any operation here has.
+const MOST_STEPS: u64 = 100;
+/// Extents in use of a block that goes offline.
+const EXTENTS: u64 = 16;
+
+/// An operation, and what undoes it.
+struct Act {
+    name: &'static str,
+    command: String,
+    undo: Vec<String>,
+}
+
+impl Act {
+    fn new(name: &'static str, command: String, undo: &[&str]) -> Self {
+        Self { name, command, undo: undo.iter().map(|&line| line.to_owned()).collect() }
+    }
+
+    /// Does it with its step `nth` failing. Returns whether there is such a step, and whether it was refused.
+    fn with_fault(&self, machine: &mut Machine, nth: u64) -> Result<(bool, bool)> {
+        machine.run(&format!("fault {} {nth}", self.name))?;
+        let reply = machine.command(&self.command)?;
+        machine.unread_steps()?;
+        let found = reply.lines.iter().find_map(|line| line.strip_prefix("fault: "));
+        let found = found.with_context(|| format!("`{}` met no fault", self.command))?;
+        let failed = found.strip_prefix(&format!("step {nth} of {} failed: ", self.name)).is_some();
+        let is_refused = reply.error.is_some();
+        ensure!(failed || !is_refused, "{}, and no step failed: {:?}", self.command, reply.error);
+        Ok((failed, is_refused))
+    }
+
+    /// Has each of its steps fail until it meets no fault, `check`s after each refusal, and does it at last. Returns how
+    /// many steps it has.
+    fn fail_each(
+        &self,
+        machine: &mut Machine,
+        check: impl Fn(&mut Machine) -> Result<()>,
+    ) -> Result<u64> {
+        for nth in 1..MOST_STEPS {
+            machine.run("snapshot save")?;
+            let (failed, is_refused) = self.with_fault(machine, nth)?;
+            let context = || format!("step {nth} of {} failed", self.name);
+            if is_refused {
+                check(machine).with_context(context)?;
+                continue;
+            }
+            machine.run("verify").with_context(context)?;
+            if !failed {
+                ensure!(nth > 1, "{} has no step that can fail", self.name);
+                return Ok(nth - 1);
+            }
+            for line in &self.undo {
+                machine.run(line)?;
+            }
+            machine.unread_steps()?;
+        }
+        bail!("{} does not end", self.name)
+    }
+}
+
+fn an_operation_that_fails_at_any_step_leaves_everything_as_it_was(lab: &Lab) -> Result<()> {
+    lab.with(&small(lab, lab.room(&["256M"])?), |machine| {
+        let start = unowned(machine, "256M")?;
+        let (block, size) = (start / lab.block(), 2 * lab.block());
+        let (range, online) = (format!("{start:#x} {size:#x}"), format!("online {block}"));
+        let (offline, remove) = (format!("offline {block}"), format!("remove {range}"));
+        let add = |placement| format!("add {range} {placement}");
+        let mut all = 0;
+        let mut each = |machine: &mut Machine, act: Act| -> Result<()> {
+            all += act.fail_each(machine, unchanged)?;
+            Ok(())
+        };
+        for placement in ["boot", "block", "device"] {
+            each(machine, Act::new("add", add(placement), &[&remove]))?;
+            each(machine, Act::new("online", online.clone(), &[&offline]))?;
+            each(machine, Act::new("offline", offline.clone(), &[&online]))?;
+            if placement == "device" {
+                let undo = [remove.as_str(), &add(placement)];
+                each(machine, Act::new("convert", format!("convert {range} block"), &undo))?;
+            }
+            each(machine, Act::new("remove", remove.clone(), &[&add(placement)]))?;
+        }
+        ensure!(all >= 30, "only {all} steps failed");
+        leave_verified(machine)
+    })
+}
+
+fn an_offline_that_fails_at_any_step_keeps_the_pages_in_use_wherever_they_are(
+    lab: &Lab,
+) -> Result<()> {
+    lab.with(&small(lab, lab.room(&["256M"])?), |machine| {
+        let start = unowned(machine, "256M")?;
+        let block = start / lab.block();
+        machine.run(&format!("add {start:#x} {:#x} block", lab.block()))?;
+        let online = format!("online {block}");
+        let (grow, shrink) = (format!("pool grow {EXTENTS}"), format!("pool shrink {EXTENTS}"));
+        // No other block is movable, so they lie in this one, and move to boot memory.
+        machine.run(&online)?;
+        machine.run(&grow)?;
+        let act = Act::new("offline", format!("offline {block}"), &[&online, &shrink, &grow]);
+        let steps = act.fail_each(machine, |machine| {
+            machine.run("verify")?;
+            machine.run("pool check")?;
+            let states = machine.blocks()?;
+            let own = states.iter().find(|one| one.block == block);
+            ensure!(
+                own.is_some_and(|one| one.state.starts_with("online")),
+                "block {block} is not online"
+            );
+            Ok(())
+        })?;
+        // The turn, the listener, and an extent at the least: its target, and its move.
+        ensure!(steps >= 4, "only {steps} steps failed");
+        machine.run("pool check")?;
+        let pool = machine.run("pool")?.concat();
+        ensure!(!pool.contains(" 0 moved so far"), "no page has moved: {pool}");
+        leave_verified(machine)
+    })
+}
 
 /// Can a DIMM need more tables than are set aside? Where pages are larger, or there is more boot memory at
 /// the least, those map terabytes, of which there is no room for a snapshot.

@@ -166,9 +166,11 @@ impl Driver for Guest<'_> {
     /// It runs by itself.
     fn turn(&mut self, _: u64) {}
 
-    fn fault(&mut self, _: u64) -> bool {
-        false
+    fn fault(&mut self, _: &str, _: u64) -> Result<bool> {
+        Ok(false)
     }
+
+    fn no_fault(&mut self) {}
 
     fn check(&mut self) -> Result<()> {
         self.checks += 1;

@@ -1,5 +1,6 @@
 //! The monitor's commands.
 
+use super::fault::Fault;
 use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
 use super::vm::VmCommand;
@@ -118,6 +119,8 @@ pub enum Command {
     Bench {
         json: bool,
     },
+    /// The step that is to fail; or none.
+    Fault(Option<Fault>),
     SnapshotSave,
     SnapshotCheck,
     Verdict,

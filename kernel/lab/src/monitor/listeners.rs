@@ -1,5 +1,6 @@
 //! The monitor's listeners: one for taken memory, and those that the operator adds, which watch, or object.
 
+use crate::fault::{Faults, Point};
 use alloc::boxed::Box;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -87,6 +88,28 @@ impl<L: RawLock> Listen for Trace<L> {
             return Err("the block is taken");
         }
         Ok(())
+    }
+}
+
+/// Objects where a fault has the step of a listener fail. It comes last, when all others have agreed.
+#[derive(Debug)]
+pub(super) struct Objector(&'static Faults);
+
+impl Objector {
+    /// Registers the listener.
+    pub(super) fn start<M: Machine>(mm: &Mm<M>, faults: &'static Faults) {
+        let objector: &'static Self = Box::leak(Box::new(Self(faults)));
+        let listener = Box::leak(Box::new(Listener::new("fault", i32::MIN, objector)));
+        if let Err(error) = mm.listen(listener) {
+            log::error!("no listener can fail on purpose: {error}");
+        }
+    }
+}
+
+impl Listen for Objector {
+    fn notify(&self, event: Event, _: &Change) -> Result<(), &'static str> {
+        let asks = matches!(event, Event::GoingOnline | Event::GoingOffline);
+        if !asks || self.0.allows(Point::Listener) { Ok(()) } else { Err("a fault was asked for") }
     }
 }
 

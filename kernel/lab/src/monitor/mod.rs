@@ -10,6 +10,7 @@
 mod bench;
 mod command;
 mod cpus;
+mod fault;
 mod held;
 mod holds;
 mod life;
@@ -39,6 +40,7 @@ mod words;
 pub use bench::BenchError;
 pub use command::{Command, CpusCommand, PmemCommand, Sample};
 pub use cpus::{CpuError, CpuJob, CpuShown, Did};
+pub use fault::{Fault, Kind};
 pub use holds::Hold;
 pub use life::{CacheCommand, Life, PoolCommand, Watch};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};

@@ -1,6 +1,7 @@
 //! Commands on the kernel's owners of movable pages.
 
 use super::life::{CacheCommand, PoolCommand};
+use crate::fault::Faults;
 use crate::movers::{Cache, CacheError, CacheStatus, Pool, PoolError, PoolStatus, Shared};
 use alloc::sync::Arc;
 use core::fmt::{self, Write};
@@ -55,8 +56,8 @@ pub(super) struct Movers<M: Shared> {
 }
 
 impl<M: Shared> Movers<M> {
-    pub(super) fn new(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
-        Ok(Self { pool: Arc::new(Pool::register(mm)?), cache: Cache::register(mm)? })
+    pub(super) fn new(mm: &'static Mm<M>, faults: &'static Faults) -> Result<Self, TooManyOwners> {
+        Ok(Self { pool: Arc::new(Pool::register(mm, faults)?), cache: Cache::register(mm)? })
     }
 
     pub(super) fn pool(&self, command: PoolCommand, out: &mut dyn Write) -> Result<(), MoverError> {

@@ -3,6 +3,7 @@
 use super::bench::{self, BenchError};
 use super::command::{Command, CpusCommand, HotplugCommand, Sample, Shown};
 use super::cpus::{self, CpuError};
+use super::fault::Pending;
 use super::held::Held;
 use super::holds;
 use super::machinery::{Breach, Machinery};
@@ -16,6 +17,7 @@ use super::together::{self, ChurnError, Churning};
 use super::usage::{UseError, Used};
 use super::words::CommandError;
 use super::{page, show, table, usage, walk};
+use crate::fault::Faults;
 use crate::movers::Shared;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -145,26 +147,29 @@ pub struct Monitor<'m, M: Shared> {
     saved: Saved,
     /// The CPUs that allocate and free.
     churning: Option<Churning<M>>,
+    /// The step that is to fail.
+    pending: Pending,
     /// The first error in using memory: no later success clears it.
     broken: Option<UseError>,
 }
 
 impl<M: Shared> Monitor<'static, M> {
-    /// A monitor of `mm`.
+    /// A monitor of `mm`, whose kernel asks `faults` before each step that can fail.
     ///
     /// # Errors
     ///
     /// [`TooManyOwners`] if the monitor cannot register as an owner of pages.
-    pub fn new(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
+    pub fn new(mm: &'static Mm<M>, faults: &'static Faults) -> Result<Self, TooManyOwners> {
         let held = Arc::new(mm.register(&Held)?);
         Ok(Self {
             mm,
             held,
             allocated: Vec::new(),
-            lives: Lives::new(mm),
-            movers: Movers::new(mm)?,
+            lives: Lives::new(mm, faults),
+            movers: Movers::new(mm, faults)?,
             saved: Saved::default(),
             churning: None,
+            pending: Pending::new(faults),
             broken: None,
         })
     }
@@ -182,8 +187,9 @@ impl<M: Shared> Monitor<'static, M> {
             Ok(None) => return After::Prompt,
             Err(error) => Err(Refused::Command(error)),
         };
-        let done = command
-            .and_then(|command| self.execute(command, hotplug, machinery, out).map(|()| command));
+        let done = command.and_then(|command| {
+            self.with_fault(command, hotplug, machinery, out).map(|()| command)
+        });
         // If the console fails, there is nowhere left to report it.
         let _ = match &done {
             Ok(_) => writeln!(out, "ok"),
@@ -193,6 +199,22 @@ impl<M: Shared> Monitor<'static, M> {
             Ok(Command::Exit(code)) => After::Exit(code),
             _ => After::Prompt,
         }
+    }
+
+    /// Executes a command. If a fault was pending for it, shows what became of that.
+    fn with_fault<S: HotplugSource, C: Clock>(
+        &mut self,
+        command: Command,
+        hotplug: &mut Hotplug<'_, S, M, C>,
+        machinery: &impl Machinery,
+        out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
+        let due = self.pending.begin(&command);
+        let done = self.execute(command, hotplug, machinery, out);
+        if let Some(due) = due {
+            writeln!(out, "{}", self.pending.end(due))?;
+        }
+        done
     }
 
     fn execute<S: HotplugSource, C: Clock>(
@@ -226,6 +248,7 @@ impl<M: Shared> Monitor<'static, M> {
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
             Command::Free(pfn) => self.free(pfn)?,
+            Command::Fault(fault) => self.pending.set(fault),
             Command::Verify => verify(self.mm, machinery)?,
             Command::SnapshotSave => writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?,
             Command::SnapshotCheck => {

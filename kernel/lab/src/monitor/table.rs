@@ -242,6 +242,14 @@ pub(super) const TABLE: &[Entry] = &[
         read: |words| words.snapshot(),
     },
     Entry {
+        name: "fault",
+        help: &[
+            ("OP K", "step K of the next add, online, offline, remove or convert fails"),
+            ("off", "forget that"),
+        ],
+        read: |words| words.fault(),
+    },
+    Entry {
         name: "verdict",
         help: &[("", "pass, refused or fail, over all operations so far")],
         read: |_| Ok(Command::Verdict),

@@ -43,7 +43,7 @@ impl Fixture {
         let mut hotplug =
             Hotplug::new(source, &bench.mm, Blank(true, Rc::default()), Policy::default()).unwrap();
         while hotplug.run_one(&mut String::new()) {}
-        let monitor = Monitor::new(&bench.mm).unwrap();
+        let monitor = Monitor::new(&bench.mm, Box::leak(Box::default())).unwrap();
         Self { bench, hotplug, monitor, protects: true, other: Rc::default() }
     }
 
@@ -98,6 +98,37 @@ fn another_cpu_allocates_and_frees_while_blocks_go_on_and_offline() {
     assert_eq!(this.refused("cpus tick"), "CPU 1 has another job");
     assert_eq!(this.refused("cpus start 7"), "CPU 0x7: there is none");
     assert_eq!(this.refused("crash deaf 9"), "CPU 9 is not up");
+}
+
+#[test]
+fn a_fault_waits_for_its_operation_and_what_is_no_fault_is_refused_by_name() {
+    let mut this = Fixture::new();
+    for (line, why) in [
+        ("fault", "add, online, offline, remove, convert or off is missing"),
+        ("fault alloc 1", "\"alloc\" is not add, online, offline, remove, convert or off"),
+        ("fault add", "the number of a step, from 1 is missing"),
+        ("fault add 0", "\"0\" is not the number of a step, from 1"),
+        ("fault add -1", "\"-1\" is not the number of a step, from 1"),
+        ("fault add 1 2", "unexpected argument \"2\""),
+        ("fault off 1", "unexpected argument \"1\""),
+    ] {
+        assert_eq!(this.refused(line), why);
+    }
+    // The lab's own steps; those of the kernel are in its tests.
+    this.ok("fault offline 1");
+    // It is not for this one.
+    this.refused("online 64");
+    let before = this.bench.snapshot();
+    let (out, _) = this.type_line("offline 64");
+    assert!(out.contains("fault: step 1 of offline failed: listener\n"), "{out}");
+    assert!(out.ends_with("a fault was asked for\n"), "{out}");
+    assert_eq!(this.bench.snapshot(), before);
+    this.ok("offline 64");
+    this.ok("fault online 9");
+    assert!(this.ok("online 64").contains("fault: online had 1 steps\n"));
+    this.ok("fault offline 1");
+    this.ok("fault off");
+    assert!(!this.ok("offline 64").contains("fault"));
 }
 
 #[test]

@@ -14,6 +14,7 @@
 use super::Shared;
 use super::array::{Array, Full};
 use super::frame;
+use crate::fault::{Faults, Point};
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
@@ -132,6 +133,8 @@ struct Table<M: Shared> {
 struct Owner<M: Shared> {
     mm: &'static Mm<M>,
     table: Mutex<M::Lock, Table<M>>,
+    /// Moves that fail on purpose.
+    faults: &'static Faults,
 }
 
 /// The pool.
@@ -147,9 +150,10 @@ impl<M: Shared> Pool<M> {
     /// # Errors
     ///
     /// [`TooManyOwners`].
-    pub fn register(mm: &'static Mm<M>) -> Result<Self, TooManyOwners> {
+    pub fn register(mm: &'static Mm<M>, faults: &'static Faults) -> Result<Self, TooManyOwners> {
         let table = Table { words: Array::new(mm), free_from: 0, moved: 0 };
-        let owner: &'static Owner<M> = Box::leak(Box::new(Owner { mm, table: Mutex::new(table) }));
+        let owner = Owner { mm, table: Mutex::new(table), faults };
+        let owner: &'static Owner<M> = Box::leak(Box::new(owner));
         Ok(Self { owner, mover: mm.register(owner)? })
     }
 
@@ -392,7 +396,13 @@ impl<M: Shared> MovableOps for Owner<M> {
             let (mut table, from) = (self.table.lock(), one.from());
             let slot = table.slot(from.private);
             match slot.filter(|slot| slot.pfn == from.pfn && slot.isolated) {
-                Some(slot) => self.move_to(&mut table, from.private, &slot, one.to()),
+                Some(slot) if self.faults.allows(Point::Move) => {
+                    self.move_to(&mut table, from.private, &slot, one.to());
+                }
+                Some(slot) => {
+                    table.words.set(from.private, Slot { isolated: false, ..slot }.encode());
+                    one.refuse();
+                }
                 None => one.refuse(),
             }
         }

@@ -5,8 +5,9 @@
 
 use super::frame;
 use super::{Cache, CacheError, OBJECTS, Pool, PoolError};
+use crate::fault::{Faults, Outcome, Point};
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
-use hotmem::{BlockId, OfflineError, Order, Pfn, Placement, ZoneKind};
+use hotmem::{BlockId, Geometry, OfflineError, Order, Pfn, Placement, ZoneKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const MIB: u64 = 1 << 20;
@@ -44,10 +45,32 @@ fn damage(bench: &Bench<Tiny>, pfn: Pfn) {
 }
 
 #[test]
+fn an_extent_whose_move_fails_on_purpose_stays_with_its_content_and_moves_when_asked_again() {
+    let (bench, faults) = (bench(), &*Box::leak(Box::<Faults>::default()));
+    let pool = Pool::register(&bench.mm, faults).unwrap();
+    pool.grow(300, Order::ZERO).unwrap();
+    let block = bench.mm.block_at(Fake::address(pool.find(0).unwrap().pfn));
+    for nth in 1.. {
+        faults.arm(nth);
+        bench.mm.offline(block).unwrap();
+        assert_eq!(pool.check(), Ok(300));
+        bench.check();
+        if faults.disarm() != Outcome::Failed(Point::Move) {
+            assert!(nth > 1, "no extent moved");
+            break;
+        }
+        online(bench, block.get());
+        // Nothing is left isolated: each can be freed, and lies in the block again for the next round.
+        assert_eq!(pool.shrink(300), Ok(300));
+        pool.grow(300, Order::ZERO).unwrap();
+    }
+}
+
+#[test]
 fn pool_pages_keep_their_content_while_every_block_goes_offline_and_online() {
     let bench = bench();
     let before = bench.snapshot();
-    let pool = Pool::register(&bench.mm).unwrap();
+    let pool = Pool::register(&bench.mm, Box::leak(Box::default())).unwrap();
     pool.grow(100, Order::ZERO).unwrap();
     let large = pool.take(Order::new(4).unwrap()).unwrap();
     let first = pool.find(0).unwrap().pfn;
@@ -69,7 +92,7 @@ fn pool_pages_keep_their_content_while_every_block_goes_offline_and_online() {
 #[test]
 fn a_pinned_page_keeps_its_block_online_until_it_is_unpinned() {
     let bench = bench();
-    let pool = Pool::register(&bench.mm).unwrap();
+    let pool = Pool::register(&bench.mm, Box::leak(Box::default())).unwrap();
     pool.grow(3, Order::ZERO).unwrap();
     pool.pin(1, true).unwrap();
     let pfn = pool.find(1).unwrap().pfn;
@@ -89,7 +112,7 @@ fn a_pinned_page_keeps_its_block_online_until_it_is_unpinned() {
 #[test]
 fn handles_are_used_again_and_unknown_ones_are_refused() {
     let bench = bench();
-    let pool = Pool::register(&bench.mm).unwrap();
+    let pool = Pool::register(&bench.mm, Box::leak(Box::default())).unwrap();
     pool.grow(5, Order::ZERO).unwrap();
     pool.release(2).unwrap();
     assert_eq!(pool.release(2), Err(PoolError::NoHandle(2)));
@@ -103,7 +126,7 @@ fn handles_are_used_again_and_unknown_ones_are_refused() {
 #[test]
 fn a_pool_that_outgrows_memory_keeps_its_extents_and_its_blocks_stay() {
     let bench = bench();
-    let pool = Pool::register(&bench.mm).unwrap();
+    let pool = Pool::register(&bench.mm, Box::leak(Box::default())).unwrap();
     let (taken, error) = pool.grow(1 << 20, Order::ZERO).unwrap_err();
     assert!(matches!(error, PoolError::Memory(_) | PoolError::Table(_)), "{error}");
     assert_eq!(pool.check(), Ok(taken));
@@ -121,7 +144,7 @@ fn a_pool_that_outgrows_memory_keeps_its_extents_and_its_blocks_stay() {
 #[test]
 fn a_changed_word_of_the_pool_is_found() {
     let bench = bench();
-    let pool = Pool::register(&bench.mm).unwrap();
+    let pool = Pool::register(&bench.mm, Box::leak(Box::default())).unwrap();
     pool.grow(9, Order::ZERO).unwrap();
     let pfn = pool.find(7).unwrap().pfn;
     damage(bench, pfn);

@@ -153,7 +153,7 @@ impl Drop for EndOnDrop<'_> {
 pub(crate) fn storm<L: RawLock>() {
     let booted = boot_with::<L>().unwrap();
     let mm: &'static Manager<L> = Box::leak(Box::new(booted.mm));
-    let pool = Pool::register(mm).unwrap();
+    let pool = Pool::register(mm, Box::leak(Box::default())).unwrap();
     let dimm = PhysRange::new(booted.window.start(), DIMM).unwrap();
     let before = facts(mm);
     // So the pool has its table in boot memory: in the DIMM it would keep a block online.

@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Result, bail, ensure};
-use hotmem::testing::{Bench, CPUS, FakeMachine, Setup, Tiny, become_cpu, range};
+use hotmem::testing::{Bench, CPUS, FakeMachine, FaultPlan, Setup, Tiny, become_cpu, range};
 use hotmem::{BlockState, PhysRange, ZoneKind};
 use hotmem_hotplug::{DeviceId, Hotplug, Policy, Quiet};
+use hotmem_lab::fault::Faults;
 use hotmem_lab::monitor::Monitor;
-use hotmem_storm::{Driver, End, Layout, Reply, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS};
+use hotmem_storm::{Driver, End, Layout, Reply, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, undoes};
 
 use crate::firmware::{Firmware, OPERATORS};
 use crate::parts::Parts;
@@ -28,6 +29,8 @@ const ENOUGH: u64 = 1_000_000;
 pub(crate) struct Machine {
     bench: &'static Bench<Tiny>,
     firmware: Firmware,
+    /// Steps of the lab.
+    faults: &'static Faults,
     hotplug: Hotplug<'static, Firmware, FakeMachine<Tiny>, ()>,
     monitor: Monitor<'static, FakeMachine<Tiny>>,
     layout: Layout,
@@ -52,12 +55,14 @@ impl Machine {
         let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
         let firmware = Firmware::new(bench);
         let hotplug = Hotplug::new(firmware.clone(), &bench.mm, (), Policy::default());
-        let (Ok(hotplug), Ok(monitor)) = (hotplug, Monitor::new(&bench.mm)) else {
+        let faults: &'static Faults = Box::leak(Box::default());
+        let (Ok(hotplug), Ok(monitor)) = (hotplug, Monitor::new(&bench.mm, faults)) else {
             bail!("no room for the driver or the monitor");
         };
         let layout = layout(bench)?;
         let plant = plant.then_some(Plant::Waits);
-        let mut machine = Self { bench, firmware, hotplug, monitor, layout, events: 0, plant };
+        let mut machine =
+            Self { bench, firmware, faults, hotplug, monitor, layout, events: 0, plant };
         machine.hotplug.set_budget(BUDGET);
         machine.give_window()?;
         Ok(machine)
@@ -162,14 +167,25 @@ impl Driver for Machine {
         self.run(turns);
     }
 
-    fn fault(&mut self, nth: u64) -> bool {
-        let plan = self.bench.mm.machine().plan();
-        if nth == 0 {
-            plan.disarm()
-        } else {
-            plan.arm(nth)
+    /// Kinds of steps take turns. Only what undoes itself has others than allocations fail.
+    fn fault(&mut self, line: &str, nth: u64) -> Result<bool> {
+        let (kind, nth) = if undoes(line) { ((nth - 1) % 4, (nth - 1) / 4 + 1) } else { (0, nth) };
+        let machine = self.bench.mm.machine();
+        match kind {
+            0 => machine.plan().arm(nth),
+            1 => machine.tables().refusals().arm(nth),
+            2 => machine.busy().arm(nth),
+            // A listener objects, or a page does not move.
+            _ => self.faults.arm(nth),
         }
-        true
+        Ok(true)
+    }
+
+    fn no_fault(&mut self) {
+        let machine = self.bench.mm.machine();
+        let plans = [machine.plan(), machine.tables().refusals(), machine.busy()];
+        plans.into_iter().for_each(FaultPlan::disarm);
+        self.faults.disarm();
     }
 
     fn check(&mut self) -> Result<()> {
