@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::vec::Vec;
 
 use hotmem::PhysAddr;
+use hotmem::testing::FaultPlan;
 use hotmem_aml::{HostError, Io, Space, Width};
 use hotmem_aml_fakes::{Controller, Layout};
 
@@ -56,6 +57,8 @@ pub(super) struct Board {
     pub(super) masked: bool,
     pub(super) unmasked: Vec<u32>,
     pub(super) stalled: u64,
+    /// The access of byte code to the controller that fails, once.
+    pub(super) fails: FaultPlan,
 }
 
 /// The machine, as the kernel and the test share it.
@@ -87,6 +90,7 @@ impl Wire {
             masked: false,
             unmasked: Vec::new(),
             stalled: 0,
+            fails: FaultPlan::never(),
         })))
     }
 
@@ -112,6 +116,11 @@ impl Board {
         self.controller.ejected.reserve(1024);
         self.controller.strays.reserve(1024);
         self.unmasked.reserve(1024);
+    }
+
+    /// Counts an access of byte code.
+    fn access(&self) -> Result<(), HostError> {
+        if self.fails.allows() { Ok(()) } else { Err(HostError::Unsupported) }
     }
 
     /// One of the fixed registers' bytes.
@@ -155,6 +164,7 @@ impl Io for Wire {
                 return Ok(*register >> (byte * 8) & mask(width));
             }
         }
+        board.access()?;
         if let Some(event) = board.surprise.take() {
             board.gpe_status |= 1 << event;
         }
@@ -187,6 +197,7 @@ impl Io for Wire {
                 return Ok(());
             }
         }
+        board.access()?;
         let eject = 1 << board.layout.bits[3];
         let ejects = address == board.layout.base + board.layout.flags && value & eject != 0;
         if board.stuck && ejects {

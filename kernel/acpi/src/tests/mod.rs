@@ -5,6 +5,7 @@ mod board;
 mod boxes;
 mod button;
 mod events;
+mod failing;
 mod firmware;
 mod handlers;
 mod heap;

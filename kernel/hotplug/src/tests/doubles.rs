@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::vec::Vec;
 
+use hotmem::testing::FaultPlan;
 use hotmem::{NodeId, PhysRange};
 
 use crate::{Clock, DeviceId, Event, Holds, HotplugSource, Outcome, Persistent, Ranges, Request};
@@ -16,6 +17,9 @@ use crate::{Clock, DeviceId, Event, Holds, HotplugSource, Outcome, Persistent, R
 /// What is wrong with a scripted device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wrong(pub(super) &'static str);
+
+/// A call that never reached the firmware.
+pub(super) const LOST: Wrong = Wrong("lost on the way");
 
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,6 +49,14 @@ pub(super) struct Played {
     pub(super) persistent: Vec<(u16, PhysRange, Holds)>,
     /// Every reply to the firmware fails.
     pub(super) deaf: bool,
+    /// The call of firmware that fails, once.
+    pub(super) calls: FaultPlan,
+}
+
+impl Played {
+    fn call(&self) -> Result<(), Wrong> {
+        if self.calls.allows() { Ok(()) } else { Err(LOST) }
+    }
 }
 
 impl Script {
@@ -98,16 +110,19 @@ unsafe impl HotplugSource for Script {
 
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Wrong> {
         let mut played = self.0.borrow_mut();
+        played.call()?;
         played.reported.push((device.number(), outcome));
         if played.deaf { Err(Wrong("deaf")) } else { Ok(Some(played.reported.len() as u32)) }
     }
 
     fn can_eject(&self, _: DeviceId) -> Result<(), Wrong> {
+        self.0.borrow().call()?;
         if self.0.borrow().fixed { Err(Wrong("fixed")) } else { Ok(()) }
     }
 
     fn eject(&mut self, device: DeviceId) -> Result<(), Wrong> {
         let mut played = self.0.borrow_mut();
+        played.call()?;
         if played.withdrawn {
             return Err(Wrong("withdrawn"));
         }

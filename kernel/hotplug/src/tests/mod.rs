@@ -5,6 +5,7 @@ mod absent;
 mod beside;
 mod doubles;
 mod ejecting;
+mod firmware;
 mod gone;
 mod listening;
 mod lost;

@@ -107,4 +107,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-papr --lib",
         test: "events_of_unknown_memory_are_refused",
     },
+    Mutant {
+        what: "what is behind a section is read as its own",
+        file: "kernel/papr/src/log_entry.rs",
+        from: "Some(HOTPLUG) => return Self::hotplug(section),",
+        to: "Some(HOTPLUG) => return Self::hotplug(rest),",
+        suite: "-p hotmem-papr --lib",
+        test: "what_is_behind_the_end_of_a_section_is_not_read",
+    },
+    Mutant {
+        what: "a section that ends after the log is cut off",
+        file: "kernel/papr/src/log_entry.rs",
+        from: "rest.get(..len).filter(",
+        to: "rest.get(..len.min(rest.len())).filter(",
+        suite: "-p hotmem-papr --lib",
+        test: "what_is_behind_the_end_of_a_section_is_not_read",
+    },
 ];

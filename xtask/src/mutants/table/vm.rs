@@ -43,4 +43,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-vm --lib",
         test: "a_stop_that_begins_or_ends_inside_a_batch_of_another_cpu_is_one_by_moves",
     },
+    Mutant {
+        what: "memory that moves is found absent",
+        file: "kernel/vm/src/space.rs",
+        from: "if moving { Found::Moving } else { Found::Nothing }",
+        to: "if moving { Found::Nothing } else { Found::Nothing }",
+        suite: "-p hotmem-vm --lib",
+        test: "memory_is_found_as_moving_while_it_moves_and_no_other_is",
+    },
 ];

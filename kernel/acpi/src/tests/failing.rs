@@ -1,0 +1,118 @@
+//! Each access of byte code to the controller fails once, while a DIMM comes and while it goes: firmware hears nothing
+//! that is not true, and serves the same request when it comes again.
+
+use std::vec;
+use std::vec::Vec;
+
+use hotmem::{BlockState, PhysRange, ZoneKind};
+use hotmem_aml_fakes::compile;
+
+use super::board::Wire;
+use super::rig::{BLOCK, Rig, moved};
+use hotmem_hotplug::Policy;
+
+const EVENT: Option<u8> = Some(0x1B);
+const SLOT: u32 = 1;
+const ONLINE: [BlockState; 2] = [BlockState::Online(ZoneKind::Movable); 2];
+const OFFLINE: [BlockState; 2] = [BlockState::Offline; 2];
+
+/// Byte code notifies of these, and of an eject reports by them.
+const CHECK: u32 = 1;
+const EJECT: u32 = 3;
+
+fn plug(rig: &mut Rig) -> PhysRange {
+    rig.plug(SLOT, 0, BLOCK * 2, 0)
+}
+
+/// Runs `request` with access `nth` failing; returns whether there was one, and what firmware heard.
+fn with_fault(
+    rig: &mut Rig,
+    nth: u64,
+    request: impl FnOnce(&mut Rig),
+) -> (bool, Vec<(u32, u32, u32)>) {
+    rig.wire.0.borrow().fails.arm(nth);
+    request(rig);
+    rig.run();
+    let fired = rig.wire.0.borrow().fails.fired();
+    rig.wire.0.borrow().fails.disarm();
+    (fired, rig.reported())
+}
+
+/// The states in which a status of a request is true.
+fn true_states(event: u32, status: u32) -> Vec<Vec<BlockState>> {
+    match (event, status) {
+        (CHECK, 0) => vec![ONLINE.to_vec()],
+        (CHECK, 0x81) => vec![OFFLINE.to_vec()],
+        (CHECK, 1) | (EJECT, 0) => vec![vec![]],
+        (EJECT, 1) => vec![OFFLINE.to_vec()],
+        (EJECT, 0x84) => vec![vec![], OFFLINE.to_vec(), ONLINE.to_vec()],
+        (EJECT, 0x80..) => vec![ONLINE.to_vec()],
+        other => panic!("{other:x?} was reported"),
+    }
+}
+
+/// Checks what firmware heard last.
+fn check(rig: &Rig, dimm: PhysRange, heard: &[(u32, u32, u32)], nth: u64) {
+    let states = rig.states(dimm);
+    let in_slot = rig.wire.0.borrow().controller.slots[SLOT as usize].enabled;
+    assert!(in_slot || states.is_empty(), "access {nth}: memory is used that is gone");
+    if let Some(&(slot, event, status)) = heard.last() {
+        assert_eq!(slot, SLOT, "access {nth}");
+        let true_states = true_states(event, status);
+        assert!(true_states.contains(&states), "access {nth}: {heard:x?}, {states:?}");
+        assert!((event, status) != (EJECT, 0) || !in_slot, "access {nth}: it was not ejected");
+    }
+}
+
+#[test]
+fn a_dimm_comes_whichever_access_failed_when_it_was_announced_first() {
+    let dsdt = compile("moved").unwrap();
+    for nth in 1.. {
+        let mut rig = Rig::with(Wire::new(moved(), 4), &dsdt, EVENT, Policy::default());
+        rig.run();
+        let before = rig.bench.snapshot();
+        let mut dimm = None;
+        let (fired, heard) = with_fault(&mut rig, nth, |rig| dimm = Some(plug(rig)));
+        let dimm = dimm.unwrap();
+        check(&rig, dimm, &heard, nth);
+        if !fired {
+            assert_eq!(heard, [(SLOT, CHECK, 0)]);
+            assert!(nth > 10, "only {} accesses", nth - 1);
+            return;
+        }
+        rig.announce(SLOT);
+        rig.run();
+        assert_eq!(rig.states(dimm), ONLINE, "access {nth}");
+        assert_eq!(rig.reported().last(), Some(&(SLOT, CHECK, 0)), "access {nth}");
+        rig.unplug(SLOT);
+        rig.run();
+        assert_eq!(rig.bench.snapshot(), before, "access {nth}");
+    }
+}
+
+#[test]
+fn a_dimm_goes_whichever_access_failed_when_it_was_asked_for_first() {
+    let dsdt = compile("moved").unwrap();
+    for nth in 1.. {
+        let mut rig = Rig::with(Wire::new(moved(), 4), &dsdt, EVENT, Policy::default());
+        rig.run();
+        let before = rig.bench.snapshot();
+        let dimm = plug(&mut rig);
+        rig.run();
+        rig.reported();
+        let (fired, heard) = with_fault(&mut rig, nth, |rig| rig.unplug(SLOT));
+        check(&rig, dimm, &heard, nth);
+        if !fired {
+            assert_eq!(heard, [(SLOT, EJECT, 0x84), (SLOT, EJECT, 0)]);
+            assert!(nth > 10, "only {} accesses", nth - 1);
+            return;
+        }
+        // It may have gone, and only the report of that was lost.
+        if !rig.states(dimm).is_empty() {
+            rig.unplug(SLOT);
+            rig.run();
+            assert_eq!(rig.reported().last(), Some(&(SLOT, EJECT, 0)), "access {nth}");
+        }
+        assert_eq!(rig.bench.snapshot(), before, "access {nth}");
+    }
+}
