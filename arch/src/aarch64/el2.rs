@@ -35,6 +35,7 @@ use aarch64_cpu::registers::{
 use core::arch::asm;
 use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem_paging::addr::{GuestAddr, GuestRange};
 
 /// HCR_EL2 of all guests; the kernel's has TGE as well (Arm ARM D17.2.48).
@@ -325,11 +326,20 @@ fn missing() -> Option<&'static str> {
     }
 }
 
+/// A CPU on which guests were enabled does not mark what they write.
+static LACKS_MARKS: AtomicBool = AtomicBool::new(false);
+
+/// The bits of VTCR_EL2 by which this CPU marks leaves that a guest writes; 0 without FEAT_HAFDBS's second part.
+fn marks() -> u64 {
+    if ID_AA64MMFR1_EL1.read(ID_AA64MMFR1_EL1::HAFDBS) >= 2 { Format::MARKS_WRITES } else { 0 }
+}
+
 /// Sets everything that concerns guests except HCR_EL2.
 fn set_traps() {
     // PS, at most 48 bits: the format has no more.
     let size = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange).min(5);
-    VTCR_EL2.set(Format::CONTROL | size << 16);
+    VTCR_EL2.set(Format::CONTROL | size << 16 | marks());
+    LACKS_MARKS.fetch_or(marks() == 0, Ordering::Relaxed);
     MDCR_EL2.set(MDCR_EL2.get() | DEBUG_TRAPS);
     // SAFETY: these registers concern guests only; the kernel uses no floating point, and its own timer is not
     // one of a guest's.
@@ -362,6 +372,10 @@ impl Guests for Aarch64 {
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << GUEST_BITS);
     const MOST_CPUS: usize = 8;
     const GUEST_FLUSH_REACHES_ALL: bool = true;
+
+    fn marks_writes() -> bool {
+        !LACKS_MARKS.load(Ordering::Relaxed)
+    }
 
     fn enable_guests() -> Result<(), NoGuests> {
         if let Some(what) = missing() {

@@ -1,16 +1,17 @@
 //! Stage-2 page tables of aarch64 with 36-bit guest addresses (Arm ARM D8.3, "Stage 2 ... descriptor formats").
 //!
 //! ```text
-//!    63..59  58..55    54    53  52..48  47 .................. 12  11   10  9..8  7..6   5..2    1    0
-//!   +-------+--------+-----+----+-------+------------------------+---+----+----+------+---------+----+---+
-//!   |   0   |   SW   | XN1 | XN0|   0   | table, or leaf (low 0) | 0 | AF | SH | S2AP | MemAttr | T  | V |
-//!   +-------+--------+-----+----+-------+------------------------+---+----+----+------+---------+----+---+
+//!    63..59  58..55    54    53   52    51  50..48  47 .................. 12  11   10  9..8  7..6   5..2    1    0
+//!   +-------+--------+-----+----+-----+-----+-------+------------------------+---+----+----+------+---------+----+---+
+//!   |   0   |   SW   | XN1 | XN0|  0  | DBM |   0   | table, or leaf (low 0) | 0 | AF | SH | S2AP | MemAttr | T  | V |
+//!   +-------+--------+-----+----+-----+-----+-------+------------------------+---+----+----+------+---------+----+---+
 //!    T: 1 in a table and in a leaf of the last level, 0 in a larger leaf
 //! ```
 //!
 //! 36 bits give a root of one table for each granule, so that no tables have to be concatenated. The Access flag is
-//! set from the start, and hardware management of it is off: the CPU never writes to a table. A leaf is readable;
-//! whether unprivileged code of the guest may access it is the guest's own decision, so [`Attr::USER`] is kept in a
+//! set from the start. DBM says that a leaf may be written, S2AP\[1\] that it was: both are set from the start, so that the
+//! CPU writes to a table only where S2AP\[1\] was taken back, to find out what the guest writes (FEAT_HAFDBS; without it
+//! nothing is taken back, and DBM is ignored). A leaf is readable; whether unprivileged code of the guest may access it is the guest's own decision, so [`Attr::USER`] is kept in a
 //! bit that hardware ignores.
 
 // UNSAFETY: vouches for the bits of the format.
@@ -29,7 +30,10 @@ const WRITE_BACK: u64 = 0b1111 << 2;
 const DEVICE: u64 = 0b0001 << 2;
 const MEMORY_TYPE: u64 = 0b1111 << 2;
 const READABLE: u64 = 1 << 6;
-const WRITABLE: u64 = 1 << 7;
+/// S2AP\[1\]: a store is allowed, and the CPU sets it at the first one if [`MAY_BE_WRITTEN`] is set.
+const WRITTEN: u64 = 1 << 7;
+/// DBM.
+const MAY_BE_WRITTEN: u64 = 1 << 51;
 /// XN = 0b10: not executable at any exception level.
 const NO_EXECUTE: u64 = 1 << 54;
 /// A bit for software.
@@ -59,6 +63,9 @@ impl<const SHIFT: u32> Stage2<SHIFT> {
         1 << 31 | granule << 14 | walks | begin << 6 | size
     };
 
+    /// HA and HD of VTCR_EL2: the CPU sets S2AP\[1\] of leaves with DBM, and for that the Access flag (Arm ARM D8.4.6).
+    pub const MARKS_WRITES: u64 = 1 << 21 | 1 << 22;
+
     /// VTTBR_EL2 of a space: VMID in bits 63..48 (8 bits are used), the root below.
     pub fn base(space: &GuestSpace) -> u64 {
         u64::from(space.tag()) << 48 | space.root().get()
@@ -81,6 +88,7 @@ unsafe impl<const SHIFT: u32> PteFormat for Stage2<SHIFT> {
     };
 
     const PHYS_LIMIT: u64 = 1 << 48;
+    const WRITTEN: u64 = WRITTEN;
 
     #[inline]
     fn encode(entry: Entry, level: usize) -> u64 {
@@ -108,7 +116,7 @@ const fn bits(attr: Attr) -> u64 {
     let memory = if attr.contains(Attr::DEVICE) { DEVICE } else { WRITE_BACK | INNER_SHAREABLE };
     let mut bits = ACCESSED | READABLE | memory;
     if attr.contains(Attr::WRITE) {
-        bits |= WRITABLE;
+        bits |= WRITTEN | MAY_BE_WRITTEN;
     }
     if attr.contains(Attr::USER) {
         bits |= USER;
@@ -123,7 +131,7 @@ const fn bits(attr: Attr) -> u64 {
 #[inline]
 fn attr(word: u64) -> Attr {
     let mut attr = Attr::empty();
-    attr.set(Attr::WRITE, word & WRITABLE != 0);
+    attr.set(Attr::WRITE, word & MAY_BE_WRITTEN != 0);
     attr.set(Attr::USER, word & USER != 0);
     attr.set(Attr::DEVICE, word & MEMORY_TYPE == DEVICE);
     attr.set(Attr::EXECUTE, word & NO_EXECUTE == 0);

@@ -315,6 +315,12 @@ pub trait Guests {
     /// the caller interrupts the guest often.
     const TIMER_ENDS_RUNS: bool = true;
 
+    /// Whether all CPUs on which virtualization is on mark leaves that guests write
+    /// ([`PteFormat::WRITTEN`](hotmem_paging::PteFormat::WRITTEN)). Where not, no mark is taken back.
+    fn marks_writes() -> bool {
+        false
+    }
+
     /// Turns virtualization on, on the CPU that runs this.
     ///
     /// # Errors
@@ -328,11 +334,13 @@ pub trait Guests {
     /// Drops the cached translations of `ranges` in `space`, and the cached pointers to the tables that span them.
     fn drop_guest_translations(space: &GuestSpace, ranges: &[GuestRange]);
 
-    /// Copies `bytes`, a multiple of a page, between two pages of guests: the time that takes is a pause of the guest.
+    /// Copies `bytes`, a multiple of a page, between two pages of guests: the time that takes may be a pause of the
+    /// guest. A guest that stores to `from` meanwhile leaves any mix of old and new bytes in `to`.
     ///
     /// # Safety
     ///
-    /// `from` can be read and `to` written for that many bytes; they do not overlap, and nothing else accesses them.
+    /// `from` can be read and `to` written for that many bytes; they do not overlap. No code of the kernel accesses
+    /// them, and nothing at all accesses `to`.
     unsafe fn copy_guest_memory(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
         // SAFETY: by the contract of this function.
         unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), bytes) };
@@ -356,7 +364,7 @@ pub trait Guests {
 
     /// The payload: a program for a guest without devices, position-independent, that begins at its first byte.
     ///
-    /// Its arguments are: the address of the memory it works on, which ends where the guest's memory ends, the bytes
+    /// Its arguments are: the address of the memory it works on, which ends where the guest's memory ends or before, the bytes
     /// of that memory (whole pages), the number of rounds (0: without end), and
     /// [`payload_kind`]. In each round it writes a word computed from address and round to every word of the memory, reads
     /// all of them back, and calls the host with number [`PAYLOAD_ROUND`] and the arguments: rounds done, words

@@ -10,6 +10,7 @@ use super::std::collections::BTreeMap;
 use super::std::vec::Vec;
 use crate::contract::{Access, Architecture, GuestSpace, Guests, Layout};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem_paging::addr::{GuestAddr, GuestRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_paging::{Attr, Entry, PteFormat};
 
@@ -57,6 +58,15 @@ impl Drop for Piece {
     }
 }
 
+/// A translation of a guest that the CPU has cached.
+#[derive(Clone, Copy)]
+struct Cached {
+    target: PhysAddr,
+    attr: Attr,
+    /// Its leaf was marked as written: the CPU stores without another look at the tables.
+    written: bool,
+}
+
 /// Memory, and the translations that the CPU caches.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -66,7 +76,7 @@ pub(super) struct Memory {
     /// Page -> target, as read at the first use after the last flush.
     cached: BTreeMap<u64, (PhysAddr, Attr)>,
     /// Tag and page of a guest -> target, as read at the first use after the last flush.
-    guests: BTreeMap<(u16, u64), (PhysAddr, Attr)>,
+    guests: BTreeMap<(u16, u64), Cached>,
     keeps_guests: bool,
     /// The CPU was started.
     pub(super) in_use: bool,
@@ -84,7 +94,7 @@ impl Memory {
         if let Some((at, _)) = user {
             panic!("{range} is unplugged, but the CPU translates {at:#x} to it");
         }
-        let guest = self.guests.iter().find(|(_, (page, _))| range.contains(*page));
+        let guest = self.guests.iter().find(|(_, known)| range.contains(known.target));
         if let Some(((tag, at), _)) = guest {
             panic!("{range} is unplugged, but the CPU translates {at:#x} of guest {tag} to it");
         }
@@ -157,18 +167,41 @@ impl Memory {
     }
 
     /// Walks the tree at `table` for the page at `page`.
-    fn walk_from<F: PteFormat>(&self, mut table: PhysAddr, page: u64) -> Option<(PhysAddr, Attr)> {
+    fn walk_from<F: PteFormat>(&self, table: PhysAddr, page: u64) -> Option<(PhysAddr, Attr)> {
+        let (slot, level) = self.leaf::<F>(table, page)?;
+        match F::decode(self.word(slot), level) {
+            Entry::Leaf(phys, attr) => Some((phys.add(page & (F::LEVELS[level].span() - 1)), attr)),
+            _ => None,
+        }
+    }
+
+    /// The place of the leaf for the page at `page` in the tree at `table`, and its level.
+    fn leaf<F: PteFormat>(&self, mut table: PhysAddr, page: u64) -> Option<(PhysAddr, usize)> {
         for (level, here) in F::LEVELS.iter().enumerate() {
-            let entry = table.add(here.index(page) as u64 * 8);
-            match F::decode(self.word(entry), level) {
+            let slot = table.add(here.index(page) as u64 * 8);
+            match F::decode(self.word(slot), level) {
                 Entry::Absent => return None,
                 Entry::Table(next) => table = next,
-                Entry::Leaf(phys, attr) => {
-                    return Some((phys.add(page & (here.span() - 1)), attr));
-                }
+                Entry::Leaf(..) => return Some((slot, level)),
             }
         }
         None
+    }
+
+    /// Walks the tables of a guest for the page at `page`; marks the leaf if the guest stores.
+    fn walk_guest(&self, space: &GuestSpace, page: u64, stores: bool) -> Option<Cached> {
+        let (slot, level) = self.leaf::<GuestFormat>(space.root(), page)?;
+        // SAFETY: an entry lies in one page, and pieces are whole pages; the kernel reads and writes entries as atomics,
+        // too.
+        let slot = unsafe { self.byte(slot)?.cast::<AtomicU64>().as_ref() };
+        let mut word = slot.load(Ordering::Relaxed);
+        let Entry::Leaf(phys, attr) = GuestFormat::decode(word, level) else { return None };
+        if stores && attr.contains(Attr::WRITE) {
+            word = slot.fetch_or(GuestFormat::WRITTEN, Ordering::Relaxed) | GuestFormat::WRITTEN;
+        }
+        let target = phys.add(page & (GuestFormat::LEVELS[level].span() - 1));
+        let written = word & GuestFormat::WRITTEN == GuestFormat::WRITTEN;
+        Some(Cached { target, attr, written })
     }
 
     /// The word at `at` of a guest, if its tables allow the access; caches the translation, and uses the one that it
@@ -180,15 +213,17 @@ impl Memory {
         access: Access,
     ) -> Option<NonNull<u64>> {
         let page = at.get() & !(PAGE - 1);
-        let cached = self.guests.get(&(space.tag(), page)).copied();
-        let (target, attr) = match cached {
+        let stores = access == Access::Write;
+        let known = self.guests.get(&(space.tag(), page)).copied();
+        let known = match known.filter(|known| known.written || !stores) {
             Some(known) => known,
             None => {
-                let fresh = self.walk_from::<GuestFormat>(space.root(), page)?;
+                let fresh = self.walk_guest(space, page, stores)?;
                 self.guests.insert((space.tag(), page), fresh);
                 fresh
             }
         };
+        let Cached { target, attr, .. } = known;
         let allowed = match access {
             Access::Read => true,
             Access::Write => attr.contains(Attr::WRITE),

@@ -26,6 +26,11 @@ impl Guests for X86_64 {
     const GUEST_FLUSH_REACHES_ALL: bool = false;
     const TIMER_ENDS_RUNS: bool = false;
 
+    /// Nested paging always sets Dirty (APM vol. 2 15.25.7).
+    fn marks_writes() -> bool {
+        true
+    }
+
     fn enable_guests() -> Result<(), NoGuests> {
         let leaves = ask::leaves();
         // SAFETY: a CPU with SVM has the register, and reading it changes nothing.

@@ -22,8 +22,8 @@ const KEPT_USER: u64 = 1 << 9;
 
 /// The format of nested paging on a host with four-level tables and EFER.NXE set.
 ///
-/// A table entry allows every access. Accessed and Dirty are set from the start: the CPU then never writes to a table,
-/// and a stored entry stays the word that was encoded.
+/// A table entry allows every access. Accessed and Dirty are set from the start: the CPU writes to a table only where
+/// Dirty was taken back, to find out what the guest writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Npt;
 
@@ -31,6 +31,7 @@ pub struct Npt;
 unsafe impl PteFormat for Npt {
     const LEVELS: &'static [Level] = X86Pte4::LEVELS;
     const PHYS_LIMIT: u64 = X86Pte4::PHYS_LIMIT;
+    const WRITTEN: u64 = X86Pte4::WRITTEN;
 
     /// The host's entries, as user code may access them. PCD and PWT select an entry of the host's PAT (15.25.8).
     #[inline]

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Accessed and Dirty are set from the start: the CPU then never writes to a table, and a stored
-//! entry stays the word that was encoded. Global is never set, so a CR3 reload drops everything.
+//! entry stays the word that was encoded, unless Dirty is taken back to find out what is written. Global is never set, so a CR3 reload drops everything.
 
 // UNSAFETY: vouches for the bits of the format.
 #![expect(unsafe_code)]
@@ -46,6 +46,7 @@ unsafe impl PteFormat for X86Pte4 {
         &[level(39, false), level(30, true), level(21, true), level(12, true)];
 
     const PHYS_LIMIT: u64 = 1 << 52;
+    const WRITTEN: u64 = DIRTY;
 
     #[inline]
     fn encode(entry: Entry, level: usize) -> u64 {

@@ -102,6 +102,13 @@ pub unsafe trait PteFormat {
     /// One past the highest physical address an entry can name.
     const PHYS_LIMIT: u64;
 
+    /// The bits of a leaf by which the MMU marks it when it allows the first store through it; 0 if it marks none.
+    ///
+    /// An encoded leaf that allows stores has all of them, and without them it is the same entry: `decode` ignores
+    /// them. The MMU sets them in the table, by an atomic change of a valid leaf, before the store is made; a CPU that
+    /// has cached a marked leaf stores without looking again. See [`Tables::unmark`](super::Tables::unmark).
+    const WRITTEN: u64 = 0;
+
     /// The word to store at `level` for `entry`.
     ///
     /// `level` counts from the root (0). The walker never passes a leaf at a level without leaves, or an address

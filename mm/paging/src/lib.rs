@@ -24,11 +24,13 @@
 pub mod addr;
 mod entry;
 mod few_pages;
+mod fold;
 mod gather;
 pub mod geometry;
 mod map;
 mod mapped;
 mod mapper;
+mod marks;
 mod relocate;
 mod seam;
 pub mod shootdown;
@@ -48,6 +50,7 @@ pub use addr::{Address, AddressRange, Guest, GuestAddr, GuestRange, Space, Virtu
 pub use addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};
 pub use entry::{Attr, Entry, LeafTest, Level, PteFormat};
 pub use few_pages::few_pages;
+pub use fold::FoldError;
 pub use gather::Gather;
 pub use geometry::{BlockSize, Geometry, GeometryError, Sizes};
 pub use mapped::MappedBytes;

@@ -3,6 +3,7 @@
 // UNSAFETY: takes over the root of a fake machine.
 #![expect(unsafe_code)]
 
+mod marks;
 mod relocate;
 
 use super::{

@@ -48,7 +48,11 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
 
     /// Refuses a range that cuts a leaf, which only the first and the last leaf can be; `stop` is the end of the
     /// walk towards its last byte.
-    fn check_ends(&self, range: AddressRange<I>, stop: &Stop) -> Result<(), UnmapError<I>> {
+    pub(super) fn check_ends(
+        &self,
+        range: AddressRange<I>,
+        stop: &Stop,
+    ) -> Result<(), UnmapError<I>> {
         let here = F::LEVELS[stop.level];
         let last = range.end().add(u64::MAX);
         let cut = |at| Self::leaf(at, &self.walk(at)).filter(|leaf| !range.covers(leaf.range()));

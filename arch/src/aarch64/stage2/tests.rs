@@ -19,19 +19,32 @@ fn leaf<F: PteFormat>(phys: u64, attr: Attr, level: usize) -> u64 {
     F::encode(Entry::Leaf(PhysAddr::new(phys), attr), level)
 }
 
-// Arm ARM D8.3: MemAttr 5..2, S2AP 7..6, SH 9..8, AF 10, XN 54..53.
+// Arm ARM D8.3: MemAttr 5..2, S2AP 7..6, SH 9..8, AF 10, DBM 51, XN 54..53.
 #[test]
 fn leaves_are_encoded_as_the_manual_says() {
     let page = leaf::<Pages4K>;
-    assert_eq!(page(0x1_2345_6000, ALL, 2), 0x0000_0001_2345_67ff);
+    assert_eq!(page(0x1_2345_6000, ALL, 2), 0x0008_0001_2345_67ff);
     assert_eq!(page(0x1_2345_6000, Attr::EXECUTE, 2), 0x0000_0001_2345_677f);
-    assert_eq!(page(0x1_2345_6000, Attr::WRITE, 2), 0x0040_0001_2345_67ff);
-    assert_eq!(page(0x1_2345_6000, ALL | Attr::USER, 2), 0x0080_0001_2345_67ff);
-    assert_eq!(page(0x0900_0000, ALL | Attr::DEVICE, 2), 0x0000_0000_0900_04c7);
-    assert_eq!(page(0x1_4020_0000, ALL, 1), 0x0000_0001_4020_07fd);
-    assert_eq!(page(0x1_4000_0000, ALL, 0), 0x0000_0001_4000_07fd);
-    assert_eq!(leaf::<Pages16K>(0xffff_ffff_c000, ALL, 1), 0x0000_ffff_ffff_c7ff);
-    assert_eq!(leaf::<Pages64K>(0x1_6000_0000, ALL, 0), 0x0000_0001_6000_07fd);
+    assert_eq!(page(0x1_2345_6000, Attr::WRITE, 2), 0x0048_0001_2345_67ff);
+    assert_eq!(page(0x1_2345_6000, ALL | Attr::USER, 2), 0x0088_0001_2345_67ff);
+    assert_eq!(page(0x0900_0000, ALL | Attr::DEVICE, 2), 0x0008_0000_0900_04c7);
+    assert_eq!(page(0x1_4020_0000, ALL, 1), 0x0008_0001_4020_07fd);
+    assert_eq!(page(0x1_4000_0000, ALL, 0), 0x0008_0001_4000_07fd);
+    assert_eq!(leaf::<Pages16K>(0xffff_ffff_c000, ALL, 1), 0x0008_ffff_ffff_c7ff);
+    assert_eq!(leaf::<Pages64K>(0x1_6000_0000, ALL, 0), 0x0008_0001_6000_07fd);
+}
+
+// Arm ARM D8.4.6: a leaf with DBM that is read-only may be written, and gets S2AP[1] by the first store.
+#[test]
+fn a_leaf_that_was_not_written_is_the_same_entry_without_the_right_to_write() {
+    assert_eq!(Pages4K::WRITTEN, 0x80);
+    let entry = Entry::Leaf(PhysAddr::new(0x1_2345_6000), ALL);
+    assert_eq!(Pages4K::decode(0x0008_0001_2345_677f, 2), entry);
+    assert_eq!(Pages4K::decode(0x0008_0001_2345_67ff, 2), entry);
+    let read_only = Entry::Leaf(PhysAddr::new(0x1_2345_6000), Attr::EXECUTE);
+    assert_eq!(Pages4K::decode(0x0000_0001_2345_677f, 2), read_only);
+    // VTCR_EL2: HA 21, HD 22 (D17.2.165).
+    assert_eq!(Pages4K::MARKS_WRITES, 0x60_0000);
 }
 
 #[test]

@@ -87,6 +87,10 @@ impl Guests for Host {
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 36);
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
+    fn marks_writes() -> bool {
+        true
+    }
+
     fn enable_guests() -> Result<(), NoGuests> {
         own().enable_guests().map_err(NoGuests)
     }

@@ -25,6 +25,17 @@ fn leaves_are_encoded_as_the_manual_says() {
     assert_eq!(leaf::<Npt>(0xf_ffff_ffff_f000, ALL, 3), 0x000f_ffff_ffff_f067);
 }
 
+// AMD APM vol. 2, 5.4.2: D is set by the first store, in the leaf.
+#[test]
+fn a_leaf_that_was_not_written_is_the_same_entry_without_the_dirty_bit() {
+    assert_eq!(Npt::WRITTEN, 0x40);
+    let entry = Entry::Leaf(PhysAddr::new(0x1_2345_6000), ALL | Attr::USER);
+    assert_eq!(Npt::decode(0x0000_0001_2345_6227, 3), entry);
+    assert_eq!(Npt::decode(0x0000_0001_2345_6267, 3), entry);
+    let large = Entry::Leaf(PhysAddr::new(0x1_4020_0000), ALL);
+    assert_eq!(Npt::decode(0x0000_0001_4020_00a7, 2), large);
+}
+
 // Every access of a guest counts as one of user code, so each level must allow those (15.25.5).
 #[test]
 fn tables_are_encoded_as_the_manual_says() {

@@ -10,6 +10,8 @@ const PRESENT: u64 = 1 << 0;
 const LEAF: u64 = 1 << 1;
 const ATTR_SHIFT: u32 = 2;
 const ATTR: u64 = 0xf << ATTR_SHIFT;
+/// Set by the MMU at the first store, and from the start.
+const WRITTEN: u64 = 1 << 6;
 
 /// Tables of 128 bytes and leaves of 4 KiB, 64 KiB and 1 MiB: every path is short, every table full
 /// soon. 4 GiB of address space.
@@ -36,7 +38,10 @@ fn word(entry: Entry) -> u64 {
     match entry {
         Entry::Absent => 0,
         Entry::Table(at) => at.get() | PRESENT,
-        Entry::Leaf(at, attr) => at.get() | PRESENT | LEAF | u64::from(attr.bits()) << ATTR_SHIFT,
+        Entry::Leaf(at, attr) => {
+            let written = if attr.contains(Attr::WRITE) { WRITTEN } else { 0 };
+            at.get() | PRESENT | LEAF | u64::from(attr.bits()) << ATTR_SHIFT | written
+        }
     }
 }
 
@@ -62,6 +67,7 @@ macro_rules! formats {
             unsafe impl PteFormat for $name {
                 const LEVELS: &'static [Level] = &[$($level),*];
                 const PHYS_LIMIT: u64 = 1 << 48;
+                const WRITTEN: u64 = WRITTEN;
 
                 #[inline]
                 fn encode(entry: Entry, _level: usize) -> u64 {
@@ -93,6 +99,7 @@ unsafe impl PteFormat for OddPte {
     const LEVELS: &'static [Level] =
         &[level(39, 13, false), level(30, 9, true), level(21, 9, true), level(16, 5, true)];
     const PHYS_LIMIT: u64 = 1 << 56;
+    const WRITTEN: u64 = WRITTEN.to_be();
 
     #[inline]
     fn encode(entry: Entry, _level: usize) -> u64 {

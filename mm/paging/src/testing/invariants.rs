@@ -20,6 +20,7 @@ pub fn check_format<F: PteFormat>(seed: u64) {
                 assert_ne!(word, 0, "{entry:?} at level {level}");
                 assert_eq!(F::decode(word, level), entry, "{word:#x} at level {level}");
                 agrees::<F>(word, level);
+                marks::<F>(entry, word, level);
             }
             // Sparse and dense words alike: all flag combinations occur.
             let word = random.bits() & random.bits();
@@ -46,5 +47,15 @@ fn agrees<F: PteFormat>(word: u64, level: usize) {
         let leaf = matches!(F::decode(word, level), Entry::Leaf(..));
         let quick = F::leaf_test(level).miss(word) == 0;
         assert_eq!(quick, leaf, "{word:#x} at level {level}");
+    }
+}
+
+/// A leaf that allows stores is marked as written, and is the same entry without the mark.
+fn marks<F: PteFormat>(entry: Entry, word: u64, level: usize) {
+    if matches!(entry, Entry::Leaf(_, attr) if attr.contains(Attr::WRITE)) {
+        assert_eq!(word & F::WRITTEN, F::WRITTEN, "{word:#x} at level {level}");
+        let unmarked = word & !F::WRITTEN;
+        assert_eq!(F::decode(unmarked, level), entry, "{unmarked:#x} at level {level}");
+        agrees::<F>(unmarked, level);
     }
 }

@@ -1,0 +1,159 @@
+//! Replaces a leaf by a table of smaller ones, which translate the same, and a table by a leaf.
+//!
+//! ```text
+//!   unfold:  [ leaf ] --> clear --> flush --> [ table: leaf, leaf, leaf, ... ]
+//!   fold:    [ table: leaf, leaf, leaf, ... ] --> clear --> flush --> [ leaf ]
+//! ```
+//!
+//! As with [`relocate`](super::relocate), addresses in between have no translation for a moment: a CPU that accesses
+//! them faults, and its handler waits for the caller's lock.
+
+use super::tables::{Stop, Tables};
+use super::{
+    Attr, Entry, Gather, NotFlushed, OutOfFrames, PhysMem, PteFormat, TableFrame, TableFrames,
+    TablePlace, Tlb,
+};
+use crate::addr::{Address, AddressRange, PhysAddr, Space};
+
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+/// The reason why a leaf was not replaced by a table, or a table by a leaf: the tree is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoldError {
+    /// No leaf translates the address, or none of the other size can.
+    NoLeaf,
+    /// There is no frame for the table.
+    OutOfFrames(OutOfFrames),
+    /// A CPU did not drop its cached translations.
+    NotFlushed(NotFlushed),
+}
+
+impl fmt::Display for FoldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLeaf => f.write_str("no leaf of this size can translate the address"),
+            Self::OutOfFrames(error) => error.fmt(f),
+            Self::NotFlushed(cpu) => cpu.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for FoldError {}
+
+/// A gather that detaches no tables needs no frames.
+struct NoFrames;
+
+impl TableFrames for NoFrames {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
+        Err(OutOfFrames { bytes })
+    }
+
+    fn give_back(&self, frame: TableFrame) {
+        self.strand(frame);
+    }
+}
+
+impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
+    /// Replaces the leaf that translates `at` by a table of leaves of the next level, all of them marked as
+    /// [written](PteFormat::WRITTEN).
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`], with the tree unchanged.
+    pub fn unfold<S: TableFrames>(&self, at: Address<I>, frames: &S) -> Result<(), FoldError> {
+        let stop = self.walk(at);
+        let below = F::LEVELS.get(stop.level + 1).filter(|below| below.leaf);
+        let (Entry::Leaf(phys, attr), Some(below)) = (stop.entry, below) else {
+            return Err(FoldError::NoLeaf);
+        };
+        let (level, first) = (stop.level + 1, at.align_down(F::LEVELS[stop.level].span()).get());
+        let place = TablePlace { level, first };
+        let taken = frames.take_for(below.table_bytes(), place);
+        let frame = taken.map_err(FoldError::OutOfFrames)?;
+        for (index, slot) in self.slots(frame.at(), level).iter().enumerate() {
+            let leaf = Entry::Leaf(phys.add(index as u64 * below.span()), attr);
+            slot.store(F::encode(leaf, level), Ordering::Relaxed);
+        }
+        match self.replace(&stop, stop.level, at, Entry::Table(frame.at())) {
+            Ok(()) => {
+                let _linked = frame.into_raw();
+                Ok(())
+            }
+            Err(cpu) => {
+                self.link(&stop, stop.level, at, stop.entry);
+                frames.give_back(frame);
+                Err(FoldError::NotFlushed(cpu))
+            }
+        }
+    }
+
+    /// Replaces the table of leaves that translates `at` by one leaf, which translates the same; returns the table to
+    /// `frames`. Marks of single leaves are lost.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`], with the tree unchanged.
+    pub fn fold<S: TableFrames>(&self, at: Address<I>, frames: &S) -> Result<(), FoldError> {
+        let stop = self.walk(at);
+        let Some((phys, attr)) = self.as_one(&stop) else { return Err(FoldError::NoLeaf) };
+        let (old, _) = self.take_out(&stop, stop.level, at);
+        match self.replace(&stop, stop.level - 1, at, Entry::Leaf(phys, attr)) {
+            Ok(()) => {
+                self.caches().retire(old.at(), old.bytes());
+                frames.give_back(old);
+                Ok(())
+            }
+            Err(cpu) => {
+                let linked = Entry::Table(old.into_raw());
+                self.link(&stop, stop.level - 1, at, linked);
+                Err(FoldError::NotFlushed(cpu))
+            }
+        }
+    }
+
+    /// The leaf that translates the same as the table in which a walk stopped.
+    fn as_one(&self, stop: &Stop) -> Option<(PhysAddr, Attr)> {
+        let Entry::Leaf(..) = stop.entry else { return None };
+        let (here, above) = (F::LEVELS[stop.level], F::LEVELS.get(stop.level.checked_sub(1)?)?);
+        if !above.leaf || above.span() > self.largest_leaf(u64::MAX) {
+            return None;
+        }
+        let mut leaves = self.slots(stop.path[stop.level], stop.level).iter().map(|slot| {
+            let entry = F::decode(slot.load(Ordering::Relaxed), stop.level);
+            if let Entry::Leaf(phys, attr) = entry { Some((phys, attr)) } else { None }
+        });
+        let (phys, attr) = leaves.next()??;
+        let follows =
+            |(index, leaf)| leaf == Some((phys.add((index as u64 + 1) * here.span()), attr));
+        let same = leaves.enumerate().all(follows);
+        (same && phys.get() & (above.span() - 1) == 0).then_some((phys, attr))
+    }
+
+    /// Replaces the entry of `level` on the path of `stop`, which leads to `at`: clears it, flushes what it spans, and
+    /// stores `entry`. If the flush fails, the caller stores the old one again.
+    fn replace(
+        &self,
+        stop: &Stop,
+        level: usize,
+        at: Address<I>,
+        entry: Entry,
+    ) -> Result<(), NotFlushed> {
+        self.link(stop, level, at, Entry::Absent);
+        let span = F::LEVELS[level].span();
+        let spanned = AddressRange::new(at.align_down(span), span);
+        let mut gather = Gather::keeping_tables(self.caches(), NoFrames);
+        gather.cleared(spanned.unwrap_or_default());
+        gather.flush()?;
+        self.link(stop, level, at, entry);
+        Ok(())
+    }
+
+    /// Stores the entry of `level` on the path of `stop`, which leads to `at`.
+    fn link(&self, stop: &Stop, level: usize, at: Address<I>, entry: Entry) {
+        let slot = &self.slots(stop.path[level], level)[F::LEVELS[level].index(at.get())];
+        // Release: a walk that sees a link sees the entries below.
+        slot.store(F::encode(entry, level), Ordering::Release);
+        self.caches().publish();
+    }
+}
