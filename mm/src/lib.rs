@@ -121,7 +121,7 @@ pub use hotmem_paging::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, Vir
 pub use alloc::buddy::{FreeError, OutOfMemory};
 pub use alloc::cache::{CacheStorage, CpuCache, CpuCaches, CpuPages};
 pub use alloc::compact::CompactError;
-pub use alloc::migrate::{Extent, MovableOps, Move};
+pub use alloc::migrate::{Extent, MOST_AHEAD, MovableOps, Move, Part};
 pub use alloc::node::{MAX_NODES, NodeId, NodeStorage, NodeTable};
 pub use alloc::owners::{Mover, TooManyOwners, User};
 pub use alloc::pages::Pages;

@@ -17,6 +17,8 @@
 //! not release an extent is asked again, in [`PASSES`] passes in total. A range that is isolated completely at once
 //! is empty, and needs no survey.
 //!
+//! An extent of 2 MiB or more is a batch of its own, and may be moved in parts, with a step for each.
+//!
 //! A step costs its caller's [`Budget`] one page, or as many as the extent has that is migrated.
 
 use crate::addr::{Order, Pfn};
@@ -25,12 +27,15 @@ use crate::alloc::Waits;
 use crate::alloc::buddy::owners_word;
 use crate::alloc::budget::Budget;
 use crate::alloc::isolate::Area;
-use crate::alloc::migrate::Extent;
+use crate::alloc::migrate::{Extent, MOST_AHEAD};
 use crate::machine::Machine;
 use crate::memmap::page::{MoverId, Owner, PageState};
 use crate::memmap::seen::Seen;
 
 mod moving;
+mod parts;
+
+pub(crate) use self::parts::InParts;
 
 /// Passes over extents of one order before an owner's refusal is final.
 pub(crate) const PASSES: u64 = 8;
@@ -75,6 +80,8 @@ pub(crate) struct Evacuation {
     /// The first extent of this pass that its owner did not release.
     held: Option<(Pfn, Owner)>,
     passes: u8,
+    /// An extent is moved in parts: see [`InParts`].
+    in_parts: bool,
     /// Pages by which the costliest call exceeded its budget.
     pub(crate) beyond: u32,
     /// Pages the survey found in use.
@@ -85,9 +92,10 @@ pub(crate) struct Evacuation {
 
 impl Evacuation {
     /// Steps that emptying an area of `pages` takes at most, with any contents: a pass takes one for each extent,
-    /// and one to find its end.
+    /// and one to find its end. An extent that is moved in parts takes a step for each part, which has a page at least.
     pub(crate) const fn bound(pages: u64) -> u64 {
-        (pages + 1) * (2 + 2 * Order::COUNT as u64 * PASSES)
+        let parts = (MOST_AHEAD + 2) * PASSES;
+        (pages + 1) * (2 + 2 * Order::COUNT as u64 * PASSES + parts)
     }
 
     pub(crate) fn begin<M: Machine>(allocator: &Allocator<M>, area: Area) -> Self {
@@ -102,6 +110,7 @@ impl Evacuation {
             divisible: 0,
             held: None,
             passes: 0,
+            in_parts: false,
             beyond: 0,
             found: 0,
             moved: 0,
@@ -123,7 +132,9 @@ impl Evacuation {
         budget: &mut Budget,
     ) -> Result<u64, Stuck> {
         let mut steps = 1;
-        if self.at < self.area.pfns.end {
+        if self.in_parts {
+            self.go_on(allocator, memmap, budget);
+        } else if self.at < self.area.pfns.end {
             match self.phase {
                 Phase::Isolate => steps = self.isolate(allocator, memmap, budget.left()),
                 Phase::Survey => self.survey(allocator, memmap)?,
@@ -136,7 +147,7 @@ impl Evacuation {
         if !matches!(self.phase, Phase::Move(_) | Phase::MoveDivisible(_)) {
             budget.spend(steps);
         }
-        if self.at >= self.area.pfns.end {
+        if self.at >= self.area.pfns.end && !self.in_parts {
             if self.phase == Phase::Isolate && self.isolated == u64::from(self.area.pages) {
                 // No page is in use, and none will be.
                 self.phase = Phase::Empty;

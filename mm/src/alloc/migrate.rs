@@ -8,6 +8,14 @@
 //!   (the manager frees the old extents, and the targets of those that the owner refused)
 //! ```
 //!
+//! An extent that is a batch of its own may be copied while it is in use, in parts between which the caller of the
+//! operation does other work; what it left behind is then cleared in parts, too:
+//!
+//! ```text
+//!   copy_ahead, ..., copy_ahead --> isolate, migrate --> clear_behind, ..., clear_behind
+//!        \--- cancel: abandon                                \--- cancel: clear_behind, all at once
+//! ```
+//!
 //! A target exists before the owner is called, so no owner stops using a page in vain when memory is full.
 //!
 //! Only a registered owner can allocate movable memory, so the owner of any page in a movable zone can be asked to
@@ -87,6 +95,23 @@ impl Move {
     }
 }
 
+/// A part of the work on an extent that is done in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Pages that were copied or cleared, or as many as the rest of this part cost.
+    pub pages: u64,
+    /// This was the last part.
+    pub last: bool,
+}
+
+impl Part {
+    /// Nothing was to be done.
+    pub const NOTHING: Self = Self { pages: 0, last: true };
+}
+
+/// How often each page of an extent is copied ahead at most.
+pub const MOST_AHEAD: u64 = 16;
+
 /// An owner of movable pages.
 ///
 /// Called by an operation under way, which holds no lock that other CPUs spin on: an owner may allocate, free, look
@@ -119,6 +144,32 @@ pub trait MovableOps: Sync {
     fn split(&self, extent: &Extent) -> bool {
         let _ = extent;
         false
+    }
+
+    /// Copies a part of an extent to its target while the extent stays in use: about `pages` pages, and more only if it
+    /// takes no parts. Called for an extent of 2 MiB or more, which is a batch of its own, until the last part; then
+    /// come [`isolate`](Self::isolate) and [`migrate`](Self::migrate), in which only what was changed since has to be
+    /// copied. Between two parts the operation is not under way, and the owner may free the extent: it refuses the move
+    /// then, and forgets it.
+    ///
+    /// An owner that copies without end is stopped after [`MOST_AHEAD`] times the pages of the extent.
+    fn copy_ahead(&self, one: &Move, pages: u64) -> Part {
+        let _ = (one, pages);
+        Part::NOTHING
+    }
+
+    /// Forgets a move of which parts were copied ahead: it is not made. The extent stays in use, and the manager frees
+    /// the target, which the owner may clear before.
+    fn abandon(&self, one: &Move) {
+        let _ = one;
+    }
+
+    /// Clears a part of an extent that has moved, about `pages` pages. Called after
+    /// [`migrate`](Self::migrate) for an extent of which parts were copied ahead, until the last part. The manager then
+    /// frees it.
+    fn clear_behind(&self, one: &Move, pages: u64) -> Part {
+        let _ = (one, pages);
+        Part::NOTHING
     }
 
     /// Stops using the extents until [`migrate`](Self::migrate): from its return on nothing changes their content

@@ -59,12 +59,14 @@ pub(crate) mod zeroed;
 pub(crate) mod zone;
 
 use crate::alloc::cache::Caches;
+use crate::alloc::evacuate::InParts;
 use crate::alloc::frames::Frames;
 use crate::alloc::node::Nodes;
 use crate::alloc::owners::Owners;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::turn::{Operation, Taken, Turn};
+use spin::Mutex;
 
 pub(crate) use crate::turn::Waits;
 
@@ -77,6 +79,8 @@ pub(crate) struct Allocator<M: Machine> {
     pub(crate) caches: Caches<M::Caches>,
     pub(crate) frames: Frames<M::Lock>,
     pub(crate) owners: Owners,
+    /// The extent that is moved in parts. Changed by the operation that empties a range, and by its end.
+    pub(crate) in_parts: Mutex<Option<InParts>>,
 }
 
 impl<M: Machine> Allocator<M> {
@@ -89,6 +93,7 @@ impl<M: Machine> Allocator<M> {
             caches: Caches::new(),
             frames: Frames::new(),
             owners: Owners::new(),
+            in_parts: Mutex::new(None),
         }
     }
 

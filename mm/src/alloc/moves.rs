@@ -14,6 +14,7 @@ use crate::alloc::request::Request;
 use crate::machine::Machine;
 use crate::memmap::page::{MoverId, Owner};
 use crate::memmap::seen::Seen;
+use core::mem;
 
 /// Extents of a batch at most. They are on the stack.
 pub(super) const MOST: usize = 64;
@@ -39,6 +40,19 @@ impl Batch {
     pub(super) const fn fits<M: Machine>(&self, order: Order) -> bool {
         let bytes = (self.pages + order.pages()) * M::PAGE_BYTES;
         self.len == 0 || (self.len < MOST && bytes <= MOST_BYTES)
+    }
+
+    /// Whether an extent of the order is always a batch of its own.
+    pub(super) const fn is_large<M: Machine>(order: Order) -> bool {
+        order.pages() * M::PAGE_BYTES >= MOST_BYTES
+    }
+
+    /// Takes the only extent out, if it is large.
+    pub(super) fn take_large<M: Machine>(&mut self) -> Option<Move> {
+        let first = self.moves.first_mut().filter(|one| Self::is_large::<M>(one.from().order));
+        let one = first.filter(|_| self.len == 1)?;
+        (self.len, self.pages) = (0, 0);
+        Some(mem::replace(one, Move::none()))
     }
 
     /// The extents, each with its target.
@@ -92,7 +106,7 @@ impl Batch {
 }
 
 /// Migrates the extents of an owner, but those that it refuses.
-fn migrate<M: Machine>(
+pub(super) fn migrate<M: Machine>(
     allocator: &Allocator<M>,
     memmap: Seen<'_, M>,
     ops: &dyn MovableOps,
@@ -119,7 +133,7 @@ fn migrate<M: Machine>(
 }
 
 /// Frees the extent or the target of a move.
-fn give_back<M: Machine>(allocator: &Allocator<M>, one: &Move, unused: Pfn) {
+pub(super) fn give_back<M: Machine>(allocator: &Allocator<M>, one: &Move, unused: Pfn) {
     let owner = Owner::Movable(one.mover());
     if let Err(error) = allocator.free_of(unused, |holder| holder == owner) {
         log::error!(

@@ -175,6 +175,7 @@ impl<M: Machine> Operations<M> {
 
     /// Ends an offline with the block online as before.
     fn stay(&self, id: BlockId, area: &Area, operation: &Operation<'_, M>) {
+        self.allocator.give_up_parts();
         area.end_isolation(&self.allocator, *operation.seen());
         operation.settle();
         if self.allocator.turn.offlining.is_notified() {

@@ -1,6 +1,6 @@
 //! The part of an evacuation that migrates extents: batches are gathered and carried out, and extents divided.
 
-use super::{Evacuation, Phase, Stuck, extent};
+use super::{Evacuation, InParts, Phase, Stuck, extent};
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
@@ -38,6 +38,11 @@ impl Evacuation {
             }
         };
         if batch.moves().is_empty() {
+            return Ok(steps);
+        }
+        if let Some(one) = batch.take_large::<M>() {
+            *allocator.in_parts.lock() = Some(InParts::new(one));
+            self.go_on(allocator, memmap, budget);
             return Ok(steps);
         }
         // Migration changes nothing that looks rely on: it allocates and frees, as any CPU may do at the same time.
@@ -101,7 +106,9 @@ impl Evacuation {
             return Ok(Found::Examined(1));
         }
         if batch.add(allocator, memmap, self.area.node, from, mover) {
-            return Ok(Found::Examined(from.order.pages()));
+            // A large one costs as much as is done of it.
+            let large = Batch::is_large::<M>(from.order);
+            return Ok(Found::Examined(if large { 0 } else { from.order.pages() }));
         }
         if !allocator.owners.splits(mover) {
             return Err(Stuck::NoRoom(from.order));
@@ -138,7 +145,7 @@ impl Evacuation {
     }
 
     /// Notes an extent that was not released in this pass: the first counts.
-    fn note_held(&mut self, pfn: Pfn, owner: Owner) {
+    pub(super) fn note_held(&mut self, pfn: Pfn, owner: Owner) {
         self.held = self.held.filter(|&(first, _)| first <= pfn).or(Some((pfn, owner)));
     }
 }
