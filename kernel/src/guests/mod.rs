@@ -19,7 +19,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use hotmem::{NodeId, Order};
+use hotmem::{Geometry, NodeId, Order};
 use hotmem_arch::contract::{LinuxFiles, Misdeed};
 use hotmem_arch::current::{Arch, cpu};
 use hotmem_lab::monitor::{CpuError, VmCommand, VmName, VmProgram};
@@ -227,15 +227,20 @@ pub(crate) fn command(command: VmCommand, out: &mut dyn fmt::Write) -> Result<()
             // At once: a CPU that stops a guest writes to the log meanwhile.
             out.write_str(&list).map_err(text)
         }
-        VmCommand::Create { name: word, bytes, node, vcpus, program } => {
-            create(vms, name(word)?, bytes, node, vcpus, program)
+        VmCommand::Create { name: word, bytes, extent, node, vcpus, program } => {
+            let order = order_of(extent)?;
+            create(vms, name(word)?, (bytes, order), node, vcpus, program)
         }
-        VmCommand::Run { name, rounds, misdeed } => {
+        VmCommand::Run { name, rounds, bytes, misdeed } => {
             let misdeed = match misdeed {
                 None => Misdeed::None,
                 Some(word) => misdeed_of(word)?,
             };
-            start(vms, find(name)?, rounds, misdeed)
+            let id = find(name)?;
+            if let Some(bytes) = bytes {
+                vms.limit_work(id, bytes).map_err(text)?;
+            }
+            start(vms, id, rounds, misdeed)
         }
         VmCommand::Pause(name) => vms.pause(find(name)?).map_err(text),
         VmCommand::Kill(name) => vms.kill(find(name)?).map_err(text),
@@ -266,7 +271,7 @@ pub(crate) fn verify() -> Result<(), String> {
 fn create(
     vms: &KernelVms,
     name: Name,
-    bytes: u64,
+    (bytes, order): (u64, Order),
     node: Option<NodeId>,
     vcpus: u64,
     program: VmProgram,
@@ -281,7 +286,20 @@ fn create(
     if (2..=MAX_VCPUS).contains(&needs) && has < needs {
         return Err(text(VmError::Cpus { needs, has }));
     }
-    vms.create(name, bytes, Order::ZERO, node, vcpus, &program).map(drop).map_err(text)
+    vms.create(name, bytes, order, node, vcpus, &program).map(drop).map_err(text)
+}
+
+/// The order of extents of so many bytes.
+fn order_of(extent: Option<u64>) -> Result<Order, String> {
+    let bytes = extent.unwrap_or(KernelMachine::PAGE_BYTES);
+    let order = Order::fitting((bytes / KernelMachine::PAGE_BYTES).max(1));
+    if order.pages() * KernelMachine::PAGE_BYTES == bytes {
+        return Ok(order);
+    }
+    let page = KernelMachine::PAGE_BYTES;
+    Err(alloc::format!(
+        "an extent of {bytes:#x} bytes is not {page:#x} bytes, or twice as many, or twice those, ..."
+    ))
 }
 
 /// The files of a Linux guest: those of the archive that this kernel was booted with.

@@ -61,6 +61,8 @@ pub(super) fn json(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
         figures(&guest.figures, out)?;
         write!(out, ",\"longest_pause\":{}", guest.longest_pause)?;
         write!(out, ",\"longest_pause_of_page\":{}", guest.longest_pause_of_page)?;
+        write!(out, ",\"extents_ahead\":{}", guest.extents_ahead)?;
+        write!(out, ",\"extents_hurried\":{}", guest.extents_hurried)?;
         write!(out, ",\"pages_moved\":{}", guest.pages_moved)?;
         write!(out, ",\"tables_moved\":{}}}", guest.tables_moved)
     })?;

@@ -81,6 +81,31 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         GuestRange::new(start, bytes).filter(|_| fits).ok_or(VmError::Size { least, most, unit })
     }
 
+    /// Has the payload of a guest that does not run work on so many bytes only, from its next beginning on.
+    ///
+    /// # Errors
+    ///
+    /// [`VmError::Work`] if it cannot; [`VmError::State`] if it has begun; [`VmError::NoPayload`].
+    pub fn limit_work(&self, id: VmId, bytes: u64) -> Result<(), VmError> {
+        let ram = self.host.with_space(id.number(), |space| space.ram).ok_or(VmError::Full)?;
+        let slot = self.slot(id).ok_or(VmError::Full)?;
+        let mut life = slot.life.lock();
+        let name = life.name.ok_or(VmError::Full)?;
+        if life.program != Loaded::Payload {
+            return Err(VmError::NoPayload(name));
+        }
+        if !matches!(life.state, State::Ready | State::Done) {
+            return Err(VmError::State(name, life.state));
+        }
+        let (unit, most) = (M::PAGE_BYTES, ram.len() - Self::code_bytes());
+        let least = unit * life.vcpus.len() as u64;
+        if !(least..=most).contains(&bytes) || !bytes.is_multiple_of(unit) {
+            return Err(VmError::Work { least, most, unit });
+        }
+        life.work = Some(bytes);
+        Ok(())
+    }
+
     /// Bytes of the pages that hold the payload.
     fn code_bytes() -> u64 {
         (P::Guests::payload().len() as u64).next_multiple_of(M::PAGE_BYTES)
@@ -211,7 +236,9 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             Loaded::Linux(start) => Begin::Linux(start),
             Loaded::Payload => {
                 let work: GuestAddr = ram.start().add(Self::code_bytes());
-                let bytes = ram.len() - Self::code_bytes();
+                let all = ram.len() - Self::code_bytes();
+                let work_bytes = self.slot(id).and_then(|slot| slot.life.lock().work);
+                let bytes = work_bytes.map_or(all, |bytes| bytes.min(all));
                 let kind = payload_kind(misdeed, residences.len() - 1);
                 Begin::Payload(ram.start(), [work.get(), bytes, rounds, kind])
             }

@@ -1,6 +1,7 @@
 //! The guests, as the owners of their memory see them.
 
 use crate::Shared;
+use crate::ahead::Ahead;
 use crate::console::Console;
 use crate::id::{MAX_VCPUS, MAX_VMS, VcpuId, VmId};
 use crate::life::Life;
@@ -9,8 +10,8 @@ use crate::space::Space;
 use crate::switch::OwnVcpu;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use hotmem::Mm;
 use hotmem::lock::lock_api::Mutex;
+use hotmem::{Mm, Mover};
 
 /// The place of a virtual CPU.
 pub(crate) type VcpuPlace<M, P> = Mutex<<M as hotmem::Machine>::Lock, Option<Box<OwnVcpu<M, P>>>>;
@@ -33,6 +34,10 @@ pub(crate) struct Host<M: Shared, P: Platform> {
     pub(crate) slots: [Slot<M, P>; MAX_VMS],
     /// What guests leave is cleared.
     scrub: AtomicBool,
+    /// The extent that is copied ahead of its move, or cleared after it: one at a time, as the manager moves them.
+    pub(crate) ahead: Mutex<M::Lock, Option<Ahead>>,
+    /// The owner of tables, once it has registered.
+    pub(crate) tables: Mutex<M::Lock, Option<&'static Mover>>,
     /// Begins and ends of batches of moves so far.
     batches: AtomicU64,
 }
@@ -46,7 +51,8 @@ impl<M: Shared, P: Platform> Host<M, P> {
             console: Mutex::new(Console::default()),
         };
         let (slots, scrub) = (core::array::from_fn(slot), AtomicBool::new(true));
-        Self { mm, slots, scrub, batches: AtomicU64::new(0) }
+        let (ahead, tables) = (Mutex::new(None), Mutex::new(None));
+        Self { mm, slots, scrub, ahead, tables, batches: AtomicU64::new(0) }
     }
 
     /// The place of a virtual CPU.
@@ -71,6 +77,12 @@ impl<M: Shared, P: Platform> Host<M, P> {
     /// Begins and ends of batches of moves so far: odd while a batch is under way.
     pub(crate) fn batches(&self) -> u64 {
         self.batches.load(Ordering::Relaxed)
+    }
+
+    /// Pages of the owner of guests' pages that no guest has: of the extent that is moved in parts, its target, or from the
+    /// move on what it was.
+    pub(crate) fn pages_between(&self) -> u64 {
+        self.ahead.lock().as_ref().map_or(0, Ahead::pages::<M>)
     }
 
     /// Calls `f` with the memory of the guest with this number, if there is one.

@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+mod ahead;
 pub mod archive;
 mod console;
 mod cpus;

@@ -15,6 +15,8 @@ pub(crate) struct Life {
     pub(crate) state: State,
     pub(crate) program: Loaded,
     pub(crate) vcpus: Vec<VcpuLife>,
+    /// Bytes that the payload works on, if they are not all that it can.
+    pub(crate) work: Option<u64>,
     /// Each virtual CPU ends after so many rounds of the payload; 0 for none.
     pub(crate) last_round: u64,
     /// Why it stopped, and its registers.

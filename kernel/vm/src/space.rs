@@ -7,6 +7,7 @@
 //! ```
 
 use crate::Shared;
+use crate::ahead::Ahead;
 use crate::held::{Counting, Held};
 use crate::id::VmId;
 use crate::platform::Platform;
@@ -16,8 +17,8 @@ use crate::word::PageWord;
 use alloc::sync::Arc;
 use core::cell::RefCell;
 use hotmem::paging::{
-    Attr, Gather, Guest, GuestAddr, GuestRange, MapError, Mapper, Mapping, NotFlushed, OutOfFrames,
-    PhysAddr, RelocateError, TableFrame, TableFrames, TablePlace,
+    Attr, FoldError, Gather, Guest, GuestAddr, GuestRange, MapError, Mapper, Mapping, NotFlushed,
+    OutOfFrames, PhysAddr, RelocateError, TableFrame, TableFrames, TablePlace, UnmapError,
 };
 use hotmem::{BlockId, Mm, Move, Order, Pfn};
 
@@ -49,6 +50,10 @@ pub(crate) struct Moved {
     pub(crate) longest_pause: u64,
     /// The longest share of one page in the pause of its batch, rounded up.
     pub(crate) longest_pause_of_page: u64,
+    /// Extents that were copied ahead of their move.
+    pub(crate) ahead: u64,
+    /// Those of them that the guest changed faster than they were copied.
+    pub(crate) hurried: u64,
 }
 
 /// Mapping again what was cleared takes no table.
@@ -121,7 +126,7 @@ impl<M: Shared, P: Platform> Space<M, P> {
 
     /// The address of a page of the guest, by its frame number.
     fn address(frame: u64) -> GuestAddr {
-        GuestAddr::new(frame.wrapping_mul(M::PAGE_BYTES))
+        PageWord { vm: 0, frame }.address::<M>()
     }
 
     /// The addresses of an extent.
@@ -201,7 +206,7 @@ impl<M: Shared, P: Platform> Space<M, P> {
     }
 
     /// Whether the guest has the extent of a move where the manager's word says.
-    fn has(&self, one: &Move) -> bool {
+    pub(crate) fn has(&self, one: &Move) -> bool {
         let (word, from) = (PageWord::decode(one.from().private), one.from());
         let (at, bytes) = (Self::address(word.frame), from.order.pages() * M::PAGE_BYTES);
         let leaf = self.tables.translate(at);
@@ -212,17 +217,9 @@ impl<M: Shared, P: Platform> Space<M, P> {
     /// Clears the leaves of the extents in `moves` that are this guest's, and flushes once. Refuses those that are
     /// not there, and all of them if a CPU does not acknowledge the flush.
     pub(crate) fn break_batch<'m>(&mut self, moves: impl Iterator<Item = &'m Move> + Clone) {
-        if self.pages_held.reserve(MOST_MOVING).is_err() {
-            log::error!(
-                "guest {}: the kernel's heap has no room to count a move",
-                self.id.number()
-            );
-            moves.for_each(Move::refuse);
+        if !self.may_break(moves.clone()) {
             return;
         }
-        // Look-ups first, while the guest goes on.
-        moves.clone().filter(|one| !self.has(one)).for_each(Move::refuse);
-        self.begun = P::instructions();
         let mut gather = Gather::keeping_tables(self.tables.tlb(), NoFrames);
         let (mut cleared, mut run) = (Ok(()), GuestRange::EMPTY);
         for one in moves.clone() {
@@ -239,10 +236,137 @@ impl<M: Shared, P: Platform> Space<M, P> {
         cleared = cleared.and(self.tables.unmap(run, &mut gather));
         note(&mut self.moving, &mut self.runs, run);
         if let Err(error) = gather.conclude(cleared) {
-            log::error!("guest {}: {error}", self.id.number());
-            self.take_back(moves);
-            self.runs = 0;
+            self.undo_break(moves, &error);
         }
+    }
+
+    /// As [`break_batch`](Self::break_batch), of an extent that was copied ahead; notes what the guest has stored to since
+    /// the last round.
+    pub(crate) fn break_ahead(&mut self, one: &Move, ahead: &mut Ahead) {
+        let moves = core::iter::once(one);
+        if !self.may_break(moves.clone()) {
+            return;
+        }
+        let mut gather = Gather::keeping_tables(self.tables.tlb(), NoFrames);
+        let (range, each) = (ahead.range, &mut |leaf| ahead.note::<M>(leaf));
+        let cleared = self.tables.unmap_marked(range, &mut gather, each);
+        note(&mut self.moving, &mut self.runs, range);
+        if let Err(error) = gather.conclude(cleared) {
+            self.undo_break(moves, &error);
+        }
+    }
+
+    /// Whether a break may begin: there is room to count the moves. Refuses those that are not there, while the guest goes
+    /// on.
+    fn may_break<'m>(&mut self, moves: impl Iterator<Item = &'m Move> + Clone) -> bool {
+        if self.pages_held.reserve(MOST_MOVING).is_err() {
+            log::error!(
+                "guest {}: the kernel's heap has no room to count a move",
+                self.id.number()
+            );
+            moves.for_each(Move::refuse);
+            return false;
+        }
+        moves.filter(|one| !self.has(one)).for_each(Move::refuse);
+        self.begun = P::instructions();
+        true
+    }
+
+    /// Maps again what was cleared, after a flush that failed.
+    #[cold]
+    fn undo_break<'m>(&mut self, moves: impl Iterator<Item = &'m Move>, error: &UnmapError<Guest>) {
+        log::error!("guest {}: {error}", self.id.number());
+        self.take_back(moves);
+        self.runs = 0;
+    }
+
+    /// Begins to copy an extent ahead: each page of it has a leaf of its own afterwards, without a mark. Returns whether
+    /// that is so; if not, the tables are as before.
+    pub(crate) fn begin_ahead(
+        &mut self,
+        one: &Move,
+        ahead: &mut Ahead,
+        frames: &impl TableFrames,
+    ) -> bool {
+        if !self.has(one) || self.tables.translate(ahead.range.start()).is_none() {
+            return false;
+        }
+        let unfolded = self.unfold(ahead.range, frames);
+        let begins = unfolded.and_then(|()| {
+            self.unmark(ahead).map_err(|error| match error {
+                UnmapError::NotFlushed(cpu) => FoldError::NotFlushed(cpu),
+                _ => FoldError::NoLeaf,
+            })
+        });
+        if let Err(error) = begins {
+            log::warn!("guest {}: an extent is not copied ahead: {error}", self.id.number());
+            self.fold(ahead.range, frames);
+        }
+        begins.is_ok()
+    }
+
+    /// Replaces larger leaves of `range` by leaves of a page.
+    fn unfold(&mut self, range: GuestRange, frames: &impl TableFrames) -> Result<(), FoldError> {
+        let leaf = self.tables.translate(range.start()).ok_or(FoldError::NoLeaf)?;
+        if leaf.len == M::PAGE_BYTES {
+            return Ok(());
+        }
+        for offset in (0..range.len()).step_by(leaf.len as usize) {
+            self.begun = P::instructions();
+            let held = RefCell::new(&mut self.tables_held);
+            let counting = Counting { mm: self.mm, frames, held };
+            self.tables.unfold(range.start().add(offset), &counting)?;
+            self.count_pause(self.pause(), leaf.len / M::PAGE_BYTES);
+        }
+        let now = self.tables.translate(range.start());
+        if now.is_some_and(|leaf| leaf.len == M::PAGE_BYTES) {
+            Ok(())
+        } else {
+            Err(FoldError::NoLeaf)
+        }
+    }
+
+    /// Replaces leaves of a page in `range` by larger ones, where those were replaced to copy ahead.
+    pub(crate) fn fold(&mut self, range: GuestRange, frames: &impl TableFrames) {
+        let mut offset = 0;
+        while let Some(leaf) = self.tables.translate(range.start().add(offset))
+            && offset < range.len()
+        {
+            self.begun = P::instructions();
+            let at = leaf.virt;
+            let held = RefCell::new(&mut self.tables_held);
+            let counting = Counting { mm: self.mm, frames, held };
+            match self.tables.fold(at, &counting) {
+                Ok(()) => self.count_pause(self.pause(), range.len() / M::PAGE_BYTES),
+                // The extent has leaves of a page, and always had: it is smaller than a larger leaf.
+                Err(FoldError::NoLeaf) => return,
+                Err(error) => {
+                    log::warn!("guest {}: {error}", self.id.number());
+                    return;
+                }
+            }
+            let span = self.tables.translate(at).map_or(range.len(), |leaf| leaf.len);
+            offset = offset.saturating_add(span);
+        }
+    }
+
+    /// Takes the marks of an extent back, and notes those that there were.
+    pub(crate) fn unmark(&self, ahead: &mut Ahead) -> Result<(), UnmapError<Guest>> {
+        let mut gather = Gather::keeping_tables(self.tables.tlb(), NoFrames);
+        let (range, each) = (ahead.range, &mut |leaf| ahead.note::<M>(leaf));
+        let unmarked = self.tables.unmark(range, &mut gather, each);
+        gather.conclude(unmarked)
+    }
+
+    /// Counts an extent that was copied ahead, and moved.
+    pub(crate) const fn count_ahead(&mut self, hurried: bool) {
+        self.moved.ahead += 1;
+        self.moved.hurried += hurried as u64;
+    }
+
+    /// Instructions since a pause began.
+    fn pause(&self) -> u64 {
+        P::instructions().wrapping_sub(self.begun)
     }
 
     /// Maps the copies of the extents in `moves`, those of one batch.
@@ -254,8 +378,7 @@ impl<M: Shared, P: Platform> Space<M, P> {
             self.take_back(moves.clone());
         }
         self.runs = 0;
-        let pause = P::instructions().wrapping_sub(self.begun);
-        self.count_pause(pause, pages);
+        self.count_pause(self.pause(), pages);
         self.count(moves.filter(|one| !one.is_refused()));
     }
 

@@ -77,4 +77,8 @@ pub struct VmStatus {
     pub longest_pause: u64,
     /// The longest share of one page in the pause of its batch, rounded up.
     pub longest_pause_of_page: u64,
+    /// Extents that were moved after they had been copied while it ran.
+    pub extents_ahead: u64,
+    /// Those of them that it changed faster than they were copied: their pause is as long as what differed then.
+    pub extents_hurried: u64,
 }

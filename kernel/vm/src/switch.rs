@@ -467,14 +467,30 @@ pub(crate) fn clear_and_free<M: Machine>(
 
 /// Copies an extent that its owner isolated to its target.
 pub(crate) fn copy<M: Machine, P: Platform>(mm: &Mm<M>, one: &Move) {
-    let (machine, extent) = (mm.machine(), one.from());
-    let bytes = (extent.order.pages() * M::PAGE_BYTES) as usize;
-    let from = machine.pointer(M::address(extent.pfn));
-    let to = machine.pointer(M::address(one.to()));
-    // SAFETY: the manager made the move: both extents belong to the owner, are different, and have that size; the
-    // guest has no translation for the first (its owner calls this between `isolate` and the new leaf), and none for
-    // the second yet.
-    unsafe { P::Guests::copy_guest_memory(from, to, bytes) };
+    // The machine's pointers reach the end of a page.
+    (0..one.from().order.pages()).for_each(|page| copy_page::<M, P>(mm, one, page));
+}
+
+/// Copies a page of an extent, by its number there, to the target. The guest may store to it meanwhile.
+pub(crate) fn copy_page<M: Machine, P: Platform>(mm: &Mm<M>, one: &Move, page: u64) {
+    if page >= one.from().order.pages() {
+        return;
+    }
+    let machine = mm.machine();
+    let from = machine.pointer(M::address(one.from().pfn.add(page)));
+    let to = machine.pointer(M::address(one.to().add(page)));
+    // SAFETY: the manager made the move: both extents belong to the owner, are different, and have that page; it frees
+    // the first after the move only. The kernel does not access them otherwise, and the guest has no translation for the
+    // second yet.
+    unsafe { P::Guests::copy_guest_memory(from, to, M::PAGE_BYTES as usize) };
+}
+
+/// Clears a page that an extent left when it moved, by its number there.
+pub(crate) fn clear_behind<M: Machine>(mm: &Mm<M>, one: &Move, page: u64) {
+    if page < one.from().order.pages() {
+        // SAFETY: the manager made the move, and frees this extent when it is clear. No table names it since the move.
+        unsafe { clear(mm, one.from().pfn.add(page), Order::ZERO) };
+    }
 }
 
 /// The frame of a table that the manager moves: memory of the owner that has no use yet.

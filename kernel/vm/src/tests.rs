@@ -18,8 +18,10 @@ use hotmem_arch::contract::{
 };
 use hotmem_arch::host::SoftVcpu;
 use hotmem_arch::x86_64::pte::X86Pte4;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
+mod ahead;
 mod leaks;
 mod order;
 mod vcpus;
@@ -46,6 +48,12 @@ thread_local! {
     static ENABLED: Cell<u64> = const { Cell::new(0) };
     /// Called once, when an extent is copied.
     static AT_COPY: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+    /// Pages that were copied.
+    static COPIED: Cell<u64> = const { Cell::new(0) };
+    /// The CPUs do not mark what guests write.
+    static NO_MARKS: Cell<bool> = const { Cell::new(false) };
+    /// What the CPU has cached of guests: by page its target, and whether it was marked as written.
+    static CACHED: RefCell<BTreeMap<u64, (u64, bool)>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Virtualization without a CPU: tables and flushes only.
@@ -61,6 +69,10 @@ impl Guests for Soft {
     const MOST_CPUS: usize = 4;
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
+    fn marks_writes() -> bool {
+        !NO_MARKS.get()
+    }
+
     fn enable_guests() -> Result<(), NoGuests> {
         ENABLED.set(ENABLED.get() + 1);
         Ok(())
@@ -71,12 +83,14 @@ impl Guests for Soft {
     fn drop_guest_translations(space: &GuestSpace, _ranges: &[GuestRange]) {
         FLUSHES.set(FLUSHES.get() + 1);
         FLUSHED.set(Some((space.tag(), space.root().get())));
+        CACHED.with_borrow_mut(BTreeMap::clear);
     }
 
     unsafe fn copy_guest_memory(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
         if let Some(act) = AT_COPY.take() {
             act();
         }
+        COPIED.set(COPIED.get() + bytes as u64 / PAGE);
         // SAFETY: by the contract of this function.
         unsafe { to.copy_from_nonoverlapping(from, bytes) };
     }

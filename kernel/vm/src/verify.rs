@@ -1,7 +1,8 @@
 //! The invariants of guests.
 //!
 //! 8. Each used extent of the guests' owner has exactly one leaf, at the guest and the frame that its word names, and
-//!    each leaf is such an extent. So no frame is in two guests.
+//!    each leaf is such an extent. So no frame is in two guests. While an extent is moved in parts, its target has none;
+//!    after the move, what it was.
 //! 9. A leaf shows memory of the guests' owner only; each table is an extent of the tables' owner, at the guest and
 //!    the place that its word names, and each such extent is a table.
 //! 10. Memory of a guest is moving only while a batch of moves is under way.
@@ -106,13 +107,14 @@ impl fmt::Display for Violation {
 impl core::error::Error for Violation {}
 
 impl<M: Shared, P: Platform> Vms<M, P> {
-    /// Checks invariants 8 to 11 over all guests. No operation of the manager may be under way.
+    /// Checks invariants 8 to 11 over all guests. No operation of the manager may be under way; an offline may be between
+    /// two steps.
     ///
     /// # Errors
     ///
     /// The first [`Violation`].
     pub fn verify(&self) -> Result<(), Violation> {
-        let (mut mapped, mut linked) = (0, 0);
+        let (mut mapped, mut linked) = (self.host.pages_between(), 0);
         for id in VmId::all().filter(|id| self.state(*id) != State::Absent) {
             let moving = self.host.with_space(id.number(), |space| !space.moving().is_empty());
             if moving == Some(true) {

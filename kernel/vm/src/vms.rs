@@ -38,6 +38,15 @@ pub enum VmError {
         /// A multiple of these.
         unit: u64,
     },
+    /// Its payload can work on this many bytes at least, at most, and on a multiple of these.
+    Work {
+        /// At least.
+        least: u64,
+        /// At most.
+        most: u64,
+        /// A multiple of these.
+        unit: u64,
+    },
     /// It needs more pages than are free.
     TooLarge {
         /// Pages that it needs.
@@ -88,6 +97,10 @@ impl fmt::Display for VmError {
             Self::Size { least, most, unit } => write!(
                 f,
                 "the memory of a guest is {least:#x} to {most:#x} bytes, a multiple of {unit:#x}"
+            ),
+            Self::Work { least, most, unit } => write!(
+                f,
+                "the payload works on {least:#x} to {most:#x} bytes, a multiple of {unit:#x}"
             ),
             Self::TooLarge { pages, free } => {
                 write!(f, "the guest needs {pages} pages, and {free} are free")
@@ -148,7 +161,9 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let host: &'static Host<M, P> = Box::leak(Box::new(Host::new(mm)));
         let pages: &'static PageOwner<M, P> = Box::leak(Box::new(PageOwner(host)));
         let tables: &'static TableOwner<M, P> = Box::leak(Box::new(TableOwner(host)));
-        let (pages, tables) = (mm.register(pages)?, Box::leak(Box::new(mm.register(tables)?)));
+        let (pages, tables) = (mm.register(pages)?, mm.register(tables)?);
+        let tables: &'static Mover = Box::leak(Box::new(tables));
+        *host.tables.lock() = Some(tables);
         let home = mm.machine().cpu();
         Ok(Self { host, pages, tables, enabled: Enabled::default(), home })
     }
@@ -238,6 +253,8 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             tables_moved: moved.tables,
             longest_pause: moved.longest_pause,
             longest_pause_of_page: moved.longest_pause_of_page,
+            extents_ahead: moved.ahead,
+            extents_hurried: moved.hurried,
         })
     }
 }

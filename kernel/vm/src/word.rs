@@ -8,6 +8,9 @@
 //!  +-------------+-----------------------------------------------+
 //! ```
 
+use hotmem::Geometry;
+use hotmem::paging::GuestAddr;
+
 /// Bits below the guest's number.
 const PLACE_BITS: u32 = 48;
 /// Bits below the level.
@@ -35,6 +38,11 @@ impl PageWord {
     /// The extent that a word of the manager names.
     pub const fn decode(word: u64) -> Self {
         Self { vm: (word >> PLACE_BITS) as u16, frame: low(word, PLACE_BITS) }
+    }
+
+    /// Its address in the guest.
+    pub(crate) const fn address<M: Geometry>(self) -> GuestAddr {
+        GuestAddr::new(self.frame.wrapping_mul(M::PAGE_BYTES))
     }
 }
 

@@ -18,6 +18,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The most pages of a batch.
 const BATCH: u64 = 64;
 
+/// The most instructions of a pause by an extent of 2 MiB of which the guest writes 1 % while it is copied.
+const EXTENT: u64 = 100_000;
+
 /// The most instructions of a stop by a batch on a guest's own CPU, in pauses of the longest kind: finding the pages and
 /// clearing what they left take longer than the pause.
 const STOP: u64 = 5;
@@ -80,6 +83,10 @@ pub(crate) struct Guest {
     pub(crate) longest_pause: u64,
     /// The longest share of one page in that of its batch.
     pub(crate) longest_pause_of_page: u64,
+    /// Extents that were copied while it ran, before they moved.
+    pub(crate) extents_ahead: u64,
+    /// Those of them that it changed faster than they were copied.
+    pub(crate) extents_hurried: u64,
     pub(crate) pages_moved: u64,
     pub(crate) tables_moved: u64,
 }
@@ -108,6 +115,25 @@ impl Guest {
         ensure!(
             each <= of_page,
             "a pause of {each} instructions for each page, of {of_page} at most"
+        );
+        Ok(())
+    }
+
+    /// Checks the pause of extents of 2 MiB that were copied ahead, on a machine that counts instructions.
+    ///
+    /// # Errors
+    /// When none was, or one took longer than its bound.
+    pub(crate) fn ensure_extents(&self, extents: u64) -> Result<()> {
+        let moved = (self.extents_ahead, self.extents_hurried);
+        ensure!(
+            moved == (extents, 0),
+            "{extents} extents moved, of which {moved:?} as they should"
+        );
+        let pause = self.longest_pause;
+        ensure!(pause > 0, "no pause was counted");
+        ensure!(
+            pause <= EXTENT,
+            "a pause of {pause} instructions by an extent, of {EXTENT} at most"
         );
         Ok(())
     }

@@ -145,18 +145,21 @@ fn vm_line(vm: &VmCommand) -> String {
     match vm {
         VmCommand::List { json: false } => "vm".into(),
         VmCommand::List { json: true } => "vm list --json".into(),
-        VmCommand::Create { name, bytes, node, vcpus, program } => {
+        VmCommand::Create { name, bytes, extent, node, vcpus, program } => {
+            let extent = extent.map_or(String::new(), |extent| format!(" --extent {extent}"));
             let node = node.map_or(String::new(), |node| format!(" @{}", node.get()));
             let program = match program {
                 VmProgram::Payload => "payload",
                 VmProgram::Linux => "linux",
             };
-            format!("vm create {} {bytes}{node} --vcpus {vcpus} {program}", name.as_str())
+            let name = name.as_str();
+            format!("vm create {name} {bytes}{extent}{node} --vcpus {vcpus} {program}")
         }
         VmCommand::Console { name, from } => format!("vm console {} {from}", name.as_str()),
-        VmCommand::Run { name, rounds, misdeed } => {
+        VmCommand::Run { name, rounds, bytes, misdeed } => {
+            let bytes = bytes.map_or(String::new(), |bytes| format!(" --bytes {bytes}"));
             let misdeed = misdeed.as_ref().map_or("", VmName::as_str);
-            format!("vm run {} {rounds} {misdeed}", name.as_str())
+            format!("vm run {} {rounds}{bytes} {misdeed}", name.as_str())
         }
         VmCommand::Pause(name) => format!("vm pause {}", name.as_str()),
         VmCommand::Kill(name) => format!("vm kill {}", name.as_str()),
@@ -389,11 +392,13 @@ impl Any {
         let name = self.0.pick(&names).unwrap();
         let node = json.then(|| self.node());
         let program = if json { VmProgram::Linux } else { VmProgram::Payload };
+        let [bytes, vcpus, rounds, size] = [(); 4].map(|()| self.number());
+        let size = json.then_some(size);
         [
             VmCommand::List { json },
-            VmCommand::Create { name, bytes: self.number(), node, vcpus: self.number(), program },
+            VmCommand::Create { name, bytes, extent: size, node, vcpus, program },
             VmCommand::Console { name, from: self.number() },
-            VmCommand::Run { name, rounds: self.number(), misdeed: json.then_some(name) },
+            VmCommand::Run { name, rounds, bytes: size, misdeed: json.then_some(name) },
             VmCommand::Pause(name),
             VmCommand::Kill(name),
             VmCommand::Log(name),

@@ -58,6 +58,8 @@ pub enum VmCommand {
         name: VmName,
         /// Bytes of its memory.
         bytes: u64,
+        /// Bytes of each of its extents; a page if not given.
+        extent: Option<u64>,
         /// Its memory is of this node only.
         node: Option<NodeId>,
         /// Its virtual CPUs.
@@ -78,6 +80,8 @@ pub enum VmCommand {
         name: VmName,
         /// The number of rounds; 0 for ever.
         rounds: u64,
+        /// Bytes that the payload works on; all of its memory if not given.
+        bytes: Option<u64>,
         /// What it does wrong after the first.
         misdeed: Option<VmName>,
     },
@@ -104,11 +108,17 @@ impl<'t> Words<'t> {
                     number::parse(word).ok_or(CommandError::Bad(word, "a number of rounds"))
                 });
                 let rounds = rounds?;
-                let misdeed = self.next().map(|word| {
-                    let what = "store, firmware, call, wait, jump or search";
+                let mut word = self.next();
+                let mut bytes = None;
+                if word == Some("--bytes") {
+                    bytes = Some(self.read("a number of bytes", number::parse_size)?);
+                    word = self.next();
+                }
+                let misdeed = word.map(|word| {
+                    let what = "--bytes, store, firmware, call, wait, jump or search";
                     VmName::new(word).ok_or(CommandError::Bad(word, what))
                 });
-                VmCommand::Run { name, rounds, misdeed: misdeed.transpose()? }
+                VmCommand::Run { name, rounds, bytes, misdeed: misdeed.transpose()? }
             }
             Some("pause") => VmCommand::Pause(self.name()?),
             Some("kill") => VmCommand::Kill(self.name()?),
@@ -135,7 +145,7 @@ impl<'t> Words<'t> {
     fn create(&mut self) -> Result<VmCommand, CommandError<'t>> {
         let name = self.name()?;
         let bytes = self.read("a size in bytes", number::parse_size)?;
-        let (mut node, mut program, mut vcpus) = (None, None, None);
+        let (mut node, mut program, mut vcpus, mut extent) = (None, None, None, None);
         while let Some(word) = self.next() {
             let parse = |number: &str| NodeId::new(u32::try_from(number::parse(number)?).ok()?);
             match (word, word.strip_prefix('@').map(parse)) {
@@ -144,15 +154,19 @@ impl<'t> Words<'t> {
                 ("--vcpus", _) if vcpus.is_none() => {
                     vcpus = Some(self.read("a number of virtual CPUs", number::parse)?);
                 }
+                ("--extent", _) if extent.is_none() => {
+                    extent = Some(self.read("the bytes of an extent", number::parse_size)?);
+                }
                 (_, Some(Some(number))) if node.is_none() => node = Some(number),
                 _ => {
-                    let what = "@NODE, payload, linux or --vcpus";
+                    let what = "@NODE, payload, linux, --vcpus or --extent";
                     return Err(CommandError::Bad(word, what));
                 }
             }
         }
         let program = program.unwrap_or(VmProgram::Payload);
-        Ok(VmCommand::Create { name, bytes, node, vcpus: vcpus.unwrap_or(1), program })
+        let vcpus = vcpus.unwrap_or(1);
+        Ok(VmCommand::Create { name, bytes, extent, node, vcpus, program })
     }
 }
 
@@ -175,9 +189,9 @@ mod tests {
         let name = VmName::new("a").unwrap();
         assert_eq!(vm("vm"), Ok(VmCommand::List { json: false }));
         assert_eq!(vm("vm list --json"), Ok(VmCommand::List { json: true }));
-        let run = |rounds, misdeed| Ok(VmCommand::Run { name, rounds, misdeed });
+        let run = |rounds, misdeed| Ok(VmCommand::Run { name, rounds, bytes: None, misdeed });
         let with = |bytes, node, vcpus, program| {
-            Ok(VmCommand::Create { name, bytes, node, vcpus, program })
+            Ok(VmCommand::Create { name, bytes, extent: None, node, vcpus, program })
         };
         let create = |bytes, node, program| with(bytes, node, 1, program);
         let (payload, linux) = (VmProgram::Payload, VmProgram::Linux);
@@ -189,6 +203,18 @@ mod tests {
             vm("vm create a 1G --vcpus 0x2 linux @1"),
             with(1 << 30, NodeId::new(1), 2, linux)
         );
+        let large = VmCommand::Create {
+            name,
+            bytes: 8 << 20,
+            extent: Some(2 << 20),
+            node: None,
+            vcpus: 1,
+            program: payload,
+        };
+        assert_eq!(vm("vm create a 8M --extent 2M"), Ok(large));
+        let few = |misdeed| VmCommand::Run { name, rounds: 3, bytes: Some(20 << 10), misdeed };
+        assert_eq!(vm("vm run a 3 --bytes 20K"), Ok(few(None)));
+        assert_eq!(vm("vm run a 3 --bytes 20K wait"), Ok(few(VmName::new("wait"))));
         assert_eq!(vm("vm run a"), run(0, None));
         assert_eq!(vm("vm run a 12"), run(12, None));
         assert_eq!(vm("vm run a 2 wait"), run(2, VmName::new("wait")));
@@ -207,13 +233,18 @@ mod tests {
             ("vm create", "a name of at most 15 characters is missing"),
             ("vm create 1234567890123456 1G", "is not a name of at most 15 characters"),
             ("vm create a", "a size in bytes is missing"),
-            ("vm create a 1G @x", "\"@x\" is not @NODE, payload, linux or --vcpus"),
-            ("vm create a 1G @1 @2", "\"@2\" is not @NODE, payload, linux or --vcpus"),
-            ("vm create a 1G linux payload", "\"payload\" is not @NODE, payload, linux or --vcpus"),
+            ("vm create a 1G @x", "\"@x\" is not @NODE, payload, linux, --vcpus or --extent"),
+            ("vm create a 1G @1 @2", "\"@2\" is not @NODE, payload, linux, --vcpus or --extent"),
+            (
+                "vm create a 1G linux payload",
+                "\"payload\" is not @NODE, payload, linux, --vcpus or --extent",
+            ),
             ("vm create a 1G --vcpus", "a number of virtual CPUs is missing"),
             ("vm create a 1G --vcpus two", "\"two\" is not a number of virtual CPUs"),
             ("vm create a 1G --vcpus -1", "\"-1\" is not a number of virtual CPUs"),
             ("vm create a 1G --vcpus 1 --vcpus 2", "\"--vcpus\" is not @NODE"),
+            ("vm create a 1G --extent", "the bytes of an extent is missing"),
+            ("vm run a 0 --bytes", "a number of bytes is missing"),
             ("vm console a b", "\"b\" is not the number of a byte"),
             ("vm run a b", "\"b\" is not a number of rounds"),
             ("vm kill a b", "unexpected argument \"b\""),

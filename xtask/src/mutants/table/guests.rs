@@ -49,22 +49,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "the pages of a guest are copied before their leaves are cleared",
         file: "kernel/vm/src/pages.rs",
-        from: "        self.for_each_guest(moves, |space, number| space.break_batch(of(moves, number)));
-    }
-
-    fn migrate(&self, moves: &[Move]) {
-        // Without a lock: no guest has a translation for the extents or their targets.
-        for one in moves.iter().filter(|one| !one.is_refused()) {
-            switch::copy::<M, P>(self.0.mm, one);
-        }
+        from: "        self.break_all(moves);
 ",
         to: "        for one in moves.iter().filter(|one| !one.is_refused()) {
             switch::copy::<M, P>(self.0.mm, one);
         }
-        self.for_each_guest(moves, |space, number| space.break_batch(of(moves, number)));
-    }
-
-    fn migrate(&self, moves: &[Move]) {
+        self.break_all(moves);
 ",
         suite: VM,
         test: "an_extent_is_copied_after_its_leaf_was_cleared_and_flushed",

@@ -6,8 +6,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "memory of a guest is moved without a flush",
         file: "kernel/vm/src/space.rs",
-        from: "        if let Err(error) = gather.conclude(cleared) {",
-        to: "        core::mem::forget(gather);\n        if let Err(error) = cleared {",
+        from: "        note(&mut self.moving, &mut self.runs, run);\n        if let Err(error) = gather.conclude(cleared) {",
+        to: "        note(&mut self.moving, &mut self.runs, run);\n        core::mem::forget(gather);\n        if let Err(error) = cleared {",
         suite: "-p hotmem-vm --lib",
         test: "an_extent_is_copied_after_its_leaf_was_cleared_and_flushed",
     },
@@ -50,5 +50,55 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "if moving { Found::Nothing } else { Found::Nothing }",
         suite: "-p hotmem-vm --lib",
         test: "memory_is_found_as_moving_while_it_moves_and_no_other_is",
+    },
+    Mutant {
+        what: "a page that a guest stored to after its copy is not copied again",
+        file: "kernel/vm/src/ahead.rs",
+        from: "        (first..first + leaf.len() / M::PAGE_BYTES).for_each(|page| self.differ.add(page));",
+        to: "        let _ = first;",
+        suite: "-p hotmem-vm --lib",
+        test: "a_page_that_is_stored_to_after_its_copy_is_copied_again_and_the_pause_is_short",
+    },
+    Mutant {
+        what: "marks of a guest's stores are taken back without a flush",
+        file: "kernel/vm/src/space.rs",
+        from: "        gather.conclude(unmarked)\n",
+        to: "        core::mem::forget(gather);\n        unmarked\n",
+        suite: "-p hotmem-vm --lib",
+        test: "a_page_that_is_stored_to_after_its_copy_is_copied_again_and_the_pause_is_short",
+    },
+    Mutant {
+        what: "the last pages of an extent are copied without a flush",
+        file: "kernel/vm/src/space.rs",
+        from: "        note(&mut self.moving, &mut self.runs, range);\n        if let Err(error) = gather.conclude(cleared) {",
+        to: "        note(&mut self.moving, &mut self.runs, range);\n        core::mem::forget(gather);\n        if let Err(error) = cleared {",
+        suite: "-p hotmem-vm --lib",
+        test: "at_the_last_copy_the_guest_has_neither_the_extent_nor_its_copy",
+    },
+    Mutant {
+        what: "an extent is mapped before its last pages are copied",
+        file: "kernel/vm/src/pages.rs",
+        from: "        ahead.copy::<M, P>(self.0.mm, one, u64::MAX);
+        let moves = core::slice::from_ref(one);
+        self.for_each_guest(moves, |space, number| space.map_batch(of(moves, number)));
+",
+        to: "        let moves = core::slice::from_ref(one);
+        self.for_each_guest(moves, |space, number| space.map_batch(of(moves, number)));
+        ahead.copy::<M, P>(self.0.mm, one, u64::MAX);
+",
+        suite: "-p hotmem-vm --lib",
+        test: "at_the_last_copy_the_guest_has_neither_the_extent_nor_its_copy",
+    },
+    Mutant {
+        what: "the copy of an extent stays when its guest ends half-way",
+        file: "kernel/vm/src/pages.rs",
+        from: "        if self.0.scrubs() {
+            one.refuse();
+",
+        to: "        if false {
+            one.refuse();
+",
+        suite: "-p hotmem-vm --lib",
+        test: "a_guest_that_ends_at_any_step_leaves_nothing_and_the_offline_goes_on",
     },
 ];
