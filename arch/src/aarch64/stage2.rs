@@ -63,7 +63,7 @@ impl<const SHIFT: u32> Stage2<SHIFT> {
         1 << 31 | granule << 14 | walks | begin << 6 | size
     };
 
-    /// HA and HD of VTCR_EL2: the CPU sets S2AP\[1\] of leaves with DBM, and for that the Access flag (Arm ARM D8.4.6).
+    /// HA and HD of VTCR_EL2: the CPU sets S2AP\[1\] of leaves with DBM, and for that the Access flag (Arm ARM D8.4).
     pub const MARKS_WRITES: u64 = 1 << 21 | 1 << 22;
 
     /// VTTBR_EL2 of a space: VMID in bits 63..48 (8 bits are used), the root below.

@@ -26,7 +26,7 @@ impl Guests for X86_64 {
     const GUEST_FLUSH_REACHES_ALL: bool = false;
     const TIMER_ENDS_RUNS: bool = false;
 
-    /// Nested paging always sets Dirty (APM vol. 2 15.25.7).
+    /// Nested paging sets Dirty as the host's paging does (APM vol. 2 15.25).
     fn marks_writes() -> bool {
         true
     }

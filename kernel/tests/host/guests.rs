@@ -98,6 +98,35 @@ fn a_guest_computes_while_its_memory_is_pulled_and_its_result_is_that_of_an_undi
 }
 
 #[test]
+fn a_guest_computes_while_its_extents_of_two_mebibytes_are_copied_and_moved() {
+    alone(|| {
+        let (pc, _) = Pc::ready("policy=online_movable");
+        plug(&pc, 0, FIRST);
+        let refused = pc.ask("vm create a 4M --extent 3M");
+        assert!(refused.contains("an extent of 0x300000 bytes is not"), "{refused}");
+        run(&pc, "vm create a 4M --extent 2M");
+        plug(&pc, 1, SECOND);
+        let refused = pc.ask("vm run a 0 --bytes 4M");
+        assert!(refused.contains("the payload works on 0x1000 to"), "{refused}");
+        run(&pc, "vm run a 0 --bytes 20K");
+        wait(&pc, |list| number(list, "rounds") >= 1);
+        pc.unplug(0);
+        let (offline, _, remove) = (pc.step(), pc.step(), pc.step());
+        assert!(offline.contains(r#""error":null"#), "{offline}");
+        assert!(remove.contains(r#""error":null"#), "{remove}");
+        pc.machine.unplug(FIRST);
+        let gone = number(&run(&pc, "vm list --json"), "rounds");
+        let list = wait(&pc, |list| number(list, "rounds") >= gone + 2);
+        assert_eq!(number(&list, "wrong_words"), 0, "{list}");
+        let moved = ["pages_moved", "extents_ahead", "extents_hurried"];
+        assert_eq!(moved.map(|name| number(&list, name)), [1024, 2, 0], "{list}");
+        pc.verify();
+        run(&pc, "vm kill a");
+        pc.verify();
+    });
+}
+
+#[test]
 fn a_flush_of_a_guests_translations_that_is_missing_shows_when_the_memory_is_unplugged() {
     alone(|| {
         let pc = with_guest(0);

@@ -94,7 +94,7 @@ impl Evacuation {
     /// Steps that emptying an area of `pages` takes at most, with any contents: a pass takes one for each extent,
     /// and one to find its end. An extent that is moved in parts takes a step for each part, which has a page at least.
     pub(crate) const fn bound(pages: u64) -> u64 {
-        let parts = (MOST_AHEAD + 2) * PASSES;
+        let parts = (2 * MOST_AHEAD + 2) * PASSES;
         (pages + 1) * (2 + 2 * Order::COUNT as u64 * PASSES + parts)
     }
 

@@ -109,7 +109,7 @@ impl Part {
     pub const NOTHING: Self = Self { pages: 0, last: true };
 }
 
-/// How often each page of an extent is copied ahead at most.
+/// How often each page of an extent is copied ahead at most, on average; and how often each is cleared behind.
 pub const MOST_AHEAD: u64 = 16;
 
 /// An owner of movable pages.
@@ -152,7 +152,7 @@ pub trait MovableOps: Sync {
     /// copied. Between two parts the operation is not under way, and the owner may free the extent: it refuses the move
     /// then, and forgets it.
     ///
-    /// An owner that copies without end is stopped after [`MOST_AHEAD`] times the pages of the extent.
+    /// An owner that copies without end is stopped after [`MOST_AHEAD`] times the pages of the extent, or as many parts.
     fn copy_ahead(&self, one: &Move, pages: u64) -> Part {
         let _ = (one, pages);
         Part::NOTHING

@@ -90,6 +90,8 @@ impl Tour<'_> {
             pages_moved: end.pages_moved,
             longest_pause: end.longest_pause,
             longest_pause_of_page: end.longest_pause_of_page,
+            extents_ahead: end.extents_ahead,
+            extents_hurried: end.extents_hurried,
             longest_gap: Some(end.longest_gap),
             longest_stop: Some(end.longest_stop),
             longest_move: Some(end.longest_move),

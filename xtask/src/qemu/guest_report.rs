@@ -101,6 +101,10 @@ pub(crate) struct GuestReport {
     pub(super) longest_pause: u64,
     /// The longest share of one page in the pause of its batch.
     pub(super) longest_pause_of_page: u64,
+    /// Extents that were copied while it ran, before they moved.
+    pub(super) extents_ahead: u64,
+    /// Those of them that it changed faster than they were copied.
+    pub(super) extents_hurried: u64,
     /// What the guest saw, in ticks of its counter; null for a guest that does not look.
     pub(super) longest_gap: Option<u64>,
     /// The longest time that the kernel saw the guest stand still, over the same span and in the same ticks.

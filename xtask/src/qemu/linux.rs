@@ -53,6 +53,8 @@ impl Tour<'_> {
             pages_moved: end.pages_moved,
             longest_pause: end.longest_pause,
             longest_pause_of_page: end.longest_pause_of_page,
+            extents_ahead: end.extents_ahead,
+            extents_hurried: end.extents_hurried,
             longest_gap: None,
             longest_stop: None,
             longest_move: None,

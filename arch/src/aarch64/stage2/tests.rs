@@ -34,7 +34,7 @@ fn leaves_are_encoded_as_the_manual_says() {
     assert_eq!(leaf::<Pages64K>(0x1_6000_0000, ALL, 0), 0x0008_0001_6000_07fd);
 }
 
-// Arm ARM D8.4.6: a leaf with DBM that is read-only may be written, and gets S2AP[1] by the first store.
+// Arm ARM D8.4, dirty state: a leaf with DBM that is read-only may be written, and gets S2AP[1] by the first store.
 #[test]
 fn a_leaf_that_was_not_written_is_the_same_entry_without_the_right_to_write() {
     assert_eq!(Pages4K::WRITTEN, 0x80);

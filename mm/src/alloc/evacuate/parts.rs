@@ -30,8 +30,10 @@ enum Stage {
 pub(crate) struct InParts {
     one: Move,
     stage: Stage,
-    /// Pages copied ahead so far.
+    /// Pages copied ahead so far. A part counts as one at least.
     copied: u64,
+    /// The same of those cleared.
+    cleared: u64,
 }
 
 /// How a part ended.
@@ -46,7 +48,7 @@ enum Ended {
 
 impl InParts {
     pub(super) const fn new(one: Move) -> Self {
-        Self { one, stage: Stage::Ahead, copied: 0 }
+        Self { one, stage: Stage::Ahead, copied: 0, cleared: 0 }
     }
 
     /// Does a part, of about as many pages as are left of a budget.
@@ -74,7 +76,7 @@ impl InParts {
     ) -> Ended {
         let pages = self.one.from().order.pages();
         let part = ops.copy_ahead(&self.one, budget.left());
-        self.copied += part.pages;
+        self.copied += part.pages.max(u64::from(!part.last));
         if self.one.is_refused() {
             budget.spend(part.pages.max(1));
             return self.refused(allocator);
@@ -97,14 +99,16 @@ impl InParts {
     }
 
     fn behind<M: Machine>(
-        self,
+        mut self,
         allocator: &Allocator<M>,
         ops: &dyn MovableOps,
         budget: &mut Budget,
     ) -> Ended {
         let Part { pages, last } = ops.clear_behind(&self.one, budget.left());
         budget.spend(pages.max(1));
-        if last { self.moved(allocator) } else { Ended::More(self) }
+        self.cleared += pages.max(1);
+        let over = self.cleared >= MOST_AHEAD * self.one.from().order.pages();
+        if last || over { self.moved(allocator) } else { Ended::More(self) }
     }
 
     fn moved<M: Machine>(self, allocator: &Allocator<M>) -> Ended {

@@ -36,6 +36,8 @@ struct State {
     copies: u64,
     clears: u64,
     refuses: Option<&'static str>,
+    /// Its parts have no pages.
+    idles: bool,
 }
 
 struct Owner {
@@ -104,6 +106,7 @@ impl MovableOps for Owner {
         if state.at != Some(one.from().pfn) {
             one.refuse();
         }
+        let pages = if state.idles { 0 } else { pages };
         let part = part(&mut state.copies, pages);
         match state.calls.last_mut() {
             Some(Ahead(sum)) => *sum += part.pages,
@@ -118,6 +121,7 @@ impl MovableOps for Owner {
 
     fn clear_behind(&self, _: &Move, pages: u64) -> Part {
         let mut state = self.state.lock().unwrap();
+        let pages = if state.idles { 0 } else { pages };
         let part = part(&mut state.clears, pages);
         match state.calls.last_mut() {
             Some(Behind(sum)) => *sum += part.pages,
@@ -185,6 +189,21 @@ fn an_owner_that_copies_without_end_is_stopped() {
     }
     let calls = [Ahead(MOST_AHEAD * PAGES), Isolate, Migrate, Behind(PAGES)];
     assert_eq!(owner.calls(), calls);
+    bench.check();
+}
+
+#[test]
+fn an_owner_whose_parts_are_empty_is_stopped_too() {
+    let (owner, bench) = Owner::new(0);
+    {
+        let mut state = owner.state.lock().unwrap();
+        (state.copies, state.clears, state.idles) = (u64::MAX, u64::MAX, true);
+    }
+    let mut op = bench.mm.start_offline(owner.block()).unwrap();
+    while let Stepped::Going(more) = op.step(64).unwrap() {
+        op = more;
+    }
+    assert_eq!(owner.calls(), [Ahead(0), Isolate, Migrate, Behind(0)]);
     bench.check();
 }
 
