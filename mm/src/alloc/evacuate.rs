@@ -35,8 +35,6 @@ use crate::memmap::seen::Seen;
 mod moving;
 mod parts;
 
-pub(crate) use self::parts::InParts;
-
 /// Passes over extents of one order before an owner's refusal is final.
 pub(crate) const PASSES: u64 = 8;
 
@@ -80,7 +78,7 @@ pub(crate) struct Evacuation {
     /// The first extent of this pass that its owner did not release.
     held: Option<(Pfn, Owner)>,
     passes: u8,
-    /// An extent is moved in parts: see [`InParts`].
+    /// An extent is moved in parts: see [`InParts`](crate::alloc::in_parts::InParts).
     in_parts: bool,
     /// Pages by which the costliest call exceeded its budget.
     pub(crate) beyond: u32,

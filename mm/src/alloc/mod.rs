@@ -11,7 +11,7 @@
 //!   zeroed             pages cleared, ahead by CPUs that have nothing else to do
 //!   metas, meta        the kernel's own data of the pages that it allocates: where it is, and how it is reached
 //!   owners             registered owners of pages that move, and their names
-//!   isolate, evacuate (budget), migrate, moves, divide, compact, poison   pages moved, and kept out of use
+//!   isolate, evacuate (budget), migrate, moves (in_parts), divide, compact, poison   pages moved, and kept out of use
 //!   frames, packed     frames of page tables: the reserve, and tables that share a page
 //!   tables             such frames allocated and freed, from the reserve or from a zone
 //!   strand             pages that a CPU may still reach, never freed
@@ -35,6 +35,7 @@ pub(crate) mod drain;
 pub(crate) mod evacuate;
 pub(crate) mod frames;
 mod gauge;
+mod in_parts;
 pub(crate) mod isolate;
 mod links;
 pub(crate) mod list;
@@ -59,8 +60,8 @@ pub(crate) mod zeroed;
 pub(crate) mod zone;
 
 use crate::alloc::cache::Caches;
-use crate::alloc::evacuate::InParts;
 use crate::alloc::frames::Frames;
+use crate::alloc::in_parts::InParts;
 use crate::alloc::node::Nodes;
 use crate::alloc::owners::Owners;
 use crate::machine::Machine;

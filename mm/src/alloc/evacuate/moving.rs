@@ -1,10 +1,11 @@
 //! The part of an evacuation that migrates extents: batches are gathered and carried out, and extents divided.
 
-use super::{Evacuation, InParts, Phase, Stuck, extent};
+use super::{Evacuation, Phase, Stuck, extent};
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::budget::Budget;
+use crate::alloc::in_parts::InParts;
 use crate::alloc::migrate::Extent;
 use crate::alloc::moves::Batch;
 use crate::machine::Machine;

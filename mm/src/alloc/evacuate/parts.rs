@@ -10,31 +10,12 @@ use super::Evacuation;
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::budget::Budget;
+use crate::alloc::in_parts::{InParts, Stage};
 use crate::alloc::migrate::{MOST_AHEAD, MovableOps, Move, Part};
 use crate::alloc::moves::{give_back, migrate};
 use crate::machine::Machine;
 use crate::memmap::page::Owner;
 use crate::memmap::seen::Seen;
-
-/// What is done next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// It is copied while its owner uses it.
-    Ahead,
-    /// It has moved, and is cleared.
-    Behind,
-}
-
-/// The move of an extent in parts.
-#[derive(Debug)]
-pub(crate) struct InParts {
-    one: Move,
-    stage: Stage,
-    /// Pages copied ahead so far. A part counts as one at least.
-    copied: u64,
-    /// The same of those cleared.
-    cleared: u64,
-}
 
 /// How a part ended.
 enum Ended {
@@ -47,10 +28,6 @@ enum Ended {
 }
 
 impl InParts {
-    pub(super) const fn new(one: Move) -> Self {
-        Self { one, stage: Stage::Ahead, copied: 0, cleared: 0 }
-    }
-
     /// Does a part, of about as many pages as are left of a budget.
     fn part<M: Machine>(
         self,
