@@ -65,7 +65,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         from: "        gather.conclude(unmarked)\n",
         to: "        core::mem::forget(gather);\n        unmarked\n",
         suite: "-p hotmem-vm --lib",
-        test: "a_page_that_is_stored_to_after_its_copy_is_copied_again_and_the_pause_is_short",
+        test: "the_guest_accesses_an_extent_until_the_last_pages_are_copied_and_its_copy_after_that",
     },
     Mutant {
         what: "the last pages of an extent are copied without a flush",
