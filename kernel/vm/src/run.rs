@@ -1,6 +1,7 @@
 //! Runs guests in slices.
 
 use crate::Shared;
+use crate::enabled::EnabledHere;
 use crate::exits::After;
 use crate::host::{Slot, VcpuPlace};
 use crate::id::{VcpuId, VmId};
@@ -10,7 +11,7 @@ use crate::program::Loaded;
 use crate::slice::Slice;
 use crate::status::State;
 use crate::stops::Moment;
-use crate::switch::{EnabledHere, OwnVcpu};
+use crate::switch::OwnVcpu;
 use crate::vcpus::Power;
 use crate::vms::{VmError, Vms};
 use alloc::boxed::Box;

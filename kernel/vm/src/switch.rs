@@ -8,6 +8,7 @@
 // UNSAFETY: runs guests, and accesses memory by physical address.
 #![expect(unsafe_code)]
 
+use crate::enabled::EnabledHere;
 use crate::id::VmId;
 use crate::platform::Platform;
 use crate::program::Begin;
@@ -19,13 +20,12 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::paging::{Guest, GuestAddr, GuestRange, Mapper, NotFlushed, TableFrame, Tables, Tlb};
 use hotmem::{
     FreeError, Machine, Mm, Move, Mover, Order, OutOfMemory, Pages, Pfn, PfnRange, PhysAddr,
     Request, VirtRange,
 };
-use hotmem_arch::contract::{CpuReply, GuestExit, GuestSpace, Guests, NoGuests, StateMemory, Vcpu};
+use hotmem_arch::contract::{CpuReply, GuestExit, GuestSpace, Guests, StateMemory, Vcpu};
 
 /// The second-stage tables of a guest.
 pub(crate) type GuestTables<M, P> =
@@ -49,31 +49,6 @@ unsafe fn state<M: Machine>(machine: &M, pages: Option<&Pages<'static, M>>) -> S
     let pointer = pages.map_or(NonNull::dangling(), |_| machine.pointer(at));
     // SAFETY: `kernel_memory` zeroed the pages; the rest by the contract of this function.
     unsafe { StateMemory::new(at, pointer) }
-}
-
-/// The CPUs that can run guests: a bit for each.
-#[derive(Debug, Default)]
-pub(crate) struct Enabled(AtomicU64);
-
-/// Proves that the CPU that has it can run guests.
-pub(crate) struct EnabledHere(PhantomData<*const ()>);
-
-impl Enabled {
-    fn bit<M: Machine>(mm: &Mm<M>) -> u64 {
-        1_u64.checked_shl(mm.machine().cpu() as u32).unwrap_or(0)
-    }
-
-    /// Turns virtualization on, on the CPU that runs this, for ever, unless it is on.
-    pub(crate) fn enable<M: Machine, P: Platform>(
-        &self,
-        mm: &Mm<M>,
-    ) -> Result<EnabledHere, NoGuests> {
-        if self.0.load(Ordering::Acquire) & Self::bit(mm) == 0 {
-            P::Guests::enable_guests()?;
-            self.0.fetch_or(Self::bit(mm), Ordering::Release);
-        }
-        Ok(EnabledHere(PhantomData))
-    }
 }
 
 /// The root of a guest's tables: memory of the tables' owner that is empty at first.

@@ -1,6 +1,7 @@
 //! All guests of a kernel.
 
 use crate::Shared;
+use crate::enabled::Enabled;
 use crate::frames::TableOwner;
 use crate::host::{Host, Slot};
 use crate::id::{MAX_VMS, VmId};
@@ -8,7 +9,6 @@ use crate::name::Name;
 use crate::pages::PageOwner;
 use crate::platform::Platform;
 use crate::status::{State, VmStatus};
-use crate::switch::Enabled;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
