@@ -250,7 +250,7 @@ impl Evacuation {
         };
         match owner {
             // Out of use, and no obstacle.
-            Owner::Poison => Ok(()),
+            Owner::Poison | Owner::Offline => Ok(()),
             Owner::Movable(mover)
                 if !Waits::of(allocator)
                     .call(|| allocator.is_pinned(&extent(memmap, pfn, order), mover)) =>

@@ -3,7 +3,8 @@
 //! ```text
 //!   zone.isolating   [........................)   extents freed in here are isolated
 //!   free  ---isolate--->  isolated  ---claim--->  used (a memmap, a taken range)
-//!     <---unisolate------/       \--- the block goes offline: dropped
+//!     <---unisolate------/       |--- the block goes offline: dropped
+//!                                \--- a part of the block goes offline: used, and nobody's
 //! ```
 //!
 //! One range at a time, within one block: the isolating operation has the turn. Isolated pages stay in their block's
@@ -14,6 +15,7 @@
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
+use crate::alloc::buddy::set_owners_word;
 use crate::alloc::lists::FreeLists;
 use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::zone::{Zone, ZoneKind};
@@ -178,6 +180,31 @@ impl Area {
         if let Some(block) = memmap.known_block_record(section_of::<M>(self.pfns.start)) {
             block.free().sub(self.pfns.pages());
         }
+    }
+
+    /// Ends the isolation of an area that is empty, and takes it offline: its isolated extents are [`Owner::Offline`]'s
+    /// from now on. What is out of use in it stays so.
+    pub(crate) fn put_offline<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
+        let mut at = self.pfns.start;
+        while at < self.pfns.end {
+            let mut zone = self.lock(allocator);
+            let Some((head, state)) = memmap.extent_of(at) else {
+                at = memmap.skip(at);
+                continue;
+            };
+            if let PageState::Isolated { order } = state
+                && let Some(block) = memmap.known_record_of(head)
+            {
+                let owner = Owner::Offline;
+                set_owners_word(memmap, head, 0);
+                memmap.page(head).set_state(PageState::Used { order, owner });
+                zone.isolated -= order.pages();
+                block.free().sub(order.pages());
+            }
+            at = head.add(state.extent_pages());
+        }
+        self.lock(allocator).isolating = PfnRange::EMPTY;
+        Cached::of(allocator).open_caches();
     }
 
     /// Frees what was claimed for `owner`.

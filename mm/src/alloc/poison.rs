@@ -7,6 +7,7 @@
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
+use crate::alloc::buddy::set_owners_word;
 use crate::alloc::evacuate::{Evacuation, Stuck};
 use crate::alloc::isolate::Area;
 use crate::alloc::lists::FreeLists;
@@ -121,6 +122,10 @@ impl<'m, M: Machine> Quarantine<'m, M> {
                 Some((head, PageState::Used { order, owner })) => match owner {
                     owner if owner.is_out_of_use() => return Err(PoisonError::Already(pfn)),
                     Owner::Movable(_) => {}
+                    Owner::Offline => {
+                        self.take_offline(pfn, (head, order, owner));
+                        return Ok(Quarantined::Page);
+                    }
                     owner if for_tables => {
                         let page = PfnRange::new(pfn, 1);
                         let extent = (head, order, owner);
@@ -149,6 +154,14 @@ impl<'m, M: Machine> Quarantine<'m, M> {
         })?;
         area.claim(self.allocator, self.memmap, Owner::Poison);
         Ok(Quarantined::Page)
+    }
+
+    /// Takes a page out of an extent that is offline, in a part of an online block.
+    fn take_offline(&self, pfn: Pfn, extent: (Pfn, Order, Owner)) {
+        let (page, whole) = (PfnRange::new(pfn, 1), PfnRange::new(extent.0, extent.1.pages()));
+        FreeLists::of(self.memmap).hand_over(extent, page, Owner::Poison);
+        // None of the new heads says that it was cleared.
+        self.memmap.extents(whole).for_each(|(head, ..)| set_owners_word(self.memmap, head, 0));
     }
 
     fn poisons_used(&self, pfn: Pfn, owner: Owner) -> PoisonError {

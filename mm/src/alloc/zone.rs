@@ -88,6 +88,11 @@ impl Zone {
         (self.span, self.isolating, self.isolated) = (span, PfnRange::EMPTY, 0);
     }
 
+    /// Subtracts the pages of a part of a block, which is offline and is removed.
+    pub(crate) fn withdraw(&mut self, counts: PageCounts) {
+        self.counts = self.counts.minus(counts);
+    }
+
     /// Counts managed pages as memmap.
     pub(crate) fn make_memmap(&mut self, pages: u64) {
         self.counts.managed -= pages;

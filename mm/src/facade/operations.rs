@@ -76,7 +76,8 @@ impl<M: Machine> Mm<M> {
     }
 
     /// Removes a range whose blocks are all offline, whole placement groups at a time. Other memory of these blocks
-    /// stays, offline.
+    /// stays, offline. At an end of the range a block may be online, if what the range has of it is
+    /// [offline](Self::offline_part): other memory of that block stays online.
     ///
     /// When this returns, no CPU translates to the range any more.
     ///
@@ -132,7 +133,43 @@ impl<M: Machine> Mm<M> {
         self.operations.start_offline(id)
     }
 
-    /// Cancels the offline of a block whose [`OfflineOp`] was leaked; the block stays online. If the value still
+    /// Takes what `range` has of an online block offline, while the rest of the block stays online; pages of it that are in
+    /// use are migrated, pages of others are not touched. It must be what was added at once, or what of that is in the
+    /// block: [`block_shares`](Self::block_shares) has it. Then it can be [cleared](Self::scrub_part) and
+    /// [removed](Self::remove), or [come back](Self::online_part); meanwhile its pages have [`Owner::Offline`], and count as
+    /// in use.
+    ///
+    /// # Errors
+    ///
+    /// [`OfflineError`]; the part is then online, as before.
+    pub fn offline_part(&self, id: BlockId, range: PhysRange) -> Result<(), OfflineError> {
+        self.operations.offline_part(id, range)
+    }
+
+    /// Begins to take what `range` has of an online block [offline](Self::offline_part). Ends and is cancelled as
+    /// the offline of a block.
+    ///
+    /// # Errors
+    ///
+    /// [`OfflineError`]; nothing is changed then.
+    pub fn start_offline_part(
+        &self,
+        id: BlockId,
+        range: PhysRange,
+    ) -> Result<OfflineOp<'_, M>, OfflineError> {
+        self.operations.start_offline_part(id, range)
+    }
+
+    /// Brings what `range` has of an online block back online, which was taken [offline](Self::offline_part) before.
+    ///
+    /// # Errors
+    ///
+    /// [`OnlineError`]; the part is then offline, as before.
+    pub fn online_part(&self, id: BlockId, range: PhysRange) -> Result<(), OnlineError> {
+        self.operations.online_part(id, range)
+    }
+
+    /// Cancels the offline of a block, or of a part of it, whose [`OfflineOp`] was leaked; the block stays online. If the value still
     /// exists, its next step fails with [`OfflineError::NotGoing`].
     ///
     /// # Errors
@@ -169,7 +206,9 @@ impl<M: Machine> Mm<M> {
     }
 
     /// As [`scrub`](Self::scrub), only what `range` has of the block: of one with memory of several devices, the memory
-    /// of a device that leaves. Nothing else is read or written, since it may be of a device that is gone.
+    /// of a device that leaves. Nothing else is read or written, since it may be of a device that is gone. The block may be
+    /// online, if that memory is [offline](Self::offline_part): all of it is cleared then, and no more than `budget` pages
+    /// in a call.
     ///
     /// # Errors
     ///

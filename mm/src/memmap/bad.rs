@@ -30,19 +30,24 @@ pub(crate) fn mark<M: Machine>(memmap: Seen<'_, M>, pfn: Pfn) {
 /// Notes where the bad memory of a block is, of which the descriptors are still valid: it was online until now.
 #[cold]
 pub(crate) fn locate<M: Machine>(memmap: Seen<'_, M>, id: BlockId) {
-    for share in memmap.shares(id) {
+    for pfn in bad_pages(memmap, id) {
+        if let Some(section) = memmap.section_at(pfn) {
+            section.record().bad().insert(Section::<M>::part(pfn));
+        }
+    }
+}
+
+/// Pages that show what is bad of a block whose descriptors are valid: one for a share whose memmap has a bad page.
+fn bad_pages<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> impl Iterator<Item = Pfn> {
+    memmap.shares(id).flat_map(move |share| {
         let head = share.group.map(|group| memmap.page(group.pfns.start));
         let first = head.filter(|head| head.has_bad_memmap()).map(|_| share.pfns.start);
         let extents = memmap.extents(share.pfns).filter_map(|(pfn, _, state)| {
             let bad = matches!(state, PageState::Used { owner: Owner::Poison, .. });
             bad.then_some(pfn)
         });
-        for pfn in first.into_iter().chain(extents) {
-            if let Some(section) = memmap.section_at(pfn) {
-                section.record().bad().insert(Section::<M>::part(pfn));
-            }
-        }
-    }
+        first.into_iter().chain(extents)
+    })
 }
 
 /// Whether bad memory of an offline block that is marked is in shares that have pages of `pfns`.
@@ -59,10 +64,16 @@ pub(crate) fn is_in<M: Machine>(memmap: Seen<'_, M>, id: BlockId, pfns: PfnRange
     })
 }
 
-/// Unmarks an offline block if the bad memory has left, of which a part stays.
+/// Unmarks a block if the bad memory has left, of which a part stays.
 pub(crate) fn forget<M: Machine>(memmap: Seen<'_, M>, id: BlockId) {
     let Some(record) = memmap.block_record_of(id) else { return };
     if !record.is_poisoned() {
+        return;
+    }
+    if !record.is_offline() {
+        if bad_pages(memmap, id).next().is_none() {
+            record.change_block(|word| BlockWord { poisoned: false, ..word });
+        }
         return;
     }
     for record in memmap.sections_of_block(id).map(Section::record) {

@@ -69,7 +69,8 @@ impl ZoneKind {
             | Owner::Memmap
             | Owner::Poison
             | Owner::Taken
-            | Owner::Stranded => &[Self::System],
+            | Owner::Stranded
+            | Owner::Offline => &[Self::System],
         }
     }
 

@@ -10,9 +10,8 @@
 //!               memmap page                the record of a section, in one of the section's pages
 //! ```
 //!
-//! An *extent* is a naturally aligned run of `1 << order` pages with one state. Only its first descriptor, the head,
-//! holds that state; the others are [`PageState::Tail`], or hold garbage while their subsection is not initialised
-//! yet (see [`crate::memmap::section`]).
+//! An *extent* is a naturally aligned run of `1 << order` pages with one state, which its first descriptor, the head, holds;
+//! the others are [`PageState::Tail`], or garbage until their subsection is initialised ([`crate::memmap::section`]).
 
 use crate::addr::{Order, Pfn};
 use crate::geometry::DESCRIPTOR_BYTES;
@@ -23,8 +22,7 @@ pub(crate) const PAYLOAD_WORDS: usize = 7;
 
 /// The descriptor of one page frame.
 ///
-/// Every field is an atomic word, for which every bit pattern is a value: a reference to a descriptor in memory that
-/// was never written is sound, but its values are not valid.
+/// Every field is an atomic word: a reference to memory that was never written is sound, but its values are not valid.
 #[derive(Debug)]
 #[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
@@ -52,9 +50,10 @@ pub enum Owner {
     Poison,
     /// The taker of memory out of the linear map: its content must not be accessed.
     Taken,
-    /// No owner, for ever: it held a table, or descriptors, and a CPU did not acknowledge that it dropped
-    /// translations to it.
+    /// No owner, for ever: it held a table, or descriptors, and a CPU may still translate to it.
     Stranded,
+    /// No owner: it is in a part of an online block that is offline.
+    Offline,
     /// The registered owner of movable pages with this number.
     Movable(MoverId),
 }
@@ -103,7 +102,7 @@ impl MoverId {
 }
 
 impl Owner {
-    const FIXED: [Self; 7] = [
+    const FIXED: [Self; 8] = [
         Self::Boot,
         Self::Table,
         Self::Memmap,
@@ -111,6 +110,7 @@ impl Owner {
         Self::Poison,
         Self::Taken,
         Self::Stranded,
+        Self::Offline,
     ];
 
     /// Whether the page is never allocated again.
@@ -128,6 +128,7 @@ impl Owner {
             Self::Poison => 4,
             Self::Taken => 5,
             Self::Stranded => 6,
+            Self::Offline => 7,
             Self::Movable(mover) => FIRST_MOVER + mover.0 as u64,
             Self::Named(user) => FIRST_USER + user.0 as u64,
         }
@@ -147,8 +148,7 @@ impl Owner {
         }
     }
 
-    /// The kind of owner, for messages. Movable owners and users have names of their own: see
-    /// [`crate::Mm::owner_name`].
+    /// The kind of owner, for messages; movable owners and users have [names](crate::Mm::owner_name) of their own.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Boot => "boot",
@@ -158,6 +158,7 @@ impl Owner {
             Self::Poison => "poison",
             Self::Taken => "taken",
             Self::Stranded => "stranded",
+            Self::Offline => "offline",
             Self::Movable(_) => "movable",
         }
     }
@@ -220,8 +221,7 @@ const MEMMAP_TAIL: u64 = 6;
 pub(super) const ISOLATED: u64 = 7;
 pub(super) const CACHED: u64 = 8;
 
-/// Set in the word of a used extent while a CPU accesses it with its zone locked, or clears it before its user gets
-/// it: the extent is then not freed. Not part of a state.
+/// Set in the word of a used extent that must not be freed: a CPU accesses or clears it. Not part of a state.
 const HELD_BIT: u64 = 1 << 63;
 /// Set in the word of a memmap's head if a page of the memmap is bad. Not part of a state.
 const BAD_BIT: u64 = 1 << 63;

@@ -243,12 +243,20 @@ impl<'m> Record<'m> {
         BlockWord::is_poisoned(get(&self.0[4]))
     }
 
-    /// Gives the block's words, of a block that is offline, to this record, which then is the only one that has them.
+    /// Gives the block's words to this record, which then is the only one that has them. If the block is online, no one
+    /// else uses either record.
     pub(crate) fn take_block(self, from: Record<'_>) {
-        set(&self.0[4], get(&from.0[4]));
-        if !core::ptr::eq(self.0, from.0) {
-            set(&from.0[4], 0);
+        if core::ptr::eq(self.0, from.0) {
+            return;
         }
+        if !from.is_offline() {
+            self.managed().set(from.managed().get());
+            self.free().set(from.free().get());
+            from.managed().set(0);
+            from.free().set(0);
+        }
+        set(&self.0[4], get(&from.0[4]));
+        set(&from.0[4], 0);
     }
 
     /// The block's state, zone, node and placement; `None` for a word that the manager cannot have written.

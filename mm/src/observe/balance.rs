@@ -16,8 +16,10 @@ pub(super) struct Balance {
     needed: Counts,
     /// Those among them that are not divided.
     whole: Counts,
-    /// Those that are free, and go with the memory.
+    /// Those that are free, and go with the memory, all or in part.
     inside: Counts,
+    /// The parts of these that stay.
+    left: Counts,
 }
 
 impl Balance {
@@ -33,6 +35,11 @@ impl Balance {
         self.inside[order.get() as usize] += 1;
     }
 
+    /// Counts an extent that stays of one that is [free](Self::add_free).
+    pub(super) fn add_left(&mut self, order: Order) {
+        self.left[order.get() as usize] += 1;
+    }
+
     /// The extents that migrate, and their pages.
     ///
     /// # Errors
@@ -40,8 +47,9 @@ impl Balance {
     /// The largest order with too few extents among `free`, those of all memory.
     pub(super) fn weigh(&self, free: &Counts) -> Result<(u64, u64), Order> {
         // Pages freed in the meantime may not have been counted in both.
-        let elsewhere: Counts =
-            core::array::from_fn(|index| free[index].saturating_sub(self.inside[index]));
+        let elsewhere: Counts = core::array::from_fn(|index| {
+            (free[index] + self.left[index]).saturating_sub(self.inside[index])
+        });
         if let Some(order) = self.shortage(&elsewhere) {
             return Err(order);
         }

@@ -1,7 +1,7 @@
 //! The pages that a crash dump saves: memory with contents that may be read.
 //!
 //! Descriptors are saved wherever they lie, also those of offline blocks: without them the rest of the dump cannot
-//! be decoded. The dump omits pages of offline blocks, which have no contents; taken pages, which must not be read;
+//! be decoded. The dump omits pages of offline blocks, and of offline parts of blocks, which have no contents; taken pages, which must not be read;
 //! and bad pages, which cannot be read.
 
 use crate::addr::{Pfn, PfnRange};
@@ -85,7 +85,10 @@ fn content(block: &Block, piece: Piece) -> Option<Content> {
         Piece::Extent(
             PageState::Free { .. } | PageState::Isolated { .. } | PageState::Cached { .. },
         ) => Some(Content::Free),
-        Piece::Extent(PageState::Used { owner: Owner::Taken | Owner::Poison, .. }) => None,
+        Piece::Extent(PageState::Used {
+            owner: Owner::Taken | Owner::Poison | Owner::Offline,
+            ..
+        }) => None,
         Piece::Extent(PageState::Used { owner, .. }) => Some(Content::Used(owner)),
         Piece::Extent(_) => None,
     }

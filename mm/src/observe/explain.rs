@@ -1,7 +1,8 @@
 //! Predicts whether memory can be removed, without changing it.
 //!
-//! The prediction is the outcome of a remove of the range now, after its online blocks go offline: it holds as long
-//! as no page is allocated or freed. Listeners are not called, since a call may have side effects; an owner that is
+//! The prediction is the outcome of a remove of the range now, after its online blocks go offline; of a block with other
+//! memory only what the range has of it ([`part`](crate::operations::part)). It holds as long as no page is allocated or
+//! freed. Listeners are not called, since a call may have side effects; an owner that is
 //! busy at the moment counts as willing to migrate.
 //!
 //! Whether there is room is decided by counting: see `balance`.
@@ -103,6 +104,15 @@ pub struct Estimate {
     rest: Option<PfnRange>,
 }
 
+/// The memory that is to go.
+#[derive(Clone, Copy)]
+enum Going<'a> {
+    /// A block.
+    Block,
+    /// What the range `ranges[index]` has of its blocks. Those before it are counted.
+    Range { ranges: &'a [PhysRange], index: usize },
+}
+
 /// Extents that may be examined.
 struct Left(u64);
 
@@ -149,7 +159,7 @@ impl<M: Machine> View<'_, M> {
         // Cached pages are free, and merge.
         Cached::of(self.allocator).drain_caches();
         let (mut balance, mut rest) = (Balance::default(), self.allocator.memmap.block_pfns(id));
-        match self.examine(&mut rest, &[], &mut balance, &mut Left(u64::MAX)) {
+        match self.examine(&mut rest, Going::Block, &mut balance, &mut Left(u64::MAX)) {
             Err(obstacle) => Removability::Blocked(obstacle),
             Ok(_) => self.weigh(&balance),
         }
@@ -164,7 +174,8 @@ impl<M: Machine> View<'_, M> {
     ) -> Option<Removability> {
         let mut left = Left(extents.max(1));
         while let Some(range) = ranges.get(estimate.index) {
-            match self.count(estimate, *range, &ranges[..estimate.index], &mut left) {
+            let going = Going::Range { ranges, index: estimate.index };
+            match self.count(estimate, *range, going, &mut left) {
                 Err(obstacle) => return Some(Removability::Blocked(obstacle)),
                 Ok(false) => return None,
                 Ok(true) => estimate.index += 1,
@@ -173,30 +184,28 @@ impl<M: Machine> View<'_, M> {
         Some(self.weigh(&estimate.balance))
     }
 
-    /// Counts what is `left` to be examined of `range`, without blocks of the ranges `before` it. Returns whether that
-    /// was all of the range.
+    /// Counts what is `left` to be examined of `range`, the one that is `going`. Returns whether that was all of it.
     fn count(
         &self,
         estimate: &mut Estimate,
         range: PhysRange,
-        before: &[PhysRange],
+        going: Going<'_>,
         left: &mut Left,
     ) -> Result<bool, Obstacle> {
         let mut rest = match estimate.rest.take() {
             Some(rest) => rest,
             None => self.begin(range).map_err(Obstacle::Range)?,
         };
-        let whole = self.examine(&mut rest, before, &mut estimate.balance, left)?;
+        let whole = self.examine(&mut rest, going, &mut estimate.balance, left)?;
         estimate.rest = (!whole).then_some(rest);
         Ok(whole)
     }
 
-    /// The pages that a removal of `range` takes offline.
+    /// The blocks of `range`.
     fn begin(&self, range: PhysRange) -> Result<PfnRange, RemoveError> {
         self.check_remove(range)?;
         // Cached pages are free, and merge.
         Cached::of(self.allocator).drain_caches();
-        // Memory of others in the same blocks goes offline, too.
         let ids = self.allocator.memmap.blocks_in(range);
         Ok(ids.fold(PfnRange::EMPTY, |all, id| all.hull(self.allocator.memmap.block_pfns(id))))
     }
@@ -215,27 +224,39 @@ impl<M: Machine> View<'_, M> {
         }
     }
 
-    /// Counts the extents of the blocks of `rest` that are online and have no memory of the ranges `before`, as many as
-    /// are `left`. `rest` is then the remainder. Returns whether nothing remains.
+    /// Counts the extents of what is `going` of the blocks of `rest` that are online, as many as are `left`. `rest` is then
+    /// the remainder. Returns whether nothing remains.
     fn examine(
         &self,
         rest: &mut PfnRange,
-        before: &[PhysRange],
+        going: Going<'_>,
         balance: &mut Balance,
         left: &mut Left,
     ) -> Result<bool, Obstacle> {
         while rest.start < rest.end {
             let id = self.allocator.memmap.block_at(M::address(rest.start));
-            let end = self.allocator.memmap.block_pfns(id).end;
-            let counted = before.iter().any(|&range| self.touches(range, id));
-            let mut block = PfnRange { start: rest.start, end };
-            let whole = counted || self.examine_block(id, &mut block, balance, left)?;
-            rest.start = if whole { end } else { block.start };
+            let part = self.going_of(id, going);
+            let mut here = self.look(|memmap| with_first(*memmap, part));
+            here.start = here.start.max(rest.start);
+            let whole = self.examine_part(id, part, &mut here, balance, left)?;
+            rest.start = if whole { self.allocator.memmap.block_pfns(id).end } else { here.start };
             if !whole {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// What is `going` of a block: all of it, unless other memory stays in it or it was counted.
+    fn going_of(&self, id: BlockId, going: Going<'_>) -> PfnRange {
+        let block = self.allocator.memmap.block_pfns(id);
+        let Going::Range { ranges, index } = going else { return block };
+        if self.look(|memmap| has_others(*memmap, id, ranges)) {
+            let part = ranges.get(index).and_then(|range| block.intersection(M::pfns(*range)));
+            return part.unwrap_or(block);
+        }
+        let counted = ranges[..index].iter().any(|&range| self.touches(range, id));
+        if counted { PfnRange::new(block.end, 0) } else { block }
     }
 
     /// Whether `range` has memory in a block.
@@ -245,17 +266,18 @@ impl<M: Machine> View<'_, M> {
         first.is_some_and(|first| (first..=ids.next_back().unwrap_or(first)).contains(&id))
     }
 
-    /// Counts the extents of `rest`, of one block, as [`examine`](Self::examine) does.
-    fn examine_block(
+    /// Counts the extents of `rest`, of a part of one block, as [`examine`](Self::examine) does.
+    fn examine_part(
         &self,
         id: BlockId,
+        part: PfnRange,
         rest: &mut PfnRange,
         balance: &mut Balance,
         left: &mut Left,
     ) -> Result<bool, Obstacle> {
         loop {
             // The owner is called after the look, since it may look, too.
-            match self.look(|memmap| self.next_movable(*memmap, id, rest, balance, left))? {
+            match self.look(|memmap| self.next_movable(*memmap, (id, part), rest, balance, left))? {
                 Weighed::End => return Ok(true),
                 Weighed::Paused => return Ok(false),
                 Weighed::Movable(extent, mover, obstacle) => {
@@ -273,7 +295,7 @@ impl<M: Machine> View<'_, M> {
     fn next_movable(
         &self,
         memmap: Seen<'_, M>,
-        id: BlockId,
+        (id, part): (BlockId, PfnRange),
         rest: &mut PfnRange,
         balance: &mut Balance,
         left: &mut Left,
@@ -291,8 +313,16 @@ impl<M: Machine> View<'_, M> {
             }
             rest.start = pfn.add(pages);
             match state {
-                PageState::Free { order } => balance.add_free(order),
-                PageState::Used { owner: Owner::Poison, .. } => {}
+                PageState::Free { order } => {
+                    balance.add_free(order);
+                    // What of it is outside of the part that goes is free afterwards, too.
+                    let before = PfnRange { start: pfn, end: part.start };
+                    let behind = PfnRange { start: part.end, end: rest.start };
+                    for outside in [before, behind] {
+                        memmap.cut(outside).for_each(|(_, order)| balance.add_left(order));
+                    }
+                }
+                PageState::Used { owner: Owner::Poison | Owner::Offline, .. } => {}
                 PageState::Used { order, owner } => {
                     let (by, since) = (self.allocator.owners.name(owner), since(memmap.page(pfn)));
                     let obstacle = Obstacle::InUse { pfn, block: id, owner, by, since };
@@ -304,4 +334,22 @@ impl<M: Machine> View<'_, M> {
         }
         Ok(Weighed::End)
     }
+}
+
+/// Whether a block has memory outside of `ranges`.
+fn has_others<M: Machine>(memmap: Seen<'_, M>, id: BlockId, ranges: &[PhysRange]) -> bool {
+    let goes = |pfns| ranges.iter().any(|&range| M::pfns(range).covers(pfns));
+    if goes(memmap.block_pfns(id)) {
+        return false;
+    }
+    memmap.shares(id).any(|share| !goes(share.pfns))
+}
+
+/// `part` of a block, with all of an extent that it begins in.
+fn with_first<M: Machine>(memmap: Seen<'_, M>, part: PfnRange) -> PfnRange {
+    if part.start == memmap.block_pfns(memmap.block_at(M::address(part.start))).start {
+        return part;
+    }
+    let first = memmap.extent_of(part.start);
+    PfnRange { start: first.map_or(part.start, |(head, _)| head), ..part }
 }

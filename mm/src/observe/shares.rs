@@ -20,6 +20,8 @@ pub struct Shares {
     pub pinned: u64,
     /// In use by an owner that does not move them, or by nobody for ever.
     pub unmovable: u64,
+    /// Offline, as a part of the block.
+    pub offline: u64,
 }
 
 impl<M: Machine> View<'_, M> {
@@ -62,6 +64,7 @@ fn count<M: Machine>(
             PageState::Used { order, owner: Owner::Movable(mover) } => {
                 return Some((extent(memmap, pfn, order), mover));
             }
+            PageState::Used { owner: Owner::Offline, .. } => shares.offline += pages,
             PageState::Used { .. } => shares.unmovable += pages,
             _ => {}
         }

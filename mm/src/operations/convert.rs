@@ -270,9 +270,11 @@ impl<M: Machine> Convert<'_, M> {
         for index in 1..self.plan.count() {
             let Some(area) = self.head_area(index) else { continue };
             let emptied = Evacuation::begin(self.allocator, area).run(self.allocator, *self.memmap);
-            let bad = emptied.is_ok() && self.has_poison(area.pfns);
+            let unusable = emptied.ok().and_then(|area| self.unusable_in(area.pfns));
             match emptied {
-                Ok(area) if !bad => area.claim(self.allocator, *self.memmap, Owner::Memmap),
+                Ok(area) if unusable.is_none() => {
+                    area.claim(self.allocator, *self.memmap, Owner::Memmap)
+                }
                 emptied => {
                     if let Ok(area) = emptied {
                         area.end_isolation(self.allocator, *self.memmap);
@@ -284,7 +286,7 @@ impl<M: Machine> Convert<'_, M> {
                     return Err(match emptied {
                         Err(Stuck::NoRoom(order)) => ConvertError::NoRoom(id, order),
                         Err(Stuck::Held(pfn, owner)) => held(pfn, owner),
-                        Ok(area) => held(area.pfns.start, Owner::Poison),
+                        Ok(area) => held(area.pfns.start, unusable.unwrap_or(Owner::Poison)),
                     });
                 }
             }
@@ -292,9 +294,12 @@ impl<M: Machine> Convert<'_, M> {
         Ok(())
     }
 
-    fn has_poison(&self, pfns: PfnRange) -> bool {
-        let poison = |state| matches!(state, PageState::Used { owner: Owner::Poison, .. });
-        self.memmap.extents(pfns).any(|(_, _, state)| poison(state))
+    /// Whose pages are in an emptied range that the emptying leaves: bad ones, and those that are offline.
+    fn unusable_in(&self, pfns: PfnRange) -> Option<Owner> {
+        self.memmap.extents(pfns).find_map(|(_, _, state)| match state {
+            PageState::Used { owner, .. } => Some(owner),
+            _ => None,
+        })
     }
 
     /// Gives the heads of the blocks below `end` back.

@@ -7,51 +7,119 @@
 //!
 //! A section of which nothing stays becomes `Leaving`. Of one that keeps other memory the subsections are hidden, and
 //! its record, if that is in the memmap that leaves, moves to the memmap of what stays; so do the words of a block whose
-//! record leaves. All blocks are offline, so that nothing but the operation under way changes a record.
+//! record leaves. If the block is offline, nothing but the operation under way changes a record. If it is online, the
+//! readers of the block are held off and its zone is locked meanwhile: each user of a record has one or the other.
 
 use crate::addr::{Pfn, PfnRange};
+use crate::alloc::Allocator;
+use crate::alloc::node::NodeId;
+use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::bad;
-use crate::memmap::block::BlockId;
+use crate::memmap::block::{BlockId, BlockState};
 use crate::memmap::page::PageState;
+use crate::memmap::readers::Stays;
 use crate::memmap::record::{Part, Record};
 use crate::memmap::section::{
     Section, SectionState, SectionWord, parts_touched, record_pfns, section_pfns, sections_touched,
 };
 use crate::memmap::whole::Whole;
+use crate::operations::part::counts_of;
 use crate::operations::ranges::records_of;
 use crate::paging::Mapper;
 
-/// Whole shares of offline blocks, which leave.
+/// Whole shares, which leave: of offline blocks, or offline parts of online ones.
 pub(super) struct Leaving<'m, M: Machine> {
+    allocator: &'m Allocator<M>,
     memmap: Whole<'m, M>,
     pfns: PfnRange,
+    /// The online blocks at the ends of the range, what is left out of their counts.
+    online: [Option<Beside>; 2],
+    /// What the records of the first and of the last section noted of the descriptors of what leaves.
+    noted: [Noted; 2],
     /// Where the records of the first and of the last section were, if they moved.
     moved: [Option<Pfn>; 2],
     /// Subsections of these records, of which nothing stays, that hold other memory which is hidden for ever.
     lost: [u64; 2],
 }
 
+/// A block that stays online, of which a part leaves.
+#[derive(Clone, Copy)]
+struct Beside {
+    id: BlockId,
+    node: NodeId,
+    kind: ZoneKind,
+    /// The pages of the part.
+    counts: PageCounts,
+}
+
+/// Bits of a record, for subsections that leave.
+#[derive(Clone, Copy, Default)]
+struct Noted {
+    initialised: u64,
+    heads: u64,
+}
+
 impl<'m, M: Machine> Leaving<'m, M> {
-    pub(super) const fn of(memmap: Whole<'m, M>, pfns: PfnRange) -> Self {
-        Self { memmap, pfns, moved: [None; 2], lost: [0; 2] }
+    pub(super) fn of(allocator: &'m Allocator<M>, memmap: Whole<'m, M>, pfns: PfnRange) -> Self {
+        let (online, noted, moved, lost) = ([None; 2], [Noted::default(); 2], [None; 2], [0; 2]);
+        Self { allocator, memmap, pfns, online, noted, moved, lost }
     }
 
     /// Hides it, the last section first: a look-up finds a block's words in one of its first sections, and so finds the
-    /// whole block or none.
-    pub(super) fn hide(&mut self) {
+    /// whole block or none. Fails, and may have hidden some of it, if a reader of an online block stays.
+    pub(super) fn hide(&mut self) -> Result<(), Stays> {
         if self.is_alone() {
             for number in sections_touched::<M>(self.pfns).rev() {
                 let hide = |word: SectionWord| word.with_state(SectionState::Leaving);
                 self.memmap.sections().change_word(self.memmap.machine(), number, hide);
             }
-            return;
+            return Ok(());
         }
-        self.hand_on_blocks();
-        for first in records_of::<M>(self.pfns).rev() {
-            self.hide_record(first);
+        let [first, last] = self.end_blocks().map(BlockId::get);
+        (first..=last).rev().map(BlockId::new).try_for_each(|id| match self.beside(id) {
+            Some(beside) => self.hide_beside(beside),
+            None => {
+                self.hide_block(id);
+                Ok(())
+            }
+        })
+    }
+
+    /// A block that stays online, if it is one.
+    fn beside(&self, id: BlockId) -> Option<Beside> {
+        let word = self.memmap.block_record_of(id)?.block();
+        let BlockState::Online(kind) = word.state else { return None };
+        let counts = counts_of(*self.memmap, id, self.pfns);
+        Some(Beside { id, node: word.node, kind, counts })
+    }
+
+    /// Hides what leaves of a block that stays online, and leaves it out of the counts.
+    fn hide_beside(&mut self, beside: Beside) -> Result<(), Stays> {
+        let Beside { id, node, kind, counts } = beside;
+        let _gate = self.memmap.memmap().hold_off_readers(id)?;
+        let allocator = self.allocator;
+        let mut zone = allocator.nodes.lock(node, kind);
+        self.hide_block(id);
+        zone.withdraw(counts);
+        if let Some(record) = self.memmap.block_record_of(id) {
+            record.managed().sub(counts.managed);
         }
+        let end = usize::from(id != self.end_blocks()[0]);
+        self.online[end] = Some(beside);
+        Ok(())
+    }
+
+    /// Hides what leaves of a block.
+    fn hide_block(&mut self, id: BlockId) {
+        self.hand_on_block(id);
+        records_of::<M>(self.part_of(id)).rev().for_each(|first| self.hide_record(first));
+    }
+
+    /// What leaves of a block.
+    fn part_of(&self, id: BlockId) -> PfnRange {
+        self.memmap.block_pfns(id).intersection(self.pfns).unwrap_or(self.pfns)
     }
 
     /// Whether it is whole blocks, so that nothing stays in them.
@@ -62,18 +130,46 @@ impl<'m, M: Machine> Leaving<'m, M> {
 
     /// Shows it again, the first section first.
     pub(super) fn show(&self) {
-        for first in records_of::<M>(self.pfns) {
+        let [first, last] = self.end_blocks().map(BlockId::get);
+        for id in (first..=last).map(BlockId::new) {
+            match self.online.iter().flatten().find(|beside| beside.id == id) {
+                Some(beside) => self.show_beside(*beside),
+                None => self.show_block(id, SectionState::Present, true),
+            }
+        }
+    }
+
+    /// Shows what was hidden of a block that stayed online, and counts it. If a reader stays, its record is not moved
+    /// back: it is where it can be, too.
+    fn show_beside(&self, Beside { id, node, kind, counts }: Beside) {
+        let gate = self.memmap.hold_off_readers(id);
+        let mut zone = self.allocator.nodes.lock(node, kind);
+        self.show_block(id, SectionState::Online, gate.is_ok());
+        zone.add(counts);
+        if let Some(record) = self.memmap.block_record_of(id) {
+            record.managed().add(counts.managed);
+        }
+    }
+
+    /// Shows what was hidden of a block, in sections with this state; moves its records back, or not.
+    fn show_block(&self, id: BlockId, state: SectionState, moves: bool) {
+        for first in records_of::<M>(self.part_of(id)) {
             let parts = parts_touched::<M>(first, self.pfns);
             let shared = self.memmap.section_of_record(first);
             if let Some(section) = shared {
-                let back = self.moved[self.end_of(first)];
+                let back = self.moved[self.end_of(first)].filter(|_| moves);
                 back.into_iter().for_each(|to| self.move_record(first, section.record(), to));
             }
             let record = self.record_of(first);
             // In system memory the bits of a record that left were those of a list.
             let others = shared.map_or(0, |_| record.present().bits());
+            if shared.is_some() {
+                let Noted { initialised, heads } = self.noted[self.end_of(first)];
+                record.initialised().set(record.initialised().bits() | initialised);
+                record.heads().set(record.heads().bits() | heads);
+            }
             record.present().set(others | parts);
-            self.each_hidden(first, SectionState::Present);
+            self.each_hidden(first, state);
         }
     }
 
@@ -141,7 +237,13 @@ impl<'m, M: Machine> Leaving<'m, M> {
                 self.move_record(first, record, to);
                 self.moved[self.end_of(first)] = Some(at);
             }
-            self.record_of(first).hide_all_but(stay);
+            let record = self.record_of(first);
+            let (initialised, heads) = (record.initialised().bits(), record.heads().bits());
+            self.noted[self.end_of(first)] =
+                Noted { initialised: initialised & !stay, heads: heads & !stay };
+            record.hide_all_but(stay);
+            record.initialised().set(initialised & stay);
+            record.heads().set(heads & stay);
         }
         let here = record_pfns::<M>(first).intersection(self.pfns).unwrap_or(self.pfns);
         for number in sections_touched::<M>(here).rev() {
@@ -151,18 +253,15 @@ impl<'m, M: Machine> Leaving<'m, M> {
         }
     }
 
-    /// Gives the words of each block that stays in part to a record that stays.
-    fn hand_on_blocks(&self) {
-        for id in self.end_blocks() {
-            let stays = |section: &Section<'_, M>| {
-                let parts = parts_touched::<M>(section.number(), self.pfns);
-                section.record().present().bits() & !parts != 0
-            };
-            let mut staying = self.memmap.sections_of_block(id).filter(stays);
-            if let (Some(section), Some(words)) = (staying.next(), self.memmap.block_record_of(id))
-            {
-                section.record().take_block(words);
-            }
+    /// Gives the words of a block that stays in part to a record that stays.
+    fn hand_on_block(&self, id: BlockId) {
+        let stays = |section: &Section<'_, M>| {
+            let parts = parts_touched::<M>(section.number(), self.pfns);
+            section.record().present().bits() & !parts != 0
+        };
+        let mut staying = self.memmap.sections_of_block(id).filter(stays);
+        if let (Some(section), Some(words)) = (staying.next(), self.memmap.block_record_of(id)) {
+            section.record().take_block(words);
         }
     }
 

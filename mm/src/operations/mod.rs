@@ -6,7 +6,7 @@
 //!   add, probe, joins              ranges are added; what comes to a block with other memory
 //!   ranges                         the sections, records and nodes of a range
 //!   remove, leaving, convert       ranges are removed beside others; the placement of their memmap changes
-//!   online, offline                blocks are given to the allocator, and taken from it
+//!   online, offline, part          blocks are given to the allocator, and taken from it; parts of blocks
 //!   scrub                          memory is cleared before it is removed
 //!   take                           boot memory is taken out of the linear map
 //!   later, poison                  bad pages are queued, and taken out of use
@@ -29,6 +29,7 @@ pub(crate) mod notify;
 mod offline;
 mod online;
 pub(crate) mod own;
+pub(crate) mod part;
 mod pin;
 pub(crate) mod poison;
 pub(crate) mod policy;

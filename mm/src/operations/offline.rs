@@ -5,10 +5,12 @@
 //!      \--------- a veto, an unmovable extent, no room, cancel ---------> free the isolated pages
 //! ```
 //!
+//! A part of a block goes offline in the same way ([`part`](super::part)); the block stays online.
+//!
 //! An offline is a stepped operation, so that a kernel can do other work between steps; there its block is still
 //! online, and other operations return `Busy`. Memmap pages never prevent it.
 
-use crate::addr::{Order, Pfn};
+use crate::addr::{Order, Pfn, PfnRange, PhysRange};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::batch::Cached;
@@ -40,6 +42,29 @@ pub enum OfflineError {
     AlreadyOffline(BlockId),
     /// The block is system memory, which never goes offline.
     SystemMemory(BlockId),
+    /// A part of a block was named that is not whole, aligned subsections.
+    NotWholeSubsections {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
+        subsection: u64,
+    },
+    /// A part of a block was named that is all of it: the block goes offline.
+    WholeBlock(BlockId),
+    /// A part of a block was named that is not what was added at once. If it is less, it holds the memmap of what stays, or
+    /// has its own there.
+    NotOneShare {
+        /// The block.
+        block: BlockId,
+        /// What the range has of it.
+        part: PfnRange,
+        /// The first memory there that was added at once.
+        share: PfnRange,
+    },
+    /// A part of a block was named in which there is no memory.
+    NothingThere(BlockId),
+    /// A part was named of a block with memory that the machine was started with, which is never removed.
+    BootMemory(BlockId),
     /// The block is not going offline, or no longer: it was cancelled.
     NotGoing(BlockId),
     /// A listener objects.
@@ -71,6 +96,20 @@ impl fmt::Display for OfflineError {
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
             Self::AlreadyOffline(id) => write!(f, "{id} is offline already"),
             Self::SystemMemory(id) => write!(f, "{id} is system memory, it stays online"),
+            Self::NotWholeSubsections { range, subsection } => write!(
+                f,
+                "{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes",
+                range.len()
+            ),
+            Self::WholeBlock(id) => write!(f, "that is all of {id}, which goes offline as a whole"),
+            Self::NotOneShare { block, part, share } => write!(
+                f,
+                "{part} of {block} is not what was added at once: {share} was, under one memmap"
+            ),
+            Self::NothingThere(id) => write!(f, "that part of {id} is not there"),
+            Self::BootMemory(id) => {
+                write!(f, "{id} is memory the machine was started with, its parts stay")
+            }
             Self::NotGoing(id) => write!(f, "{id} is not going offline"),
             Self::Vetoed(id, veto) => write!(f, "{id} stays online: {veto}"),
             Self::InUse { block, pages, first: Some((pfn, _)), by } => {
@@ -115,7 +154,7 @@ pub struct Progress {
 pub enum Stepped<'m, M: Machine> {
     /// There is more to do.
     Going(OfflineOp<'m, M>),
-    /// The block is offline.
+    /// The block, or the part of it, is offline.
     Done,
 }
 
@@ -128,6 +167,8 @@ pub struct OfflineOp<'m, M: Machine> {
     id: BlockId,
     /// `None` once the block is offline: there is nothing to undo.
     emptying: Option<Evacuation>,
+    /// Whether only a part of the block goes: then the block stays online.
+    part: bool,
     /// The number of this offline.
     number: u64,
     steps: u64,
@@ -136,13 +177,7 @@ pub struct OfflineOp<'m, M: Machine> {
 impl<M: Machine> Operations<M> {
     /// See [`Mm::offline`](crate::Mm::offline).
     pub(crate) fn offline(&self, id: BlockId) -> Result<(), OfflineError> {
-        let mut op = self.start_offline(id)?;
-        loop {
-            match op.step(u64::MAX)? {
-                Stepped::Going(more) => op = more,
-                Stepped::Done => return Ok(()),
-            }
-        }
+        self.start_offline(id)?.run()
     }
 
     /// See [`Mm::start_offline`](crate::Mm::start_offline).
@@ -157,9 +192,7 @@ impl<M: Machine> Operations<M> {
             BlockState::Online(_) => {}
         }
         let area = Area::of(memmap, &block).ok_or(OfflineError::NoSuchBlock(id))?;
-        let number = self.allocator.turn.offlining.begin(id);
-        let emptying = Some(Evacuation::begin(&self.allocator, area));
-        Ok(OfflineOp { operations: self, id, emptying, number, steps: 0 })
+        Ok(OfflineOp::begin(self, id, area, false))
     }
 
     /// See [`Mm::cancel_offline`](crate::Mm::cancel_offline).
@@ -168,7 +201,9 @@ impl<M: Machine> Operations<M> {
         let memmap = operation.seen();
         let block = memmap.describe_block(id).filter(|_| self.offlining() == Some(id));
         let area = block.and_then(|block| Area::of(*memmap, &block));
-        let area = area.ok_or(OfflineError::NotGoing(id))?;
+        let mut area = area.ok_or(OfflineError::NotGoing(id))?;
+        // It may be a part of the block.
+        area.pfns = self.allocator.nodes.lock(area.node, area.kind).isolating();
         self.stay(id, &area, &operation);
         Ok(())
     }
@@ -196,6 +231,18 @@ impl<M: Machine> Operations<M> {
 }
 
 impl<'m, M: Machine> OfflineOp<'m, M> {
+    /// Begins to take `area` offline, all of block `id` or a `part`. The caller has the turn.
+    pub(super) fn begin(
+        operations: &'m Operations<M>,
+        id: BlockId,
+        area: Area,
+        part: bool,
+    ) -> Self {
+        let number = operations.allocator.turn.offlining.begin(id);
+        let emptying = Some(Evacuation::begin(&operations.allocator, area));
+        Self { operations, id, emptying, part, number, steps: 0 }
+    }
+
     /// The progress.
     pub fn progress(&self) -> Progress {
         let (phase, found, moved, beyond) = match &self.emptying {
@@ -259,6 +306,17 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         Ok(Stepped::Going(self))
     }
 
+    /// Takes all steps.
+    pub(super) fn run(self) -> Result<(), OfflineError> {
+        let mut op = self;
+        loop {
+            match op.step(u64::MAX)? {
+                Stepped::Going(more) => op = more,
+                Stepped::Done => return Ok(()),
+            }
+        }
+    }
+
     /// Cancels: the block stays online, and the isolated pages are free again. Takes no more steps than the block
     /// has extents.
     pub fn cancel(self) {
@@ -269,7 +327,10 @@ impl<'m, M: Machine> OfflineOp<'m, M> {
         let operations = self.operations;
         if let Some(emptying) = &self.emptying {
             let memmap = operation.seen();
-            retire(&operations.allocator, *memmap, self.id, &emptying.area);
+            match self.part {
+                true => emptying.area.put_offline(&operations.allocator, *memmap),
+                false => retire(&operations.allocator, *memmap, self.id, &emptying.area),
+            }
             operation.settle();
             operations.notify(Event::Offline, &change(self.id, &emptying.area));
         }
@@ -349,6 +410,6 @@ fn forget_extents<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> u32 {
     dirty
 }
 
-fn change(block: BlockId, area: &Area) -> Change {
+pub(super) fn change(block: BlockId, area: &Area) -> Change {
     Change { block, pfns: area.pfns, node: area.node, kind: area.kind }
 }

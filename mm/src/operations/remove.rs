@@ -1,4 +1,4 @@
-//! Remove: makes a range of offline blocks absent.
+//! Remove: makes a range of offline blocks absent; at its ends, of offline parts of blocks.
 //!
 //! ```text
 //!   check -> sections Leaving, drain readers -> unmap the linear range -> unmap the memmap, backwards,
@@ -24,6 +24,7 @@ use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::leaving::Leaving;
 use crate::operations::notify::News;
+use crate::operations::part::is_offline_part;
 use crate::operations::ranges::{nodes_of, release_node};
 use crate::paging::{MapError, Mapper, UnmapError};
 use core::fmt;
@@ -50,7 +51,7 @@ pub enum RemoveError {
     },
     /// A block of the range holds memory that the machine was started with.
     BootMemory(BlockId),
-    /// A block of the range is online.
+    /// A block of the range is online, and not only with other memory.
     NotOffline(BlockId),
     /// The memmap of a block also describes memory outside the range, or memory of a block that came at once is inside
     /// and outside: it was added in one piece and can only be removed as one.
@@ -144,9 +145,9 @@ impl<M: Machine> Operations<M> {
         }
         let before = self.allocator.frames.system_pages();
 
-        let mut leaving = Leaving::of(memmap, pfns);
-        leaving.hide();
-        memmap.drain_readers().map_err(|Stays(cpu)| {
+        let mut leaving = Leaving::of(&self.allocator, memmap, pfns);
+        let hidden = leaving.hide().and_then(|()| memmap.drain_readers());
+        hidden.map_err(|Stays(cpu)| {
             leaving.show();
             RemoveError::ReadersStay(cpu)
         })?;
@@ -242,7 +243,7 @@ pub(crate) fn check_removable<M: Machine>(
         if *first.get_or_insert(hosted) != hosted {
             return Err(RemoveError::MixedPlacement(id));
         }
-        if section.word().state() != SectionState::Present {
+        if section.word().state() != SectionState::Present && !is_offline_part(*memmap, id, pfns) {
             online = online.or(Some(id));
         }
     }

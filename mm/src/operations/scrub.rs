@@ -22,7 +22,7 @@ use crate::alloc::zeroed::clear_page;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::bad;
-use crate::memmap::block::{Block, BlockId, BlockState, BlockWord, unit_bytes};
+use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
 use crate::memmap::granules::GRANULES;
 use crate::memmap::section::section_of;
 use crate::memmap::seen::Seen;
@@ -38,7 +38,7 @@ pub enum ScrubError {
     Busy,
     /// There is no such block.
     NoSuchBlock(BlockId),
-    /// The block is online.
+    /// The block is online, or what is to be cleared of it.
     NotOffline(BlockId),
     /// The block holds memory that the machine was started with, which never leaves.
     BootMemory(BlockId),
@@ -86,40 +86,28 @@ pub struct Scrubbed {
 impl<M: Machine> Operations<M> {
     /// See [`Mm::scrub`](crate::Mm::scrub).
     pub(crate) fn scrub(&self, id: BlockId, budget: u64) -> Result<Scrubbed, ScrubError> {
-        let within = self.allocator.memmap.block_pfns(id);
-        self.scrub_pages(id, within, budget)
-    }
-
-    /// See [`Mm::scrub_part`](crate::Mm::scrub_part).
-    pub(crate) fn scrub_part(
-        &self,
-        id: BlockId,
-        range: PhysRange,
-        budget: u64,
-    ) -> Result<Scrubbed, ScrubError> {
-        let subsection = unit_bytes::<M>();
-        let within = self.allocator.memmap.whole_units(range);
-        let within = within.ok_or(ScrubError::NotWholeSubsections { range, subsection })?;
-        self.scrub_pages(id, within, budget)
-    }
-
-    fn scrub_pages(
-        &self,
-        id: BlockId,
-        within: PfnRange,
-        budget: u64,
-    ) -> Result<Scrubbed, ScrubError> {
         let operation = self.allocator.operation().ok_or(ScrubError::Busy)?;
         let memmap = operation.seen();
         let block = memmap.describe_block(id).ok_or(ScrubError::NoSuchBlock(id))?;
-        match block {
-            Block { state: BlockState::Online(_), .. } => Err(ScrubError::NotOffline(id)),
-            Block { boot: true, .. } => Err(ScrubError::BootMemory(id)),
-            Block { poisoned: true, .. } if bad::is_in(*memmap, id, within) => {
-                Err(ScrubError::Poisoned(id))
-            }
-            _ => Ok(Scrub { memmap: *memmap, block, within }.up_to(budget)),
+        scrub_pages(*memmap, block, block.pfns, budget)
+    }
+}
+
+/// Clears what `within` has of a block that is offline.
+fn scrub_pages<M: Machine>(
+    memmap: Seen<'_, M>,
+    block: Block,
+    within: PfnRange,
+    budget: u64,
+) -> Result<Scrubbed, ScrubError> {
+    let id = block.id;
+    match block {
+        Block { state: BlockState::Online(_), .. } => Err(ScrubError::NotOffline(id)),
+        Block { boot: true, .. } => Err(ScrubError::BootMemory(id)),
+        Block { poisoned: true, .. } if bad::is_in(memmap, id, within) => {
+            Err(ScrubError::Poisoned(id))
         }
+        _ => Ok(Scrub { memmap, block, within }.up_to(budget)),
     }
 }
 
@@ -238,5 +226,6 @@ impl<M: Machine> Scrub<'_, M> {
     }
 }
 
+mod part;
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,34 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
     bench.unplug(dimm);
 }
 
+#[test]
+fn a_part_that_a_reader_does_not_leave_is_not_removed_from_its_block() {
+    let bench = bench();
+    let before = bench.snapshot();
+    let parts = [range(DIMM, MIB / 2), range(DIMM + MIB / 2, MIB / 2)];
+    for part in parts {
+        bench.add(part, Placement::PerBlock);
+    }
+    bench.online(range(DIMM, MIB));
+    let id = bench.blocks(parts[0])[0];
+    // The block's words and the record are in the memmap of the first one.
+    for part in [parts[1], parts[0]] {
+        bench.mm.offline_part(id, part).unwrap();
+        let offline = bench.snapshot();
+        let guard = bench.mm.allocator().memmap.readers().enter(7, || 0, &crate::lock::relax);
+        assert_eq!(bench.mm.remove(part), Err(RemoveError::ReadersStay(7)));
+        bench.check();
+        assert_eq!(bench.snapshot(), offline);
+        drop(guard);
+        bench.mm.remove(part).unwrap();
+        bench.check();
+        bench.add(part, Placement::PerBlock);
+    }
+    bench.offline(range(DIMM, MIB));
+    parts.into_iter().for_each(|part| _ = bench.remove(part));
+    assert_eq!(bench.snapshot(), before);
+}
+
 fn unmap(bench: &Bench<Tiny>, virt: VirtAddr, len: u64) {
     let mut gather = bench.mm.allocator().gather(bench.mm.allocator().memmap.alone());
     let range = VirtRange::new(virt, len).unwrap();
@@ -153,14 +181,14 @@ fn a_look_up_finds_a_whole_block_or_none_while_it_is_hidden_and_shown() {
     static LEFT: AtomicI64 = AtomicI64::new(0);
     static LEAVES: AtomicBool = AtomicBool::new(false);
     mm.machine().mmu().on_access(move || match LEFT.fetch_sub(1, Ordering::Relaxed) {
-        1 if LEAVES.load(Ordering::Relaxed) => leaving(bench, pfns).hide(),
+        1 if LEAVES.load(Ordering::Relaxed) => leaving(bench, pfns).hide().unwrap(),
         1 => leaving(bench, pfns).show(),
         _ => {}
     });
     for leaves in [true, false] {
         for nth in 1..50 {
             if !leaves {
-                leaving(bench, pfns).hide();
+                leaving(bench, pfns).hide().unwrap();
             }
             LEAVES.store(leaves, Ordering::Relaxed);
             LEFT.store(nth, Ordering::Relaxed);
@@ -174,5 +202,6 @@ fn a_look_up_finds_a_whole_block_or_none_while_it_is_hidden_and_shown() {
 }
 
 fn leaving(bench: &Bench<Tiny>, pfns: PfnRange) -> Leaving<'_, FakeMachine<Tiny>> {
-    Leaving::of(bench.mm.allocator().memmap.alone(), pfns)
+    let allocator = bench.mm.allocator();
+    Leaving::of(allocator, allocator.memmap.alone(), pfns)
 }

@@ -147,6 +147,50 @@ fn contents_are_migrated_while_other_pages_are_allocated_and_freed() {
     bench.check();
 }
 
+/// Each part of a block in turn leaves while other threads use the rest of it; its record and the block's words move with
+/// readers of the block under way.
+#[test]
+fn a_part_leaves_and_joins_its_block_while_other_pages_of_it_are_allocated_and_freed() {
+    let bench = tiny(MIB);
+    let parts = [range(TINY_WINDOW, MIB / 2), range(TINY_WINDOW + MIB / 2, MIB / 2)];
+    let room = range(TINY_WINDOW + MIB, MIB);
+    for dimm in [parts[0], parts[1], room] {
+        bench.plug(dimm);
+        bench.add(dimm, Placement::PerBlock);
+    }
+    bench.online(range(TINY_WINDOW, 2 * MIB));
+    bench.mm.machine().mmu().yield_often(true);
+    let (holder, other) = (Holder::register(&bench), Holder::register(&bench));
+    let kept = 150;
+    for _ in 0..kept {
+        holder.take_in_zone(&bench, Order::ZERO).unwrap();
+    }
+    let id = bench.blocks(parts[0])[0];
+    let mut gone = 0;
+    let churn = |random: &mut Random| take_and_free(&bench, other.mover(), random);
+    meanwhile(2, churn, || {
+        for turn in 0..60 {
+            let part = parts[turn % 2];
+            match bench.mm.offline_part(id, part) {
+                Ok(()) if turn % 3 == 0 => bench.mm.online_part(id, part).unwrap(),
+                Ok(()) => {
+                    bench.mm.scrub_part(id, part, u64::MAX).unwrap();
+                    bench.mm.remove(part).unwrap();
+                    gone += 1;
+                    bench.mm.hot_add(part, hotmem::NodeId::ZERO, Placement::PerBlock).unwrap();
+                }
+                Err(error) => assert!(matches!(error, OfflineError::InUse { .. }), "{error}"),
+            }
+            assert_ne!(bench.mm.block(id).unwrap().state, BlockState::Offline);
+        }
+    });
+    bench.mm.machine().mmu().yield_often(false);
+    assert!(gone > 2, "{gone} parts left");
+    assert_eq!(holder.handles().len(), kept);
+    holder.check(&bench);
+    bench.check();
+}
+
 /// The word of each extent of [`Sure`].
 const WORD: u64 = 0x5eed_feed;
 

@@ -14,8 +14,8 @@ use hotmem::testing::{
     Bench, FakeMachine, FaultPlan, Holder, Setup, Shape, Tiny, TinyShared, range,
 };
 use hotmem::{
-    BlockId, Change, Event, Fact, Geometry, Listen, Listener, NodeId, Order, PhysRange, Placement,
-    TakeList, ZoneKind,
+    BlockId, BlockState, Change, Event, Fact, Geometry, Listen, Listener, NodeId, Order, PhysRange,
+    Placement, TakeList, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same};
 
@@ -171,10 +171,19 @@ impl<S: Shape> Rig<S> {
         text(self.bench.mm.hot_add(self.dimm, NodeId::ZERO, self.placement))
     }
 
+    /// As [`used`](Self::used), in blocks whose other memory is online, too.
+    fn used_beside(&self) {
+        self.others.iter().for_each(|&other| self.bench.online(other));
+        self.used();
+    }
+
     /// Added and online, with extents in use in each block: every second one from its start on.
     fn used(&self) {
         self.add().unwrap();
-        self.bench.online(self.dimm);
+        // What joined a block that is online is online.
+        for block in self.bench.mm.blocks().filter(|block| block.state == BlockState::Offline) {
+            self.bench.mm.online(block.id, ZoneKind::Movable).unwrap();
+        }
         let order = Order::new(3).unwrap();
         let taken = std::iter::from_fn(|| self.holder.take_in_zone(self.bench, order));
         let taken: Vec<_> = taken.collect();
@@ -243,7 +252,7 @@ fn operations<S: Shape>(placement: Placement, sharing: Sharing) -> Vec<Operation
         all.push(take());
     }
     if sharing == Sharing::Blocks {
-        all.push(join());
+        all.extend([join(), part(), come_back(), leave()]);
     }
     all
 }
@@ -254,6 +263,52 @@ fn join<S: Shape>() -> Operation<S> {
         name: "join",
         before: |rig| rig.others.iter().for_each(|&other| rig.bench.online(other)),
         run: Rig::add,
+        undo: None,
+        moves: false,
+    }
+}
+
+/// A part of a block that is online goes offline, and leaves the rest of the block where it is.
+fn part<S: Shape>() -> Operation<S> {
+    Operation {
+        name: "offline a part",
+        before: Rig::used_beside,
+        run: |rig| text(rig.bench.mm.offline_part(rig.first(), rig.dimm)),
+        // The pages have moved.
+        undo: None,
+        moves: true,
+    }
+}
+
+/// A part of a block that is offline comes back.
+fn come_back<S: Shape>() -> Operation<S> {
+    Operation {
+        name: "online a part",
+        before: |rig| {
+            rig.used_beside();
+            rig.bench.mm.offline_part(rig.first(), rig.dimm).unwrap();
+        },
+        run: |rig| text(rig.bench.mm.online_part(rig.first(), rig.dimm)),
+        undo: Some(|rig| rig.bench.mm.offline_part(rig.first(), rig.dimm).unwrap()),
+        moves: false,
+    }
+}
+
+/// A remove from blocks that are online.
+fn leave<S: Shape>() -> Operation<S> {
+    Operation {
+        name: "remove parts",
+        before: |rig| {
+            rig.used_beside();
+            let blocks = rig.bench.blocks(rig.dimm);
+            let (first, last) = (blocks[0], blocks[blocks.len() - 1]);
+            for &id in &blocks[1..blocks.len() - 1] {
+                rig.bench.mm.offline(id).unwrap();
+            }
+            rig.bench.mm.offline_part(first, rig.dimm).unwrap();
+            rig.bench.mm.offline_part(last, rig.dimm).unwrap();
+        },
+        run: |rig| text(rig.bench.mm.remove(rig.dimm)),
         undo: None,
         moves: false,
     }

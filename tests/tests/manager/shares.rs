@@ -29,7 +29,8 @@ fn pages_count_as_free_movable_pinned_or_unmovable() {
     assert!(!handles.is_empty(), "movable pages come from the DIMM first");
     holder.pin(handles[0], true);
     let moved = 4 * (handles.len() as u64 - 1);
-    let expected = Shares { free: managed - moved - 4, movable: moved, pinned: 4, unmovable: 0 };
+    let expected =
+        Shares { free: managed - moved - 4, movable: moved, pinned: 4, ..Shares::default() };
     assert_eq!(bench.mm.shares(id), expected);
     holder.pin(handles[0], false);
     assert_eq!(bench.mm.shares(id), Shares { movable: moved + 4, pinned: 0, ..expected });

@@ -31,12 +31,13 @@ const LENGTH: usize = 90;
 const OTHERS: [&str; 4] = ["refusal", "inside", "search", "boot"];
 
 /// The operations of a file, as `points.rs` calls them.
-const OPERATIONS: [(&str, &[&str]); 6] = [
+const OPERATIONS: [(&str, &[&str]); 7] = [
     ("add.rs", &["add", "join"]),
     ("convert.rs", &["convert"]),
     ("offline.rs", &["offline"]),
     ("online.rs", &["online"]),
-    ("remove.rs", &["remove"]),
+    ("part.rs", &["offline a part", "online a part"]),
+    ("remove.rs", &["remove", "remove parts"]),
     ("take/mod.rs", &["take"]),
 ];
 

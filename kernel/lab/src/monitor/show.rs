@@ -113,17 +113,19 @@ fn block_placement(block: &Block) -> &'static str {
 /// What is in use of each block that has pages in use, as one line of JSON: a list.
 pub(super) fn shares_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
     let shares = mm.blocks().map(|block| (block.id, mm.shares(block.id)));
-    let used = shares.filter(|(_, share)| share.movable + share.pinned + share.unmovable > 0);
-    json_list(out, used, |(id, Shares { free, movable, pinned, unmovable }), out| {
+    let used = shares
+        .filter(|(_, share)| share.movable + share.pinned + share.unmovable + share.offline > 0);
+    json_list(out, used, |(id, Shares { free, movable, pinned, unmovable, offline }), out| {
         write!(
             out,
             "{{\"block\":{},\"free_bytes\":{},\"movable_bytes\":{},\"pinned_bytes\":{},\
-             \"unmovable_bytes\":{}}}",
+             \"unmovable_bytes\":{},\"offline_bytes\":{}}}",
             id.get(),
             free * M::PAGE_BYTES,
             movable * M::PAGE_BYTES,
             pinned * M::PAGE_BYTES,
             unmovable * M::PAGE_BYTES,
+            offline * M::PAGE_BYTES,
         )
     })?;
     writeln!(out)
@@ -132,15 +134,16 @@ pub(super) fn shares_json<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::R
 /// What is in use of each block that is online, as text.
 pub(super) fn shares_text<M: Machine>(mm: &Mm<M>, out: &mut dyn Write) -> fmt::Result {
     for block in mm.blocks().filter(|block| zone(block).is_some()) {
-        let Shares { free, movable, pinned, unmovable } = mm.shares(block.id);
+        let Shares { free, movable, pinned, unmovable, offline } = mm.shares(block.id);
         writeln!(
             out,
-            "{:>7}  {} free, {} movable, {} pinned, {} unmovable",
+            "{:>7}  {} free, {} movable, {} pinned, {} unmovable, {} offline",
             block.id.get(),
             Size(free * M::PAGE_BYTES),
             Size(movable * M::PAGE_BYTES),
             Size(pinned * M::PAGE_BYTES),
             Size(unmovable * M::PAGE_BYTES),
+            Size(offline * M::PAGE_BYTES),
         )?;
     }
     Ok(())

@@ -25,6 +25,12 @@ impl<M: Machine> Counts<'_, M> {
         let BlockState::Online(kind) = block.state else { return Ok(()) };
         match owner {
             Owner::Poison => hold(4, "a block with a bad page is marked", pfn, block.poisoned),
+            Owner::Offline => hold(
+                4,
+                "only a part of an added block is offline while it is online",
+                pfn,
+                !block.boot,
+            ),
             Owner::Movable(_) | Owner::Kernel | Owner::Named(_) => {
                 let (tag, covered) = note_of(page);
                 let home = HomeTag::new(block.node, kind).get();

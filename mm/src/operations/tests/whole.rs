@@ -138,6 +138,9 @@ fn each_operation_is_refused_while_another_is_under_way() {
     assert_eq!(mm.hot_add(more, NodeId::ZERO, Placement::PerBlock), Err(AddError::Busy));
     assert_eq!(mm.online(id, ZoneKind::Movable), Err(OnlineError::Busy));
     assert_eq!(mm.offline(id), Err(OfflineError::Busy));
+    assert_eq!(mm.offline_part(id, range(DIMM, MIB)), Err(OfflineError::Busy));
+    assert_eq!(mm.online_part(id, range(DIMM, MIB)), Err(OnlineError::Busy));
+    assert_eq!(mm.scrub_part(id, range(DIMM, MIB), 1), Err(ScrubError::Busy));
     assert_eq!(mm.cancel_offline(id), Err(OfflineError::Busy));
     assert_eq!(mm.remove(range(DIMM, 2 * MIB)), Err(RemoveError::Busy));
     assert_eq!(mm.convert(range(DIMM, 2 * MIB)), Err(ConvertError::Busy));

@@ -4,6 +4,7 @@
 
 mod bad;
 mod faulty;
+mod part;
 mod storm;
 mod undone;
 mod usable;

@@ -74,11 +74,12 @@ fn storm<S: Shape>(rig: &Rig<S>, seed: u64, steps: u64) {
     let (holder, mut held) = (Holder::register(&rig.bench), Vec::new());
     let units = BLOCKS * rig.per_block();
     for _ in 0..steps {
-        match random.below(8) {
+        match random.below(9) {
             0..3 => add(rig, &mut model, &mut random, units),
             3 | 4 => remove(rig, &mut model, &mut random, units),
             5 => toggle(rig, &mut model, random.below(BLOCKS), random.bits()),
-            6 => held.extend(holder.take(&rig.bench, Order::new(random.below(3) as u8).unwrap())),
+            6 => leave(rig, &mut model, &mut random),
+            7 => held.extend(holder.take(&rig.bench, Order::new(random.below(3) as u8).unwrap())),
             _ => {
                 if !held.is_empty() {
                     let handle = held.swap_remove(random.below(held.len() as u64) as usize);
@@ -165,6 +166,40 @@ fn relearn<S: Shape>(rig: &Rig<S>, model: &mut Model, gone: PhysRange) {
         }
     }
     model.dimms = rest;
+}
+
+/// Takes a DIMM offline, only its parts of online blocks that others share, and removes it; or brings all of it back.
+fn leave<S: Shape>(rig: &Rig<S>, model: &mut Model, random: &mut Random) {
+    if model.dimms.is_empty() {
+        return;
+    }
+    let index = random.below(model.dimms.len() as u64) as usize;
+    let dimm = model.dimms[index];
+    let (range, mut done) = (rig.units(dimm.first, dimm.len), Ok(()));
+    for block in model.blocks(dimm.first, dimm.len) {
+        if done.is_err() || !model.online[block as usize] {
+            continue;
+        }
+        let (id, start) = (rig.block_at(block), block * model.per_block);
+        let end = (dimm.first + dimm.len).min(start + model.per_block);
+        if end - dimm.first.max(start) == model.units(block) {
+            done = rig.bench.mm.offline(id);
+            model.online[block as usize] = done.is_err();
+        } else {
+            done = rig.bench.mm.offline_part(id, range);
+        }
+        rig.bench.check();
+    }
+    if done.is_ok() && random.below(4) != 0 {
+        rig.bench.remove(range);
+        model.dimms.swap_remove(index);
+        return;
+    }
+    assert!(done.is_ok() || rig.bench.mm.remove(range).is_err());
+    for block in model.blocks(dimm.first, dimm.len).filter(|&block| model.online[block as usize]) {
+        // A part that did not go is online.
+        _ = rig.bench.mm.online_part(rig.block_at(block), range);
+    }
 }
 
 fn toggle<S: Shape>(rig: &Rig<S>, model: &mut Model, block: u64, bits: u64) {
