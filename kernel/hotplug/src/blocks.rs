@@ -8,8 +8,8 @@ use core::cmp::Ordering;
 use core::ops::Range;
 
 use hotmem::{
-    Block, BlockId, BlockState, Machine, NodeId, OfflineError, OnlineError, PhysRange, Share,
-    ZoneKind,
+    Block, BlockId, BlockState, Machine, NodeId, OfflineError, OnlineError, PhysRange, RemoveError,
+    Removed, Share, ZoneKind,
 };
 
 use super::clock::Clock;
@@ -54,12 +54,28 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         ids.find(|&id| numbers.contains(&id.get()) && self.mm.block_shares(id).any(here))
     }
 
-    /// Whether a block has other memory than that of `ranges`.
-    fn has_others(&self, id: BlockId, ranges: &Ranges) -> bool {
+    /// Whether a block has other memory than that of `ranges`, which it has some of.
+    pub(super) fn has_others(&self, block: &Block, ranges: &Ranges) -> bool {
         let own = |share: &Share| {
             ranges.as_slice().iter().any(|&range| M::pfns(range).covers(share.pfns))
         };
-        self.mm.block_shares(id).any(|share| !own(&share))
+        !block.whole && self.mm.block_shares(block.id).any(|share| !own(&share))
+    }
+
+    /// Removes a range, of a device with `ranges`, that is offline. A block goes offline with it whose other memory left
+    /// after what the device has of it went offline.
+    pub(super) fn remove_with_blocks(
+        &self,
+        range: PhysRange,
+        ranges: &Ranges,
+    ) -> Done<Removed, RemoveError> {
+        let done = self.remove(range);
+        let Err(RemoveError::NotOffline(id)) = done.result else { return done };
+        let alone = self.mm.block(id).is_some_and(|block| !self.has_others(&block, ranges));
+        if alone && self.in_turn(|mm| mm.offline(id)).result.is_ok() {
+            return self.remove(range);
+        }
+        done
     }
 
     /// How many blocks the ranges touch.
@@ -144,9 +160,17 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Brings back online what an eject took offline, each in its own zone.
     pub(super) fn back_online(&mut self, part: Part<'_>) -> Done<(), OnlineError> {
         let absent = |id| Some(OnlineError::NoSuchBlock(id));
+        let range = part.ranges.as_slice().get(part.index).copied();
         self.each_block(part, absent, Onward::ToTheEnd, |this, index, block| {
-            let zone = this.taken.get(index).filter(|_| block.state == BlockState::Offline)?;
-            this.online_unless_gone(block.id, zone)
+            let zone = this.taken.get(index)?;
+            if block.state == BlockState::Offline {
+                return this.online_unless_gone(block.id, zone);
+            }
+            let range = range?;
+            let done = this.in_turn(|mm| mm.online_part(block.id, range));
+            // It may be online with memory that was added again.
+            let is_online = matches!(done.result, Err(OnlineError::AlreadyOnline(_)));
+            (!is_online).then_some(done)
         })
     }
 
@@ -158,30 +182,35 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             Onward::ToTheEnd,
             |this, index, block| {
                 let zone = this.taken.get(index).filter(|_| block.state == BlockState::Offline)?;
-                let shared = this.has_others(block.id, part.ranges);
+                let shared = this.has_others(&block, part.ranges);
                 shared.then(|| this.online_unless_gone(block.id, zone)).flatten()
             },
         )
     }
 
-    /// Takes the blocks at the ends of `range` offline that are online, runs `remove`, and brings back online what stays
-    /// in them. Fails with the block that does not go offline.
-    pub(super) fn without_others<R>(
+    /// Takes what `range` has of the blocks at its ends offline where they are online, which have other memory, and runs
+    /// `remove`; if that fails, it is online again. Fails with the block whose part does not go offline.
+    pub(super) fn without_parts<T, E>(
         &mut self,
         range: PhysRange,
-        remove: impl FnOnce(&mut Self) -> R,
-    ) -> Result<R, (BlockId, OfflineError)> {
-        let ends = self.ends(range);
-        let zones = ends.map(|id| self.zone_of(id));
+        remove: impl FnOnce(&mut Self) -> Done<T, E>,
+    ) -> Result<Done<T, E>, (BlockId, OfflineError)> {
         let mut result = Ok(());
-        for id in ends {
-            if result.is_ok() && self.zone_of(id).is_some() {
-                result = self.in_turn(|mm| mm.offline(id)).result.map_err(|error| (id, error));
+        for id in self.ends(range).into_iter().filter(|&id| self.zone_of(id).is_some()) {
+            let part = || self.in_turn(|mm| mm.offline_part(id, range)).result;
+            match result.and_then(|()| part().map_err(|error| (id, error))) {
+                // Both ends may be in one block.
+                Err((_, OfflineError::AlreadyOffline(_))) => {}
+                done => result = done,
             }
         }
         let done = result.map(|()| remove(self));
-        let zones = ends.into_iter().zip(zones);
-        zones.for_each(|(id, zone)| zone.into_iter().for_each(|zone| self.online_again(id, zone)));
+        if done.as_ref().map_or(true, |done| done.result.is_err()) {
+            for id in self.ends(range) {
+                // What did not go is online.
+                let _ = self.in_turn(|mm| mm.online_part(id, range));
+            }
+        }
         done
     }
 

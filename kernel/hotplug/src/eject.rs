@@ -11,8 +11,9 @@
 //!     online if the firmware withdrew its request
 //! ```
 //!
-//! A block has one state. One that has memory of other devices comes back online at each of these ends, with all that is
-//! in it then: also with memory that was added again.
+//! Of a block that has memory of other devices, only what the device has of it goes offline: the rest stays online, with
+//! its pages where they are. One in which other memory arrives after it went offline comes back online at each of these
+//! ends, with all that is in it then: also with memory that was added again.
 
 use core::fmt;
 
@@ -241,9 +242,17 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             self.pass_block(ejecting, None);
             return Ok(false);
         }
-        let started = self.in_turn(|mm| mm.start_offline(id));
+        let shared = self.has_others(&block, &ejecting.ranges);
+        let started = self.in_turn(|mm| match shared {
+            true => mm.start_offline_part(id, range),
+            false => mm.start_offline(id),
+        });
         ejecting.instructions = plus(ejecting.instructions, started.instructions);
-        ejecting.going = Some((started.result?, zone));
+        match started.result {
+            // It did not come back when an eject before this one ended.
+            Err(OfflineError::AlreadyOffline(_)) => self.pass_block(ejecting, None),
+            started => ejecting.going = Some((started?, zone)),
+        }
         Ok(false)
     }
 
@@ -338,7 +347,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     /// Removes one range after the other, up to one that stays. The others are noted in `removes`.
     fn give_up(&mut self, ranges: &Ranges, removes: &mut Removes) -> Result<(), RemoveError> {
         for (&range, slot) in ranges.as_slice().iter().zip(removes) {
-            let done = self.remove(range);
+            let done = self.remove_with_blocks(range, ranges);
             done.result?;
             *slot = Some(done);
         }

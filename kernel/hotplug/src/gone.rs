@@ -6,12 +6,11 @@
 //!                                 \--- a block stays: its free pages are taken out of use
 //! ```
 //!
-//! Nothing of it comes back online, and no block with some of it, whatever else is in there. Once the last of it has
-//! been removed, the memory of other devices comes back online in its own zone. A block that stays goes offline once its
-//! users are gone: the driver retries when the firmware announces the device again, and takes pages out of use that were
-//! freed in the meantime. It also retries after an eject that took a shared block offline. A block that other devices share
-//! stays online for them as long as what is gone of it could not be removed anyway. The contents of the pages are lost:
-//! moving a page copies whatever the machine reads where there is no memory.
+//! Nothing of it comes back online. A block that other devices share stays online for them: only what is gone of it goes
+//! offline. One that is offline with some of it stays so until the last of it has been removed; then the memory of other
+//! devices comes back online in its own zone. What stays goes offline once its users are gone: the driver retries when
+//! the firmware announces the device again, and takes pages out of use that were freed in the meantime. The contents of
+//! the pages are lost: moving a page copies whatever the machine reads where there is no memory.
 
 use core::fmt;
 
@@ -28,7 +27,7 @@ use super::listen::OnStep;
 use super::lost::{addresses, is_made_of_pieces};
 use super::owners::Plugged;
 use super::step::{Operation, Replied};
-use super::underway::{Context, Draining, Draught, Now, Stays};
+use super::underway::{Context, Draining, Draught, Now};
 
 /// The memory of a device that is gone, for the verdict.
 struct Lost(PhysRange);
@@ -132,23 +131,32 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             self.end_range(draining, range, out);
             return;
         }
-        range.block += 1;
-        draining.range = Some(range);
         let is_lost = self.lost_shares(id, range.range).next().is_some();
-        if let Some(zone) = self.zone_of(id).filter(|_| is_lost) {
-            if self.has_living(id)
-                && let Some(stuck) = self.stuck_in(id)
-            {
-                let why = Stays::Shared(id, stuck);
-                log::error!("{why}");
-                self.stays(draining, id, why);
-                return;
+        draining.range = Some(range);
+        let nothing = Err(OfflineError::AlreadyOffline(id));
+        let zone = self.zone_of(id).filter(|_| is_lost).unwrap_or_default();
+        match if is_lost { self.begin(id, range) } else { nothing } {
+            // It may have another part that goes.
+            Ok(going) => draining.now = Some(Now::Offlining(going, zone)),
+            Err(OfflineError::AlreadyOffline(_)) => {
+                range.block += 1;
+                draining.range = Some(range);
             }
-            match self.in_turn(|mm| mm.start_offline(id)).result {
-                Ok(going) => draining.now = Some(Now::Offlining(going, zone)),
-                Err(error) => self.does_not_go(draining, id, error),
-            }
+            Err(error) => self.does_not_go(draining, id, error),
         }
+    }
+
+    /// Begins to take offline what is gone of a range and still online in a block: of one with memory of other devices,
+    /// only that.
+    fn begin(&self, id: BlockId, range: Draught) -> Result<OfflineOp<'m, M>, OfflineError> {
+        if !self.has_living(id) {
+            return self.in_turn(|mm| mm.start_offline(id)).result;
+        }
+        let parts = self.lost_shares(id, range.range).map(|share| addresses::<M>(share.pfns));
+        let begun = parts.map(|part| self.in_turn(|mm| mm.start_offline_part(id, part)).result);
+        let mut begun =
+            begun.skip_while(|begun| matches!(begun, Err(OfflineError::AlreadyOffline(_))));
+        begun.next().unwrap_or(Err(OfflineError::AlreadyOffline(id)))
     }
 
     fn step_going(
@@ -161,7 +169,8 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         match going.step(self.budget) {
             Ok(Stepped::Going(going)) => draining.now = Some(Now::Offlining(going, zone)),
             Ok(Stepped::Done) => {
-                if let Some(Draught { range, .. }) = draining.range {
+                let range = draining.range.filter(|_| self.zone_of(id).is_none());
+                if let Some(Draught { range, .. }) = range {
                     self.keep_zone(draining.device(), range, id, zone);
                 }
             }
@@ -169,17 +178,13 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
     }
 
-    /// A block does not go offline.
+    /// A block, or what is gone of it, does not go offline: takes its pages out of use, those that can be.
     fn does_not_go(&self, draining: &mut Draining<'m, M>, id: BlockId, error: OfflineError) {
         log::error!("{id} stays, though its memory is gone: {error}");
-        self.stays(draining, id, Stays::Offline(error));
-    }
-
-    /// A block stays online: isolates what is gone of it, so that no page of that is allocated.
-    fn stays(&self, draining: &mut Draining<'m, M>, id: BlockId, why: Stays) {
         if let Some(range) = &mut draining.range {
+            range.block = range.block.max(id.get() + 1);
             range.stays += 1;
-            range.error.get_or_insert(why);
+            range.error.get_or_insert(error);
         }
         let pages = self.pages_to_seal(draining, id, Pfn::new(0)).unwrap_or(PfnRange::EMPTY);
         draining.now = Some(Now::Sealing { id, pages, in_use: 0 });

@@ -23,7 +23,7 @@ use super::report::Reason;
 use super::shown::shown;
 use super::step::{Failure, Operation, Replied, Step};
 use super::touched::MAX_BLOCKS;
-use super::underway::{Context, Stays};
+use super::underway::Context;
 
 /// Why a device was not taken.
 #[derive(Clone, Copy, Debug)]
@@ -245,15 +245,9 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         Ok(())
     }
 
-    /// Removes memory that was added just now. If it came to a block that was online, it is online, too: that block goes
-    /// offline for a moment. With memory in it that is gone and cannot be removed yet, it would stay so.
+    /// Removes memory that was added just now. What came to a block that was online is online, too.
     fn remove_new(&mut self, range: PhysRange) -> Done<Removed, RemoveError> {
-        let mut online = self.ends(range).into_iter().filter(|&id| self.zone_of(id).is_some());
-        if let Some((id, stuck)) = online.find_map(|id| Some((id, self.stuck_in(id)?))) {
-            log::error!("{range}: {}", Stays::Shared(id, stuck));
-            return Done { result: Err(RemoveError::NotOffline(id)), instructions: None };
-        }
-        self.without_others(range, |this| this.remove(range)).unwrap_or_else(|(id, error)| {
+        self.without_parts(range, |this| this.remove(range)).unwrap_or_else(|(id, error)| {
             log::error!("{range}: {error}");
             let error = match error {
                 OfflineError::Busy => RemoveError::Busy,

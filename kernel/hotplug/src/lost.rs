@@ -70,15 +70,6 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         self.mm.block_shares(id).any(|share| !self.is_lost(id, &share))
     }
 
-    /// A range with memory in a block that is gone and could not be removed now, if all its blocks were to go offline.
-    pub(super) fn stuck_in(&self, id: BlockId) -> Option<Plugged> {
-        let mut lost = self.owners.gone().filter(|entry| {
-            self.numbers(entry.range).contains(&id.get())
-                && self.lost_shares(id, entry.range).next().is_some()
-        });
-        lost.find(|entry| self.is_stuck(entry))
-    }
-
     fn is_stuck(&self, entry: &Plugged) -> bool {
         let is_blocked = |removability| matches!(removability, Removability::Blocked(_));
         match self.mm.explain_remove(entry.range) {

@@ -1,14 +1,11 @@
 //! What is under way: how far an eject, or the draining of a device that is gone, got.
 
-use core::fmt;
-
 use hotmem::{
     BlockId, Estimate, Machine, NodeId, OfflineError, OfflineOp, PageCounts, PfnRange, PhysRange,
     ZoneKind,
 };
 
 use super::event::{DeviceId, Ranges};
-use super::owners::Plugged;
 
 /// A request under way.
 #[derive(Clone, Copy, Debug)]
@@ -143,27 +140,7 @@ pub(super) struct Draught {
     pub(super) block: u64,
     /// Blocks that stay, and why the first of them does.
     pub(super) stays: u64,
-    pub(super) error: Option<Stays>,
-}
-
-/// Why a block with memory that is gone stays online.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Stays {
-    /// It does not go offline.
-    Offline(OfflineError),
-    /// It has memory of other devices, and some that is gone cannot be removed yet.
-    Shared(BlockId, Plugged),
-}
-
-impl fmt::Display for Stays {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Offline(error) => error.fmt(f),
-            Self::Shared(id, Plugged { range, device, .. }) => {
-                write!(f, "{id} stays online for other devices: {range} of {device} cannot go yet")
-            }
-        }
-    }
+    pub(super) error: Option<OfflineError>,
 }
 
 /// What is done to a block.

@@ -12,8 +12,7 @@ use crate::{Claim, OperatorError, Outcome, Request};
 
 #[test]
 fn the_operator_does_not_bring_memory_online_that_is_gone_beside_other() {
-    let mut this = Beside::two();
-    let page = this.vanish_in_part();
+    let (mut this, page) = Beside::vanished_in_part();
     let mut out = String::new();
     let refused = this.fixture.driver.operator_online(block(1), ZoneKind::Movable, &mut out);
     let Err(OperatorError::Gone(entry)) = refused else { panic!("{refused:?}") };
@@ -29,8 +28,7 @@ fn the_operator_does_not_bring_memory_online_that_is_gone_beside_other() {
 
 #[test]
 fn what_the_operator_removes_of_memory_that_is_gone_brings_the_other_back_online() {
-    let mut this = Beside::two();
-    let page = this.vanish_in_part();
+    let (mut this, page) = Beside::vanished_in_part();
     this.unpin(page);
     let mut out = String::new();
     this.fixture.driver.operator_offline(block(0), &mut out).unwrap();
@@ -140,9 +138,8 @@ fn a_device_that_was_refused_over_memory_that_is_gone_leaves_no_more_of_it() {
 
 #[test]
 fn memory_that_is_gone_is_not_cleared_when_the_operator_removes_it() {
-    let mut this = Beside::two();
+    let (mut this, page) = Beside::vanished_in_part();
     this.fixture.driver.set_scrub(true);
-    let page = this.vanish_in_part();
     this.unpin(page);
     let mut out = String::new();
     this.fixture.driver.operator_offline(block(0), &mut out).unwrap();
@@ -154,24 +151,17 @@ fn memory_that_is_gone_is_not_cleared_when_the_operator_removes_it() {
 
 #[test]
 fn the_undo_of_an_insert_beside_memory_that_is_gone_leaves_the_other_online() {
-    for can_go in [false, true] {
-        let mut this = Beside::two();
-        let page = this.lose_in_part();
-        if can_go {
-            this.unpin(page);
-        }
-        let joins = range(BASE + MIB + 512 * KIB, 512 * KIB);
-        this.fixture.script.insert(2, &[joins, range(BASE + 4 * MIB, 4096)]);
-        this.fixture.run();
-        assert_eq!(this.fixture.script.reported(), [Outcome::InsertFailed]);
-        assert_eq!(this.state(1), Some(BlockState::Online(ZoneKind::Normal)), "{can_go}");
-        if !can_go {
-            // What joined the block goes with its device.
-            this.lose_the_rest(page);
-        }
-        this.fixture.script.eject(2);
-        this.fixture.run();
-        assert_eq!(this.fixture.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
-        this.check_neighbour();
-    }
+    let mut this = Beside::two();
+    let page = this.lose_in_part();
+    let joins = range(BASE + MIB + 512 * KIB, 512 * KIB);
+    this.fixture.script.insert(2, &[joins, range(BASE + 4 * MIB, 4096)]);
+    this.fixture.run();
+    assert_eq!(this.fixture.script.reported(), [Outcome::InsertFailed]);
+    let online = Some(BlockState::Online(ZoneKind::Normal));
+    assert_eq!((this.state(1), this.bytes(1)), (online, 512 * KIB));
+    this.lose_the_rest(page);
+    this.fixture.script.eject(2);
+    this.fixture.run();
+    assert_eq!(this.fixture.script.reported(), [Outcome::Ejecting, Outcome::Ejected]);
+    this.check_neighbour();
 }

@@ -11,6 +11,7 @@ mod listening;
 mod lost;
 mod meanwhile;
 mod operator;
+mod parts;
 mod scrub;
 mod shared;
 mod sources;
