@@ -94,7 +94,12 @@ impl Pieces {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        !self.free.is_empty()
+        self.left() != 0
+    }
+
+    /// How many more pieces there can be.
+    pub(crate) const fn left(&self) -> usize {
+        self.free.len()
     }
 
     /// Notes a piece that is plugged; returns its number, or `None` if the table is full.

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A *cell* is a memory block, or a unit if that is larger. As long as a whole cell is wanted, one without any memory is
-//! taken. The rest goes to a cell that has some memory already, where it just fits, so that few cells are in parts: memory
-//! goes offline by blocks, and each part of one waits for the others.
+//! taken. The rest goes to a cell that has some memory already, where it just fits, so that few cells are in parts: each
+//! part has a memmap of its own, so a cell in parts has no large free extent.
 
 use hotmem::{PhysAddr, PhysRange};
 
@@ -26,11 +26,6 @@ impl Grid {
     pub(crate) fn new(unit: u64, block: u64, most: u64) -> Self {
         let cell = block.max(unit);
         Self { unit, cell, most: most.min(cell) }
-    }
-
-    /// The cell of an address.
-    pub(crate) fn cell_of(&self, at: PhysAddr) -> u64 {
-        at.get() / self.cell
     }
 }
 

@@ -1,12 +1,12 @@
 //! Which piece goes next.
 //!
-//! Cells without pages in use go first, then those with the fewest for what they free. A cell that is larger than what is to
-//! go is only taken if there is nothing else in its class: its piece leaves, and comes back without its end.
+//! Pieces without pages in use go first, then those with the fewest for what they free: a piece leaves without the others
+//! of its memory block. A piece that is larger than what is to go is only taken if there is nothing else in its class: it
+//! leaves, and comes back without its end.
 
 use core::cmp::Reverse;
 
 use super::pieces::{Piece, Stage};
-use super::plan::Grid;
 
 /// The piece that goes, and how many bytes at its start stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +15,7 @@ pub(crate) struct Choice {
     pub(crate) keep: u64,
 }
 
-/// A cell, as far as one device has memory there.
-#[derive(Clone, Copy, Debug)]
-struct Cell {
-    bytes: u64,
-    /// Bytes of it that are in use.
-    used: u64,
-}
-
-/// How willingly a cell is given up: the less, the sooner.
+/// How willingly a piece is given up: the less, the sooner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     /// All of it goes, and nothing of it is in use: the largest first.
@@ -36,50 +28,45 @@ enum Class {
     UsedPart(u64),
 }
 
-/// The piece of `pieces`, those of one device, that goes next if `excess` bytes are to go. `used` returns how many bytes of a
-/// cell are in use. `None` if no piece is in use, or all of them are stuck.
-pub(crate) fn choose<'p>(
-    grid: &Grid,
-    pieces: impl Iterator<Item = &'p Piece> + Clone,
-    excess: u64,
-    mut used: impl FnMut(u64) -> u64,
-) -> Option<Choice> {
-    let mut pieces = pieces.filter(|piece| piece.stage == Stage::Held && !piece.stuck);
-    let mut best: Option<(Class, Reverse<u64>)> = None;
-    let mut rest = pieces.clone().peekable();
-    while let Some(piece) = rest.next() {
-        let number = grid.cell_of(piece.range.start());
-        let mut bytes = piece.range.len();
-        while let Some(more) = rest.next_if(|more| grid.cell_of(more.range.start()) == number) {
-            bytes += more.range.len();
-        }
-        let cell = Cell { bytes, used: used(number) };
-        let class = (cell.class(excess), Reverse(number));
-        if best.is_none_or(|best| class < best) {
-            best = Some(class);
+impl Class {
+    /// That of a piece of so many bytes, of which so many are in use, if `excess` bytes are to go.
+    fn of(bytes: u64, used: u64, excess: u64) -> Self {
+        match (used, bytes <= excess) {
+            (0, true) => Self::Empty(Reverse(bytes)),
+            (0, false) => Self::EmptyPart(bytes),
+            (used, true) => Self::Used(used.saturating_mul(1 << 16) / bytes.max(1)),
+            (used, false) => Self::UsedPart(used),
         }
     }
-    let (_, Reverse(number)) = best?;
-    let here = pieces.by_ref().filter(|piece| grid.cell_of(piece.range.start()) == number);
-    // The largest one that goes as a whole, else the smallest: the least of it comes back.
-    let sooner = |piece: &&Piece| {
+}
+
+/// The piece of `pieces`, those of one device, that goes next if `excess` bytes are to go. `used` returns how many bytes of a
+/// piece are in use. `None` if no piece is in use, or all of them are stuck.
+pub(crate) fn choose<'p>(
+    pieces: impl Iterator<Item = &'p Piece>,
+    excess: u64,
+    used: impl Fn(&Piece) -> u64,
+) -> Option<Choice> {
+    let pieces = pieces.filter(|piece| piece.stage == Stage::Held && !piece.stuck);
+    let class = |piece: &&Piece| {
         let bytes = piece.range.len();
-        let whole = bytes <= excess;
-        (!whole, if whole { u64::MAX - bytes } else { bytes }, Reverse(piece.range.start()))
+        // Among equals the highest.
+        (Class::of(bytes, used(piece), excess), Reverse(bytes), Reverse(piece.range.start()))
     };
-    let piece = here.min_by_key(sooner)?;
+    let piece = pieces.min_by_key(class)?;
     Some(Choice { id: piece.id, keep: piece.range.len().saturating_sub(excess) })
 }
 
-impl Cell {
-    fn class(&self, excess: u64) -> Class {
-        match (self.used, self.bytes <= excess) {
-            (0, true) => Class::Empty(Reverse(self.bytes)),
-            (0, false) => Class::EmptyPart(self.bytes),
-            (used, true) => Class::Used(used.saturating_mul(1 << 16) / self.bytes.max(1)),
-            (used, false) => Class::UsedPart(used),
-        }
-    }
+/// The sizes in which `keep` bytes of a piece come back, whole units: halves of a cell, quarters, and so on. So what goes
+/// next is not much more than is to go.
+pub(crate) fn parts_of(keep: u64, unit: u64) -> impl Iterator<Item = u64> {
+    let mut left = keep;
+    core::iter::from_fn(move || {
+        let units = (left / unit).checked_ilog2()?;
+        let part = unit << units;
+        left -= part;
+        Some(part)
+    })
 }
 
 #[cfg(test)]
@@ -87,8 +74,6 @@ mod tests {
     use super::*;
     use hotmem::testing::range;
     use std::vec::Vec;
-
-    const GRID: Grid = Grid { unit: 2, cell: 128, most: 128 };
 
     /// Pieces of one device, each with its number as id.
     fn pieces(ranges: &[(u64, u64)]) -> Vec<Piece> {
@@ -99,13 +84,16 @@ mod tests {
         (0..).zip(ranges).map(piece).collect()
     }
 
-    fn chosen(all: &[Piece], excess: u64, used: &[(u64, u64)]) -> Option<(u16, u64)> {
-        let used = |cell| used.iter().find(|entry| entry.0 == cell).map_or(0, |entry| entry.1);
-        choose(&GRID, all.iter(), excess, used).map(|Choice { id, keep }| (id, keep))
+    /// `used` has the bytes in use of some pieces, by their number.
+    fn chosen(all: &[Piece], excess: u64, used: &[(u16, u64)]) -> Option<(u16, u64)> {
+        let used = |piece: &Piece| {
+            used.iter().find(|entry| entry.0 == piece.id).map_or(0, |entry| entry.1)
+        };
+        choose(all.iter(), excess, used).map(|Choice { id, keep }| (id, keep))
     }
 
     #[test]
-    fn empty_cells_go_first_the_largest_that_fits_then_a_part_of_the_smallest() {
+    fn empty_pieces_go_first_the_largest_that_fits_then_a_part_of_the_smallest() {
         let all = pieces(&[(0, 128), (128, 32), (256, 128)]);
         assert_eq!(chosen(&all, 200, &[]), Some((2, 0)));
         assert_eq!(chosen(&all, 100, &[]), Some((1, 0)));
@@ -117,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn of_used_cells_those_go_first_that_free_the_most_for_what_is_moved() {
+    fn of_used_pieces_those_go_first_that_free_the_most_for_what_is_moved() {
         let all = pieces(&[(0, 128), (128, 32), (256, 128)]);
         assert_eq!(chosen(&all, 200, &[(0, 100), (1, 30), (2, 90)]), Some((2, 0)));
         assert_eq!(chosen(&all, 200, &[(0, 100), (1, 10), (2, 90)]), Some((1, 0)));
@@ -125,11 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn the_pieces_of_a_cell_go_the_largest_first_and_the_least_comes_back() {
+    fn a_piece_goes_whatever_is_in_use_beside_it_in_its_block() {
         let all = pieces(&[(0, 16), (16, 32), (48, 8), (56, 32)]);
         assert_eq!(chosen(&all, 40, &[]), Some((3, 0)));
         assert_eq!(chosen(&all, 20, &[]), Some((0, 0)));
         assert_eq!(chosen(&all, 6, &[]), Some((2, 2)));
+        assert_eq!(chosen(&all, 40, &[(0, 1), (1, 1), (3, 1)]), Some((2, 0)));
     }
 
     #[test]
@@ -140,5 +129,15 @@ mod tests {
         assert_eq!(chosen(&all, 128, &[]), Some((1, 0)));
         all[1].stage = Stage::Leaving { keep: 0 };
         assert_eq!(chosen(&all, 128, &[]), None);
+    }
+
+    #[test]
+    fn what_stays_of_a_piece_comes_back_in_parts_that_halve() {
+        let parts = |keep| parts_of(keep, 2).collect::<Vec<_>>();
+        assert_eq!(parts(126), [64, 32, 16, 8, 4, 2]);
+        assert_eq!(parts(2), [2]);
+        assert_eq!(parts(96), [64, 32]);
+        assert_eq!(parts(0), []);
+        assert_eq!(parts_of(3 * 5, 3).collect::<Vec<_>>(), [12, 3]);
     }
 }

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use hotmem::{BlockId, BlockState, Machine, Mm, PhysRange, Removability, Watch};
+use hotmem::{BlockState, Machine, Mm, PhysRange, Removability, Watch};
 use hotmem_hotplug::{
     DeviceId, Event, Growth, GrowthRefused, HotplugSource, Latch, Outcome, Ranges, Reason, Request,
     shown,
@@ -18,7 +18,7 @@ use super::need::Need;
 use super::pieces::{Piece, Pieces, Stage};
 use super::plan::{Grid, place};
 use super::report;
-use super::shrink::{Choice, choose};
+use super::shrink::{Choice, choose, parts_of};
 use super::transport::{Board, Transport};
 
 /// Devices that there can be.
@@ -224,18 +224,6 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         !self.need.is_eager() && (self.wanted(device) != 0 || self.excess(device) != 0)
     }
 
-    /// Whether a piece that is out of use can be spared but for `keep` bytes at its start, which come back, as the other
-    /// pieces of its cell do.
-    fn spare(&self, piece: &Piece, keep: u64) -> bool {
-        let Some(device) = self.devices.get(piece.device) else { return false };
-        let grid = self.grid(device);
-        let cell = |piece: &Piece| grid.cell_of(piece.range.start());
-        let others = self.pieces.of(piece.device);
-        let others = others.filter(|other| other.id != piece.id && cell(other) == cell(piece));
-        let others: u64 = others.map(|other| other.range.len()).sum();
-        self.need.can_spare(self.mm, keep + others)
-    }
-
     /// Plugs a piece of a device that requests more memory; the next event announces it.
     fn grow(&mut self, number: usize) {
         let Some(device) = self.devices.get(number) else { return };
@@ -303,21 +291,17 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
             if excess == 0 {
                 return None;
             }
-            let grid = self.grid(device);
             let mm = self.mm;
-            let used = |cell| used_bytes(mm, &grid, cell);
-            let Some(Choice { id, keep }) = choose(&grid, self.pieces.of(number), excess, used)
-            else {
+            let used = |piece: &Piece| used_bytes(mm, piece.range);
+            let Some(Choice { id, keep }) = choose(self.pieces.of(number), excess, used) else {
                 self.retry_later(number);
                 return None;
             };
             let piece = self.pieces.get_mut(id)?;
             let range = piece.range;
-            // What cannot go is not asked for. Its whole cell is not: one that stays keeps its block online.
+            // What cannot go is not asked for.
             if let Removability::Blocked(obstacle) = mm.explain_remove(range) {
-                let cell = grid.cell_of(range.start());
-                let here = |piece: &&mut Piece| grid.cell_of(piece.range.start()) == cell;
-                self.pieces.of_mut(number).filter(here).for_each(|piece| piece.stuck = true);
+                piece.stuck = true;
                 self.note(number, format_args!("{range} cannot go: {obstacle}"));
                 continue;
             }
@@ -400,11 +384,31 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         }
         let excess = device.excess();
         let keep = piece.range.len().saturating_sub(excess);
-        match self.spare(piece, planned) {
+        // What is planned to stay comes back; the others of its block are online.
+        match self.need.can_spare(self.mm, planned) {
             true => Ok(keep.min(planned)),
             false if excess != 0 => Ok(keep),
             false if self.need.is_eager() => Err(VirtioMemError::Withdrawn),
             false => Err(VirtioMemError::Needed),
+        }
+    }
+
+    /// Has what stays plugged of a piece announced again, in parts.
+    fn come_back(&mut self, id: u16) {
+        let Some(&Piece { device, range, .. }) = self.pieces.get(id) else { return };
+        let unit = self.devices.get(device).map_or(range.len(), |device| device.unit);
+        let (mut start, mut number) = (range.start(), Some(id));
+        for bytes in parts_of(range.len(), unit) {
+            let rest = range.end().offset_from(start);
+            // The last number is for all of the rest.
+            let is_last = self.pieces.left() <= usize::from(number.is_none());
+            let part = PhysRange::new(start, if is_last { rest } else { bytes });
+            let Some(part) = part.filter(|part| !part.is_empty()) else { return };
+            let of_part = number.take().or_else(|| self.pieces.insert(device, part));
+            if let Some(piece) = of_part.and_then(|id| self.pieces.get_mut(id)) {
+                (piece.range, piece.stage) = (part, Stage::New);
+            }
+            start = part.end();
         }
     }
 
@@ -424,7 +428,7 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
             Outcome::Ejecting => {}
             Outcome::Ejected => match piece.stage {
                 Stage::Leaving { keep: 0 } => self.pieces.remove(id),
-                Stage::Leaving { .. } => piece.stage = Stage::New,
+                Stage::Leaving { .. } => self.come_back(id),
                 _ => {}
             },
             Outcome::EjectRefused(_) | Outcome::EjectFailed => {
@@ -444,13 +448,21 @@ fn is_online<M: Machine>(mm: &Mm<M>, range: PhysRange) -> bool {
     info.is_some_and(|info| info.block_state != BlockState::Offline)
 }
 
-/// Bytes of a cell that are in use.
-fn used_bytes<M: Machine>(mm: &Mm<M>, grid: &Grid, cell: u64) -> u64 {
+/// Bytes of a piece that are in use.
+fn used_bytes<M: Machine>(mm: &Mm<M>, range: PhysRange) -> u64 {
     let block = mm.block_size().bytes();
-    let (first, blocks) = (cell * (grid.cell / block), grid.cell / block);
-    let used = (first..first + blocks).filter_map(|id| mm.block(BlockId::new(id)));
-    let pages = used.map(|block| block.counts.managed.saturating_sub(block.counts.free));
-    pages.sum::<u64>() * M::PAGE_BYTES
+    if range.start().get().is_multiple_of(block) && range.len().is_multiple_of(block) {
+        // The counts of its blocks say it.
+        let used = mm.blocks_in(range).filter_map(|id| mm.block(id));
+        let pages = used.map(|block| block.counts.managed.saturating_sub(block.counts.free));
+        return pages.sum::<u64>() * M::PAGE_BYTES;
+    }
+    match mm.explain_remove(range) {
+        Removability::Now => 0,
+        Removability::AfterMoving { pages, .. } => pages * M::PAGE_BYTES,
+        // After all others.
+        Removability::Blocked(_) => u64::MAX,
+    }
 }
 
 // SAFETY: what is announced was plugged by the device in its own region, and is unplugged by `eject` only; the host says that

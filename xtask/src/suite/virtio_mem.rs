@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::lab::{Lab, Storm, Taken, end_well, finish};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::arch::Arch;
-use crate::machine::{Config, Machine};
+use crate::machine::{Config, Machine, Step};
 use crate::size::{GIB, MIB};
 use hotmem_storm::Random;
 
@@ -15,6 +15,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_small_machine_grows_by_gigabytes_and_takes_no_memory_for_it if has_pci,
     a_pc_with_an_old_mainboard_follows_requests if on_x86_64,
     sizes_at_random_are_reached_whenever_there_is_room_with_half_of_it_in_use if has_small_blocks,
+    steps_of_a_unit_are_followed_both_ways_and_the_rest_of_the_block_stays_online if has_small_pages,
     what_cannot_go_stays_with_a_reason_and_goes_later if has_pci,
     two_devices_on_two_nodes_follow_their_own_requests if has_pci,
     a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size if has_small_pages,
@@ -237,6 +238,47 @@ fn reason(machine: &mut Machine, bytes: u64) -> Result<String> {
         }
     }
     bail!("the kernel gives no reason")
+}
+
+fn steps_of_a_unit_are_followed_both_ways_and_the_rest_of_the_block_stays_online(
+    lab: &Lab,
+) -> Result<()> {
+    lab.with(&small(lab, &["1G"])?, |machine| {
+        let mut pool = Pool::new(machine)?;
+        let (unit, block) = (pool.unit, pool.block);
+        for size in (1..=8).chain((1..8).rev()).map(|units| units * unit) {
+            step(machine, &mut pool, size)?;
+        }
+        // Of a block in one piece the first step leaves parts: its memory moves then, and has to fit elsewhere.
+        pool.hold(machine, 0)?;
+        follow(machine, 0, block)?;
+        pool.hold(machine, pool.half(block - unit))?;
+        follow(machine, 0, block - unit)?;
+        for size in (2..=6).chain((3..6).rev()).map(|units| block - units * unit) {
+            step(machine, &mut pool, size)?;
+        }
+        pool.hold(machine, 0)?;
+        follow(machine, 0, 0)?;
+        finish(machine)
+    })
+}
+
+/// The host requests a size within a block, with half of that in use, and gets it: what goes leaves a block that is
+/// online all the time.
+fn step(machine: &mut Machine, pool: &mut Pool, bytes: u64) -> Result<()> {
+    let half = bytes / 2 / pool.page;
+    pool.hold(machine, pool.held.min(half))?;
+    machine.unread_steps()?;
+    machine.request_memory(0, bytes)?;
+    machine.wait_memory(0, bytes, SOON)?;
+    machine.run("verify").with_context(|| format!("an invariant is broken at {bytes:#x}"))?;
+    machine.run("pool check")?;
+    for step in machine.unread_steps()? {
+        let Step::Offline(offline) = step else { continue };
+        let blocks = offline.more["blocks"].as_array().context("a step without blocks")?;
+        ensure!(blocks.iter().all(|block| block["state"] == "online"), "{bytes:#x}: {offline:?}");
+    }
+    pool.hold(machine, half)
 }
 
 fn what_cannot_go_stays_with_a_reason_and_goes_later(lab: &Lab) -> Result<()> {

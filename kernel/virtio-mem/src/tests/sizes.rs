@@ -87,8 +87,49 @@ fn whole_blocks_are_one_piece_and_a_part_of_a_piece_can_go() {
     this.request(0, 8 * MIB + 2 * UNIT);
     assert_eq!(pieces(&this)[2..], [(8 * MIB, 2 * UNIT)]);
     this.request(0, 8 * MIB - UNIT);
-    let sizes: u64 = pieces(&this).iter().map(|&(_, bytes)| bytes).sum();
-    assert_eq!((sizes, pieces(&this).len()), (8 * MIB - UNIT, 2));
+    // What stays of a block comes back in parts that halve, and the next to go is one of them.
+    let sizes = |this: &Rig| pieces(this).iter().map(|&(_, bytes)| bytes).collect::<Vec<_>>();
+    let halves = [2 * MIB, MIB, MIB / 2, UNIT];
+    assert_eq!(sizes(&this), [&[4 * MIB], &halves[..]].concat());
+    this.request(0, 8 * MIB - 2 * UNIT);
+    assert_eq!(sizes(&this), [&[4 * MIB], &halves[..3]].concat());
+}
+
+#[test]
+fn a_piece_goes_from_a_block_that_stays_online_beside_pages_that_do_not_move() {
+    let mut this = Rig::new();
+    for units in 1..=8 {
+        this.request(0, units * UNIT);
+    }
+    let holder = Holder::register(this.bench);
+    let order = Order::ZERO;
+    let handles: Vec<_> = core::iter::from_fn(|| holder.take_in_zone(this.bench, order)).collect();
+    let piece = |handle: &u64| (holder.at(*handle).unwrap().0.get() * 4096 - WINDOW) / UNIT;
+    // One page of the third piece stays.
+    let pinned = *handles.iter().find(|handle| piece(handle) == 2).unwrap();
+    holder.pin(pinned, true);
+    let (kept, go): (Vec<_>, Vec<_>) =
+        handles.into_iter().partition(|handle| *handle == pinned || handle % 4 == 0);
+    go.into_iter().for_each(|handle| holder.release(this.bench, handle));
+    let id = this.bench.mm.block_at(region().start());
+    for units in (1..8).rev() {
+        this.fakes[0].request(units * UNIT);
+        this.latch.raise(0, 1);
+        let mut out = std::string::String::new();
+        while this.driver.run_one(&mut out) {
+            assert_eq!(
+                this.bench.mm.block(id).unwrap().state,
+                hotmem::BlockState::Online(ZoneKind::Movable)
+            );
+        }
+        assert_eq!(this.fakes[0].plugged(), units * UNIT, "{}", this.report());
+        holder.check(this.bench);
+    }
+    assert_eq!(piece(&pinned), 2);
+    holder.pin(pinned, false);
+    kept.into_iter().for_each(|handle| holder.release(this.bench, handle));
+    this.request(0, 0);
+    assert_eq!(this.fakes[0].plugged(), 0);
 }
 
 #[test]
