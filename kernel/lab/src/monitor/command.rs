@@ -223,15 +223,22 @@ impl<'t> Words<'t> {
             "list" => PmemCommand::List { json: self.json()? },
             "add" => {
                 let number = self.read(NUMBER, number)?;
-                let (mut placement, mut force) = (Placement::PerRange, false);
+                let (mut placement, mut force) = (None, false);
                 while let Some(word) = self.next() {
-                    match word {
-                        "force" => force = true,
-                        "device" => placement = Placement::PerRange,
-                        "block" => placement = Placement::PerBlock,
+                    let named = match word {
+                        "force" => {
+                            force = true;
+                            continue;
+                        }
+                        "device" => Placement::PerRange,
+                        "block" => Placement::PerBlock,
                         word => return Err(CommandError::Bad(word, "device, block or force")),
+                    };
+                    if placement.replace(named).is_some() {
+                        return Err(CommandError::Bad(word, "one placement"));
                     }
                 }
+                let placement = placement.unwrap_or(Placement::PerRange);
                 PmemCommand::Add { number, placement, force }
             }
             "remove" => PmemCommand::Remove(self.read(NUMBER, number)?),

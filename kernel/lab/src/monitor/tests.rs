@@ -181,6 +181,17 @@ fn every_line_has_exactly_one_closing_line() {
 }
 
 #[test]
+fn persistent_memory_is_added_with_one_placement() {
+    let mut this = Fixture::new();
+    for words in ["device block", "block force device", "block block"] {
+        let why = this.refused(&format!("pmem add 0 {words}"));
+        assert!(why.contains("one placement"), "{words}: {why}");
+    }
+    let why = this.refused("pmem add 0 force block");
+    assert!(!why.contains("one placement"), "{why}");
+}
+
+#[test]
 fn exit_writes_ok_before_it_leaves() {
     let mut this = Fixture::new();
     assert_eq!(this.type_line("exit 42"), ("ok\n".to_owned(), After::Exit(42)));

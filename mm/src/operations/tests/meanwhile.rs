@@ -156,7 +156,7 @@ fn memory_is_found_only_as_long_as_its_block_is() {
         LOOKS.store(true, Ordering::Relaxed);
         let mut leaving = leaving(bench, pfns);
         if leaves {
-            leaving.hide()
+            leaving.hide().unwrap()
         } else {
             leaving.show()
         }
