@@ -86,30 +86,31 @@ impl<S: Services> PaprSource<S> {
     }
 
     /// Gives the first block of `piece` to the hypervisor, as the last moment at which the piece can stay.
-    /// After an error all of it is as it was.
+    /// Returns how many blocks, from the first one on, it has given. After an error all of it is as it was.
     ///
     /// A block that was not requested has the same status as a hardware error. A request is for whole devices, so
     /// the second block is tried: if that can be isolated, the first one has an error of its own.
-    pub(super) fn give_first(&mut self, piece: Piece) -> Result<(), PaprError> {
+    pub(super) fn give_first(&mut self, piece: Piece) -> Result<usize, PaprError> {
         let mut blocks = piece.connectors();
-        let Some(first) = blocks.next() else { return Ok(()) };
+        let Some(first) = blocks.next() else { return Ok(0) };
         let (services, tokens) = (&mut self.services, &self.board.tokens);
         let given = Connector::new(services, tokens, first).give();
         let (Err(error @ ConnectorError::NotWanted { .. }), Some(second)) = (given, blocks.next())
         else {
-            return Ok(given?);
+            given?;
+            return Ok(1);
         };
         if Connector::new(services, tokens, second).isolate().is_err() {
             return Err(error.into());
         }
         // The request may have come between the two.
-        let Err(_) = Connector::new(services, tokens, first).give() else { return Ok(()) };
+        let Err(_) = Connector::new(services, tokens, first).give() else { return Ok(1) };
         match Connector::new(services, tokens, second).take() {
             Ok(_) => Err(ConnectorError::not_isolated(first).into()),
             Err(error) => {
                 // The block is not as before, so the piece cannot be kept.
                 log::error!("a block cannot be used again: {error}");
-                Ok(())
+                Ok(0)
             }
         }
     }

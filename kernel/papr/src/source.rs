@@ -408,14 +408,17 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
 
     fn eject(&mut self, device: DeviceId) -> Result<(), PaprError> {
         let piece = self.piece(device)?;
-        if let Err(error) = self.give_first(piece) {
-            // The kernel adds the piece back, so the hypervisor must cancel its request.
-            let _ = self.cancel(piece);
-            return Err(error);
-        }
-        // The first block is gone, so the piece cannot be kept: what the hypervisor does not take is held.
+        let given = match self.give_first(piece) {
+            Ok(given) => given,
+            Err(error) => {
+                // The kernel adds the piece back, so the hypervisor must cancel its request.
+                let _ = self.cancel(piece);
+                return Err(error);
+            }
+        };
+        // The piece cannot be kept any more: what the hypervisor does not take of the rest is held.
         let node = self.pieces.node(device);
-        self.give_back(piece.connectors(), node);
+        self.give_back(piece.connectors().skip(given), node);
         self.pieces.remove(device);
         if let Some(wanted) = &mut self.wanted {
             wanted.lose(piece);

@@ -52,6 +52,9 @@ pub(super) struct Hypervisor {
     /// Connectors that were un-isolated while configured: the unplug is cancelled.
     pub(super) kept: Vec<u32>,
     pub(super) enabled: Vec<u32>,
+    /// The call of a service that fails, once, and calls so far.
+    pub(super) fails: Option<u64>,
+    pub(super) calls: u64,
 }
 
 #[derive(Clone, Default)]
@@ -146,6 +149,11 @@ impl Services for Side {
     unsafe fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
         let mut hypervisor = self.fake.0.borrow_mut();
         hypervisor.buffer.clone_from(&self.buffer);
+        hypervisor.calls += 1;
+        if hypervisor.fails == Some(hypervisor.calls) {
+            rets[0] = (-1_i32).cast_unsigned();
+            return Ok(());
+        }
         rets[0] = match (token, args) {
             (CHECK_EXCEPTION, _) if hypervisor.mute => u32::MAX,
             (CHECK_EXCEPTION, &[0x500, 0, 0x5000_0000, 0, 0x1000, 4096]) => {

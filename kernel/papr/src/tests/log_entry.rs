@@ -64,6 +64,11 @@ fn what_is_behind_the_end_of_a_section_is_not_read() {
         assert_eq!(of_len(len, 4), Err(LogError::Short), "{len}");
     }
     assert!(of_len(20, 4).is_ok());
+    // A section of four bytes ends inside its own header, whatever is behind it.
+    let mut short = log(1, 4, [4, FIRST]);
+    short.drain(28..96);
+    short[27] = 4;
+    assert_eq!(MemoryEvent::read(&short), Err(LogError::Short));
     // The next section begins where the one before ends: here inside it, where none is.
     let mut log = log(1, 4, [4, FIRST]);
     log[75] -= 8;

@@ -2,6 +2,7 @@
 
 mod crossing;
 mod distances;
+mod failing;
 mod hypervisor;
 mod log_entry;
 mod removal;
