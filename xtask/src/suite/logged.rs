@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use hotmem_storm::{
     Driver, End, Event, Failed, Layout, Player, Reply, SLOT_BLOCKS, SLOTS, Stats, WINDOW_BLOCKS,
-    generate,
+    generate, undoes,
 };
 
 use super::lab::{Lab, Storm, unowned};
@@ -166,10 +166,13 @@ impl Driver for Guest<'_> {
     /// It runs by itself.
     fn turn(&mut self, _: u64) {}
 
-    fn fault(&mut self, _: &str, _: u64) -> Result<bool> {
-        Ok(false)
+    fn fault(&mut self, line: &str, nth: u64) -> Result<bool> {
+        let Some(word) = line.split(' ').next().filter(|_| undoes(line)) else { return Ok(false) };
+        self.machine.run(&format!("fault {word} {nth}"))?;
+        Ok(true)
     }
 
+    /// It was of one command only.
     fn no_fault(&mut self) {}
 
     fn check(&mut self) -> Result<()> {

@@ -131,4 +131,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-acpi --lib",
         test: "an_eject_of_an_empty_slot_gets_one_status_and_no_warning",
     },
+    Mutant {
+        what: "a request can get two last replies",
+        file: "kernel/acpi/src/events.rs",
+        from: "            entry.reply_to = None;\n",
+        to: "            let _ = entry;\n",
+        suite: "-p hotmem-acpi --lib",
+        test: "a_request_gets_one_last_reply_whoever_reports_its_end_again",
+    },
+    Mutant {
+        what: "an access that fails in an eject is taken for its end",
+        file: "kernel/acpi/src/events.rs",
+        from: "        self.run_eject(node, Some(node))?;\n",
+        to: "        let _ = self.run_eject(node, Some(node));\n",
+        suite: "-p hotmem-acpi --lib",
+        test: "a_dimm_goes_whichever_access_failed_when_it_was_asked_for_first",
+    },
 ];

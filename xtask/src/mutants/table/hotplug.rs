@@ -131,4 +131,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-hotplug --lib",
         test: "a_device_that_goes_at_the_end_of_its_eject_is_not_added_back",
     },
+    Mutant {
+        what: "a report that firmware does not get is not logged",
+        file: "kernel/hotplug/src/driver.rs",
+        from: "                log::error!(\"{label}: cannot report {outcome:?} to firmware: {error}\");\n",
+        to: "                let _ = (label, error);\n",
+        suite: "-p hotmem-hotplug --lib",
+        test: "a_report_that_is_lost_changes_nothing_about_the_memory_and_is_named",
+    },
+    Mutant {
+        what: "an eject that firmware fails is reported as done",
+        file: "kernel/hotplug/src/eject.rs",
+        from: "            Err(_) => self.reply(context, Outcome::EjectFailed),",
+        to: "            Err(_) => self.reply(context, Outcome::Ejected),",
+        suite: "-p hotmem-hotplug --lib",
+        test: "a_call_of_firmware_that_fails_leaves_what_firmware_hears_true",
+    },
 ];

@@ -571,4 +571,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem --lib",
         test: "a_block_does_not_come_online_beside_a_look_that_does_not_end",
     },
+    Mutant {
+        what: "a range that is not emptied after all stays closed to caches",
+        file: "mm/src/alloc/isolate.rs",
+        from: "        self.put_on_lists(allocator, memmap);\n        Cached::of(allocator).open_caches();\n",
+        to: "        self.put_on_lists(allocator, memmap);\n",
+        suite: "-p hotmem --lib",
+        test: "no_operation_leaves_a_range_closed_to_caches",
+    },
 ];

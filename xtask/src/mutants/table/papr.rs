@@ -123,4 +123,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-papr --lib",
         test: "what_is_behind_the_end_of_a_section_is_not_read",
     },
+    Mutant {
+        what: "a section may be shorter than its header",
+        file: "kernel/papr/src/log_entry.rs",
+        from: "section.len() >= 8",
+        to: "section.len() >= 4",
+        suite: "-p hotmem-papr --lib",
+        test: "what_is_behind_the_end_of_a_section_is_not_read",
+    },
+    Mutant {
+        what: "a block that was given up is given up again, and held if that fails",
+        file: "kernel/papr/src/source.rs",
+        from: "piece.connectors().skip(given)",
+        to: "piece.connectors().skip(given & 0)",
+        suite: "-p hotmem-papr --lib",
+        test: "memory_goes_or_stays_whole_whichever_call_of_an_eject_fails",
+    },
 ];
