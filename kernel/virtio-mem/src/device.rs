@@ -50,6 +50,8 @@ pub(crate) struct Device<'m, M: Machine, T> {
     pub(crate) ill: Option<Fault>,
     /// Since when nothing is tried, after something failed.
     pause: Pause,
+    /// After nothing of it could be spared.
+    pub(crate) keeps: Pause,
     /// How often the device was busy since it last did something.
     busy: u32,
 }
@@ -76,6 +78,7 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
                 dead: None,
                 ill: None,
                 pause: Pause::default(),
+                keeps: Pause::default(),
                 busy: 0,
             }),
             Err(fault) => {

@@ -27,8 +27,10 @@ extern crate alloc;
 #[cfg(all(feature = "testing", not(test)))]
 extern crate std;
 
+mod amounts;
 mod config;
 mod device;
+mod error;
 mod fault;
 mod need;
 mod pause;
@@ -48,8 +50,9 @@ mod transport;
 mod wire;
 
 pub use config::{Region, Sizes};
+pub use error::VirtioMemError;
 pub use fault::Fault;
-pub use pieces::MOST_PIECES;
+pub use pieces::{MOST_DEVICES, MOST_PIECES};
 pub use request::{Kind, Refusal, Request};
-pub use source::{MOST_DEVICES, VirtioMemError, VirtioMemSource};
+pub use source::VirtioMemSource;
 pub use transport::{Board, Rings, Transport};

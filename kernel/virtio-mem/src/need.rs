@@ -11,9 +11,6 @@
 use hotmem::{Machine, Marks, Mm, Watch};
 use hotmem_hotplug::{Growth, GrowthRefused};
 
-use super::pause::Pause;
-use super::transport::Board;
-
 /// When the memory of devices is plugged.
 #[derive(Debug, Default)]
 pub(crate) struct Need {
@@ -22,8 +19,6 @@ pub(crate) struct Need {
     marks: Option<Marks>,
     /// Free memory was above the upper end, and what is above the high mark has not all been given back since.
     gives_back: bool,
-    /// Nothing could be given back.
-    pause: Pause,
 }
 
 impl Need {
@@ -54,7 +49,6 @@ impl Need {
             }
         }
         self.gives_back = false;
-        self.pause.end();
         Ok(())
     }
 
@@ -79,11 +73,8 @@ impl Need {
     }
 
     /// Bytes that can be given back, in whole units of `unit`.
-    pub(crate) fn surplus<M: Machine>(&self, mm: &Mm<M>, unit: u64, time: &impl Board) -> u64 {
+    pub(crate) fn surplus<M: Machine>(&self, mm: &Mm<M>, unit: u64) -> u64 {
         let Some((watch, marks)) = self.by_need() else { return 0 };
-        if self.pause.is_on(time) {
-            return 0;
-        }
         let (free, upper) = (mm.free_of(watch), upper(marks));
         let above = free.saturating_sub(marks.high().saturating_add(unit)) / unit * unit;
         if self.gives_back || free > upper { above } else { 0 }
@@ -93,12 +84,6 @@ impl Need {
     /// Returns whether a shrink begins.
     pub(crate) fn note_surplus(&mut self, left: u64) -> bool {
         !core::mem::replace(&mut self.gives_back, left != 0) && self.gives_back
-    }
-
-    /// Nothing can be given back now: that is tried again after a pause.
-    pub(crate) fn keep(&mut self, time: &impl Board) {
-        self.gives_back = false;
-        self.pause.begin(time);
     }
 
     /// Whether memory that is out of use may go, if `returning` bytes come back into use at once.

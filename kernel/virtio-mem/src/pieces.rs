@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 
 use hotmem::PhysRange;
 
+/// Devices that there can be.
+pub const MOST_DEVICES: usize = 8;
 /// Pieces that there can be, of all devices.
 pub const MOST_PIECES: usize = 4096;
 /// Pieces of a device beyond one for each of its cells: parts of cells.

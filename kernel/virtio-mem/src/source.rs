@@ -6,56 +6,25 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use hotmem::{BlockState, Machine, Mm, PhysRange, Removability, Watch};
+use hotmem::{Machine, Mm, PhysRange, Removability, Watch};
 use hotmem_hotplug::{
     DeviceId, Event, Growth, GrowthRefused, HotplugSource, Latch, Outcome, Ranges, Reason, Request,
     shown,
 };
 
+use super::amounts::{Amounts, is_online, used_bytes};
 use super::device::Device;
+use super::error::VirtioMemError;
 use super::fault::Fault;
 use super::need::Need;
-use super::pieces::{Piece, Pieces, Stage};
+use super::pieces::{MOST_DEVICES, Piece, Pieces, Stage};
 use super::plan::{Grid, place};
 use super::report;
 use super::shrink::{Choice, choose, parts_of};
 use super::transport::{Board, Transport};
 
-/// Devices that there can be.
-pub const MOST_DEVICES: usize = 8;
-
 /// Places in a row where the driver takes no memory, before nothing is tried for a while.
 const MOST_AVOIDED: usize = 4;
-
-/// What can go wrong with a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum VirtioMemError {
-    /// The device has a fault.
-    Fault(Fault),
-    /// The device requests the memory again.
-    Withdrawn,
-    /// The memory was to be spared, and has become short meanwhile.
-    Needed,
-    /// No piece has this number.
-    Unknown(DeviceId),
-    /// There are [`MOST_DEVICES`] already.
-    TooMany,
-}
-
-impl fmt::Display for VirtioMemError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fault(fault) => fault.fmt(f),
-            Self::Withdrawn => f.write_str("the device requests its memory again"),
-            Self::Needed => f.write_str("memory has become short"),
-            Self::Unknown(device) => write!(f, "{device} is not known"),
-            Self::TooMany => write!(f, "more than {MOST_DEVICES} devices"),
-        }
-    }
-}
-
-impl core::error::Error for VirtioMemError {}
 
 /// The memory of virtio-mem devices, as a source of events for the driver of `hotmem-hotplug`.
 #[derive(Debug)]
@@ -132,7 +101,6 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         if let Some(since) = interrupted {
             self.since = since;
             self.devices.iter().for_each(Device::acknowledge);
-            self.time.unmask();
         }
         for (number, device) in self.devices.iter_mut().enumerate() {
             if interrupted.is_some() || !device.interrupts() {
@@ -155,6 +123,10 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
                     self.why = None;
                 }
             }
+        }
+        // Now those that were given up are silent. A line that has no other devices may stay active all the same.
+        if interrupted.is_some() && self.devices.iter().any(|device| device.dead.is_none()) {
+            self.time.unmask();
         }
     }
 
@@ -190,44 +162,25 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         Event { device: DeviceId::new(id), request, since: self.since.take() }
     }
 
-    /// Bytes that a device may plug, and that are wanted: whole units.
-    fn wanted(&self, device: &Device<'m, M, T>) -> u64 {
-        let missing = device.missing();
-        if missing == 0 || device.dead.is_some() || device.pauses(&self.time) {
-            return 0;
+    fn amounts(&self) -> Amounts<'_, 'm, M, C> {
+        let Self { mm, need, pieces, time, .. } = self;
+        Amounts { mm, need, pieces, time }
+    }
+
+    /// Takes note of whether memory can be spared, in units of the device with the smallest: if a shrink begins, all that
+    /// could not go is tried again.
+    fn note_surplus(&mut self) {
+        let units = self.devices.iter().filter(|device| device.dead.is_none());
+        let Some(unit) = units.map(|device| device.unit).min() else { return };
+        if self.need.note_surplus(self.need.surplus(self.mm, unit)) {
+            self.pieces.free_all();
         }
-        let wanted = self.need.wanted(self.mm, self.pending());
-        missing.min(wanted.div_ceil(device.unit).saturating_mul(device.unit))
-    }
-
-    /// Bytes that are plugged, and do not count as free yet.
-    fn pending(&self) -> u64 {
-        let waits = |piece: &&Piece| match piece.stage {
-            Stage::New | Stage::Announced => true,
-            Stage::Held => piece.offline && !is_online(self.mm, piece.range),
-            _ => false,
-        };
-        self.pieces.all().iter().filter(waits).map(|piece| piece.range.len()).sum()
-    }
-
-    /// Bytes that a device is to unplug: what it must, or what can be spared if that is more. Whole units.
-    fn excess(&self, device: &Device<'m, M, T>) -> u64 {
-        if device.dead.is_some() || device.pauses(&self.time) {
-            return 0;
-        }
-        let surplus = self.need.surplus(self.mm, device.unit, &self.time);
-        device.excess().max(surplus.min(device.plugged / device.unit * device.unit))
-    }
-
-    /// Whether free memory requires something of a device.
-    fn is_due(&self, device: &Device<'m, M, T>) -> bool {
-        !self.need.is_eager() && (self.wanted(device) != 0 || self.excess(device) != 0)
     }
 
     /// Plugs a piece of a device that requests more memory; the next event announces it.
     fn grow(&mut self, number: usize) {
         let Some(device) = self.devices.get(number) else { return };
-        let need = self.wanted(device);
+        let need = self.amounts().wanted(device);
         if need == 0 {
             return self.note_ceiling(number);
         }
@@ -270,7 +223,8 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     /// Notes that memory is short, and that no device may plug more.
     fn note_ceiling(&mut self, number: usize) {
         let full = |device: &Device<'m, M, T>| device.dead.is_none() && device.missing() == 0;
-        let short = self.need.is_short() && self.need.wanted(self.mm, self.pending()) != 0;
+        let short =
+            self.need.is_short() && self.need.wanted(self.mm, self.amounts().pending()) != 0;
         if number == 0 && short && self.devices.iter().all(full) {
             self.note(
                 number,
@@ -281,13 +235,10 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
 
     /// A request to give up a piece of a device that requests less memory, or of which some can be spared.
     fn shrink(&mut self, number: usize) -> Option<Event<VirtioMemError>> {
-        let unit = self.devices.get(number)?.unit;
-        if self.need.note_surplus(self.need.surplus(self.mm, unit, &self.time)) {
-            self.pieces.free_all();
-        }
+        self.note_surplus();
         loop {
             let device = self.devices.get(number)?;
-            let excess = self.excess(device);
+            let excess = self.amounts().excess(device);
             if excess == 0 {
                 return None;
             }
@@ -313,11 +264,10 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     /// Has everything that is stuck tried again after a pause.
     fn retry_later(&mut self, number: usize) {
         self.pieces.of_mut(number).for_each(|piece| piece.stuck = false);
-        if self.devices.get(number).is_some_and(|device| device.excess() == 0) {
-            // The device itself may be asked for more at once.
-            self.need.keep(&self.time);
-        } else {
-            self.rest(number);
+        match self.devices.get_mut(number) {
+            // It may be asked for more at once.
+            Some(device) if device.excess() == 0 => device.keeps.begin(&self.time),
+            _ => self.rest(number),
         }
     }
 
@@ -442,29 +392,6 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     }
 }
 
-/// Whether the memory of a piece that was added is online.
-fn is_online<M: Machine>(mm: &Mm<M>, range: PhysRange) -> bool {
-    let info = mm.page_info(M::pfns(range).start);
-    info.is_some_and(|info| info.block_state != BlockState::Offline)
-}
-
-/// Bytes of a piece that are in use.
-fn used_bytes<M: Machine>(mm: &Mm<M>, range: PhysRange) -> u64 {
-    let block = mm.block_size().bytes();
-    if range.start().get().is_multiple_of(block) && range.len().is_multiple_of(block) {
-        // The counts of its blocks say it.
-        let used = mm.blocks_in(range).filter_map(|id| mm.block(id));
-        let pages = used.map(|block| block.counts.managed.saturating_sub(block.counts.free));
-        return pages.sum::<u64>() * M::PAGE_BYTES;
-    }
-    match mm.explain_remove(range) {
-        Removability::Now => 0,
-        Removability::AfterMoving { pages, .. } => pages * M::PAGE_BYTES,
-        // After all others.
-        Removability::Blocked(_) => u64::MAX,
-    }
-}
-
 // SAFETY: what is announced was plugged by the device in its own region, and is unplugged by `eject` only; the host says that
 // it is memory.
 unsafe impl<M: Machine, T: Transport, C: Board> HotplugSource for VirtioMemSource<'_, M, T, C> {
@@ -505,7 +432,10 @@ unsafe impl<M: Machine, T: Transport, C: Board> HotplugSource for VirtioMemSourc
     fn has_work(&self) -> bool {
         self.latch.is_raised()
             || self.pieces.all().iter().any(|piece| piece.stage == Stage::New)
-            || self.devices.iter().any(|device| device.stays_awake() || self.is_due(device))
+            || self
+                .devices
+                .iter()
+                .any(|device| device.stays_awake() || self.amounts().is_due(device))
     }
 
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, VirtioMemError> {

@@ -11,6 +11,7 @@ mod bench;
 mod command;
 mod cpus;
 mod fault;
+mod growth;
 mod held;
 mod holds;
 mod life;

@@ -4,6 +4,7 @@ use super::bench::{self, BenchError};
 use super::command::{Command, CpusCommand, HotplugCommand, Sample, Shown};
 use super::cpus::{self, CpuError};
 use super::fault::Pending;
+use super::growth;
 use super::held::Held;
 use super::holds;
 use super::machinery::{Breach, Machinery};
@@ -286,11 +287,7 @@ impl<M: Shared> Monitor<'static, M> {
                 out.write_str(if json { "\n" } else { "" })?;
             }
             HotplugCommand::Pmem(command) => pmem::run(command, hotplug, out)?,
-            HotplugCommand::Growth(Some(growth)) => hotplug.set_growth(growth)?,
-            HotplugCommand::Growth(None) => {
-                let growth = hotplug.growth().ok_or(GrowthRefused::NoDevice)?;
-                writeln!(out, "{growth}")?;
-            }
+            HotplugCommand::Growth(growth) => growth::run(growth, hotplug, out)??,
         }
         Ok(())
     }

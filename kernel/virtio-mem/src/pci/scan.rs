@@ -18,7 +18,7 @@ const PINS: u8 = 4;
 /// The functions that were found: the first of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    functions: [Option<Function>; super::super::source::MOST_DEVICES],
+    functions: [Option<Function>; super::super::pieces::MOST_DEVICES],
     /// How many more there are.
     pub more: usize,
 }
