@@ -141,7 +141,7 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         match self.look() {
             Ok(sizes) => (self.sizes, self.ill) = (sizes, None),
             Err(fault) if fault.is_passing() => self.ill = Some(fault),
-            Err(fault) => self.dead = Some(fault),
+            Err(fault) => _ = self.die(fault),
         }
         let changed = (self.sizes.requested, self.sizes.usable) != (was.0.requested, was.0.usable);
         if changed {
@@ -234,9 +234,10 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         if says == holds { Ok(()) } else { Err(self.die(Fault::Plugged { says, holds })) }
     }
 
-    /// Gives the device up.
+    /// Gives the device up. It may share its interrupt line, which it must not keep active.
     fn die(&mut self, fault: Fault) -> Fault {
         self.dead = Some(fault);
+        self.transport.silence();
         fault
     }
 

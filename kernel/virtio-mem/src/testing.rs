@@ -378,11 +378,13 @@ pub struct Ticks {
     pub now: Rc<Cell<u64>>,
     /// What a second is.
     pub per_second: u64,
+    /// How often lines were unmasked.
+    pub unmasked: Rc<Cell<u32>>,
 }
 
 impl Default for Ticks {
     fn default() -> Self {
-        Self { now: Rc::default(), per_second: 1000 }
+        Self { now: Rc::default(), per_second: 1000, unmasked: Rc::default() }
     }
 }
 
@@ -394,5 +396,9 @@ impl Board for Ticks {
 
     fn per_second(&self) -> u64 {
         self.per_second
+    }
+
+    fn unmask(&self) {
+        self.unmasked.set(self.unmasked.get() + 1);
     }
 }

@@ -39,6 +39,12 @@ pub trait Transport {
 
     /// Acknowledges an interrupt, so that the device releases its line. It may be another device's.
     fn acknowledge(&self) {}
+
+    /// Resets a device that was given up, and does not wait for the end of that: it neither interrupts nor accesses memory
+    /// any more, as far as it does what it should. What it has plugged stays (virtio 1.2, 5.15.4.2).
+    fn silence(&self) {
+        self.set_status(0);
+    }
 }
 
 /// The memory of a queue, as the device addresses it.
@@ -61,7 +67,7 @@ pub trait Board {
     fn per_second(&self) -> u64;
 
     /// Unmasks the lines by which devices interrupt: each device has acknowledged its interrupt. Nothing for messages, and
-    /// for lines that are not masked.
+    /// for lines that are not masked. Not called any more once all devices were given up.
     fn unmask(&self) {}
 }
 

@@ -185,6 +185,10 @@ fn the_registers_of_a_device_are_where_its_capabilities_say() {
     let device = bars.map(PhysRange::new(PhysAddr::new(BAR + 0x2000), 0x1000).unwrap()).unwrap();
     device.write32(48, 0xabcd);
     assert_eq!(transport.config(48), 0xabcd);
+    transport.set_status(15);
+    assert_eq!((common.read16(16), common.read8(20)), (0, 15));
+    transport.silence();
+    assert_eq!((common.read16(16), common.read8(20)), (0xffff, 0));
 }
 
 #[test]

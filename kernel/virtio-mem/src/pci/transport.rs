@@ -225,6 +225,13 @@ impl<R: Registers> Transport for PciTransport<R> {
         self.interrupts
     }
 
+    fn silence(&self) {
+        self.common.write16(CONFIG_VECTOR, NO_VECTOR);
+        self.set_status(0);
+        // A reset does not release the line of every device.
+        self.acknowledge();
+    }
+
     fn acknowledge(&self) {
         if let Interrupt::Line(status) = &self.interrupt {
             // The device releases its line.

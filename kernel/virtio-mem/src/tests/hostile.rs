@@ -123,6 +123,7 @@ fn a_lie_about_a_plug_ends_the_device_by_name_and_memory_stays_in_use() {
         assert!(report.contains(name), "{lie:?}: {report}");
         assert_eq!(this.online(), 8 * MIB, "{lie:?}");
         holder.check(this.bench);
+        assert_eq!(this.fakes[0].0.borrow().status, 0, "{lie:?}: it is not silent");
         // Nothing is requested any more, whatever it says.
         let before = this.fakes[0].0.borrow().requests.len();
         this.fakes[0].0.borrow_mut().lie = Lie::None;
@@ -132,6 +133,30 @@ fn a_lie_about_a_plug_ends_the_device_by_name_and_memory_stays_in_use() {
         assert_eq!(this.online(), 8 * MIB, "{lie:?}");
         holder.check(this.bench);
     }
+}
+
+#[test]
+fn a_line_is_unmasked_as_long_as_a_device_on_it_is_used() {
+    let bench = machine(4 * MIB);
+    let second = range(WINDOW + 64 * MIB, 64 * MIB);
+    let fakes = vec![Fake::new(bench, region(), 128 * KIB), Fake::new(bench, second, 128 * KIB)];
+    let mut this = Rig::of(bench, fakes);
+    let unmasked = |this: &mut Rig| {
+        let before = this.time.unmasked.get();
+        this.latch.raise(0, 1);
+        this.run();
+        this.time.unmasked.get() - before
+    };
+    assert_eq!(unmasked(&mut this), 1);
+    this.fakes[0].0.borrow_mut().lie = Lie::NeedsReset;
+    assert_eq!(unmasked(&mut this), 1);
+    assert_eq!(this.fakes[0].0.borrow().status, 0);
+    assert_ne!(this.fakes[1].0.borrow().status, 0);
+    this.request(1, 4 * MIB);
+    assert_eq!(this.fakes[1].plugged(), 4 * MIB);
+    // The last one keeps the line active: it is not looked at again and again.
+    this.fakes[1].0.borrow_mut().lie = Lie::NeedsReset;
+    assert_eq!(unmasked(&mut this), 0);
 }
 
 #[test]
