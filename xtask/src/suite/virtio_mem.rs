@@ -251,6 +251,7 @@ fn steps_of_a_unit_are_followed_both_ways_and_the_rest_of_the_block_stays_online
         }
         // Of a block in one piece the first step leaves parts: its memory moves then, and has to fit elsewhere.
         pool.hold(machine, 0)?;
+        follow(machine, 0, 0)?;
         follow(machine, 0, block)?;
         pool.hold(machine, pool.half(block - unit))?;
         follow(machine, 0, block - unit)?;
