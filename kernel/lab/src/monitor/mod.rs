@@ -24,6 +24,7 @@ mod movers;
 mod page;
 mod parse;
 mod pmem;
+mod refused;
 #[cfg(test)]
 mod round_trip;
 mod run;

@@ -1,36 +1,34 @@
 //! Runs commands and writes their output.
 
-use super::bench::{self, BenchError};
+use super::bench;
 use super::command::{Command, CpusCommand, HotplugCommand, Sample, Shown};
 use super::cpus::{self, CpuError};
 use super::fault::Pending;
 use super::growth;
 use super::held::Held;
 use super::holds;
-use super::machinery::{Breach, Machinery};
+use super::machinery::Machinery;
 use super::mapping::Mapping;
-use super::memory::{LifeError, Lives};
-use super::movers::{MoverError, Movers};
+use super::memory::Lives;
+use super::movers::Movers;
 use super::parse::parse;
-use super::pmem::{self, PmemFault};
-use super::snapshot::{Saved, SnapshotError};
-use super::together::{self, ChurnError, Churning};
+use super::pmem;
+use super::refused::Refused;
+use super::snapshot::Saved;
+use super::together::{self, Churning};
 use super::usage::{UseError, Used};
-use super::words::CommandError;
 use super::{page, show, table, usage, walk};
 use crate::fault::Faults;
 use crate::movers::Shared;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use hotmem::{
-    BlockId, FreeError, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, Order, OutOfMemory, Pages,
-    Pfn, PhysRange, Placement, Progress, TooManyOwners, Violation, VirtAddr, ZoneKind,
+    BlockId, Machine, MhpFlags, Mm, Mover, NodeId, OnlineAs, Order, Pages, Pfn, PhysRange,
+    Placement, Progress, TooManyOwners, ZoneKind,
 };
 use hotmem_hotplug::{
-    Clock, EjectProgress, Failure, GrowthRefused, Hotplug, HotplugSource, Operation, OperatorError,
-    Step, StepLine,
+    Clock, EjectProgress, Failure, Hotplug, HotplugSource, Operation, Step, StepLine,
 };
 
 /// Pages that each of several CPUs uses at most.
@@ -43,96 +41,6 @@ pub enum After {
     Prompt,
     /// Leave the machine with this code.
     Exit(u8),
-}
-
-/// The reason why a command failed.
-enum Refused<'t> {
-    Command(CommandError<'t>),
-    Operator(OperatorError),
-    Pmem(PmemFault),
-    Growth(GrowthRefused),
-    Memory(OutOfMemory),
-    Free(FreeError),
-    NoPage(Pfn),
-    NotAllocated(Pfn),
-    /// The kernel heap has no room for the list of the operator's allocations.
-    Heap,
-    NothingGoing,
-    NothingChurns,
-    Faults(VirtAddr),
-    Invariant(Violation),
-    Protection(Breach),
-    Snapshot(SnapshotError),
-    Use(UseError),
-    Bench(BenchError),
-    NotRecorded,
-    Life(LifeError),
-    Mover(MoverError),
-    Churn(ChurnError),
-    Cpu(CpuError),
-    /// A command on guests.
-    Guest(String),
-    /// The console failed: the error cannot be shown.
-    Console(fmt::Error),
-}
-
-impl fmt::Display for Refused<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Command(error) => error.fmt(f),
-            Self::Operator(error) => error.fmt(f),
-            Self::Pmem(error) => error.fmt(f),
-            Self::Growth(error) => error.fmt(f),
-            Self::Memory(error) => error.fmt(f),
-            Self::Free(error) => error.fmt(f),
-            Self::NoPage(pfn) => write!(f, "no memory at {pfn}"),
-            Self::NotAllocated(pfn) => write!(f, "{pfn} was not allocated by alloc"),
-            Self::Heap => f.write_str("the kernel heap has no room for the list of pages"),
-            Self::NothingChurns => f.write_str("no CPU is running cpus churn"),
-            Self::NothingGoing => f.write_str("no eject is under way"),
-            Self::Faults(at) => write!(f, "a load from {at} faults"),
-            Self::Invariant(violation) => violation.fmt(f),
-            Self::Protection(breach) => breach.fmt(f),
-            Self::Snapshot(error) => error.fmt(f),
-            Self::Use(error) => error.fmt(f),
-            Self::Bench(error) => error.fmt(f),
-            Self::NotRecorded => f.write_str("the image does not record how long locks are held"),
-            Self::Life(error) => error.fmt(f),
-            Self::Mover(error) => error.fmt(f),
-            Self::Churn(error) => error.fmt(f),
-            Self::Cpu(error) => error.fmt(f),
-            Self::Guest(why) => f.write_str(why),
-            Self::Console(error) => error.fmt(f),
-        }
-    }
-}
-
-macro_rules! refused_from {
-    ($($variant:ident: $error:ty),* $(,)?) => {
-        $(impl From<$error> for Refused<'_> {
-            fn from(error: $error) -> Self {
-                Self::$variant(error)
-            }
-        })*
-    };
-}
-
-refused_from! {
-    Operator: OperatorError,
-    Pmem: PmemFault,
-    Growth: GrowthRefused,
-    Memory: OutOfMemory,
-    Free: FreeError,
-    Invariant: Violation,
-    Protection: Breach,
-    Snapshot: SnapshotError,
-    Use: UseError,
-    Bench: BenchError,
-    Life: LifeError,
-    Mover: MoverError,
-    Churn: ChurnError,
-    Cpu: CpuError,
-    Console: fmt::Error,
 }
 
 /// The monitor of a machine's memory.
