@@ -35,7 +35,7 @@ static OWN: Once<Own> = Once::new();
 
 /// The kernel's page tables, as the manager has them.
 #[cfg(feature = "lab")]
-type Mapper = super::steps::Faulty;
+type Mapper = super::steps::Faulty<KernelTables>;
 /// The kernel's page tables, as the manager has them.
 #[cfg(not(feature = "lab"))]
 type Mapper = KernelTables;

@@ -3,8 +3,6 @@
 // UNSAFETY: passes on the guarantees of the kernel's page tables.
 #![expect(unsafe_code)]
 
-use super::machine::KernelTables;
-use super::tlb::KernelTlb;
 use core::fmt;
 use hotmem::paging::{
     Gather, MapError, Mapper, Mapping, OutOfFrames, StrangeEntry, TableAt, TableFrame, TableFrames,
@@ -17,20 +15,20 @@ use hotmem_lab::fault::{Faults, Point};
 pub(crate) static FAULTS: Faults = Faults::new();
 
 /// The kernel's page tables, which fail where that was asked for.
-pub struct Faulty(KernelTables);
+pub struct Faulty<T>(T);
 
-impl Faulty {
-    pub(super) const fn new(tables: KernelTables) -> Self {
+impl<T> Faulty<T> {
+    pub(super) const fn new(tables: T) -> Self {
         Self(tables)
     }
 
     /// The page tables themselves.
-    pub(super) const fn inner(&self) -> &KernelTables {
+    pub(super) const fn inner(&self) -> &T {
         &self.0
     }
 }
 
-impl fmt::Debug for Faulty {
+impl<T> fmt::Debug for Faulty<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Faulty").finish_non_exhaustive()
     }
@@ -66,10 +64,10 @@ impl<S: TableFrames> TableFrames for Frames<'_, S> {
 }
 
 // SAFETY: every guarantee is the inner mapper's own; a call that fails on purpose changes nothing.
-unsafe impl Mapper for Faulty {
-    type Tlb = KernelTlb;
+unsafe impl<T: Mapper> Mapper for Faulty<T> {
+    type Tlb = T::Tlb;
 
-    fn tlb(&self) -> &KernelTlb {
+    fn tlb(&self) -> &T::Tlb {
         self.0.tlb()
     }
 
@@ -83,7 +81,7 @@ unsafe impl Mapper for Faulty {
     fn unmap<S: TableFrames>(
         &self,
         range: VirtRange,
-        gather: &mut Gather<'_, KernelTlb, S>,
+        gather: &mut Gather<'_, T::Tlb, S>,
     ) -> Result<(), UnmapError> {
         if !FAULTS.allows(Point::Mapper) {
             return Err(UnmapError::BeyondFormat { range });

@@ -1,6 +1,6 @@
 //! The monitor's commands.
 
-use super::fault::Fault;
+use super::fault::{Fault, Kind};
 use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
 use super::vm::VmCommand;
@@ -128,6 +128,20 @@ pub enum Command {
     /// On the CPU with this number.
     Crash(Crash, usize),
     Exit(u8),
+}
+
+impl Command {
+    /// The kind of its operation, if a step of that can fail on purpose.
+    pub(super) const fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Hotplug(HotplugCommand::Add(..)) => Some(Kind::Add),
+            Self::Hotplug(HotplugCommand::Online(..)) => Some(Kind::Online),
+            Self::Hotplug(HotplugCommand::Offline(_)) => Some(Kind::Offline),
+            Self::Hotplug(HotplugCommand::Remove(_)) => Some(Kind::Remove),
+            Self::Life(Life::Convert(_)) => Some(Kind::Convert),
+            _ => None,
+        }
+    }
 }
 
 impl<'t> Words<'t> {

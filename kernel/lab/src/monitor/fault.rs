@@ -1,7 +1,5 @@
 //! The command `fault`: a step of the next operation of a kind fails.
 
-use super::command::{Command, HotplugCommand};
-use super::life::Life;
 use super::words::{CommandError, Words};
 use crate::fault::{Faults, Outcome};
 use core::fmt;
@@ -35,20 +33,6 @@ kinds! {
     Offline = "offline",
     Remove = "remove",
     Convert = "convert",
-}
-
-impl Kind {
-    /// The operation of a command.
-    fn of(command: &Command) -> Option<Self> {
-        match command {
-            Command::Hotplug(HotplugCommand::Add(..)) => Some(Self::Add),
-            Command::Hotplug(HotplugCommand::Online(..)) => Some(Self::Online),
-            Command::Hotplug(HotplugCommand::Offline(_)) => Some(Self::Offline),
-            Command::Hotplug(HotplugCommand::Remove(_)) => Some(Self::Remove),
-            Command::Life(Life::Convert(_)) => Some(Self::Convert),
-            _ => None,
-        }
-    }
 }
 
 /// A fault that the operator asked for.
@@ -92,9 +76,9 @@ impl Pending {
         self.next = next;
     }
 
-    /// Arms the fault that waits for `command`, if one does.
-    pub(super) fn begin(&mut self, command: &Command) -> Option<Fault> {
-        let due = self.next.take_if(|next| Kind::of(command) == Some(next.kind))?;
+    /// Arms the fault that waits for an operation of this kind, if one does.
+    pub(super) fn begin(&mut self, kind: Option<Kind>) -> Option<Fault> {
+        let due = self.next.take_if(|next| kind == Some(next.kind))?;
         self.faults.arm(due.nth);
         Some(due)
     }
@@ -106,16 +90,16 @@ impl Pending {
 }
 
 impl<'t> Words<'t> {
-    pub(super) fn fault(&mut self) -> Result<Command, CommandError<'t>> {
+    pub(super) fn fault(&mut self) -> Result<Option<Fault>, CommandError<'t>> {
         const WANTED: &str = "add, online, offline, remove, convert or off";
         const NUMBER: &str = "the number of a step, from 1";
         let word = self.word(WANTED)?;
         if word == "off" {
-            return Ok(Command::Fault(None));
+            return Ok(None);
         }
         let kind = Kind::ALL.iter().copied().find(|kind| kind.name() == word);
         let kind = kind.ok_or(CommandError::Bad(word, WANTED))?;
         let step = |word: &str| hotmem_hotplug::number::parse(word).filter(|&nth| nth != 0);
-        Ok(Command::Fault(Some(Fault { kind, nth: self.read(NUMBER, step)? })))
+        Ok(Some(Fault { kind, nth: self.read(NUMBER, step)? }))
     }
 }

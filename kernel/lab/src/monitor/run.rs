@@ -118,7 +118,7 @@ impl<M: Shared> Monitor<'static, M> {
         machinery: &impl Machinery,
         out: &mut dyn Write,
     ) -> Result<(), Refused<'static>> {
-        let due = self.pending.begin(&command);
+        let due = self.pending.begin(command.kind());
         let done = self.execute(command, hotplug, machinery, out);
         if let Some(due) = due {
             writeln!(out, "{}", self.pending.end(due))?;

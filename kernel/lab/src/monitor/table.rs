@@ -249,7 +249,7 @@ pub(super) const TABLE: &[Entry] = &[
             ("OP K", "step K of the next add, online, offline, remove or convert fails"),
             ("off", "forget that"),
         ],
-        read: |words| words.fault(),
+        read: |words| words.fault().map(Command::Fault),
     },
     Entry {
         name: "verdict",
