@@ -4,12 +4,13 @@
 #![expect(unsafe_code)]
 
 use super::FaultPlan;
+use super::std;
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
-use super::std::thread::{self, ThreadId};
 use crate::addr::{Address, AddressRange, Space};
 use crate::{
     Gather, MapError, Mapper, Mapping, StrangeEntry, TableAt, TableFrames, Translation, UnmapError,
 };
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A mapper whose every call holds one lock, from its start to its end. The lock is not re-entrant: a call from
 /// inside another, by a callback or by the source of frames, panics where a kernel would deadlock.
@@ -18,20 +19,20 @@ pub struct LockedMapper<T> {
     inner: T,
     lock: Mutex<()>,
     /// The thread that holds the lock.
-    holder: Mutex<Option<ThreadId>>,
+    holder: AtomicUsize,
     refusals: FaultPlan,
 }
 
 /// The lock, held.
 struct Held<'l> {
-    holder: &'l Mutex<Option<ThreadId>>,
+    holder: &'l AtomicUsize,
     _lock: MutexGuard<'l, ()>,
 }
 
 impl<T> LockedMapper<T> {
     /// Puts `inner` behind a lock.
     pub const fn new(inner: T) -> Self {
-        let (lock, holder) = (Mutex::new(()), Mutex::new(None));
+        let (lock, holder) = (Mutex::new(()), AtomicUsize::new(0));
         Self { inner, lock, holder, refusals: FaultPlan::never() }
     }
 
@@ -46,23 +47,28 @@ impl<T> LockedMapper<T> {
     }
 
     fn hold(&self) -> Held<'_> {
-        let me = Some(thread::current().id());
-        assert_ne!(*locked(&self.holder), me, "the mapper is called from inside itself");
-        let lock = locked(&self.lock);
-        *locked(&self.holder) = me;
+        let me = this_thread();
+        assert_ne!(
+            self.holder.load(Ordering::Relaxed),
+            me,
+            "the mapper is called from inside itself"
+        );
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.holder.store(me, Ordering::Relaxed);
         Held { holder: &self.holder, _lock: lock }
     }
 }
 
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        *locked(self.holder) = None;
-    }
+/// A number that no other thread has while this one lives, and not 0.
+fn this_thread() -> usize {
+    std::thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| core::ptr::from_ref(here).addr())
 }
 
-/// A panic is a failed test, which does not use the rest of its machine.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.holder.store(0, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: every guarantee is the inner mapper's own.

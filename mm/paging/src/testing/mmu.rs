@@ -18,6 +18,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 mod tlb;
+mod used;
 
 /// RAM behind an MMU for tables of format `F`, whose caches never drop entries on their own.
 ///
@@ -33,6 +34,8 @@ pub struct SoftMmu<F: PteFormat> {
     caches: [Mutex<Caches>; MAX_CPUS],
     /// CPUs that run.
     cpus: AtomicUsize,
+    /// Another number whenever caches drop entries: what threads [used](used) before is to be cached again then.
+    epoch: AtomicU64,
     /// A CPU that does not acknowledge, and one that is left out, plus one; or 0.
     silent: AtomicUsize,
     missed: AtomicUsize,
@@ -116,6 +119,7 @@ impl<F: PteFormat> SoftMmu<F> {
             linear: OnceLock::new(),
             caches: Default::default(),
             cpus: AtomicUsize::new(1),
+            epoch: AtomicU64::new(used::next_epoch()),
             silent: AtomicUsize::new(0),
             missed: AtomicUsize::new(0),
             flushes: AtomicU64::new(0),
@@ -161,6 +165,7 @@ impl<F: PteFormat> SoftMmu<F> {
     pub fn start_cpus(&self, count: usize) {
         assert!((1..=MAX_CPUS).contains(&count), "{count} CPUs");
         self.cpus.store(count, Ordering::SeqCst);
+        self.begin_epoch();
     }
 
     /// Makes `cpu`, or none, a CPU that acknowledges no flush: each flush fails and names it, and it keeps its
@@ -170,6 +175,7 @@ impl<F: PteFormat> SoftMmu<F> {
         if let Some(cpu) = before.checked_sub(1) {
             *locked(&self.caches[cpu]) = Caches::default();
         }
+        self.begin_epoch();
     }
 
     /// Makes every flush leave out `cpu`, or none, without an error.
@@ -264,6 +270,7 @@ impl<F: PteFormat> SoftMmu<F> {
         for mut caches in self.running() {
             *caches = Caches::default();
         }
+        self.begin_epoch();
     }
 
     /// A pointer to the RAM that an access to `at` reaches; valid up to the end of the page.
@@ -415,8 +422,13 @@ impl<F: PteFormat> SoftMmu<F> {
     }
 
     fn access<I: Space>(&self, at: Address<I>) -> (PhysAddr, Attr) {
-        let mut caches = self.own();
-        self.access_locked(&mut caches, at)
+        if let Some(used) = self.used(at.get()) {
+            return used;
+        }
+        let epoch = self.epoch();
+        let reached = self.access_locked(&mut self.own(), at);
+        self.note_used(at.get(), reached, epoch);
+        reached
     }
 
     fn access_locked<I: Space>(&self, caches: &mut Caches, at: Address<I>) -> (PhysAddr, Attr) {

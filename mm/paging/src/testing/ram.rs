@@ -154,6 +154,12 @@ impl FakeRam {
         pointer
     }
 
+    /// Another number whenever RAM was plugged or unplugged: pointers are valid as long as it stays.
+    #[inline]
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
     /// Whether there is RAM at `at`.
     pub fn is_plugged(&self, at: PhysAddr) -> bool {
         self.read().iter().any(|dimm| dimm.range.contains(at))

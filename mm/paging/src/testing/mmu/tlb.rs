@@ -63,6 +63,7 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
                 caches.tables.retain(|&(level, base), _| !touched(base, span(level)));
             }
         }
+        self.begin_epoch();
         result
     }
 
