@@ -2,11 +2,11 @@
 
 use crate::alloc::migrate::Move;
 
-/// What is done next.
+/// What is done next. Neither is 0: that means no move, so that a static manager is all zeros, and takes no room in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// It is copied while its owner uses it.
-    Ahead,
+    Ahead = 1,
     /// It has moved, and is cleared.
     Behind,
 }
