@@ -32,6 +32,9 @@ const RESET_LOOKS: u64 = 1 << 32;
 /// How often the kernel stays awake to try again what the device was too busy for.
 const BUSY_TRIES: u32 = 10;
 
+/// How many failures in a row other sizes have tried again at once.
+const MOST_FAILURES: u32 = 10;
+
 /// A device that was started.
 #[derive(Debug)]
 pub(crate) struct Device<'m, M: Machine, T> {
@@ -54,6 +57,8 @@ pub(crate) struct Device<'m, M: Machine, T> {
     pub(crate) keeps: Pause,
     /// How often the device was busy since it last did something.
     busy: u32,
+    /// How often something failed since the device last did something.
+    failures: u32,
 }
 
 impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
@@ -80,6 +85,7 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
                 pause: Pause::default(),
                 keeps: Pause::default(),
                 busy: 0,
+                failures: 0,
             }),
             Err(fault) => {
                 transport.set_status(FAILED);
@@ -131,8 +137,9 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         self.plugged.saturating_sub(self.sizes.requested).div_ceil(self.unit) * self.unit
     }
 
-    /// Reads the sizes; a fault is noted. What failed is tried again at once after other sizes only: the device itself counts
-    /// its generations, and would have it tried for ever.
+    /// Reads the sizes; a fault is noted. What failed is tried again at once after other sizes only, and
+    /// [as long](Self::is_tried_at_once) as that may help: the device itself counts its generations, and would have it tried
+    /// for ever.
     pub(crate) fn refresh(&mut self) {
         if self.dead.is_some() {
             return;
@@ -146,9 +153,22 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         let changed = (self.sizes.requested, self.sizes.usable) != (was.0.requested, was.0.usable);
         if changed {
             self.busy = 0;
+        }
+        if changed && self.is_tried_at_once() {
             self.pause.end();
         }
         self.news |= changed || self.ill != was.1 || self.dead.is_some();
+    }
+
+    /// Counts a failure.
+    pub(crate) const fn note_failure(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// Whether other sizes have tried again at once what failed. A device that refuses everything, and requests another
+    /// size each time, would keep the kernel awake: after some failures in a row only a pause does.
+    pub(crate) const fn is_tried_at_once(&self) -> bool {
+        self.failures < MOST_FAILURES
     }
 
     /// Whether there were other sizes since the last call, or a fault came or went.
@@ -198,11 +218,11 @@ impl<'m, M: Machine, T: Transport> Device<'m, M, T> {
         match self.exchange(kind, range, time)? {
             Response::Refused(refusal) => {
                 self.busy = if refusal == Refusal::Busy { self.busy.saturating_add(1) } else { 0 };
-                let fault = Fault::Refused(request(kind, range, self.region.block), refusal);
-                Err(fault)
+                self.note_failure();
+                Err(Fault::Refused(request(kind, range, self.region.block), refusal))
             }
             Response::Done | Response::State(_) => {
-                self.busy = 0;
+                (self.busy, self.failures) = (0, 0);
                 Ok(())
             }
         }

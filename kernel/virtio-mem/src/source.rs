@@ -118,8 +118,10 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
                     log::info!(
                         "virtio-mem {number}: {requested} KiB requested, {plugged} KiB plugged"
                     );
-                    self.pieces.avoid_no_more(number);
-                    self.pieces.of_mut(number).for_each(|piece| piece.stuck = false);
+                    if device.is_tried_at_once() {
+                        self.pieces.avoid_no_more(number);
+                        self.pieces.of_mut(number).for_each(|piece| piece.stuck = false);
+                    }
                     self.why = None;
                 }
             }
@@ -336,11 +338,12 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         let keep = piece.range.len().saturating_sub(excess);
         // What is planned to stay comes back; the others of its block are online.
         match self.need.can_spare(self.mm, planned) {
-            true => Ok(keep.min(planned)),
-            false if excess != 0 => Ok(keep),
-            false if self.need.is_eager() => Err(VirtioMemError::Withdrawn),
-            false => Err(VirtioMemError::Needed),
+            true => return Ok(keep.min(planned)),
+            false if excess != 0 => return Ok(keep),
+            false => device.note_failure(),
         }
+        let is_eager = self.need.is_eager();
+        Err(if is_eager { VirtioMemError::Withdrawn } else { VirtioMemError::Needed })
     }
 
     /// Has what stays plugged of a piece announced again, in parts.

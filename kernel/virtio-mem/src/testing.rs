@@ -61,6 +61,8 @@ pub enum Lie {
     AcksOnly(Kind),
     /// It says that nothing is plugged.
     SaysUnplugged,
+    /// The host requests another size each time that the device refuses a request.
+    Wavers,
 }
 
 /// The device.
@@ -237,6 +239,9 @@ impl Model<'_> {
         {
             self.refuses = Some((refused, is, times - 1));
             self.requested = self.meanwhile.take().unwrap_or(self.requested);
+            if self.lie == Lie::Wavers {
+                self.requested ^= 1 << 20;
+            }
             return (is, 0);
         }
         let acks_only = matches!(self.lie, Lie::AcksOnly(only) if only as u64 == kind);

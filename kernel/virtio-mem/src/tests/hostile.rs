@@ -160,6 +160,21 @@ fn a_line_is_unmasked_as_long_as_a_device_on_it_is_used() {
 }
 
 #[test]
+fn a_device_that_refuses_to_unplug_and_requests_another_size_each_time_lets_the_kernel_sleep() {
+    let mut this = Rig::new();
+    this.request(0, 16 * MIB);
+    this.fakes[0].0.borrow_mut().lie = Lie::Wavers;
+    this.fakes[0].0.borrow_mut().refuses = Some((Kind::Unplug, 1, u32::MAX));
+    this.fakes[0].request(2 * MIB);
+    this.latch.raise(0, 1);
+    let turns = this.turns();
+    assert!(turns < 100, "{turns}");
+    this.fakes[0].0.borrow_mut().refuses = None;
+    this.wait();
+    assert!(this.fakes[0].plugged() <= 3 * MIB);
+}
+
+#[test]
 fn a_size_that_cannot_be_is_ignored_until_it_is_another() {
     for (word, value, name) in [
         (6, 65 * MIB, "requests 0x4100000 bytes"),

@@ -93,6 +93,15 @@ impl Rig {
         self.run()
     }
 
+    /// How many turns the kernel serves the driver until it sleeps, a thousand at the most.
+    fn turns(&mut self) -> usize {
+        let mut out = String::new();
+        let turn = |_: &i32| self.driver.run_one(&mut out) || self.driver.has_work();
+        let turns = (0..1000).take_while(turn).count();
+        self.bench.check();
+        turns
+    }
+
     /// So much time passes that what failed is tried again.
     fn wait(&mut self) -> String {
         self.time.now.set(self.time.now.get() + 2_000);

@@ -199,6 +199,27 @@ fn a_device_that_does_not_take_memory_back_keeps_it_and_may_be_asked_for_more_at
 }
 
 #[test]
+fn a_device_that_refuses_and_requests_another_size_each_time_lets_the_kernel_sleep() {
+    let mut this = offered(40 * MIB);
+    let mut user = User::new(&this);
+    user.fill(&this, 2 * MIB);
+    this.run();
+    this.fakes[0].0.borrow_mut().lie = Lie::Wavers;
+    for kind in [Kind::Plug, Kind::Unplug] {
+        this.fakes[0].0.borrow_mut().refuses = Some((kind, 1, u32::MAX));
+        match kind {
+            Kind::Plug => user.fill(&this, 2 * MIB),
+            _ => user.drain(&this, u64::MAX),
+        }
+        let turns = this.turns();
+        assert!(turns < 100, "{kind:?}: {turns}");
+    }
+    this.fakes[0].0.borrow_mut().refuses = None;
+    this.wait();
+    assert_eq!(this.fakes[0].plugged(), 0);
+}
+
+#[test]
 fn a_device_that_lies_is_given_up_and_memory_stays_in_use_though_it_is_short() {
     for lie in [Lie::Silent(Kind::Plug), Lie::SaysUnplugged, Lie::AcksOnly(Kind::Plug)] {
         let mut this = offered(40 * MIB);
