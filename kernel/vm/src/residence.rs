@@ -1,12 +1,8 @@
 //! Which CPUs are in a guest: flushes on architectures where a CPU drops its translations when it enters a guest.
 
 use crate::id::MAX_VCPUS;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, MAX_TURNS, Ordering};
 use hotmem::paging::NotFlushed;
-
-/// Poll limit of a wait for another CPU to leave its guest, which takes microseconds, on a busy host tenths of a
-/// second.
-const MAX_TURNS: u64 = 1 << 24;
 
 /// Set in an address while no CPU may enter.
 const CLOSED: u64 = 1;
@@ -79,13 +75,14 @@ impl Residence {
 
     /// Waits until the CPU has ended this visit.
     fn wait(&self, (cpu, seen): (usize, u64), relax: impl Fn()) -> Result<(), NotFlushed> {
-        for _ in 0..MAX_TURNS {
-            if self.passes.load(Ordering::SeqCst) != seen {
-                return Ok(());
+        let has_left = (0..MAX_TURNS).any(|_| {
+            let has_left = self.passes.load(Ordering::SeqCst) != seen;
+            if !has_left {
+                relax();
             }
-            relax();
-        }
-        Err(NotFlushed { cpu })
+            has_left
+        });
+        if has_left { Ok(()) } else { Err(NotFlushed { cpu }) }
     }
 }
 

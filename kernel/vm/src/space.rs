@@ -272,12 +272,18 @@ impl<M: Shared, P: Platform> Space<M, P> {
         true
     }
 
-    /// Maps again what was cleared, after a flush that failed.
+    /// Maps again what was cleared, after a flush that failed: the guest was without it meanwhile.
     #[cold]
-    fn undo_break<'m>(&mut self, moves: impl Iterator<Item = &'m Move>, error: &UnmapError<Guest>) {
+    fn undo_break<'m>(
+        &mut self,
+        moves: impl Iterator<Item = &'m Move> + Clone,
+        error: &UnmapError<Guest>,
+    ) {
         log::error!("guest {}: {error}", self.id.number());
+        let pages = moves.clone().map(|one| one.from().order.pages()).sum();
         self.take_back(moves);
         self.runs = 0;
+        self.count_pause(self.pause(), pages);
     }
 
     /// Begins to copy an extent ahead: each page of it has a leaf of its own afterwards, without a mark. Returns whether
@@ -288,7 +294,11 @@ impl<M: Shared, P: Platform> Space<M, P> {
         ahead: &mut Ahead,
         frames: &impl TableFrames,
     ) -> bool {
-        if !self.has(one) || self.tables.translate(ahead.range.start()).is_none() {
+        let leaf = self.tables.translate(ahead.range.start()).filter(|_| self.has(one));
+        let Some(leaf) = leaf else { return false };
+        let tables = if leaf.len > M::PAGE_BYTES { ahead.range.len() / leaf.len } else { 0 };
+        if self.tables_held.reserve(tables as usize).is_err() {
+            log::warn!("guest {}: the kernel's heap has no room to count tables", self.id.number());
             return false;
         }
         let unfolded = self.unfold(ahead.range, frames);
@@ -326,26 +336,29 @@ impl<M: Shared, P: Platform> Space<M, P> {
         }
     }
 
-    /// Replaces leaves of a page in `range` by larger ones, where those were replaced to copy ahead.
+    /// Replaces leaves of a page in `range`, the addresses of an extent, by larger ones, where those were replaced to copy
+    /// ahead. None is larger than the extent: its neighbours move without it.
     pub(crate) fn fold(&mut self, range: GuestRange, frames: &impl TableFrames) {
         let mut offset = 0;
         while let Some(leaf) = self.tables.translate(range.start().add(offset))
             && offset < range.len()
         {
             self.begun = P::instructions();
-            let at = leaf.virt;
+            let (at, largest) = (leaf.virt, range.len());
             let held = RefCell::new(&mut self.tables_held);
             let counting = Counting { mm: self.mm, frames, held };
-            match self.tables.fold(at, &counting) {
-                Ok(()) => self.count_pause(self.pause(), range.len() / M::PAGE_BYTES),
-                // The extent has leaves of a page, and always had: it is smaller than a larger leaf.
+            let folded = self.tables.fold(at, largest, &counting);
+            let span = self.tables.translate(at).map_or(range.len(), |leaf| leaf.len);
+            match folded {
+                Ok(()) => self.count_pause(self.pause(), span / M::PAGE_BYTES),
+                // It is as large as it can be, or the extent has leaves of a page, and always had.
+                Err(FoldError::NoLeaf) if span > M::PAGE_BYTES => {}
                 Err(FoldError::NoLeaf) => return,
                 Err(error) => {
                     log::warn!("guest {}: {error}", self.id.number());
                     return;
                 }
             }
-            let span = self.tables.translate(at).map_or(range.len(), |leaf| leaf.len);
             offset = offset.saturating_add(span);
         }
     }
@@ -382,7 +395,8 @@ impl<M: Shared, P: Platform> Space<M, P> {
         self.count(moves.filter(|one| !one.is_refused()));
     }
 
-    /// Counts the pause of a batch of so many pages. A batch of none was refused before its copy: nothing began its pause.
+    /// Counts the pause of a batch of so many pages. A batch without pages was refused before a leaf was cleared: its pause
+    /// never began.
     fn count_pause(&mut self, pause: u64, pages: u64) {
         if pages == 0 {
             return;

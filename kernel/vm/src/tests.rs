@@ -56,18 +56,18 @@ thread_local! {
     static CACHED: RefCell<BTreeMap<u64, (u64, bool)>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Virtualization without a CPU: tables and flushes only.
+/// Virtualization without a CPU: tables and flushes only. A flush reaches all CPUs, or waits until they have left the guest.
 #[derive(Debug)]
-struct Soft;
+struct Soft<const REACHES: bool = true>;
 
-impl Guests for Soft {
+impl<const REACHES: bool> Guests for Soft<REACHES> {
     type GuestFormat = X86Pte4;
     type Vcpu = SoftVcpu;
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(RAM * PAGE);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 36);
     const MOST_CPUS: usize = 4;
-    const GUEST_FLUSH_REACHES_ALL: bool = true;
+    const GUEST_FLUSH_REACHES_ALL: bool = REACHES;
 
     fn marks_writes() -> bool {
         !NO_MARKS.get()
@@ -111,7 +111,7 @@ impl Guests for Soft {
     }
 }
 
-impl Platform for Soft {
+impl<const REACHES: bool> Platform for Soft<REACHES> {
     type Guests = Self;
 
     fn instructions() -> u64 {
@@ -157,7 +157,7 @@ fn guest(vms: &Vms<Fake, Soft>, name: &str, bytes: u64) -> VmId {
 }
 
 /// The frame that page `page` of a guest lies in.
-fn pfn(vms: &Vms<Fake, Soft>, id: VmId, page: u64) -> Pfn {
+fn pfn<const REACHES: bool>(vms: &Vms<Fake, Soft<REACHES>>, id: VmId, page: u64) -> Pfn {
     let at = GuestAddr::new((RAM + page) * PAGE);
     let leaf = vms.host.with_space(id.number(), |space| space.tables.translate(at));
     Fake::pfn(leaf.flatten().unwrap().target(at))

@@ -6,6 +6,9 @@
 
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+    /// More than any model waits.
+    pub(crate) const MAX_TURNS: u64 = 1 << 24;
 }
 
 #[path = "../src/id.rs"]

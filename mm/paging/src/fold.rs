@@ -21,9 +21,9 @@ use core::sync::atomic::Ordering;
 /// The reason why a leaf was not replaced by a table, or a table by a leaf: the tree is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoldError {
-    /// No leaf translates the address, or none of the other size can.
+    /// No leaf translates the address, or no leaf of the other size can.
     NoLeaf,
-    /// There is no frame for the table.
+    /// No frame is free for the table.
     OutOfFrames(OutOfFrames),
     /// A CPU did not drop its cached translations.
     NotFlushed(NotFlushed),
@@ -88,15 +88,21 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         }
     }
 
-    /// Replaces the table of leaves that translates `at` by one leaf, which translates the same; returns the table to
-    /// `frames`. Marks of single leaves are lost.
+    /// Replaces the table of leaves that translates `at` by one leaf of at most `largest` bytes, which translates the
+    /// same; returns the table to `frames`. Marks of single leaves are lost. A leaf is never split but by
+    /// [`unfold`](Self::unfold): what is unmapped in pieces must not be folded into one.
     ///
     /// # Errors
     ///
     /// [`FoldError`], with the tree unchanged.
-    pub fn fold<S: TableFrames>(&self, at: Address<I>, frames: &S) -> Result<(), FoldError> {
+    pub fn fold<S: TableFrames>(
+        &self,
+        at: Address<I>,
+        largest: u64,
+        frames: &S,
+    ) -> Result<(), FoldError> {
         let stop = self.walk(at);
-        let Some((phys, attr)) = self.as_one(&stop) else { return Err(FoldError::NoLeaf) };
+        let Some((phys, attr)) = self.as_one(&stop, largest) else { return Err(FoldError::NoLeaf) };
         let (old, _) = self.take_out(&stop, stop.level, at);
         match self.replace(&stop, stop.level - 1, at, Entry::Leaf(phys, attr)) {
             Ok(()) => {
@@ -112,11 +118,11 @@ impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
         }
     }
 
-    /// The leaf that translates the same as the table in which a walk stopped.
-    fn as_one(&self, stop: &Stop) -> Option<(PhysAddr, Attr)> {
+    /// The leaf of at most `largest` bytes that translates the same as the table in which a walk stopped.
+    fn as_one(&self, stop: &Stop, largest: u64) -> Option<(PhysAddr, Attr)> {
         let Entry::Leaf(..) = stop.entry else { return None };
         let (here, above) = (F::LEVELS[stop.level], F::LEVELS.get(stop.level.checked_sub(1)?)?);
-        if !above.leaf || above.span() > self.largest_leaf(u64::MAX) {
+        if !above.leaf || above.span() > self.largest_leaf(largest) {
             return None;
         }
         let mut leaves = self.slots(stop.path[stop.level], stop.level).iter().map(|slot| {

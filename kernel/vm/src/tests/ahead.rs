@@ -5,13 +5,21 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::paging::{Entry, PteFormat};
 use hotmem::{OfflineOp, PhysAddr, PhysMem, Stepped};
 
+/// Virtualization in which a flush waits until CPUs have left the guest.
+type Soft = super::Soft<false>;
+
 /// Pages of an extent of 2 MiB.
 const PAGES: u64 = 512;
 /// Pages of a step.
 const STEP: u64 = 64;
 
-/// Boot memory, two blocks of 4 MiB, and a guest with two extents in the first of them.
+/// Boot memory, two blocks, and a guest with two extents in the first of them.
 fn large() -> (&'static Bench<Tiny>, &'static Vms<Fake, Soft>, VmId) {
+    large_of(4 * MIB)
+}
+
+/// The same, with a guest of so many bytes.
+fn large_of(bytes: u64) -> (&'static Bench<Tiny>, &'static Vms<Fake, Soft>, VmId) {
     let ram = vec![(0, 16 * MIB, 0)];
     let setup = Setup { ram, block: 8 * MIB, window: (WINDOW, 64 * MIB), kernelcore: None };
     let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
@@ -22,7 +30,7 @@ fn large() -> (&'static Bench<Tiny>, &'static Vms<Fake, Soft>, VmId) {
     online(bench, first);
     let vms: &'static Vms<Fake, Soft> = Box::leak(Box::new(Vms::register(&bench.mm).unwrap()));
     let (name, order) = (Name::new("a").unwrap(), Order::new(9).unwrap());
-    let id = vms.create(name, 4 * MIB, order, None, 1, &Program::Payload).unwrap();
+    let id = vms.create(name, bytes, order, None, 1, &Program::Payload).unwrap();
     online(bench, first + 1);
     (bench, vms, id)
 }
@@ -280,5 +288,101 @@ fn where_cpus_do_not_mark_what_guests_write_an_extent_moves_at_once() {
     assert_eq!(COPIED.get() - before, 2 * PAGES);
     assert_eq!(vms.status().next().unwrap().extents_ahead, 0);
     (0..2 * PAGES).for_each(|page| assert_eq!(load(bench, vms, id, page), 1000 + page));
+    vms.verify().unwrap();
+}
+
+/// Has CPU 1 stay in the guest, or leave it.
+fn stay(vms: &Vms<Fake, Soft>, id: VmId, stays: bool) {
+    vms.host.with_space(id.number(), |space| {
+        let residence = &space.residences[0];
+        if stays { residence.enter(1) } else { residence.leave() }
+    });
+}
+
+#[test]
+fn a_flush_that_fails_in_any_step_leaves_the_guest_with_its_memory_and_the_next_try_moves_it() {
+    for failing in 1.. {
+        let (bench, vms, id) = large();
+        fill(bench, vms, id);
+        let from = block(bench, vms, id);
+        let op = bench.mm.start_offline(from).unwrap();
+        let Some(op) = steps(op, |_| {}, |step| step == failing) else {
+            assert!(failing > 30, "{failing} steps");
+            return;
+        };
+        stay(vms, id, true);
+        let op = steps(op, |_| {}, |_| true);
+        stay(vms, id, false);
+        let whole = |step| {
+            vms.verify().unwrap();
+            bench.mm.verify_machine().unwrap();
+            for page in 0..2 * PAGES {
+                assert_eq!(load(bench, vms, id, page), 1000 + page, "{failing}, {step}");
+            }
+        };
+        whole(0);
+        free_pages_are_zero(bench, failing);
+        assert!(op.is_none_or(|op| steps(op, whole, |_| false).is_none()), "step {failing}");
+        assert_eq!(vms.status().next().unwrap().pages_moved, 2 * PAGES, "step {failing}");
+        // Leaves that could not be made large again are, after the next move.
+        bench.mm.online(from, ZoneKind::Movable).unwrap();
+        bench.mm.offline(block(bench, vms, id)).unwrap();
+        whole(1);
+        assert_eq!((leaf(vms, id, 0), leaf(vms, id, PAGES)), (PAGES, PAGES), "step {failing}");
+        vms.kill(id).unwrap();
+        vms.verify().unwrap();
+        free_pages_are_zero(bench, failing);
+    }
+}
+
+#[test]
+fn a_break_whose_flush_fails_is_a_pause() {
+    let (bench, vms, id) = large();
+    NO_MARKS.set(true);
+    stay(vms, id, true);
+    let refused = bench.mm.offline(block(bench, vms, id));
+    NO_MARKS.set(false);
+    assert!(matches!(refused, Err(hotmem::OfflineError::InUse { .. })), "{refused:?}");
+    let status = vms.status().next().unwrap();
+    assert!(status.longest_pause > 0, "its memory was away until the flush was given up");
+    assert_eq!((status.pages_moved, leaf(vms, id, 0)), (0, PAGES));
+    stay(vms, id, false);
+    vms.verify().unwrap();
+}
+
+#[test]
+fn an_extent_for_which_no_table_is_free_moves_at_once() {
+    let (bench, vms, id) = large_of(2 * MIB);
+    let from = block(bench, vms, id);
+    let target = bench.alloc_movable_zone(Order::new(9).unwrap()).unwrap();
+    // What is free in the block of the guest is isolated when that goes offline.
+    let others = core::iter::from_fn(|| bench.alloc_movable(Order::ZERO).ok());
+    let others: Vec<_> = others.collect();
+    let here = |page: &&Pfn| bench.mm.block_at(Fake::address(**page)) == from;
+    others
+        .iter()
+        .filter(here)
+        .for_each(|page| bench.mm.free_movable(*page, &bench.stubborn).unwrap());
+    bench.mm.free_movable(target, &bench.stubborn).unwrap();
+    (0..PAGES).for_each(|page| store(bench, vms, id, page, 1000 + page));
+    bench.mm.offline(from).unwrap();
+    let moved = vms.status().next().unwrap();
+    assert_eq!((moved.pages_moved, moved.extents_ahead), (PAGES, 0));
+    assert_eq!((pfn(vms, id, 0), leaf(vms, id, 0)), (target, PAGES));
+    (0..PAGES).for_each(|page| assert_eq!(load(bench, vms, id, page), 1000 + page));
+    vms.verify().unwrap();
+}
+
+#[test]
+fn leaves_that_translate_neighbours_are_not_made_one() {
+    let (bench, vms, id) = large();
+    let op = bench.mm.start_offline(block(bench, vms, id)).unwrap();
+    let op = steps(op, |_| {}, |_| is_under_way(vms)).unwrap();
+    // An extent of a page has the same neighbours as one of 2 MiB where the next larger leaf has 32 MiB.
+    let range = GuestRange::new(GuestAddr::new(RAM * PAGE), PAGE).unwrap();
+    vms.host.with_space(id.number(), |space| space.fold(range, &vms.frames(id)));
+    assert_eq!(leaf(vms, id, 0), 1);
+    op.cancel();
+    assert_eq!(leaf(vms, id, 0), PAGES);
     vms.verify().unwrap();
 }

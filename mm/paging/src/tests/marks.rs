@@ -96,7 +96,7 @@ fn a_leaf_becomes_a_table_that_translates_the_same_and_a_leaf_again() {
     machine.tables.unfold(at, &machine.frames).unwrap();
     machine.mmu.assert_coherent();
     assert_eq!((machine.leaves().len(), phys()), (17, 2 * HUGE + 5 * PAGE));
-    machine.tables.fold(at, &machine.frames).unwrap();
+    machine.tables.fold(at, HUGE, &machine.frames).unwrap();
     machine.mmu.assert_coherent();
     assert_eq!((machine.frames.used(), machine.leaves()), (tables, leaves));
     assert_eq!(phys(), 2 * HUGE + 5 * PAGE);
@@ -108,7 +108,7 @@ fn what_cannot_become_a_table_or_a_leaf_stays_as_it_is() {
     let machine = Machine::new();
     let at = VirtAddr::new(VIRT);
     let (fold, unfold) = (
-        || machine.tables.fold(at, &machine.frames),
+        || machine.tables.fold(at, HUGE, &machine.frames),
         || machine.tables.unfold(at, &machine.frames),
     );
     assert_eq!((fold(), unfold()), (Err(FoldError::NoLeaf), Err(FoldError::NoLeaf)));
@@ -120,6 +120,11 @@ fn what_cannot_become_a_table_or_a_leaf_stays_as_it_is() {
     machine.unmap(VIRT, LARGE).unwrap();
     machine.map(VIRT, PAGE, LARGE, PAGE).unwrap();
     assert_eq!(fold(), Err(FoldError::NoLeaf), "the target is not aligned");
+    machine.unmap(VIRT, LARGE).unwrap();
+    machine.map(VIRT, 0, LARGE, PAGE).unwrap();
+    let smaller = machine.tables.fold(at, LARGE - 1, &machine.frames);
+    assert_eq!(smaller, Err(FoldError::NoLeaf), "the leaf would be larger than allowed");
+    machine.tables.fold(at, LARGE, &machine.frames).unwrap();
     machine.unmap(VIRT, LARGE).unwrap();
 
     machine.map(VIRT, 0, LARGE, LARGE).unwrap();
@@ -151,8 +156,8 @@ fn a_leaf_or_a_table_whose_flush_fails_stays_in_use() {
     };
     fails(&|| machine.tables.unfold(at, &machine.frames));
     machine.tables.unfold(at, &machine.frames).unwrap();
-    fails(&|| machine.tables.fold(at, &machine.frames));
-    machine.tables.fold(at, &machine.frames).unwrap();
+    fails(&|| machine.tables.fold(at, HUGE, &machine.frames));
+    machine.tables.fold(at, HUGE, &machine.frames).unwrap();
     machine.unmap(VIRT, LARGE).unwrap();
     assert_eq!(machine.frames.used(), []);
 }
