@@ -237,9 +237,7 @@ pub(crate) fn command(command: VmCommand, out: &mut dyn fmt::Write) -> Result<()
                 Some(word) => misdeed_of(word)?,
             };
             let id = find(name)?;
-            if let Some(bytes) = bytes {
-                vms.limit_work(id, bytes).map_err(text)?;
-            }
+            vms.limit_work(id, bytes).map_err(text)?;
             start(vms, id, rounds, misdeed)
         }
         VmCommand::Pause(name) => vms.pause(find(name)?).map_err(text),
@@ -296,9 +294,9 @@ fn order_of(extent: Option<u64>) -> Result<Order, String> {
     if order.pages() * KernelMachine::PAGE_BYTES == bytes {
         return Ok(order);
     }
-    let page = KernelMachine::PAGE_BYTES;
+    let (least, most) = (KernelMachine::PAGE_BYTES, Order::MAX.pages() * KernelMachine::PAGE_BYTES);
     Err(alloc::format!(
-        "an extent of {bytes:#x} bytes is not {page:#x} bytes, or twice as many, or twice those, ..."
+        "an extent of {bytes:#x} bytes is not a power of two from {least:#x} to {most:#x} bytes"
     ))
 }
 

@@ -102,8 +102,11 @@ fn a_guest_computes_while_its_extents_of_two_mebibytes_are_copied_and_moved() {
     alone(|| {
         let (pc, _) = Pc::ready("policy=online_movable");
         plug(&pc, 0, FIRST);
-        let refused = pc.ask("vm create a 4M --extent 3M");
-        assert!(refused.contains("an extent of 0x300000 bytes is not"), "{refused}");
+        for (extent, bytes) in [("3M", "0x300000"), ("0", "0x0"), ("4G", "0x100000000")] {
+            let refused = pc.ask(&format!("vm create a 4M --extent {extent}"));
+            let reason = format!("an extent of {bytes} bytes is not a power of two from 0x1000 to");
+            assert!(refused.contains(&reason), "{refused}");
+        }
         run(&pc, "vm create a 4M --extent 2M");
         plug(&pc, 1, SECOND);
         let refused = pc.ask("vm run a 0 --bytes 4M");
@@ -121,6 +124,35 @@ fn a_guest_computes_while_its_extents_of_two_mebibytes_are_copied_and_moved() {
         let moved = ["pages_moved", "extents_ahead", "extents_hurried"];
         assert_eq!(moved.map(|name| number(&list, name)), [1024, 2, 0], "{list}");
         pc.verify();
+        run(&pc, "vm kill a");
+        pc.verify();
+    });
+}
+
+#[test]
+fn a_payload_works_on_a_part_of_its_memory_only_in_the_run_for_which_that_was_asked() {
+    alone(|| {
+        let (pc, _) = Pc::ready("policy=online_movable");
+        plug(&pc, 0, FIRST);
+        run(&pc, "vm create a 256K");
+        for (bytes, reason) in [
+            ("0", "the payload works on 0x1000 to"),
+            ("1", "a multiple of 0x1000"),
+            ("256K", "the payload works on 0x1000 to"),
+            ("18446744073709551615", "the payload works on 0x1000 to"),
+            ("99999999T", "a number of bytes"),
+        ] {
+            let refused = pc.ask(&format!("vm run a 2 --bytes {bytes}"));
+            assert!(refused.contains(reason), "{bytes}: {refused}");
+        }
+        let done = |command: &str| {
+            run(&pc, command);
+            let list = wait(&pc, |list| value(list, "state") == "done");
+            value(&list, "checksum").to_owned()
+        };
+        let all = done("vm run a 2");
+        assert_ne!(done("vm run a 2 --bytes 20K"), all);
+        assert_eq!(done("vm run a 2"), all);
         run(&pc, "vm kill a");
         pc.verify();
     });

@@ -81,20 +81,26 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         GuestRange::new(start, bytes).filter(|_| fits).ok_or(VmError::Size { least, most, unit })
     }
 
-    /// Has the payload of a guest that does not run work on so many bytes only, from its next beginning on.
+    /// Has the payload of a guest that does not run work on so many bytes only, from its next beginning on; or on all that
+    /// it can. One that is paused goes on with what it has.
     ///
     /// # Errors
     ///
     /// [`VmError::Work`] if it cannot; [`VmError::State`] if it has begun; [`VmError::NoPayload`].
-    pub fn limit_work(&self, id: VmId, bytes: u64) -> Result<(), VmError> {
+    pub fn limit_work(&self, id: VmId, bytes: Option<u64>) -> Result<(), VmError> {
         let ram = self.host.with_space(id.number(), |space| space.ram).ok_or(VmError::Full)?;
         let slot = self.slot(id).ok_or(VmError::Full)?;
         let mut life = slot.life.lock();
         let name = life.name.ok_or(VmError::Full)?;
+        let begins = matches!(life.state, State::Ready | State::Done);
+        let Some(bytes) = bytes else {
+            life.work = life.work.filter(|_| !begins);
+            return Ok(());
+        };
         if life.program != Loaded::Payload {
             return Err(VmError::NoPayload(name));
         }
-        if !matches!(life.state, State::Ready | State::Done) {
+        if !begins {
             return Err(VmError::State(name, life.state));
         }
         let (unit, most) = (M::PAGE_BYTES, ram.len() - Self::code_bytes());
