@@ -316,7 +316,7 @@ pub trait Guests {
     const TIMER_ENDS_RUNS: bool = true;
 
     /// Whether all CPUs on which virtualization is on mark leaves that guests write
-    /// ([`PteFormat::WRITTEN`](hotmem_paging::PteFormat::WRITTEN)). Where not, no mark is taken back.
+    /// ([`PteFormat::WRITTEN`]). Where not, no mark is taken back.
     fn marks_writes() -> bool {
         false
     }

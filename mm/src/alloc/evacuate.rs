@@ -33,7 +33,7 @@ use crate::memmap::page::{MoverId, Owner, PageState};
 use crate::memmap::seen::Seen;
 
 mod moving;
-mod parts;
+pub(crate) mod parts;
 
 /// Passes over extents of one order before an owner's refusal is final.
 pub(crate) const PASSES: u64 = 8;

@@ -15,7 +15,7 @@ use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::batch::Cached;
 use crate::alloc::budget::Budget;
-use crate::alloc::evacuate::{Evacuation, Phase, Stuck};
+use crate::alloc::evacuate::{Evacuation, Phase, Stuck, parts};
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
@@ -210,7 +210,7 @@ impl<M: Machine> Operations<M> {
 
     /// Ends an offline with the block online as before.
     fn stay(&self, id: BlockId, area: &Area, operation: &Operation<'_, M>) {
-        self.allocator.give_up_parts();
+        parts::give_up(&self.allocator);
         area.end_isolation(&self.allocator, *operation.seen());
         operation.settle();
         if self.allocator.turn.offlining.is_notified() {

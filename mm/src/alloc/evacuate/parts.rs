@@ -137,13 +137,11 @@ impl Evacuation {
     }
 }
 
-impl<M: Machine> Allocator<M> {
-    /// Ends the move in parts that is under way, if there is one: its operation ends early.
-    pub(crate) fn give_up_parts(&self) {
-        let under_way = self.in_parts.lock().take();
-        if let Some(under_way) = under_way {
-            Waits::of(self).call(|| under_way.give_up(self));
-        }
+/// Ends the move in parts that is under way, if there is one: its operation ends early.
+pub(crate) fn give_up<M: Machine>(allocator: &Allocator<M>) {
+    let under_way = allocator.in_parts.lock().take();
+    if let Some(under_way) = under_way {
+        Waits::of(allocator).call(|| under_way.give_up(allocator));
     }
 }
 
