@@ -6,8 +6,8 @@ use crate::operations::{ConvertError, OnlineError};
 use crate::testing::{Setup, range};
 use crate::turn::Look;
 use crate::{
-    BlockState, Change, Event, Listen, Listener, MovableOps, Move, Mover, Order, Pfn, Placement,
-    Request, ZoneKind,
+    BlockState, Change, Event, Listen, Listener, MovableOps, Move, Mover, Order, Pfn, PhysRange,
+    Placement, Request, ZoneKind,
 };
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::boxed::Box;
@@ -32,10 +32,17 @@ struct Outside {
 impl Outside {
     /// On a machine with a DIMM of one memmap.
     fn new() -> &'static Self {
+        Self::beside(&[range(DIMM, 4 * MIB)])
+    }
+
+    /// On a machine to which these ranges were added.
+    fn beside(added: &[PhysRange]) -> &'static Self {
         let (stops, look) = (AtomicBool::new(false), Mutex::default());
         let (at, heard) = (Mutex::default(), Mutex::default());
         let outside = Self { bench: bench(), stops, look, at, heard };
-        outside.bench.add(range(DIMM, 4 * MIB), Placement::PerRange);
+        for &dimm in added {
+            outside.bench.add(dimm, Placement::PerRange);
+        }
         Box::leak(Box::new(outside))
     }
 
@@ -94,6 +101,25 @@ fn a_block_does_not_come_online_beside_a_look_that_does_not_end() {
         mm.online(id, ZoneKind::Movable).map(|block| block.state),
         Ok(BlockState::Online(ZoneKind::Movable))
     );
+}
+
+#[test]
+fn a_part_of_a_block_does_not_come_back_online_beside_a_look_that_does_not_end() {
+    let parts = [range(DIMM, MIB / 2), range(DIMM + MIB / 2, MIB / 2)];
+    let outside = Outside::beside(&parts);
+    let (mm, id) = (&outside.bench.mm, outside.bench.blocks(range(DIMM, MIB))[0]);
+    mm.online(id, ZoneKind::Movable).unwrap();
+    mm.offline_part(id, parts[1]).unwrap();
+    let called: &'static Called = Box::leak(Box::new(Called(outside)));
+    mm.listen(Box::leak(Box::new(Listener::new("outside", 0, called)))).unwrap();
+    let before = outside.bench.snapshot();
+    outside.stops.store(true, Ordering::Relaxed);
+    assert_eq!(mm.online_part(id, parts[1]), Err(OnlineError::Busy));
+    assert_eq!(*outside.heard.lock().unwrap(), [Event::GoingOnline, Event::CancelOnline]);
+    outside.bench.check();
+    outside.goes_on();
+    assert_eq!(outside.bench.snapshot(), before);
+    assert_eq!(mm.online_part(id, parts[1]), Ok(()));
 }
 
 /// An extent of `mover` at the head of the last block of the DIMM, which a conversion empties.
