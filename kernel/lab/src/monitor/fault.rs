@@ -1,8 +1,10 @@
 //! The command `fault`: a step of the next operation of a kind fails.
 
+use super::listeners::{Objector, WatchError};
 use super::words::{CommandError, Words};
 use crate::fault::{Faults, Outcome};
 use core::fmt;
+use hotmem::{Machine, Mm};
 
 macro_rules! kinds {
     ($($variant:ident = $word:literal),* $(,)?) => {
@@ -64,16 +66,27 @@ impl fmt::Display for Became {
 pub(super) struct Pending {
     faults: &'static Faults,
     next: Option<Fault>,
+    /// Whether a listener asks whether it is to object.
+    objects: bool,
 }
 
 impl Pending {
     pub(super) const fn new(faults: &'static Faults) -> Self {
-        Self { faults, next: None }
+        Self { faults, next: None, objects: false }
     }
 
     /// Has a fault wait, instead of any other.
-    pub(super) fn set(&mut self, next: Option<Fault>) {
+    pub(super) fn set<M: Machine>(
+        &mut self,
+        mm: &Mm<M>,
+        next: Option<Fault>,
+    ) -> Result<(), WatchError> {
+        if next.is_some() && !self.objects {
+            Objector::start(mm, self.faults)?;
+            self.objects = true;
+        }
         self.next = next;
+        Ok(())
     }
 
     /// Arms the fault that waits for an operation of this kind, if one does.

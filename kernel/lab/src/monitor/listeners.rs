@@ -96,13 +96,12 @@ impl<L: RawLock> Listen for Trace<L> {
 pub(super) struct Objector(&'static Faults);
 
 impl Objector {
-    /// Registers the listener.
-    pub(super) fn start<M: Machine>(mm: &Mm<M>, faults: &'static Faults) {
+    /// Registers the listener. Each one that is registered costs every change of a block a call, so this waits for the
+    /// first fault that is asked for.
+    pub(super) fn start<M: Machine>(mm: &Mm<M>, faults: &'static Faults) -> Result<(), WatchError> {
         let objector: &'static Self = Box::leak(Box::new(Self(faults)));
         let listener = Box::leak(Box::new(Listener::new("fault", i32::MIN, objector)));
-        if let Err(error) = mm.listen(listener) {
-            log::error!("no listener can fail on purpose: {error}");
-        }
+        mm.listen(listener).map_err(WatchError::List)
     }
 }
 

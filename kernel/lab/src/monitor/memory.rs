@@ -1,9 +1,8 @@
 //! Commands on the life cycle of memory: policy, explanations, taken memory, bad pages, dumps.
 
 use super::life::{Life, Watch};
-use super::listeners::{Full, Objector, Trace, WatchError, Watchers};
+use super::listeners::{Full, Trace, WatchError, Watchers};
 use super::machinery::Machinery;
-use crate::fault::Faults;
 use core::fmt::{self, Write};
 use hotmem::{
     AutoOnline, Block, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun,
@@ -60,8 +59,7 @@ pub(super) struct Lives<'m, M: Machine> {
 }
 
 impl<'m, M: Machine> Lives<'m, M> {
-    pub(super) fn new(mm: &'m Mm<M>, faults: &'static Faults) -> Self {
-        Objector::start(mm, faults);
+    pub(super) fn new(mm: &'m Mm<M>) -> Self {
         Self { mm, trace: Trace::start(mm), watchers: Watchers::default() }
     }
 

@@ -9,7 +9,7 @@ use super::held::Held;
 use super::holds;
 use super::machinery::Machinery;
 use super::mapping::Mapping;
-use super::memory::Lives;
+use super::memory::{LifeError, Lives};
 use super::movers::Movers;
 use super::parse::parse;
 use super::pmem;
@@ -74,7 +74,7 @@ impl<M: Shared> Monitor<'static, M> {
             mm,
             held,
             allocated: Vec::new(),
-            lives: Lives::new(mm, faults),
+            lives: Lives::new(mm),
             movers: Movers::new(mm, faults)?,
             saved: Saved::default(),
             churning: None,
@@ -157,7 +157,9 @@ impl<M: Shared> Monitor<'static, M> {
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
             Command::Free(pfn) => self.free(pfn)?,
-            Command::Fault(fault) => self.pending.set(fault),
+            Command::Fault(fault) => {
+                self.pending.set(self.mm, fault).map_err(LifeError::Watch)?;
+            }
             Command::Verify => verify(self.mm, machinery)?,
             Command::SnapshotSave => writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?,
             Command::SnapshotCheck => {
