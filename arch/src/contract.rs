@@ -322,7 +322,8 @@ pub trait TrapFrame: fmt::Display {
     /// The address whose access faulted, if the trap is such a fault.
     fn fault_address(&self) -> Option<VirtAddr>;
 
-    /// If the trap is one that an operator causes from outside (an NMI), and the interrupted code can continue, has this code leave its wait and returns `true`. This default is for architectures without such traps.
+    /// If the trap is one that an operator causes from outside (an NMI), and the interrupted code can continue, has this
+    /// code leave its wait, and returns `true`. This default is for architectures without such traps.
     fn takes_nmi(&mut self) -> bool {
         false
     }

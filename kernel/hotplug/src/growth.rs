@@ -74,13 +74,13 @@ impl fmt::Display for Growth {
     }
 }
 
-/// The reason why a text is no [`Growth`].
+/// The reason why a text is not a [`Growth`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GrowthError {
     /// It is neither `eager` nor `need`.
     Unknown,
-    /// A mark is missing, or no size.
+    /// A mark is missing, or is not a size.
     Size,
     /// The low mark is 0, and free memory never below it.
     Never,
@@ -92,7 +92,7 @@ impl fmt::Display for GrowthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("it is neither eager nor need"),
-            Self::Size => f.write_str("a mark is missing, or no size in bytes"),
+            Self::Size => f.write_str("a mark is missing, or is not a size in bytes"),
             Self::Never => f.write_str("free memory is never below a low mark of 0"),
             Self::Reversed(reversed) => reversed.fmt(f),
         }

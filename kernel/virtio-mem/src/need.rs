@@ -41,11 +41,17 @@ impl Need {
         mm: &Mm<M>,
     ) -> Result<(), GrowthRefused> {
         match (growth, self.watch) {
-            (Growth::Eager, _) => self.marks = None,
             (Growth::Need(_), None) => return Err(GrowthRefused::NoWatch),
             (Growth::Need(marks), Some(watch)) => {
                 mm.watch(watch, marks).map_err(GrowthRefused::Watch)?;
                 self.marks = Some(marks);
+            }
+            (Growth::Eager, watch) => {
+                // A watch that is registered wakes the kernel no more.
+                if let Some(watch) = watch.filter(|_| self.marks.is_some()) {
+                    mm.watch(watch, Marks::NEVER).map_err(GrowthRefused::Watch)?;
+                }
+                self.marks = None;
             }
         }
         self.gives_back = false;

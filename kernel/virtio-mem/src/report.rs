@@ -57,7 +57,7 @@ fn write_line<M: Machine, T: Transport>(
     let [requested, plugged] = [device.sizes.requested, device.plugged].map(kib);
     write!(
         out,
-        "virtio-mem {number}: {range} on node {}, in units of {unit} KiB: {requested} KiB requested, {plugged} KiB \
+        "virtio-mem {number}: {range} on {}, in units of {unit} KiB: {requested} KiB requested, {plugged} KiB \
          plugged in {pieces} pieces, {usable} KiB usable",
         device.node()
     )?;

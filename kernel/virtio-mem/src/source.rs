@@ -222,12 +222,14 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         }
     }
 
-    /// Notes that memory is short, and that no device may plug more.
+    /// Notes that memory is short, and that no device that is used may plug more.
     fn note_ceiling(&mut self, number: usize) {
-        let full = |device: &Device<'m, M, T>| device.dead.is_none() && device.missing() == 0;
+        let mut used = self.devices.iter().enumerate().filter(|(_, device)| device.dead.is_none());
+        let is_first = used.clone().next().is_some_and(|(first, _)| first == number);
+        let full = used.all(|(_, device)| device.missing() == 0);
         let short =
             self.need.is_short() && self.need.wanted(self.mm, self.amounts().pending()) != 0;
-        if number == 0 && short && self.devices.iter().all(full) {
+        if is_first && short && full {
             self.note(
                 number,
                 format_args!("memory is short, and all that is requested is plugged"),

@@ -31,6 +31,9 @@ pub struct Marks {
 }
 
 impl Marks {
+    /// Free memory is never low.
+    pub const NEVER: Self = Self { low: 0, high: 0 };
+
     /// Marks at `low` and `high` bytes. They may be equal.
     ///
     /// # Errors

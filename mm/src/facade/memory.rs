@@ -112,7 +112,7 @@ impl<M: Machine> Mm<M> {
     /// manager's own state, are not affected.
     ///
     /// # Errors
-    /// [`FreeError`] if no extent of that mover begins at `pfn`; nothing is changed then.
+    ///
     /// [`FreeError`] if no extent of that mover begins at `pfn`; nothing is changed then.
     pub fn free_movable(&self, pfn: Pfn, mover: &Mover) -> Result<(), FreeError> {
         self.allocator().free_movable(pfn, mover)
@@ -161,8 +161,8 @@ impl<M: Machine> Mm<M> {
     ///
     /// Free memory is that of all zones of the node, or of the machine, in bytes. It counts neither pages in caches of
     /// CPUs nor memory that is offline or about to be. The marks are compared whenever a zone is unlocked, so
-    /// an allocation from the cache of a CPU costs nothing more. A watch is never unregistered: with marks of 0 and 0
-    /// memory is never low.
+    /// an allocation from the cache of a CPU costs nothing more. A watch is never unregistered: with [`Marks::NEVER`] it
+    /// is not notified any more. If two CPUs change the marks of one watch at once, it may have a mark of each.
     ///
     /// # Errors
     ///

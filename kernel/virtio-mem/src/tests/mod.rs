@@ -31,6 +31,7 @@ struct Rig {
     bench: &'static Bench<Tiny>,
     fakes: std::vec::Vec<Fake<'static>>,
     latch: &'static Latch,
+    watch: &'static Watch,
     time: Ticks,
     driver: Driver,
 }
@@ -64,12 +65,13 @@ impl Rig {
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
         let time = Ticks::default();
         let mut source = VirtioMemSource::new(&bench.mm, time.clone(), latch);
-        source.watch_by(Box::leak(Box::new(Watch::new(&need::Nobody))));
+        let watch: &'static Watch = Box::leak(Box::new(Watch::new(&need::Nobody)));
+        source.watch_by(watch);
         for fake in &fakes {
             source.start(fake.clone()).unwrap();
         }
         let driver = Hotplug::new(source, &bench.mm, (), Policy::default()).unwrap();
-        Self { bench, fakes, latch, time, driver }
+        Self { bench, fakes, latch, watch, time, driver }
     }
 
     /// Starts a device alone.

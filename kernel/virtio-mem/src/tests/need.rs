@@ -325,6 +325,14 @@ fn eager_growth_is_the_default_and_both_can_be_set_at_any_time() {
     assert_eq!(this.fakes[0].plugged(), 8 * MIB);
     this.request(0, 0);
     assert_eq!(this.bench.snapshot(), before);
+    // The watch notices nothing then.
+    let mut user = User::new(&this);
+    user.fill(&this, LOW - 128 * KIB);
+    assert!(!this.watch.is_low());
+    this.driver.set_growth(by_need()).unwrap();
+    assert!(this.watch.is_low());
+    this.driver.set_growth(Growth::Eager).unwrap();
+    assert!(!this.watch.is_low());
 }
 
 #[test]
@@ -367,6 +375,25 @@ fn two_devices_grow_by_need_together_and_no_further() {
     this.fakes[0].0.borrow_mut().refuses = None;
     this.wait();
     assert_eq!(this.fakes.iter().map(Fake::plugged).sum::<u64>(), 0);
+}
+
+#[test]
+fn a_ceiling_is_named_though_the_first_device_was_given_up() {
+    let bench = machine(4 * MIB);
+    let second = hotmem::testing::range(super::WINDOW + 64 * MIB, 64 * MIB);
+    let fakes = vec![Fake::new(bench, region(), 128 * KIB), Fake::new(bench, second, 128 * KIB)];
+    let mut this = Rig::of(bench, fakes);
+    this.driver.set_growth(by_need()).unwrap();
+    this.fakes[0].0.borrow_mut().lie = Lie::NeedsReset;
+    this.request(0, 40 * MIB);
+    this.request(1, MIB);
+    let mut user = User::new(&this);
+    user.fill(&this, 2 * MIB);
+    this.run();
+    assert_eq!(this.fakes[1].plugged(), MIB);
+    let report = this.report();
+    assert!(report.contains("memory is short, and all that is requested is plugged"), "{report}");
+    assert!(report.contains("] on node 0, in units"), "{report}");
 }
 
 #[test]
