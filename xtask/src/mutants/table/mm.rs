@@ -502,8 +502,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "the first section of a block is shown last",
         file: "mm/src/operations/leaving.rs",
-        from: "        for first in records_of::<M>(self.pfns) {\n            let parts",
-        to: "        for first in records_of::<M>(self.pfns).rev() {\n            let parts",
+        from: "        for first in records_of::<M>(self.part_of(id)) {\n            let parts",
+        to: "        for first in records_of::<M>(self.part_of(id)).rev() {\n            let parts",
         suite: "-p hotmem --lib",
         test: "memory_is_found_only_as_long_as_its_block_is",
     },

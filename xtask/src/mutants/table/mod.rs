@@ -5,6 +5,7 @@ mod aml;
 mod guests;
 mod hotplug;
 mod mm;
+mod need;
 mod paging;
 mod papr;
 mod virtio_mem;
@@ -16,7 +17,7 @@ use super::mutant::Mutant;
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
     let hotplug =
         [acpi::MUTANTS, aml::MUTANTS, hotplug::MUTANTS, papr::MUTANTS, virtio_mem::MUTANTS];
-    let memory = [mm::MUTANTS, paging::MUTANTS, vm::MUTANTS, guests::MUTANTS];
+    let memory = [mm::MUTANTS, need::MUTANTS, paging::MUTANTS, vm::MUTANTS, guests::MUTANTS];
     memory.into_iter().chain(hotplug).flatten()
 }
 

@@ -62,8 +62,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "the blocks of a device that failed later are not given back",
         file: "kernel/papr/src/source.rs",
-        from: "        self.give_back(piece.connectors(), node);\n        self.pieces.remove(device);",
-        to: "        let _ = node;\n        self.pieces.remove(device);",
+        from: "        self.give_back(piece.connectors().skip(given), node);\n        self.pieces.remove(device);",
+        to: "        let _ = (given, node);\n        self.pieces.remove(device);",
         suite: "-p hotmem-papr --lib",
         test: "a_refusal_after_an_old_log_cancels_for_the_whole_larger_device",
     },
