@@ -137,7 +137,7 @@ impl<M: Machine> Mm<M> {
     /// use are migrated, pages of others are not touched. It must be what was added at once, or what of that is in the
     /// block: [`block_shares`](Self::block_shares) has it. Then it can be [cleared](Self::scrub_part) and
     /// [removed](Self::remove), or [come back](Self::online_part); meanwhile its pages have [`Owner::Offline`], and count as
-    /// in use.
+    /// in use. What holds only memmap, that of the other blocks of its range, is offline as it is.
     ///
     /// # Errors
     ///

@@ -134,6 +134,8 @@ impl<'m, M: Machine> Leaving<'m, M> {
         for id in (first..=last).map(BlockId::new) {
             match self.online.iter().flatten().find(|beside| beside.id == id) {
                 Some(beside) => self.show_beside(*beside),
+                // A reader stayed, so nothing of it was hidden: its records change under the lock of its zone.
+                None if self.beside(id).is_some() => {}
                 None => self.show_block(id, SectionState::Present, true),
             }
         }

@@ -112,7 +112,8 @@ fn check_part<M: Machine>(
     let share = share.next().ok_or(OfflineError::NothingThere(id))?;
     let lot = one_share(memmap, id, range);
     let lot = lot.ok_or(OfflineError::NotOneShare { block: id, part, share })?;
-    if lot.usable.pages() != 0 && is_offline(memmap, lot.usable) {
+    // A share without usable pages is: there is nothing to take offline.
+    if is_offline(memmap, lot.usable) {
         return Err(OfflineError::AlreadyOffline(id));
     }
     area_of(&block, lot).ok_or(OfflineError::AlreadyOffline(id))

@@ -3,6 +3,7 @@
 extern crate std;
 
 mod meanwhile;
+mod part;
 mod whole;
 
 use super::leaving::Leaving;
@@ -23,8 +24,13 @@ const DIMM: u64 = 64 * MIB;
 
 /// A machine with blocks of one section and a plugged DIMM of four.
 fn bench() -> Bench<Tiny> {
+    bench_of(MIB)
+}
+
+/// The same with blocks of so many bytes.
+fn bench_of(block: u64) -> Bench<Tiny> {
     let ram = [(0, 16 * MIB, 0)].into_iter().collect();
-    let bench = Bench::new(&Setup { ram, block: MIB, window: (DIMM, 64 * MIB), kernelcore: None });
+    let bench = Bench::new(&Setup { ram, block, window: (DIMM, 64 * MIB), kernelcore: None });
     bench.plug(range(DIMM, 4 * MIB));
     bench
 }

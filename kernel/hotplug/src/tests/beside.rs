@@ -5,10 +5,12 @@ use std::string::String;
 use std::vec::Vec;
 
 use hotmem::testing::range;
-use hotmem::{AutoOnline, BlockId, BlockState, OnlineAs, Order, Pfn, PhysRange, ZoneKind};
+use hotmem::{
+    AutoOnline, BlockId, BlockState, OnlineAs, Order, Pfn, PhysRange, Placement, ZoneKind,
+};
 
 use super::{Fixture, MIB, WINDOW};
-use crate::{Claim, Outcome, Request};
+use crate::{Claim, Outcome, Policy, Request};
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const BASE: u64 = WINDOW + 32 * MIB;
@@ -35,9 +37,14 @@ impl Beside {
     }
 
     fn of(devices: &[&[PhysRange]]) -> Self {
+        Self::with_placement(Policy::default().placement, devices)
+    }
+
+    pub(super) fn with_placement(placement: Placement, devices: &[&[PhysRange]]) -> Self {
         let mut fixture = Fixture::new();
+        fixture.driver.policy.placement = placement;
         let before = fixture.bench.snapshot();
-        fixture.bench.plug(range(BASE, 8 * MIB));
+        fixture.bench.plug(range(BASE, 32 * MIB));
         fixture.bench.mm.set_auto_online(AutoOnline::Online(OnlineAs::Kernel));
         for (device, ranges) in (0..).zip(devices) {
             fixture.script.insert(device, ranges);

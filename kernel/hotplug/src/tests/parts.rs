@@ -2,9 +2,11 @@
 
 use std::vec::Vec;
 
+use hotmem::testing::range;
 use hotmem::{BlockState, Order, Pfn, ZoneKind};
 
-use super::beside::{Beside, OTHERS, block};
+use super::MIB;
+use super::beside::{BASE, Beside, KIB, OTHERS, block};
 use crate::{Outcome, Request};
 
 /// The other's pages do not move, and one of them is bad: both keep nothing of the device that leaves, and what stays of
@@ -46,6 +48,33 @@ fn what_the_other_has_in_use_or_bad_keeps_no_device_and_stays_online() {
         assert_eq!(this.fixture.script.reported(), expected);
         assert_eq!((this.state(1), this.bytes(1)), (online, OTHERS[0]));
         this.unpin(page);
+        this.check_end(&[1]);
+    }
+}
+
+/// All that the device has of the shared block is the memmap of the rest of it: nothing of it goes offline.
+#[test]
+fn a_device_that_has_only_descriptors_in_a_shared_block_leaves_it() {
+    for eject in [false, true] {
+        let large = range(BASE + MIB - 256 * KIB, 16 * MIB + 256 * KIB);
+        let mut this = Beside::with_placement(
+            hotmem::Placement::PerRange,
+            &[&[large], &[range(BASE, MIB - 256 * KIB)]],
+        );
+        let share = this.fixture.bench.mm.block_shares(block(0)).last().unwrap();
+        assert_eq!(share.memmap(), share.pfns);
+        let expected: &[_] = if eject {
+            this.fixture.script.eject(0);
+            &[Outcome::Ejecting, Outcome::Ejected]
+        } else {
+            this.absent(0);
+            this.fixture.script.event(0, Request::Gone);
+            &[Outcome::Ejected]
+        };
+        let steps = (0..1000).take_while(|_| this.fixture.driver.run_one(&mut String::new()));
+        assert!(steps.count() < 1000, "{eject}");
+        assert_eq!(this.fixture.script.reported(), expected);
+        assert_eq!(this.state(0), Some(BlockState::Online(ZoneKind::Normal)));
         this.check_end(&[1]);
     }
 }

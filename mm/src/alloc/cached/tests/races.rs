@@ -114,5 +114,13 @@ fn no_operation_leaves_a_range_closed_to_caches() {
     assert_eq!(bench.mm.release(), Ok(2));
     bench.mm.poison(bench.mm.block(id).unwrap().pfns.start).unwrap();
     open("a bad page");
+    let parts = [range(WINDOW, MIB / 2), range(WINDOW + MIB / 2, MIB / 2)];
+    for part in parts {
+        bench.plug(part);
+        bench.add(part, Placement::PerBlock);
+    }
+    bench.online(parts[0]);
+    bench.mm.offline_part(bench.mm.block_at(parts[0].start()), parts[0]).unwrap();
+    open("an offline of a part");
     bench.check();
 }
