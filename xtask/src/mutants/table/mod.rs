@@ -8,6 +8,7 @@ mod mm;
 mod need;
 mod paging;
 mod papr;
+mod parts;
 mod virtio_mem;
 mod vm;
 
@@ -17,7 +18,8 @@ use super::mutant::Mutant;
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
     let hotplug =
         [acpi::MUTANTS, aml::MUTANTS, hotplug::MUTANTS, papr::MUTANTS, virtio_mem::MUTANTS];
-    let memory = [mm::MUTANTS, need::MUTANTS, paging::MUTANTS, vm::MUTANTS, guests::MUTANTS];
+    let memory =
+        [mm::MUTANTS, parts::MUTANTS, need::MUTANTS, paging::MUTANTS, vm::MUTANTS, guests::MUTANTS];
     memory.into_iter().chain(hotplug).flatten()
 }
 
