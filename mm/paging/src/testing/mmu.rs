@@ -34,7 +34,7 @@ pub struct SoftMmu<F: PteFormat> {
     caches: [Mutex<Caches>; MAX_CPUS],
     /// CPUs that run.
     cpus: AtomicUsize,
-    /// Another number whenever caches drop entries: what threads [used](used) before is to be cached again then.
+    /// Another number whenever caches drop entries: what threads [used] before is to be cached again then.
     epoch: AtomicU64,
     /// A CPU that does not acknowledge, and one that is left out, plus one; or 0.
     silent: AtomicUsize,
