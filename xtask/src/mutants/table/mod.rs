@@ -1,6 +1,7 @@
 //! The faults, and the test that fails by each.
 
 mod acpi;
+mod alloc;
 mod aml;
 mod guests;
 mod hotplug;
@@ -18,8 +19,15 @@ use super::mutant::Mutant;
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
     let hotplug =
         [acpi::MUTANTS, aml::MUTANTS, hotplug::MUTANTS, papr::MUTANTS, virtio_mem::MUTANTS];
-    let memory =
-        [mm::MUTANTS, parts::MUTANTS, need::MUTANTS, paging::MUTANTS, vm::MUTANTS, guests::MUTANTS];
+    let memory = [
+        mm::MUTANTS,
+        alloc::MUTANTS,
+        parts::MUTANTS,
+        need::MUTANTS,
+        paging::MUTANTS,
+        vm::MUTANTS,
+        guests::MUTANTS,
+    ];
     memory.into_iter().chain(hotplug).flatten()
 }
 
