@@ -36,6 +36,7 @@ mod platform;
 mod program;
 mod residence;
 mod run;
+mod runs;
 mod slice;
 mod space;
 mod state_pages;

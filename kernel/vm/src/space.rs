@@ -12,6 +12,7 @@ use crate::held::{Counting, Held};
 use crate::id::VmId;
 use crate::platform::Platform;
 use crate::residence::Residence;
+use crate::runs::{MOST_MOVING, joined, note};
 use crate::switch::{self, Fresh, GuestTables, Root};
 use crate::word::PageWord;
 use alloc::sync::Arc;
@@ -24,9 +25,6 @@ use hotmem::{BlockId, Mm, Move, Order, Pfn};
 
 /// The accesses of a guest to its memory.
 const ACCESS: Attr = Attr::WRITE.union(Attr::EXECUTE).union(Attr::USER);
-
-/// The most ranges that are moved at once: a batch of the manager has as many extents.
-const MOST_MOVING: usize = 64;
 
 /// What a guest finds at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -483,22 +481,5 @@ impl<M: Shared, P: Platform> Space<M, P> {
         let range = Self::range_of(one)?;
         let (virt, phys, len) = (range.start(), M::address(pfn), range.len());
         Some(Mapping { virt, phys, len, attr: ACCESS, max_leaf: len })
-    }
-}
-
-/// The union of a run and a range behind or before it.
-fn joined(run: GuestRange, next: GuestRange) -> Option<GuestRange> {
-    if run.is_empty() {
-        return Some(next);
-    }
-    let touch = run.end() == next.start() || next.end() == run.start();
-    touch.then(|| GuestRange::new(run.start().min(next.start()), run.len() + next.len()))?
-}
-
-/// Adds a range to those that are moving.
-fn note(moving: &mut [GuestRange; MOST_MOVING], runs: &mut usize, range: GuestRange) {
-    if let Some(slot) = moving.get_mut(*runs).filter(|_| !range.is_empty()) {
-        *slot = range;
-        *runs += 1;
     }
 }

@@ -4,7 +4,7 @@
 //!   zone.isolating   [........................)   extents freed in here are isolated
 //!   free  ---isolate--->  isolated  ---claim--->  used (a memmap, a taken range)
 //!     <---unisolate------/       |--- the block goes offline: dropped
-//!                                \--- a part of the block goes offline: used, and nobody's
+//!                                \--- a part of the block goes offline: used, held offline
 //! ```
 //!
 //! One range at a time, within one block: the isolating operation has the turn. Isolated pages stay in their block's

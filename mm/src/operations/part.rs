@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   online    [ M a a a a a a M b b b b b ]  b: used pages are moved away, free ones are isolated
-//!   a part    [ M a a a a a a M - - - - - ]  -: in use by nobody (`Owner::Offline`), still counted in the block
+//!   a part    [ M a a a a a a M - - - - - ]  -: held offline (`Owner::Offline`), still counted in the block
 //!                             |       ^ scrubbed here
 //!             [ M a a a a a a . . . . . . ]  removed; a was online all the time
 //! ```

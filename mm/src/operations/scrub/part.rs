@@ -1,6 +1,6 @@
 //! Scrubs a part of a block: one that is offline with its block, or one that is offline while its block is online.
 //!
-//! The extents of the latter are in use by nobody, and each counts in its owner's word how many of its pages are clear:
+//! The extents of the latter are held offline, and each counts in its owner's word how many of its pages are clear:
 //! so no page is cleared twice, and nothing else is kept between two calls.
 
 // UNSAFETY: clears memory that is not in use.
@@ -105,7 +105,7 @@ fn clear_pages<M: Machine>(memmap: Seen<'_, M>, pfns: PfnRange, hosted: bool) {
         return;
     }
     for pfn in pfns.iter() {
-        // SAFETY: the page is mapped RAM of an extent that is offline: nobody has it, and only an operation, of which this
+        // SAFETY: the page is mapped RAM of an extent that is held offline, and only an operation, of which this
         // is the one under way, gives it to anybody.
         unsafe { clear_page(memmap.machine(), pfn) };
     }
