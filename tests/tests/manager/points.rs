@@ -98,6 +98,13 @@ fn text<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<(), String> {
     result.map(drop).map_err(|error| error.to_string())
 }
 
+/// The manager of a machine is kept for ever, for its listener; the memory of over a thousand machines is not.
+impl<S: Shape> Drop for Rig<S> {
+    fn drop(&mut self) {
+        self.bench.mm.machine().mmu().ram().turn_off();
+    }
+}
+
 impl<S: Shape> Rig<S> {
     fn new(block: u64, placement: Placement, sharing: Sharing) -> Self {
         let setup = Setup {

@@ -154,6 +154,13 @@ impl FakeRam {
         pointer
     }
 
+    /// Takes all RAM away, whatever is in it: a machine that a test keeps for ever takes no memory of the host then.
+    pub fn turn_off(&self) {
+        let mut dimms = self.write();
+        self.generation.store(next_generation(), Ordering::SeqCst);
+        dimms.clear();
+    }
+
     /// Another number whenever RAM was plugged or unplugged: pointers are valid as long as it stays.
     #[inline]
     pub(super) fn generation(&self) -> u64 {
