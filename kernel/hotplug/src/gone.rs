@@ -10,7 +10,7 @@
 //! offline. One that is offline with some of it stays so until the last of it has been removed; then the memory of other
 //! devices comes back online in its own zone. What stays goes offline once its users are gone: the driver retries when
 //! the firmware announces the device again, and takes pages out of use that were freed in the meantime. The contents of
-//! the pages are lost: moving a page copies whatever the machine reads where there is no memory.
+//! the pages are lost: the machine reads arbitrary bytes at the addresses of memory that is gone, and a move copies them.
 
 use core::fmt;
 

@@ -18,8 +18,8 @@ use crate::word::PageWord;
 use alloc::sync::Arc;
 use core::cell::RefCell;
 use hotmem::paging::{
-    Attr, FoldError, Gather, Guest, GuestAddr, GuestRange, MapError, Mapper, Mapping, NotFlushed,
-    OutOfFrames, PhysAddr, RelocateError, TableFrame, TableFrames, TablePlace, UnmapError,
+    Attr, FoldError, Gather, Guest, GuestAddr, GuestRange, MapError, Mapper, Mapping, NoFrames,
+    NotFlushed, PhysAddr, RelocateError, TableFrame, TableFrames, TablePlace, UnmapError,
 };
 use hotmem::{BlockId, Mm, Move, Order, Pfn};
 
@@ -52,19 +52,6 @@ pub(crate) struct Moved {
     pub(crate) ahead: u64,
     /// Those of them that the guest changed faster than they were copied.
     pub(crate) hurried: u64,
-}
-
-/// Mapping again what was cleared takes no table.
-struct NoFrames;
-
-impl TableFrames for NoFrames {
-    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
-        Err(OutOfFrames { bytes })
-    }
-
-    fn give_back(&self, frame: TableFrame) {
-        self.strand(frame);
-    }
 }
 
 /// The memory of a guest.

@@ -10,7 +10,7 @@
 
 use super::tables::{Stop, Tables};
 use super::{
-    Attr, Entry, Gather, NotFlushed, OutOfFrames, PhysMem, PteFormat, TableFrame, TableFrames,
+    Attr, Entry, Gather, NoFrames, NotFlushed, OutOfFrames, PhysMem, PteFormat, TableFrames,
     TablePlace, Tlb,
 };
 use crate::addr::{Address, AddressRange, PhysAddr, Space};
@@ -40,19 +40,6 @@ impl fmt::Display for FoldError {
 }
 
 impl core::error::Error for FoldError {}
-
-/// A gather that detaches no tables needs no frames.
-struct NoFrames;
-
-impl TableFrames for NoFrames {
-    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
-        Err(OutOfFrames { bytes })
-    }
-
-    fn give_back(&self, frame: TableFrame) {
-        self.strand(frame);
-    }
-}
 
 impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     /// Replaces the leaf that translates `at` by a table of leaves of the next level, all of them marked as

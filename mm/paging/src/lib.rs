@@ -57,7 +57,7 @@ pub use mapped::MappedBytes;
 pub use mapper::{MapError, Mapper, Mapping, StrangeEntry, TableAt, Translation, UnmapError};
 pub use relocate::RelocateError;
 pub use seam::{
-    NotFlushed, OutOfFrames, PhysMem, ReadPhys, TableFrame, TableFrames, TablePlace, Tlb,
+    NoFrames, NotFlushed, OutOfFrames, PhysMem, ReadPhys, TableFrame, TableFrames, TablePlace, Tlb,
     pointer_in, pointer_to,
 };
 pub use tables::Tables;

@@ -14,10 +14,7 @@
 #![expect(unsafe_code)]
 
 use super::tables::Tables;
-use super::{
-    Entry, Gather, NotFlushed, OutOfFrames, PhysMem, PteFormat, TableFrame, TableFrames,
-    TablePlace, Tlb,
-};
+use super::{Entry, Gather, NoFrames, NotFlushed, PhysMem, PteFormat, TableFrame, TablePlace, Tlb};
 use crate::addr::{Address, AddressRange, PhysAddr, Space};
 
 use core::fmt;
@@ -50,19 +47,6 @@ impl fmt::Display for RelocateError {
             Self::Size(frame) => write!(f, "the table does not have {} bytes", frame.bytes()),
             Self::NotFlushed(cpu, _) => cpu.fmt(f),
         }
-    }
-}
-
-/// A gather that detaches no tables needs no frames.
-struct NoFrames;
-
-impl TableFrames for NoFrames {
-    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
-        Err(OutOfFrames { bytes })
-    }
-
-    fn give_back(&self, frame: TableFrame) {
-        self.strand(frame);
     }
 }
 

@@ -191,6 +191,21 @@ pub trait TableFrames {
     }
 }
 
+/// A source without frames, for changes that need no table: a gather that detaches none, leaves that are mapped again where
+/// they were.
+#[derive(Clone, Copy, Debug)]
+pub struct NoFrames;
+
+impl TableFrames for NoFrames {
+    fn take(&self, bytes: u64) -> Result<TableFrame, OutOfFrames> {
+        Err(OutOfFrames { bytes })
+    }
+
+    fn give_back(&self, frame: TableFrame) {
+        self.strand(frame);
+    }
+}
+
 /// A CPU did not acknowledge in time that it dropped stale translations: it may still use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotFlushed {

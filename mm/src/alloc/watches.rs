@@ -5,7 +5,7 @@
 //!                \                   ____/
 //!   low  . . . . .\. . . . . . . . ./. . . . .
 //!                  \_______________/
-//!                  ^ crossed: low       ^ crossed: no longer low
+//!                  ^ crossed: low       ^ crossed: enough again
 //! ```
 //!
 //! Zones publish their free pages when they are unlocked, so each change counts, whatever made it: a batch for the cache
@@ -48,7 +48,7 @@ impl Marks {
         self.low
     }
 
-    /// Bytes above which it is no longer low.
+    /// Bytes above which free memory is enough again.
     pub const fn high(self) -> u64 {
         self.high
     }
@@ -98,7 +98,7 @@ impl core::error::Error for WatchError {}
 
 /// What a [`Watch`] calls.
 pub trait Pressure: Sync {
-    /// Free memory has become low, or is no longer low: [`Watch::is_low`] says which. It fell below the low mark, or
+    /// Free memory has become low, or is enough again: [`Watch::is_low`] returns which. It fell below the low mark, or
     /// rose above the high mark, or the marks changed. Called once for each time.
     ///
     /// Called by the CPU that allocates, frees or operates: without a zone's lock, but maybe with another one of the

@@ -61,7 +61,7 @@ pub enum OfflineError {
         /// The first memory there that was added at once.
         share: PfnRange,
     },
-    /// A part of a block was named in which there is no memory.
+    /// The part of the block that was named lacks memory.
     NothingThere(BlockId),
     /// A part was named of a block with memory that the machine was started with, which is never removed.
     BootMemory(BlockId),

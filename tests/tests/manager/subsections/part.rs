@@ -299,7 +299,7 @@ fn what_was_not_added_at_once_does_not_go_offline_apart() {
     }
 }
 
-/// A pinned page keeps its part online, and is no obstacle for its neighbour.
+/// A pinned page keeps its part online, and its neighbour can go offline all the same.
 #[test]
 fn what_cannot_move_keeps_its_own_part_only() {
     for pinned_below in [true, false] {
@@ -376,7 +376,7 @@ fn is_clear<S: Shape>(rig: &Rig<S>, pfn: Pfn) -> bool {
     (0..bytes / 8).all(|word| mmu.peek(at.add(8 * word)) == 0)
 }
 
-/// A bad page leaves with its part, and a neighbour's bad page is no obstacle: the block stays online.
+/// A bad page leaves with its part. A part can leave beside a bad page of its neighbour, and the block stays online.
 fn bad<S: Shape>(rig: &Rig<S>) {
     let bench = &rig.bench;
     for placement in Placement::ALL {

@@ -24,7 +24,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "a_watch_of_a_node_sees_its_memory_only",
     },
     Mutant {
-        what: "free memory at the high mark is no longer low",
+        what: "free memory at the high mark counts as enough again",
         file: "mm/src/alloc/gauge.rs",
         from: "count > self.high",
         to: "count >= self.high",
