@@ -134,22 +134,11 @@ impl Area {
     /// As [`end_isolation`](Self::end_isolation), without a change to caches.
     pub(crate) fn put_on_lists<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
         self.lock(allocator).isolating = PfnRange::EMPTY;
-        let mut at = self.pfns.start;
-        while at < self.pfns.end {
-            let mut zone = self.lock(allocator);
-            let Some((head, state)) = memmap.extent_of(at) else {
-                at = memmap.skip(at);
-                continue;
-            };
-            if let PageState::Isolated { order } = state
-                && let Some(section) = memmap.section_at(head)
-            {
-                zone.isolated -= order.pages();
-                zone.counts.free += order.pages();
-                FreeLists::of(memmap).merge(&mut zone, section, head, order);
-            }
-            at = head.add(state.extent_pages());
-        }
+        self.each_isolated(allocator, memmap, |zone, section, head, order| {
+            zone.isolated -= order.pages();
+            zone.counts.free += order.pages();
+            FreeLists::of(memmap).merge(zone, section, head, order);
+        });
     }
 
     /// Ends the isolation of an area that is empty, and gives all of it to `owner`.
@@ -159,19 +148,9 @@ impl Area {
         memmap: Seen<'_, M>,
         owner: Owner,
     ) {
-        let mut at = self.pfns.start;
-        while at < self.pfns.end {
-            let _zone = self.lock(allocator);
-            let Some((head, state)) = memmap.extent_of(at) else {
-                at = memmap.skip(at);
-                continue;
-            };
-            if let (PageState::Isolated { order }, Some(section)) = (state, memmap.section_at(head))
-            {
-                section.clear_head(head, order);
-            }
-            at = head.add(state.extent_pages());
-        }
+        self.each_isolated(allocator, memmap, |_, section, head, order| {
+            section.clear_head(head, order);
+        });
         let mut zone = self.lock(allocator);
         FreeLists::of(memmap).give_heads(self.pfns, |order| PageState::Used { order, owner });
         zone.isolating = PfnRange::EMPTY;
@@ -185,6 +164,25 @@ impl Area {
     /// Ends the isolation of an area that is empty, and takes it offline: its isolated extents are [`Owner::Offline`]'s
     /// from now on. What is out of use in it stays so.
     pub(crate) fn put_offline<M: Machine>(&self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
+        self.each_isolated(allocator, memmap, |zone, section, head, order| {
+            set_owners_word(memmap, head, 0);
+            section.page(head).set_state(PageState::Used { order, owner: Owner::Offline });
+            zone.isolated -= order.pages();
+            if let Some(block) = memmap.known_record_of(head) {
+                block.free().sub(order.pages());
+            }
+        });
+        self.lock(allocator).isolating = PfnRange::EMPTY;
+        Cached::of(allocator).open_caches();
+    }
+
+    /// Visits each isolated extent of the area, ascending. The zone is locked once for each extent.
+    fn each_isolated<M: Machine>(
+        &self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+        mut visit: impl FnMut(&mut Zone, Section<'_, M>, Pfn, Order),
+    ) {
         let mut at = self.pfns.start;
         while at < self.pfns.end {
             let mut zone = self.lock(allocator);
@@ -193,18 +191,12 @@ impl Area {
                 continue;
             };
             if let PageState::Isolated { order } = state
-                && let Some(block) = memmap.known_record_of(head)
+                && let Some(section) = memmap.known_section(head)
             {
-                let owner = Owner::Offline;
-                set_owners_word(memmap, head, 0);
-                memmap.page(head).set_state(PageState::Used { order, owner });
-                zone.isolated -= order.pages();
-                block.free().sub(order.pages());
+                visit(&mut zone, section, head, order);
             }
             at = head.add(state.extent_pages());
         }
-        self.lock(allocator).isolating = PfnRange::EMPTY;
-        Cached::of(allocator).open_caches();
     }
 
     /// Frees what was claimed for `owner`.
