@@ -19,6 +19,18 @@ pub(super) const POWER_BUTTON: &str = "PNP0C0C";
 /// Its `Notify` value when it is pressed.
 const PRESSED: u64 = 0x80;
 
+/// The `Notify` value of the device around all NVDIMMs when what `_FIT` returns has changed (ACPI 6.5, 9.20.7.2).
+const FIT_CHANGED: u64 = 0x80;
+
+/// The NVDIMMs of a machine.
+#[derive(Debug, Default)]
+pub(super) struct Nvdimms {
+    /// The device around them, if they are used.
+    pub(super) root: Option<NodeId>,
+    /// Firmware has said that there are others now.
+    pub(super) changed: bool,
+}
+
 /// `Notify` values of every device (ACPI 6.5, table 5.161).
 pub(super) const BUS_CHECK: u64 = 0;
 pub(super) const DEVICE_CHECK: u64 = 1;
@@ -59,6 +71,7 @@ pub(super) struct Devices {
     buttons: Vec<NodeId>,
     /// A power button was pressed.
     pressed: bool,
+    pub(super) nvdimms: Nvdimms,
     /// Where the search for the next pending device starts, so that none waits forever.
     cursor: usize,
     /// A device that has no memory device below it was notified: look at every device.
@@ -125,6 +138,10 @@ impl Devices {
             BUS_CHECK | DEVICE_CHECK => Asked::Check(value as u32),
             EJECT_REQUEST => Asked::Eject,
             PRESSED if self.buttons.contains(&node) => return self.press(),
+            FIT_CHANGED if self.nvdimms.root == Some(node) => {
+                self.noted += u64::from(!core::mem::replace(&mut self.nvdimms.changed, true));
+                return;
+            }
             value => return log::debug!("acpi: notification {value:#x} ignored"),
         };
         if let Some(device) = self.list.iter_mut().find(|device| device.node == node) {

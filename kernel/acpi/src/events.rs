@@ -92,6 +92,10 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         if self.latch.is_raised() {
             self.service();
         }
+        self.look_for_nvdimms();
+        if let Some(device) = self.take_lost_pmem() {
+            return Some(Event { device, request: Request::Gone, since: None });
+        }
         loop {
             if let Some(event) = self.next_member() {
                 return Some(event);
@@ -128,11 +132,15 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
     }
 
     fn has_work(&self) -> bool {
-        self.latch.is_raised() || self.round.is_some() || self.devices.any_pending()
+        let nvdimms = self.devices.nvdimms.changed || self.pmem.has_lost();
+        self.latch.is_raised() || self.round.is_some() || self.devices.any_pending() || nvdimms
     }
 
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
-        if self.pmem_number(device).is_some() {
+        if let Some(number) = self.pmem_number(device) {
+            if matches!(outcome, Outcome::Inserted | Outcome::InsertedOffline) {
+                self.pmem.set_used(number);
+            }
             // Firmware did not ask.
             return Ok(None);
         }
@@ -179,8 +187,8 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
     }
 
     fn is_there(&mut self, device: DeviceId) -> bool {
-        if self.pmem_number(device).is_some() {
-            return true;
+        if let Some(number) = self.pmem_number(device) {
+            return self.pmem.get(number).is_some();
         }
         self.node(device).is_ok_and(|node| !self.is_absent(node))
     }

@@ -158,7 +158,7 @@ impl<H: Hardware> AcpiSource<H> {
     /// instead.
     fn run(&mut self, method: aml::NodeId, argument: Option<u32>) {
         // Each device can be announced and ejected, and each run but the last brings something new.
-        let most = 2 * (self.devices.len() + self.devices.parents.len()) + 2;
+        let most = 2 * (self.devices.len() + self.devices.parents.len()) + 3;
         let mut looker = None;
         for _ in 0..most {
             let Some(new) = self.notifies(method, argument) else { return };

@@ -324,13 +324,13 @@ pub unsafe trait HotplugSource {
         out.write_str(if json { "{\"left_out\":0}" } else { "nothing was left out\n" })
     }
 
-    /// How many regions of persistent memory the source has, in use or not.
+    /// How many regions of persistent memory the source has, or had: in use or not, and each with the same number for ever.
     fn persistent_count(&self) -> usize {
         0
     }
 
-    /// The region of persistent memory with this number, counted from 0. It is memory of a device of its own, that the source
-    /// never announces: it is used on the operator's request ([`Hotplug::pmem_add`](crate::Hotplug::pmem_add)).
+    /// The region of persistent memory with this number, counted from 0; `None` if it is gone. It is memory of a device of its
+    /// own, that the source never announces: it is used on the operator's request ([`Hotplug::pmem_add`](crate::Hotplug::pmem_add)).
     fn persistent(&mut self, number: usize) -> Option<Persistent> {
         let _ = number;
         None

@@ -122,22 +122,22 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         Ok(())
     }
 
-    /// Writes a line for each region of persistent memory: where it is, whether it is in use, and what it holds; or all of them
-    /// as a list in JSON.
+    /// Writes a line for each region of persistent memory that is there: where it is, whether it is in use, and what it holds; or
+    /// all of them as a list in JSON.
     ///
     /// # Errors
     ///
     /// Those of `out`.
     pub fn write_pmem(&mut self, json: bool, out: &mut dyn Write) -> fmt::Result {
+        let mut separator = "[";
         for number in 0..self.source.persistent_count() {
             let Some(found) = self.source.persistent(number) else { continue };
             let Persistent { range, node, holds, .. } = found;
             let (state, (holds, why)) = (self.pmem_state(found.device), holds.shown());
             if json {
-                out.write_str(if number == 0 { "[" } else { "," })?;
                 write!(
                     out,
-                    "{{\"number\":{number},\"start\":{},\"bytes\":{},\"node\":{},\"state\":\"{state}\",\
+                    "{separator}{{\"number\":{number},\"start\":{},\"bytes\":{},\"node\":{},\"state\":\"{state}\",\
                      \"holds\":\"{holds}\",\"why\":{}}}",
                     range.start().get(),
                     range.len(),
@@ -147,11 +147,12 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
             } else {
                 writeln!(out, "{number}: {range} {node}, {state}; holds {holds}: {why}")?;
             }
+            separator = ",";
         }
-        match (json, self.source.persistent_count()) {
-            (true, 0) => out.write_str("[]"),
+        match (json, separator) {
+            (true, "[") => out.write_str("[]"),
             (true, _) => out.write_str("]"),
-            (false, 0) => writeln!(out, "no persistent memory"),
+            (false, "[") => writeln!(out, "no persistent memory"),
             (false, _) => Ok(()),
         }
     }

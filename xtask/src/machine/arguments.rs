@@ -30,6 +30,7 @@ impl Config {
             cold: Vec::new(),
             memory_devices: Vec::new(),
             nvdimms: Vec::new(),
+            has_nvdimms: false,
             nodes: 0,
             cpu_nodes: Vec::new(),
             distances: Vec::new(),
@@ -64,12 +65,17 @@ impl Config {
     }
 
     /// Adds NVDIMMs, and room for them.
-    pub(crate) fn nvdimms(mut self, nvdimms: Vec<Nvdimm>) -> Self {
+    pub(crate) fn nvdimms(self, nvdimms: Vec<Nvdimm>) -> Self {
+        Self { nvdimms: nvdimms.clone(), ..self.room_for_nvdimms(&nvdimms) }
+    }
+
+    /// Makes room for NVDIMMs that are plugged later, too.
+    pub(crate) fn room_for_nvdimms(mut self, nvdimms: &[Nvdimm]) -> Self {
+        self.has_nvdimms = true;
         self.slots += u32::try_from(nvdimms.len()).unwrap_or(u32::MAX);
         self.window += region::window(nvdimms.iter().map(|one| one.bytes), self.alignment());
         let highest = nvdimms.iter().filter_map(|one| one.node).max();
         self.nodes = highest.map_or(self.nodes, |node| self.nodes.max(node + 1));
-        self.nvdimms = nvdimms;
         self
     }
 
@@ -187,7 +193,7 @@ impl Config {
             let node = dimm.node.map_or(String::new(), |node| format!(",node={node}"));
             line.add("-device", format!("pc-dimm,id=cold{index},memdev=coldmem{index}{node}"));
         }
-        if !self.nvdimms.is_empty() {
+        if self.has_nvdimms {
             line.add("-machine", "nvdimm=on");
         }
         for (index, nvdimm) in self.nvdimms.iter().enumerate() {
@@ -208,11 +214,10 @@ impl Config {
 
 /// Adds an NVDIMM.
 fn add_nvdimm(nvdimm: &Nvdimm, index: usize, line: &mut Line) {
-    let Nvdimm { bytes, labels, file, node } = nvdimm;
+    let Nvdimm { labels, file, node, .. } = nvdimm;
     let (kind, size, place) = match file {
-        // QEMU cuts memory of its own to whole huge pages, and a file to whole pages.
-        None => ("ram", bytes + labels.next_multiple_of(2 * MIB), "".into()),
-        Some(path) => ("file", bytes + labels, joined(",share=on,mem-path=", path, "")),
+        None => ("ram", nvdimm.memory(), "".into()),
+        Some(path) => ("file", nvdimm.memory(), joined(",share=on,mem-path=", path, "")),
     };
     let mut object =
         OsString::from(format!("memory-backend-{kind},id=nvmem{index},size={size}B,reserve=off"));

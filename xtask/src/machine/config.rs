@@ -77,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) memory_devices: Vec<DimmSpec>,
     /// NVDIMMs that are there at power-on.
     pub(crate) nvdimms: Vec<Nvdimm>,
+    /// Whether the board can have NVDIMMs: those, and others later.
+    pub(crate) has_nvdimms: bool,
     /// NUMA nodes; 0 for a machine that does not speak of nodes.
     pub(crate) nodes: u32,
     /// The node of each CPU; those past the end are in the first.

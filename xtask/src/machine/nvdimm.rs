@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::size::KIB;
+use crate::size::{KIB, MIB};
 
 /// Bytes of a label storage area: QEMU takes no less.
 pub(crate) const LABELS: u64 = 128 * KIB;
@@ -42,6 +42,12 @@ impl Nvdimm {
         let file = file.with_context(|| format!("cannot make {}", path.display()))?;
         file.set_len(bytes + LABELS)?;
         Ok(Self { bytes, labels: LABELS, file: Some(path), node: None })
+    }
+
+    /// Bytes of memory behind it, as QEMU wants them: it cuts memory of its own to whole huge pages, and a file to whole pages.
+    pub(crate) fn memory(&self) -> u64 {
+        let labels = self.labels;
+        self.bytes + if self.file.is_some() { labels } else { labels.next_multiple_of(2 * MIB) }
     }
 
     /// Writes a list of labels into the file, with the label of one namespace that has all of the memory.

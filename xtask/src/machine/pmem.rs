@@ -1,9 +1,10 @@
 //! Persistent memory, as the kernel sees it.
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Machine;
+use super::dimm::backend_arguments;
+use super::{Machine, Nvdimm};
 
 /// A region of persistent memory, as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,28 @@ impl Machine {
             .iter()
             .map(read)
             .collect()
+    }
+
+    /// Plugs an NVDIMM of QEMU's own memory, where QEMU likes. The guest is notified; this does not wait for it. QEMU has no way
+    /// to unplug one.
+    ///
+    /// # Errors
+    /// When QEMU refuses it.
+    pub(crate) fn plug_nvdimm(&mut self, nvdimm: &Nvdimm) -> Result<()> {
+        let number = self.dimms_made;
+        self.dimms_made += 1;
+        let backend = format!("nvmem{number}-later");
+        self.qmp("object-add", backend_arguments(&backend, nvdimm.memory(), None))?;
+        let mut device = json!({
+            "driver": "nvdimm", "id": format!("nvdimm{number}-later"), "memdev": backend,
+        });
+        if nvdimm.labels != 0 {
+            device["label-size"] = json!(nvdimm.labels);
+        }
+        if let Some(node) = nvdimm.node {
+            device["node"] = json!(node);
+        }
+        self.qmp("device_add", device).map(drop)
     }
 }
 

@@ -15,8 +15,8 @@ impl Args {
     pub(super) fn add_nvdimm(&self, config: Config) -> Result<Config> {
         let Some(size) = self.nvdimm else { return Ok(config) };
         ensure!(
-            self.arch == Arch::X86_64,
-            "--nvdimm: NVDIMMs of {} have not been tried",
+            self.arch != Arch::Ppc64,
+            "--nvdimm: NVDIMMs are found by ACPI, which {} does not have",
             self.arch
         );
         ensure!(

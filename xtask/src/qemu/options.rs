@@ -108,7 +108,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["guest", "dimms"])]
     pub(crate) virtio_mem: Option<Size>,
 
-    /// An NVDIMM instead of DIMMs, whose persistent memory of this size is used as RAM (x86_64)
+    /// An NVDIMM instead of DIMMs, whose persistent memory of this size is used as RAM (x86_64, aarch64)
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["guest", "dimms", "virtio_mem"])]
     pub(crate) nvdimm: Option<Size>,
 

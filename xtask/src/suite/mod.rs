@@ -81,6 +81,11 @@ fn on_x86_64(lab: &Lab) -> bool {
     lab.arch() == Arch::X86_64
 }
 
+/// Holds on machines that ACPI describes.
+fn on_acpi(lab: &Lab) -> bool {
+    lab.arch() != Arch::Ppc64
+}
+
 /// Holds on ppc64: for scenarios that depend on its hypervisor.
 fn on_ppc64(lab: &Lab) -> bool {
     lab.arch() == Arch::Ppc64

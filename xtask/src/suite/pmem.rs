@@ -8,15 +8,16 @@ use anyhow::{Context, Result, ensure};
 use super::lab::{
     Lab, check_groups, check_nothing_elsewhere, check_online, finish, refused, use_all,
 };
-use super::{Scenario, on_x86_64, scenarios};
+use super::{Scenario, on_acpi, scenarios};
 use crate::machine::{Add, LABELS, Machine, Nvdimm, Offline, Online, Placement, Remove};
 use crate::scratch::Scratch;
 use crate::size::{KIB, MIB};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    persistent_memory_is_added_used_and_removed_in_each_placement if on_x86_64,
-    a_namespace_keeps_persistent_memory_from_being_used_unless_it_is_forced if on_x86_64,
-    persistent_memory_in_use_goes_once_its_pages_have_moved if on_x86_64,
+    persistent_memory_is_added_used_and_removed_in_each_placement if on_acpi,
+    a_namespace_keeps_persistent_memory_from_being_used_unless_it_is_forced if on_acpi,
+    persistent_memory_in_use_goes_once_its_pages_have_moved if on_acpi,
+    an_nvdimm_that_is_plugged_is_listed_behind_the_others_and_used if on_acpi,
 ];
 
 /// Bytes of an NVDIMM that is two memory blocks.
@@ -178,4 +179,37 @@ fn wait_for_end(machine: &mut Machine) -> Result<String> {
             return Ok(step.error().unwrap_or_default().to_owned());
         }
     }
+}
+
+fn an_nvdimm_that_is_plugged_is_listed_behind_the_others_and_used(lab: &Lab) -> Result<()> {
+    let bytes = size(lab)?;
+    let cold = Nvdimm { bytes, labels: LABELS, file: None, node: None };
+    let later = Nvdimm { bytes, node: Some(1), ..cold.clone() };
+    for cold in [vec![], vec![cold]] {
+        let config = lab.room(&[])?.nvdimms(cold).room_for_nvdimms(std::slice::from_ref(&later));
+        lab.with(&config, |machine| {
+            let before = machine.pmem()?;
+            ensure!(before.len() == config.nvdimms.len(), "{before:?}");
+            let number = before.len();
+            if number != 0 {
+                add(machine, "pmem add 0")?;
+            }
+            machine.plug_nvdimm(&later)?;
+            let line = machine.wait_line("was plugged")?;
+            ensure!(line.contains(&format!("persistent memory {number}")), "{line}");
+            let list = machine.pmem()?;
+            let found = list.get(number).context("it is not listed")?;
+            ensure!((list.len(), found.bytes) == (number + 1, bytes), "{list:?}");
+            ensure!((found.holds.as_str(), found.node) == ("nothing", 1), "{found:?}");
+            ensure!(number == 0 || state(machine, 0)? == "in use", "the first is not in use");
+
+            add(machine, &format!("pmem add {number}"))?;
+            use_all(machine)?;
+            for number in 0..=number {
+                remove(machine, number)?;
+            }
+            finish(machine)
+        })?;
+    }
+    Ok(())
 }

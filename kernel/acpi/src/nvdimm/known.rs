@@ -1,16 +1,23 @@
-//! What is kept of persistent memory.
+//! What is kept of persistent memory: each region that was found, with the number that it got then.
+//!
+//! ```text
+//!   a table is read --> region that is known: keeps its number, whatever is wrong beside it
+//!                   --> sound region that is new: the next number
+//!                   --> known region that it does not name: gone, its number stays
+//! ```
 
 use alloc::vec::Vec;
 
+use hotmem::addr::{PhysAddr, PhysRange};
 use hotmem_aml::NodeId;
 use hotmem_hotplug::OutOfHeap;
 
 use super::error::RegionError;
-use super::limits::MOST_REGIONS;
+use super::limits::{MOST_PARTS, MOST_REGIONS};
 use super::nfit::{Bounds, Nfit};
-use super::regions::{Part, Region, Regions};
+use super::regions::{Part, Region, Regions, with_room};
 
-/// What is known of persistent memory. Without an NFIT, nothing.
+/// What is known of persistent memory. On a machine that cannot have any, nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Pmem {
     known: Option<Known>,
@@ -18,32 +25,78 @@ pub(crate) struct Pmem {
 
 #[derive(Debug)]
 struct Known {
-    regions: Regions,
+    /// What was read last.
+    table: Regions,
     /// The regions, by the numbers that the operator uses.
-    list: Vec<Region>,
+    list: Vec<Entry>,
+    /// Which parts of NVDIMMs the regions are made of, each with the number of its region.
+    parts: Vec<(usize, Part)>,
     /// The device that NVDIMMs are below.
     root: Option<NodeId>,
+    ram: Vec<PhysRange>,
+    limit: PhysAddr,
+}
+
+/// A region that was found.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    region: Region,
+    /// The table that was read last names it.
+    is_there: bool,
+    /// It was used as RAM since it was found.
+    is_used: bool,
 }
 
 impl Pmem {
-    /// How many regions there are.
+    /// How many regions there are, or were.
     pub(crate) fn len(&self) -> usize {
         self.known.as_ref().map_or(0, |known| known.list.len())
     }
 
-    /// What of the NFIT is not used.
+    /// What of the table is not used.
     pub(crate) fn refused(&self) -> &[RegionError] {
-        self.known.as_ref().map_or(&[], |known| known.regions.refused())
+        self.known.as_ref().map_or(&[], |known| known.table.refused())
     }
 
-    /// A region, by the number that the operator uses.
+    /// A region, by the number that the operator uses, whether it is still there or not.
+    pub(crate) fn any(&self, number: usize) -> Option<&Region> {
+        self.entry(number).map(|entry| &entry.region)
+    }
+
+    /// A region that is there.
     pub(crate) fn get(&self, number: usize) -> Option<&Region> {
+        self.entry(number).filter(|entry| entry.is_there).map(|entry| &entry.region)
+    }
+
+    fn entry(&self, number: usize) -> Option<&Entry> {
         self.known.as_ref()?.list.get(number)
     }
 
+    /// Notes that a region is used as RAM.
+    pub(crate) fn set_used(&mut self, number: usize) {
+        let entry = self.known.as_mut().and_then(|known| known.list.get_mut(number));
+        if let Some(entry) = entry {
+            entry.is_used = true;
+        }
+    }
+
+    /// Whether a region that was used is gone, and that was not taken note of.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.list.iter().any(Entry::is_lost))
+    }
+
+    /// Takes note of a region that was used and is gone; returns its number.
+    pub(crate) fn take_lost(&mut self) -> Option<usize> {
+        let list = &mut self.known.as_mut()?.list;
+        let (number, entry) = list.iter_mut().enumerate().find(|(_, entry)| entry.is_lost())?;
+        entry.is_used = false;
+        Some(number)
+    }
+
     /// One of the parts of NVDIMMs that a region is made of.
-    pub(super) fn part(&self, index: u16, at: usize) -> Option<Part> {
-        self.known.as_ref()?.regions.parts(index).nth(at)
+    pub(super) fn part(&self, number: usize, at: usize) -> Option<Part> {
+        let mut parts = self.known.as_ref()?.parts.iter().filter(|(of, _)| *of == number);
+        parts.nth(at).map(|(_, part)| *part)
     }
 
     /// The device that NVDIMMs are below.
@@ -51,21 +104,88 @@ impl Pmem {
         self.known.as_ref()?.root
     }
 
-    /// Reads a table, whose NVDIMMs are below `root`.
-    pub(super) fn read(
+    /// Makes room for all that there can be: NVDIMMs are below `root`.
+    pub(super) fn make_room(
         &mut self,
-        table: Nfit<'_>,
         bounds: Bounds<'_>,
         root: Option<NodeId>,
     ) -> Result<(), OutOfHeap> {
-        let mut regions = Regions::new()?;
-        regions.read(table, bounds);
-        let mut list = Vec::new();
-        list.try_reserve_exact(MOST_REGIONS).map_err(|_| OutOfHeap)?;
-        list.extend(regions.sound());
-        // The order of the table may be any: QEMU's is.
-        list.sort_unstable_by_key(|region| region.range.start());
-        self.known = Some(Known { regions, list, root });
+        let mut ram = with_room(bounds.ram.len())?;
+        ram.extend_from_slice(bounds.ram);
+        self.known = Some(Known {
+            table: Regions::new()?,
+            list: with_room(MOST_REGIONS)?,
+            parts: with_room(MOST_PARTS)?,
+            root,
+            ram,
+            limit: bounds.limit,
+        });
+        Ok(())
+    }
+
+    /// Reads a table. Returns the numbers of the regions that are new.
+    pub(super) fn read(&mut self, table: Nfit<'_>) -> core::ops::Range<usize> {
+        let Some(known) = &mut self.known else { return 0..0 };
+        let before = known.list.len();
+        known.table.read(table, Bounds { ram: &known.ram, limit: known.limit });
+        known.look_for_known();
+        known.add_new();
+        before..known.list.len()
+    }
+}
+
+impl Entry {
+    const fn is_lost(&self) -> bool {
+        self.is_used && !self.is_there
+    }
+}
+
+impl Known {
+    /// Looks whether the known regions are still there: of a table whose end is not known, that cannot be said.
+    fn look_for_known(&mut self) {
+        for entry in &mut self.list {
+            let is_named = self.table.names(&entry.region);
+            if entry.is_there && !is_named && !self.table.is_cut() {
+                log::error!(
+                    "acpi: range {} of the NFIT, {}, is gone",
+                    entry.region.index,
+                    entry.region.range
+                );
+                entry.is_there = false;
+            }
+            entry.is_there |= is_named;
+        }
+    }
+
+    /// Adds the sound regions that are not known, in the order of their addresses: that of the table may be any (QEMU's is).
+    fn add_new(&mut self) {
+        let mut from = PhysAddr::new(0);
+        while let Some(region) = self.table.lowest_sound(from) {
+            from = region.range.end();
+            if self.list.iter().any(|entry| entry.region == region) {
+                continue;
+            }
+            if let Err(error) = self.add(region) {
+                self.table.refuse(error);
+            }
+        }
+    }
+
+    fn add(&mut self, region: Region) -> Result<(), RegionError> {
+        let index = region.index;
+        let overlaps = |entry: &&Entry| entry.region.range.overlaps(region.range);
+        if let Some(other) = self.list.iter().find(overlaps) {
+            return Err(RegionError::Overlap(index, other.region.index));
+        }
+        if self.list.len() == self.list.capacity() {
+            return Err(RegionError::TooManyRegions);
+        }
+        if self.parts.len() + self.table.parts(index).count() > self.parts.capacity() {
+            return Err(RegionError::TooManyParts(index));
+        }
+        let number = self.list.len();
+        self.parts.extend(self.table.parts(index).map(|part| (number, part)));
+        self.list.push(Entry { region, is_there: true, is_used: false });
         Ok(())
     }
 }

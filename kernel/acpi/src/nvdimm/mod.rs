@@ -1,7 +1,7 @@
 //! Persistent memory: NVDIMMs, where their memory is, and what their labels say of it.
 //!
 //! ```text
-//! NFIT or _FIT --> ranges of addresses ------> regions: what is sound, each with its parts
+//! _FIT or NFIT --> ranges of addresses ------> regions: what is sound, each with its parts
 //!              \-> parts of NVDIMMs ---------/    |
 //! ACPI0012 --> device of an NVDIMM: _LSI, _LSR or _DSM --> label storage area --> is there a namespace?
 //! ```

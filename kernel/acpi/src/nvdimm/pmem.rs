@@ -1,6 +1,7 @@
 //! The persistent memory of a machine, as the driver of hotplug sees it: devices behind those of firmware's byte code.
 
 use core::fmt::{self, Display};
+use core::ops::Range;
 
 use hotmem::PhysAddr;
 use hotmem::addr::PhysRange;
@@ -13,6 +14,7 @@ use super::label::{Contents, contents};
 use super::nfit::{Bounds, Nfit};
 use super::regions::{Part, Region};
 use super::storage::Storage;
+use crate::bridge::Bridge;
 use crate::hardware::Hardware;
 use crate::root::Tables;
 use crate::source::AcpiSource;
@@ -26,34 +28,88 @@ const MOST_NVDIMMS: usize = 32;
 const HANDLE: u64 = 0x0fff_ffff;
 
 impl<H: Hardware> AcpiSource<H> {
-    /// Reads the NFIT: from then on the source has the machine's persistent memory, which is used as RAM on the operator's
-    /// request. `ram` is what the machine was started with, and `limit` the first physical address that there cannot be. What
-    /// of the table makes no sense is logged and left out, one by one.
+    /// Reads what firmware says of persistent memory, by `_FIT` or, if there is none, in the NFIT (ACPI 6.5, 6.5.9). From then
+    /// on the source has that memory, which is used as RAM on the operator's request, and what is plugged later. `ram` is what
+    /// the machine was started with, and `limit` the first physical address that there cannot be. What of the table makes no
+    /// sense is logged and left out, one by one.
     ///
     /// # Errors
     ///
-    /// [`OutOfHeap`]. This is the one time that persistent memory takes heap; on a machine without an NFIT it takes none.
+    /// [`OutOfHeap`]. This is the one time that persistent memory takes heap; on a machine that cannot have any it takes none.
     pub fn find_pmem<P: ReadPhys>(
         &mut self,
         tables: &Tables<'_, P>,
         ram: &[PhysRange],
         limit: PhysAddr,
     ) -> Result<(), OutOfHeap> {
-        let table = match Nfit::find(tables) {
-            Ok(Some(table)) => table,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                log::warn!("acpi: {error}; no persistent memory is known");
-                if self.left_out.try_reserve(1).is_ok() {
-                    self.left_out.push(error);
-                }
-                return Ok(());
+        let table = Nfit::find(tables).unwrap_or_else(|error| {
+            log::warn!("acpi: {error}; it is left out");
+            if self.left_out.try_reserve(1).is_ok() {
+                self.left_out.push(error);
             }
-        };
+            None
+        });
         let root = self.nvdimm_root();
-        self.pmem.read(table, Bounds { ram, limit }, root)?;
-        self.pmem.refused().iter().for_each(|error| log::warn!("acpi: NFIT: {error}"));
+        self.devices.nvdimms.root = root;
+        let method = root.and_then(|root| self.aml.child(root, "_FIT"));
+        if table.is_none() && method.is_none() {
+            return Ok(());
+        }
+        self.pmem.make_room(Bounds { ram, limit }, root)?;
+        if self.read_fit().is_none()
+            && let Some(table) = table
+        {
+            self.pmem.read(table);
+        }
+        self.log_refused();
         Ok(())
+    }
+
+    /// Reads `_FIT`; returns the numbers of the regions that are new, or `None` if there is nothing to read.
+    fn read_fit(&mut self) -> Option<Range<usize>> {
+        let method = self.aml.child(self.pmem.root()?, "_FIT")?;
+        let Self { aml, hardware, devices, lock, pmem, .. } = self;
+        let value = aml.evaluate(&mut Bridge { hardware, devices, lock: *lock }, method, &[]);
+        let error = match value
+            .map(|value| value.buffer().map(|bytes| pmem.read(Nfit::of_method(bytes))))
+        {
+            Ok(Some(new)) => return Some(new),
+            Ok(None) => LabelError::Value("_FIT"),
+            Err(error) => LabelError::Method("_FIT", error),
+        };
+        log::warn!("acpi: {error}");
+        None
+    }
+
+    /// Reads `_FIT` again, if firmware has said that it has changed (ACPI 6.5, 9.20.7.2).
+    pub(crate) fn look_for_nvdimms(&mut self) {
+        if !core::mem::take(&mut self.devices.nvdimms.changed) {
+            return;
+        }
+        let Some(new) = self.read_fit() else { return };
+        self.log_refused();
+        if new.is_empty() {
+            log::info!("acpi: NVDIMMs have changed, and no region of persistent memory is new");
+        }
+        for number in new {
+            let range = self.pmem.get(number).map(|region| region.range).unwrap_or_default();
+            log::info!("{}: {range} was plugged", self.pmem_label(number));
+        }
+    }
+
+    /// Takes note of persistent memory that was used and is gone.
+    pub(crate) fn take_lost_pmem(&mut self) -> Option<DeviceId> {
+        let number = self.pmem.take_lost()?;
+        self.pmem_device(number)
+    }
+
+    /// The device that persistent memory with this number is for the driver.
+    fn pmem_device(&self, number: usize) -> Option<DeviceId> {
+        u16::try_from(self.devices.len() + number).ok().map(DeviceId::new)
+    }
+
+    fn log_refused(&self) {
+        self.pmem.refused().iter().for_each(|error| log::warn!("acpi: NFIT: {error}"));
     }
 
     /// The device that NVDIMMs are below.
@@ -78,18 +134,18 @@ impl<H: Hardware> AcpiSource<H> {
     /// The persistent memory with a number, and what its labels say.
     pub(crate) fn persistent_memory(&mut self, number: usize) -> Option<Persistent> {
         let region = *self.pmem.get(number)?;
-        let device = DeviceId::new(u16::try_from(self.devices.len() + number).ok()?);
+        let device = self.pmem_device(number)?;
         let near = self.affinity.iter().find(|entry| entry.range.contains(region.range.start()));
         let domain = region.domain.or(near.map(|entry| entry.domain));
         let node = node_of(domain.unwrap_or(0).into());
-        Some(Persistent { device, range: region.range, node, holds: self.holds(&region) })
+        Some(Persistent { device, range: region.range, node, holds: self.holds(number, &region) })
     }
 
     /// What the labels of all NVDIMMs of a region say.
-    fn holds(&mut self, region: &Region) -> Holds {
+    fn holds(&mut self, number: usize, region: &Region) -> Holds {
         let (mut at, mut covered) = (0, 0_u64);
         let mut says = "";
-        while let Some(part) = self.pmem.part(region.index, at) {
+        while let Some(part) = self.pmem.part(number, at) {
             if at == MOST_NVDIMMS {
                 return Holds::Unknown(Reason::new("more NVDIMMs than are looked at"));
             }
@@ -147,7 +203,7 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// What messages call persistent memory.
     pub(crate) fn pmem_label(&self, number: usize) -> impl Display + '_ {
-        let index = self.pmem.get(number).map_or(0, |region| region.index);
+        let index = self.pmem.any(number).map_or(0, |region| region.index);
         shown(move |f: &mut fmt::Formatter<'_>| {
             write!(f, "persistent memory {number} (range {index} of the NFIT)")
         })

@@ -46,6 +46,8 @@ pub struct Regions {
     ranges: Vec<(Range, Option<RegionError>)>,
     parts: Vec<MappedPart>,
     refused: Vec<RegionError>,
+    /// Something of the table was left out that may have been a range.
+    is_cut: bool,
 }
 
 impl Regions {
@@ -59,21 +61,26 @@ impl Regions {
             ranges: with_room(MOST_REGIONS)?,
             parts: with_room(MOST_PARTS)?,
             refused: with_room(2 * MOST_REGIONS)?,
+            is_cut: false,
         })
     }
 
     /// Reads a table. What was read before is forgotten.
     pub fn read(&mut self, table: Nfit<'_>, bounds: Bounds<'_>) {
-        let Self { ranges, parts, refused } = self;
+        let Self { ranges, parts, refused, is_cut } = self;
         ranges.clear();
         parts.clear();
         refused.clear();
+        *is_cut = false;
         for structure in table.structures() {
             match structure {
                 Ok(Structure::Range(range)) if ranges.len() < MOST_REGIONS => {
                     ranges.push((range, None));
                 }
-                Ok(Structure::Range(_)) => refuse(refused, RegionError::TooManyRegions),
+                Ok(Structure::Range(_)) => {
+                    *is_cut = true;
+                    refuse(refused, RegionError::TooManyRegions);
+                }
                 Ok(Structure::Part(part)) if part.index == 0 => {}
                 Ok(Structure::Part(part)) if parts.len() < MOST_PARTS => parts.push(part),
                 Ok(Structure::Part(part)) => {
@@ -82,7 +89,10 @@ impl Regions {
                     whole.for_each(|(_, fault)| *fault = Some(error));
                     refuse(refused, error);
                 }
-                Err(error) => refuse(refused, error),
+                Err(error) => {
+                    *is_cut = true;
+                    refuse(refused, error);
+                }
             }
         }
         self.check(bounds);
@@ -135,10 +145,28 @@ impl Regions {
     /// The regions that can be used, in the order of the table.
     pub fn sound(&self) -> impl Iterator<Item = Region> + '_ {
         let sound = self.ranges.iter().filter(|(range, fault)| range.persistent && fault.is_none());
-        sound.filter_map(|(range, _)| {
-            let Range { index, domain, .. } = *range;
-            Some(Region { index, range: memory_of(range)?, domain })
-        })
+        sound.filter_map(|(range, _)| of(range))
+    }
+
+    /// The first sound region from an address on.
+    pub(super) fn lowest_sound(&self, from: PhysAddr) -> Option<Region> {
+        let behind = self.sound().filter(|region| region.range.start() >= from);
+        behind.min_by_key(|region| region.range.start())
+    }
+
+    /// Whether the table has a region, sound or not.
+    pub(super) fn names(&self, region: &Region) -> bool {
+        self.ranges.iter().any(|(range, _)| range.persistent && of(range) == Some(*region))
+    }
+
+    /// Whether the table may have more ranges than were read.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Adds to what is not used.
+    pub(super) fn refuse(&mut self, error: RegionError) {
+        refuse(&mut self.refused, error);
     }
 
     /// The parts of NVDIMMs that a region is made of.
@@ -153,11 +181,16 @@ impl Regions {
     }
 }
 
+fn of(range: &Range) -> Option<Region> {
+    let Range { index, domain, .. } = *range;
+    Some(Region { index, range: memory_of(range)?, domain })
+}
+
 fn memory_of(range: &Range) -> Option<PhysRange> {
     PhysRange::new(PhysAddr::new(range.base), range.length)
 }
 
-fn with_room<T>(count: usize) -> Result<Vec<T>, OutOfHeap> {
+pub(super) fn with_room<T>(count: usize) -> Result<Vec<T>, OutOfHeap> {
     let mut list = Vec::new();
     list.try_reserve_exact(count).map_err(|_| OutOfHeap)?;
     Ok(list)

@@ -2,5 +2,6 @@
 
 mod labels;
 mod operator;
+mod plugged;
 mod regions;
 mod writer;
