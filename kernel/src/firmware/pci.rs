@@ -15,7 +15,7 @@ use hotmem_arch::io::{PciFunction, Place};
 use hotmem_hotplug::Line;
 use hotmem_virtio_mem::pci::{ConfigSpace, Function, Registers, Width, line_of, root_pin};
 
-use super::buses::{Buses, TooMany};
+use super::buses::{Buses, MOST_BUSES, TooMany};
 use super::hardware::KernelHardware;
 
 /// Registers of functions: by ports, where a machine has these, else in memory.
@@ -82,6 +82,14 @@ pub(super) fn is_in_memory() -> bool {
 impl<'a> Pci<'a> {
     pub(super) const fn new(mm: &'a Mm<KernelMachine>, tables: Description<'a>) -> Self {
         Self { mm, tables, buses: RefCell::new(Buses::new()) }
+    }
+
+    /// The last bus whose functions can be reached: in memory, no more than can be mapped.
+    pub(super) fn last_bus(&self) -> u8 {
+        let most = if is_in_memory() { MOST_BUSES - 1 } else { usize::from(u8::MAX) };
+        let last = u8::try_from(most).unwrap_or(u8::MAX);
+        let is_there = |bus: &u8| self.tables.mcfg.is_none_or(|mcfg| mcfg.bus(0, *bus).is_some());
+        (0..=last).take_while(is_there).last().unwrap_or(0)
     }
 
     /// Where the interrupt line of a function ends: where firmware's byte code says, or, if it does not, the register where

@@ -12,7 +12,7 @@ use hotmem_acpi::AcpiSource;
 use hotmem_arch::current::cpu;
 use hotmem_hotplug::{Line, Trigger};
 use hotmem_virtio_mem::pci::{
-    Function, Message, PciError, PciTransport, Places, Signals, find, silence,
+    Function, Message, PciError, PciTransport, Places, Signals, find, number_buses, silence,
 };
 use hotmem_virtio_mem::{Board, VirtioMemSource};
 
@@ -46,6 +46,7 @@ pub(super) fn memory_devices(
     pci: &Pci<'_>,
     mut acpi: Option<&mut AcpiSource<KernelHardware>>,
 ) -> MemoryDevices {
+    number_buses(pci, pci.last_bus());
     let found = find(pci);
     if found.more != 0 {
         log::error!("virtio-mem: {} more devices are not used", found.more);

@@ -29,6 +29,7 @@ impl Config {
             window: 2 * GIB,
             cold: Vec::new(),
             memory_devices: Vec::new(),
+            bridges: &[],
             nvdimms: Vec::new(),
             has_nvdimms: false,
             nodes: 0,
@@ -206,9 +207,31 @@ impl Config {
                 format!("memory-backend-ram,id=vm{index},size={size}B,reserve=off"),
             );
             let node = device.node.map_or(String::new(), |node| format!(",node={node}"));
-            let name = format!("virtio-mem-pci,id=vmem{index},memdev=vm{index}{node}");
+            let bus = self.add_bridges(index, line);
+            let name = format!("virtio-mem-pci,id=vmem{index},memdev=vm{index}{node}{bus}");
             line.add("-device", format!("{name},requested-size=0"));
         }
+    }
+}
+
+impl Config {
+    /// Adds the bridges before a memory device; returns what puts a device behind them.
+    fn add_bridges(&self, device: usize, line: &mut Line) -> String {
+        let mut bus = String::new();
+        for (depth, kind) in self.bridges.iter().enumerate() {
+            let id = format!("bridge{device}.{depth}");
+            // QEMU wants another number of each slot.
+            let slot = match *kind {
+                "pcie-root-port" => format!(",chassis={}", device + 1),
+                "pci-bridge" => format!(",chassis_nr={}", device + 1),
+                _ => String::new(),
+            };
+            line.add("-device", format!("{kind},id={id}{slot}{bus}"));
+            // The first slot of a bus that is not PCI Express is the bridge's own.
+            let slot = if *kind == "pcie-root-port" { "" } else { ",addr=3" };
+            bus = format!(",bus={id}{slot}");
+        }
+        bus
     }
 }
 

@@ -75,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) cold: Vec<DimmSpec>,
     /// Memory devices of the paravirtual kind (virtio-mem), with the most memory of each; nothing is requested at power-on.
     pub(crate) memory_devices: Vec<DimmSpec>,
+    /// The bridges that each of those is behind, from bus 0 on, by QEMU's names; none for bus 0.
+    pub(crate) bridges: &'static [&'static str],
     /// NVDIMMs that are there at power-on.
     pub(crate) nvdimms: Vec<Nvdimm>,
     /// Whether the board can have NVDIMMs: those, and others later.

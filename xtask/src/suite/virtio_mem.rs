@@ -18,6 +18,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     steps_of_a_unit_are_followed_both_ways_and_the_rest_of_the_block_stays_online if has_small_pages,
     what_cannot_go_stays_with_a_reason_and_goes_later if has_pci,
     two_devices_on_two_nodes_follow_their_own_requests if has_pci,
+    memory_devices_behind_bridges_follow_requests if has_pci,
     a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size if has_small_pages,
     a_dimm_and_a_memory_device_do_not_disturb_each_other if has_pci,
     dimms_a_memory_device_and_an_operator_change_memory_at_random if has_small_blocks,
@@ -332,6 +333,24 @@ fn two_devices_on_two_nodes_follow_their_own_requests(lab: &Lab) -> Result<()> {
         }
         finish(machine)
     })
+}
+
+fn memory_devices_behind_bridges_follow_requests(lab: &Lab) -> Result<()> {
+    const PORT: &str = "pcie-root-port";
+    let chains: [&[_]; 3] =
+        [&[PORT], &[PORT, "pcie-pci-bridge"], &[PORT, "pcie-pci-bridge", "pci-bridge"]];
+    for bridges in chains {
+        let config = Config { bridges, ..small(lab, &["1G", "1G"])? };
+        lab.with(&config, |machine| {
+            for [first, second] in [[1, 0], [1, 1], [0, 1], [0, 0]] {
+                follow(machine, 0, first * lab.block())?;
+                follow(machine, 1, second * lab.block())?;
+            }
+            finish(machine)
+        })
+        .with_context(|| format!("behind {bridges:?}"))?;
+    }
+    Ok(())
 }
 
 fn a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size(lab: &Lab) -> Result<()> {

@@ -9,7 +9,7 @@ pub(super) const BARS: u8 = 6;
 /// BARs of a bridge (header type 1).
 pub(super) const BRIDGE_BARS: u8 = 2;
 const FIRST: u8 = 0x10;
-const COMMAND: u8 = 0x04;
+pub(super) const COMMAND: u8 = 0x04;
 /// The function decodes addresses of ports, or of memory.
 const DECODES: u16 = 3;
 const IS_PORTS: u32 = 1;

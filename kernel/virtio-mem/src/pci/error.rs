@@ -52,8 +52,10 @@ pub enum PciError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoPlace {
-    /// Their function is behind a bridge, which forwards its own window only.
-    BehindBridge,
+    /// No bridge leads from bus 0 to the bus of their function.
+    NoBridge,
+    /// A bridge on the way to their function does not keep its window.
+    Closed,
     /// Firmware describes no window of bus 0.
     NoWindow,
     /// No window has so much room that no other function uses.
@@ -65,7 +67,8 @@ pub enum NoPlace {
 impl fmt::Display for NoPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::BehindBridge => "the function is behind a bridge",
+            Self::NoBridge => "no bridge leads to the function",
+            Self::Closed => "a bridge on the way does not keep its window",
             Self::NoWindow => "firmware describes no window for it",
             Self::NoRoom => "no window has so much room",
             Self::TooMany => "other functions have too many registers",

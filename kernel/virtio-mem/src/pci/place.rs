@@ -1,4 +1,11 @@
 //! Assigns addresses to registers that have none, as all are without firmware before the kernel.
+//!
+//! ```text
+//!   window of the host bridge   [ . BAR . | window of a bridge      | . . . ]   bus 0
+//!                                         [ BAR | window of another ]           behind the bridge
+//! ```
+//!
+//! Behind a bridge that forwards no memory yet, a window is opened first: a MiB for each bus that can be behind it.
 
 use alloc::vec::Vec;
 
@@ -7,17 +14,11 @@ use hotmem::{PhysAddr, PhysRange};
 use super::bars::{BARS, BRIDGE_BARS, Bar, Unplaced, bar, set};
 use super::capabilities::Capabilities;
 use super::error::{NoPlace, PciError};
-use super::scan::{Kind, each};
-use super::space::{ConfigSpace, Function};
+use super::number::{DEEPEST, SUBORDINATE};
+use super::scan::{Kind, bridge_to, each};
+use super::space::{ConfigSpace, Function, read8};
+use super::window::{MEMORY, PREFETCHABLE, WINDOW_UNIT, forwarded, open_window, set_window};
 
-/// The windows of a bridge (PCI-to-PCI Bridge 1.2, 3.2.5): memory, and memory that may be read ahead, with the upper halves of
-/// its addresses.
-const MEMORY: u8 = 0x20;
-const PREFETCHABLE: u8 = 0x24;
-const UPPER_BASE: u8 = 0x28;
-const UPPER_LIMIT: u8 = 0x2c;
-/// The window has upper halves.
-const IS_WIDE: u32 = 1;
 /// Below, a PC has the memory of VGA and ROMs, which its bridge forwards, too.
 const LOWEST: u64 = 1 << 20;
 /// The end of what a BAR of 32 bits reaches.
@@ -25,13 +26,14 @@ const NARROW_END: u64 = 1 << 32;
 /// Ranges that are kept of other functions at most: each has one to six.
 pub(super) const MOST_TAKEN: usize = 1024;
 
-/// Places for registers on bus 0.
+/// Places for registers.
 #[derive(Debug)]
 pub struct Places<'w> {
-    /// The addresses that are forwarded to that bus.
+    /// The addresses that are forwarded to bus 0.
     windows: &'w [PhysRange],
-    /// Where registers are, and what bridges forward, ascending by start; read when the first place is looked for.
-    taken: Option<Vec<PhysRange>>,
+    /// Where registers are on each bus, and what bridges there forward, ascending by start; read when the first place is looked
+    /// for.
+    taken: Option<Vec<(u8, PhysRange)>>,
 }
 
 impl<'w> Places<'w> {
@@ -40,7 +42,7 @@ impl<'w> Places<'w> {
         Self { windows, taken: None }
     }
 
-    /// Places the registers of a function on bus 0, unless they have an address. No other function is where they are then.
+    /// Places the registers of a function, unless they have an address. No other function is where they are then.
     /// The function does not decode addresses of memory if one was placed. Returns how many were. What the driver can do
     /// without may stay without an address.
     ///
@@ -70,7 +72,7 @@ impl<'w> Places<'w> {
         for first in [true, false] {
             for (index, slot) in (0..BARS).zip(&mut chosen).filter(|of| is_needed(of.0) == first) {
                 let Bar::Unplaced(unplaced) = bar(space, function, index) else { continue };
-                match self.choose(space, function, &unplaced) {
+                match self.choose(space, function.bus, &unplaced, 0) {
                     Ok(range) => *slot = Some((unplaced, range)),
                     Err(why) if first => refused = refused.or(Some(unplaced.refused(why))),
                     Err(why) => log::warn!(
@@ -83,38 +85,62 @@ impl<'w> Places<'w> {
         let chosen = chosen.into_iter().flatten();
         if let Some(error) = refused {
             // All of them, or none: a function that is not used takes no addresses.
-            chosen.for_each(|(_, range)| self.free(range));
+            chosen.for_each(|(_, range)| self.free(function.bus, range));
             return Err(error);
         }
         Ok(chosen.map(|(bar, range)| set(space, function, &bar, range.start())).count())
     }
 
-    /// Finds and takes a place for a BAR.
+    /// Finds and takes a place on a bus.
     fn choose(
         &mut self,
         space: &impl ConfigSpace,
-        function: Function,
-        bar: &Unplaced,
+        bus: u8,
+        need: &Unplaced,
+        depth: u8,
     ) -> Result<PhysRange, NoPlace> {
-        if function.bus != 0 {
-            return Err(NoPlace::BehindBridge);
-        }
         if self.windows.is_empty() {
             return Err(NoPlace::NoWindow);
         }
         if self.taken.is_none() {
             self.taken = Some(taken(space)?);
         }
+        let behind = if bus == 0 { None } else { Some(self.window_to(space, bus, need, depth)?) };
+        let windows = behind.as_ref().map_or(self.windows, core::slice::from_ref);
         let taken = self.taken.get_or_insert_default();
-        let mut free = self.windows.iter().filter_map(|window| free_in(*window, bar, taken));
+        let mut free = windows.iter().filter_map(|window| free_in(*window, need, bus, taken));
         let range = free.next().ok_or(NoPlace::NoRoom)?;
-        insert(taken, range)?;
+        insert(taken, bus, range)?;
         Ok(range)
     }
 
-    fn free(&mut self, range: PhysRange) {
+    /// The window of the bridge to a bus. If the bridge forwards no memory yet, one for all that can be behind it is opened.
+    fn window_to(
+        &mut self,
+        space: &impl ConfigSpace,
+        bus: u8,
+        need: &Unplaced,
+        depth: u8,
+    ) -> Result<PhysRange, NoPlace> {
+        let bridge = bridge_to(space, bus).filter(|_| depth < DEEPEST).ok_or(NoPlace::NoBridge)?;
+        if let Some(window) = open_window(space, bridge) {
+            return Ok(window);
+        }
+        let buses = u64::from(read8(space, bridge, SUBORDINATE).saturating_sub(bus)) + 1;
+        let bytes = (buses * WINDOW_UNIT).max(need.bytes).checked_next_power_of_two();
+        let bytes = bytes.ok_or(NoPlace::NoRoom)?;
+        let whole = Unplaced { bytes, wide: false, ..*need };
+        let window = self.choose(space, bridge.bus, &whole, depth + 1)?;
+        if set_window(space, bridge, window) {
+            return Ok(window);
+        }
+        self.free(bridge.bus, window);
+        Err(NoPlace::Closed)
+    }
+
+    fn free(&mut self, bus: u8, range: PhysRange) {
         if let Some(taken) = &mut self.taken
-            && let Some(at) = taken.iter().position(|other| *other == range)
+            && let Some(at) = taken.iter().position(|other| *other == (bus, range))
         {
             taken.remove(at);
         }
@@ -127,11 +153,16 @@ impl Unplaced {
     }
 }
 
-/// The first place for a BAR in a window, where none of `taken` is, which ascend by start.
-fn free_in(window: PhysRange, bar: &Unplaced, taken: &[PhysRange]) -> Option<PhysRange> {
+/// The first place for a BAR in a window, where none of `taken` on its bus is, which ascend by start.
+fn free_in(
+    window: PhysRange,
+    bar: &Unplaced,
+    bus: u8,
+    taken: &[(u8, PhysRange)],
+) -> Option<PhysRange> {
     let end = if bar.wide { window.end().get() } else { window.end().get().min(NARROW_END) };
     let mut start = window.start().get().max(LOWEST).checked_next_multiple_of(bar.bytes)?;
-    for other in taken {
+    for (_, other) in taken.iter().filter(|(on, _)| *on == bus) {
         let behind = start.checked_add(bar.bytes)?;
         if other.start().get() >= behind {
             break;
@@ -146,17 +177,17 @@ fn free_in(window: PhysRange, bar: &Unplaced, taken: &[PhysRange]) -> Option<Phy
 }
 
 /// Adds a range in the order of their starts.
-fn insert(taken: &mut Vec<PhysRange>, range: PhysRange) -> Result<(), NoPlace> {
+fn insert(taken: &mut Vec<(u8, PhysRange)>, bus: u8, range: PhysRange) -> Result<(), NoPlace> {
     if taken.len() >= MOST_TAKEN || taken.try_reserve(1).is_err() {
         return Err(NoPlace::TooMany);
     }
-    let at = taken.partition_point(|other| other.start() <= range.start());
-    taken.insert(at, range);
+    let at = taken.partition_point(|(_, other)| other.start() <= range.start());
+    taken.insert(at, (bus, range));
     Ok(())
 }
 
-/// Where the registers of all functions are, and what bridges forward.
-fn taken(space: &impl ConfigSpace) -> Result<Vec<PhysRange>, NoPlace> {
+/// Where the registers of all functions are, and what bridges forward, each on its bus.
+fn taken(space: &impl ConfigSpace) -> Result<Vec<(u8, PhysRange)>, NoPlace> {
     let (mut taken, mut result) = (Vec::new(), Ok(()));
     each(space, |function, kind| {
         if result.is_err() {
@@ -173,21 +204,7 @@ fn taken(space: &impl ConfigSpace) -> Result<Vec<PhysRange>, NoPlace> {
         });
         let windows = [MEMORY, PREFETCHABLE].into_iter().filter(|_| kind == Kind::Bridge);
         let windows = windows.filter_map(|at| forwarded(space, function, at));
-        result = bars.chain(windows).try_for_each(|range| insert(&mut taken, range));
+        result = bars.chain(windows).try_for_each(|range| insert(&mut taken, function.bus, range));
     });
     result.map(|()| taken)
-}
-
-/// A window of a bridge; `None` if it is closed.
-fn forwarded(space: &impl ConfigSpace, bridge: Function, at: u8) -> Option<PhysRange> {
-    let word = space.read(bridge, at);
-    let upper = |offset| match at {
-        PREFETCHABLE if word & 0xf == IS_WIDE => u64::from(space.read(bridge, offset)) << 32,
-        _ => 0,
-    };
-    let base = u64::from(word & 0xfff0) << 16 | upper(UPPER_BASE);
-    let last = u64::from(word & 0xfff0_0000) | 0xf_ffff | upper(UPPER_LIMIT);
-    // The end of a range is an address, too: the last byte of all is left out.
-    let bytes = last.checked_sub(base)?.saturating_add(1).min(u64::MAX - base);
-    PhysRange::new(PhysAddr::new(base), bytes)
 }

@@ -3,6 +3,7 @@
 use hotmem::{Machine, PhysRange};
 
 use super::error::PciError;
+use super::number::number_buses;
 use super::place::Places;
 use super::scan::find;
 use super::space::{ConfigSpace, Function, Registers};
@@ -10,7 +11,7 @@ use super::transport::{PciTransport, Signals, silence};
 use crate::source::VirtioMemSource;
 use crate::transport::Board;
 
-/// Finds the devices, places their registers in `windows` where firmware did not, and starts them without interrupts: `source`
+/// Finds the devices, numbers buses and places their registers in `windows` where firmware did not, and starts them without interrupts: `source`
 /// looks at them whenever the kernel is awake. `map` maps registers, unless the range is not what device registers can be in.
 ///
 /// Returns how many run. One that cannot is logged, and silenced.
@@ -20,6 +21,7 @@ pub fn start_polled<M: Machine, R: Registers, C: Board>(
     windows: &[PhysRange],
     mut map: impl FnMut(PhysRange) -> Option<R>,
 ) -> usize {
+    number_buses(space, u8::MAX);
     let found = find(space);
     if found.more != 0 {
         log::error!("virtio-mem: {} more devices are not used", found.more);

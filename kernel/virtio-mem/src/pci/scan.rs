@@ -10,7 +10,7 @@ const HEADER: u8 = 0x0e;
 const HAS_FUNCTIONS: u8 = 0x80;
 const ENDPOINT: u8 = 0;
 const BRIDGE: u8 = 1;
-const SECONDARY: u8 = 0x19;
+pub(super) const SECONDARY: u8 = 0x19;
 /// The interrupt pin: 1 to 4, or 0 for none.
 const PIN: u8 = 0x3d;
 const PINS: u8 = 4;
@@ -66,7 +66,7 @@ pub fn root_pin(space: &impl ConfigSpace, function: Function) -> Option<(u8, u8)
 }
 
 /// The first bridge to a bus.
-fn bridge_to(space: &impl ConfigSpace, bus: u8) -> Option<Function> {
+pub(super) fn bridge_to(space: &impl ConfigSpace, bus: u8) -> Option<Function> {
     let mut bridge = None;
     each(space, |function, kind| {
         if kind == Kind::Bridge && read8(space, function, SECONDARY) == bus {
@@ -94,30 +94,37 @@ pub(super) fn each(space: &impl ConfigSpace, mut visit: impl FnMut(Function, Kin
     due[0] = 1;
     while let Some(bus) = (0..=u8::MAX).find(|&bus| has(&due, bus) && !has(&seen, bus)) {
         add(&mut seen, bus);
-        for device in 0..32 {
-            let mut functions = 1;
-            let mut number = 0;
-            while number < functions {
-                let function = Function { bus, device, function: number };
-                number += 1;
-                if space.read(function, 0) == NOTHING {
-                    // Only function 0 says how many there are: without it the slot is empty.
-                    continue;
-                }
-                let header = read8(space, function, HEADER);
-                if function.function == 0 && header & HAS_FUNCTIONS != 0 {
-                    functions = 8;
-                }
-                let kind = match header & !HAS_FUNCTIONS {
-                    ENDPOINT => Kind::Endpoint,
-                    BRIDGE => Kind::Bridge,
-                    _ => Kind::Other,
-                };
-                if kind == Kind::Bridge {
-                    add(&mut due, read8(space, function, SECONDARY));
-                }
-                visit(function, kind);
+        on_bus(space, bus, &mut |function, kind| {
+            if kind == Kind::Bridge {
+                add(&mut due, read8(space, function, SECONDARY));
             }
+            visit(function, kind);
+        });
+    }
+}
+
+/// Visits each function of a bus.
+pub(super) fn on_bus(space: &impl ConfigSpace, bus: u8, visit: &mut dyn FnMut(Function, Kind)) {
+    for device in 0..32 {
+        let mut functions = 1;
+        let mut number = 0;
+        while number < functions {
+            let function = Function { bus, device, function: number };
+            number += 1;
+            if space.read(function, 0) == NOTHING {
+                // Only function 0 says how many there are: without it the slot is empty.
+                continue;
+            }
+            let header = read8(space, function, HEADER);
+            if function.function == 0 && header & HAS_FUNCTIONS != 0 {
+                functions = 8;
+            }
+            let kind = match header & !HAS_FUNCTIONS {
+                ENDPOINT => Kind::Endpoint,
+                BRIDGE => Kind::Bridge,
+                _ => Kind::Other,
+            };
+            visit(function, kind);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::capabilities::Capabilities;
 use super::error::PciError;
 use super::message::{self, ENTRY, Message};
 use super::space::{ConfigSpace, Function, Registers, read16, write_low};
+use super::window::open_way;
 use crate::transport::{Rings, Transport};
 
 /// The common registers.
@@ -109,6 +110,7 @@ impl<R: Registers> PciTransport<R> {
         message::disable(space, function, &found);
         let command = read16(space, function, COMMAND);
         write_low(space, function, COMMAND, command & !NO_LINE | MEMORY | MASTER);
+        open_way(space, function);
         let by_message = signals.message.zip(found.message).and_then(|(message, at)| {
             let table = message::table(space, function, at)?;
             let table = table.range(space, function, ENTRY, 4).ok()?;
