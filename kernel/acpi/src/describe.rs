@@ -54,11 +54,21 @@ impl<H: Hardware> AcpiSource<H> {
         let node = self.node(device)?;
         let status = self.status(node)?;
         if status & USABLE != USABLE {
+            self.pmem.claim(device.number(), &Ranges::default());
             return Err(DeviceError::Absent(status));
         }
         let ranges = self.ranges(node)?;
+        self.check_persistent(device, &ranges)?;
         let first = ranges.as_slice().first().ok_or(DeviceError::NoMemory)?;
         Ok((ranges, self.proximity(node, first.start())?))
+    }
+
+    /// Refuses a device with persistent memory, unless it was known before that: what says that memory is of both is wrong, and
+    /// persistent memory may hold somebody's data.
+    fn check_persistent(&mut self, device: DeviceId, ranges: &Ranges) -> Result<(), DeviceError> {
+        let known = self.devices.get(device.number()).is_some_and(|device| device.announced);
+        let region = self.pmem.claim(device.number(), ranges).filter(|_| !known);
+        region.map_or(Ok(()), |region| Err(DeviceError::Persistent(region)))
     }
 
     /// The request that a description makes.

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use hotmem::PhysRange;
 use hotmem_aml::resource::ResourceError;
 use hotmem_aml::{AmlError, HostError};
 
@@ -78,6 +79,8 @@ pub enum DeviceError {
     TooManyRanges,
     /// `_CRS` names no memory.
     NoMemory,
+    /// Memory of the device is persistent memory, too: a region of the NFIT.
+    Persistent(PhysRange),
     /// The device was announced, but its `_STA` says that it is not there.
     Absent(u64),
 }
@@ -95,6 +98,9 @@ impl fmt::Display for DeviceError {
             }
             Self::TooManyRanges => f.write_str("_CRS names too many ranges"),
             Self::NoMemory => f.write_str("_CRS names no memory"),
+            Self::Persistent(region) => {
+                write!(f, "_CRS names memory of {region}, which is persistent memory of the NFIT")
+            }
             Self::Absent(status) => write!(f, "announced, but _STA is {status:#x}"),
         }
     }

@@ -28,6 +28,16 @@ impl<'a> Mcfg<'a> {
         tables.find(MCFG, ENTRIES, |table| Ok(Self(table)))
     }
 
+    /// Where the configuration space of all buses is, of every segment.
+    pub fn ranges(&self) -> impl Iterator<Item = PhysRange> + use<'a> {
+        let entries = self.0.bytes().get(ENTRIES..).unwrap_or_default().chunks_exact(ENTRY);
+        entries.filter_map(|entry| {
+            let (first, last) = (le(entry, 10, 1)?, le(entry, 11, 1)?);
+            let start = PhysAddr::new(le(entry, 0, 8)?).checked_add(first * BUS_BYTES)?;
+            PhysRange::new(start, (last + 1).checked_sub(first)? * BUS_BYTES)
+        })
+    }
+
     /// Where the configuration space of a bus is: 4 KiB for each function of each device, 1 MiB in all. `None` if the
     /// table does not describe that bus, or at no address.
     pub fn bus(&self, segment: u16, bus: u8) -> Option<PhysRange> {

@@ -92,6 +92,27 @@ impl<H: Hardware> AcpiSource<H> {
         Ok(windows)
     }
 
+    /// The addresses that any host bridge forwards, as far as they can be read.
+    pub(super) fn all_windows(&mut self) -> Vec<PhysRange> {
+        let mut all = Vec::new();
+        let (aml, mut host) = self.interpreter();
+        let mut last = None;
+        while let Some(device) = aml.next_device(last) {
+            last = Some(device);
+            let is_bridge = BRIDGES.iter().any(|id| aml.has_id(&mut host, device, id) == Ok(true));
+            let is_there = is_bridge
+                && status(aml, &mut host, device).is_ok_and(|status| status & PRESENT != 0);
+            let Some(crs) = aml.child(device, "_CRS").filter(|_| is_there) else { continue };
+            let Ok(list) = resources(aml, &mut host, crs) else { continue };
+            for range in list.filter_map(|resource| window(&resource.ok()?)) {
+                if all.try_reserve(1).is_ok() {
+                    all.push(range);
+                }
+            }
+        }
+        all
+    }
+
     /// Where the line of `pin` (0 is INTA) of a device on bus 0 ends; `None` if firmware does not say.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ fn add_persistent<P: ReadPhys>(
     let Ok(Some(table)) = Nfit::find(tables) else { return };
     let Ok(mut regions) = Regions::new() else { return };
     let ram: Vec<PhysRange> = ram.iter().collect();
-    regions.read(table, Bounds { ram: &ram, limit: phys_limit() });
+    regions.read(table, Bounds { ram: &ram, other: &[], limit: phys_limit() });
     for region in regions.sound() {
         if !window.iter().any(|range| range.covers(region.range)) {
             window.push(region.range);
@@ -171,7 +171,10 @@ pub(crate) fn events(
     let mcfg = find_mcfg(&tables).filter(|_| is_in_memory());
     let mainboard = source.as_deref_mut().filter(|_| mcfg.is_some()).map(mainboard);
     let mainboard = mainboard.unwrap_or_default();
-    let pci = Pci::new(mm, Description { mcfg, madt, mainboard: &mainboard });
+    let persistent = source.as_deref().map(|acpi| acpi.persistent_ranges().collect::<Vec<_>>());
+    let persistent = persistent.unwrap_or_default();
+    let described = Description { mcfg, madt, mainboard: &mainboard, persistent: &persistent };
+    let pci = Pci::new(mm, described);
     let devices = memory_devices(mm, &pci, source.as_deref_mut());
     Events { source: Sources::new(source, devices), console_line, cpus }
 }

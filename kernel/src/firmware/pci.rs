@@ -35,6 +35,8 @@ enum Refused {
     Ram(PhysAddr),
     /// Firmware's tables are there.
     Tables,
+    /// Persistent memory is there.
+    Persistent(PhysRange),
     /// The mainboard does not keep the addresses for itself: nothing may be there, or memory of firmware.
     NotReserved,
     /// Too few frames are left for tables.
@@ -51,6 +53,7 @@ impl fmt::Display for Refused {
             Self::Address => f.write_str("they end past the last address"),
             Self::Ram(at) => write!(f, "memory of the kernel is at {at}"),
             Self::Tables => f.write_str("firmware's tables are there"),
+            Self::Persistent(region) => write!(f, "persistent memory is there, {region}"),
             Self::NotReserved => {
                 f.write_str("the mainboard's resources (PNP0C02) do not have these addresses")
             }
@@ -72,6 +75,8 @@ pub(super) struct Description<'a> {
     pub(super) madt: Option<Madt<'a>>,
     /// The addresses that the mainboard keeps for itself, those of registers of functions among them.
     pub(super) mainboard: &'a [PhysRange],
+    /// Persistent memory.
+    pub(super) persistent: &'a [PhysRange],
 }
 
 /// Whether registers of functions are in memory.
@@ -114,7 +119,12 @@ impl<'a> Pci<'a> {
         })
     }
 
-    /// Maps registers of a device, unless the range is memory of the kernel, or firmware's tables. The reason is logged.
+    /// Where persistent memory is.
+    pub(super) fn persistent(&self) -> impl Iterator<Item = PhysRange> + '_ {
+        self.tables.persistent.iter().copied()
+    }
+
+    /// Maps registers of a device, unless the range is memory of the kernel, persistent memory, or firmware's tables. The reason is logged.
     pub(super) fn map(&self, range: PhysRange) -> Option<Window> {
         let window = self.try_map(range);
         window.inspect_err(|why| log::error!("PCI: registers at {range}: {why}")).ok()
@@ -127,6 +137,10 @@ impl<'a> Pci<'a> {
         let mut pages = (first.get()..=last.get()).map(Pfn::new);
         if let Some(page) = pages.find(|&page| self.mm.is_ram(page)) {
             return Err(Refused::Ram(KernelMachine::address(page)));
+        }
+        let mut persistent = self.tables.persistent.iter();
+        if let Some(&region) = persistent.find(|region| region.overlaps(range)) {
+            return Err(Refused::Persistent(region));
         }
         if was_read(range, self.mm.machine().tables()) {
             return Err(Refused::Tables);

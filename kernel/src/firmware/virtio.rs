@@ -104,6 +104,7 @@ fn start(
 ) -> MemoryDevices {
     let mut source = VirtioMemSource::new(mm, board, &MEMORY_DEVICES);
     source.watch_by(&PRESSURE);
+    source.keep_out(pci.persistent());
     for (function, transport) in transports {
         match source.start(transport) {
             Ok(true) => {}

@@ -44,8 +44,8 @@ pub enum Fault {
         /// Bytes of a unit.
         unit: u64,
     },
-    /// Its region overlaps that of another device.
-    Overlaps(PhysRange),
+    /// Its region, the first one, overlaps that of another device, or memory that is kept out.
+    Overlaps(PhysRange, PhysRange),
     /// The usable part of its region is not in whole blocks, or larger than the region.
     Usable {
         /// Its bytes.
@@ -142,8 +142,8 @@ impl fmt::Display for Fault {
             Self::NoUnit { region, unit } => {
                 write!(f, "its region {region} has not one whole unit of {unit:#x} bytes")
             }
-            Self::Overlaps(region) => {
-                write!(f, "its region {region} is that of another device, too")
+            Self::Overlaps(region, other) => {
+                write!(f, "its region {region} has memory of another device in it, {other}")
             }
             Self::Usable { usable, bytes } => {
                 write!(f, "{usable:#x} bytes are usable of a region of {bytes:#x}")

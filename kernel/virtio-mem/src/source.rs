@@ -34,6 +34,8 @@ pub struct VirtioMemSource<'m, M: Machine, T, C> {
     pieces: Pieces,
     time: C,
     latch: &'static Latch,
+    /// Memory that is no device's.
+    kept_out: Vec<PhysRange>,
     need: Need,
     /// Which device is looked at first.
     turn: usize,
@@ -47,8 +49,13 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     /// No devices yet; line 0 of `latch` reports changes of each. After the last [`start`](Self::start), no heap is used.
     pub fn new(mm: &'m Mm<M>, time: C, latch: &'static Latch) -> Self {
         let (devices, pieces) = (Vec::with_capacity(MOST_DEVICES), Pieces::new());
-        let need = Need::default();
-        Self { mm, devices, pieces, time, latch, need, turn: 0, since: None, why: None }
+        let (kept_out, need) = (Vec::new(), Need::default());
+        Self { mm, devices, pieces, time, latch, kept_out, need, turn: 0, since: None, why: None }
+    }
+
+    /// Has devices not be used that have memory in one of these ranges, from now on: persistent memory, say.
+    pub fn keep_out(&mut self, ranges: impl Iterator<Item = PhysRange>) {
+        self.kept_out.extend(ranges);
     }
 
     /// Has `watch` watch free memory when memory is plugged by need ([`Growth::Need`]). What it calls wakes the task that
@@ -70,9 +77,11 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         let device =
             Device::start(transport, self.mm, &self.time).map_err(VirtioMemError::Fault)?;
         let range = device.region.range;
-        if self.devices.iter().any(|other| other.region.range.overlaps(range)) {
+        let others = self.devices.iter().map(|other| other.region.range);
+        let mut others = others.chain(self.kept_out.iter().copied());
+        if let Some(other) = others.find(|other| other.overlaps(range)) {
             device.stop(self.mm, &self.time);
-            return Err(VirtioMemError::Fault(Fault::Overlaps(range)));
+            return Err(VirtioMemError::Fault(Fault::Overlaps(range, other)));
         }
         let (number, unit) = (self.devices.len(), device.unit >> 10);
         log::info!("virtio-mem {number}: {range}, in units of {unit} KiB");

@@ -37,7 +37,7 @@ pub(crate) fn tables(data: &[u8]) {
     let structures = input.piece();
     let Ok(mut regions) = Regions::new() else { return };
     let ram = [PhysRange::new(PhysAddr::new(0), RAM).unwrap_or_default()];
-    let bounds = Bounds { ram: &ram, limit: PhysAddr::new(LIMIT) };
+    let bounds = Bounds { ram: &ram, other: &[], limit: PhysAddr::new(LIMIT) };
     regions.read(Nfit::of_method(structures), bounds);
     let found: Vec<_> = regions.sound().collect();
     for (at, region) in found.iter().enumerate() {

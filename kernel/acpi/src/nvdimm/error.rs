@@ -46,8 +46,12 @@ pub enum RegionError {
     Beyond(u16, PhysRange),
     /// RAM of the machine is in a range.
     Ram(u16, PhysRange),
+    /// Addresses of another use are in a range: of registers, or that a host bridge forwards.
+    Other(u16, PhysRange),
     /// Two ranges overlap: neither is used.
     Overlap(u16, u16),
+    /// Two ranges, or one twice, have the same memory of the NVDIMM with this handle: neither is used.
+    Shared(u16, u16, u32),
     /// Firmware could not map the memory of an NVDIMM, with this handle, in a range.
     NotMapped(u16, u32),
     /// There are more ranges than there is room for.
@@ -82,6 +86,12 @@ impl fmt::Display for RegionError {
                 write!(f, "range {index}, {range}, passes the last physical address")
             }
             Self::Ram(index, ram) => write!(f, "range {index} has RAM of the machine in it, {ram}"),
+            Self::Other(index, other) => {
+                write!(f, "range {index} has addresses of another use in it, {other}")
+            }
+            Self::Shared(index, other, handle) => {
+                write!(f, "ranges {index} and {other} have the same memory of NVDIMM {handle:#x}")
+            }
             Self::Overlap(index, other) => write!(f, "ranges {index} and {other} overlap"),
             Self::NotMapped(index, handle) => {
                 write!(f, "range {index}: firmware could not map the memory of NVDIMM {handle:#x}")
@@ -102,6 +112,8 @@ impl core::error::Error for RegionError {}
 pub enum LabelError {
     /// The byte code has no device for an NVDIMM with this handle.
     NoDevice(u32),
+    /// The byte code has several devices for an NVDIMM with this handle.
+    Devices(u32),
     /// The NVDIMM lacks one of the methods that are needed; its name.
     Missing(&'static str),
     /// A method failed; its name.
@@ -126,6 +138,9 @@ impl fmt::Display for LabelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NoDevice(handle) => write!(f, "byte code has no device for NVDIMM {handle:#x}"),
+            Self::Devices(handle) => {
+                write!(f, "byte code has several devices for NVDIMM {handle:#x}")
+            }
             Self::Missing(name) => write!(f, "{name} is missing"),
             Self::Method(name, error) => write!(f, "{name}: {error}"),
             Self::Status(name, status) => write!(f, "{name} reports status {status:#x}"),

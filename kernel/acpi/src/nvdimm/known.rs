@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use hotmem::addr::{PhysAddr, PhysRange};
 use hotmem_aml::NodeId;
-use hotmem_hotplug::OutOfHeap;
+use hotmem_hotplug::{OutOfHeap, Ranges};
 
 use super::error::RegionError;
 use super::limits::{MOST_PARTS, MOST_REGIONS};
@@ -34,6 +34,7 @@ struct Known {
     /// The device that NVDIMMs are below.
     root: Option<NodeId>,
     ram: Vec<PhysRange>,
+    other: Vec<PhysRange>,
     limit: PhysAddr,
 }
 
@@ -45,6 +46,8 @@ struct Entry {
     is_there: bool,
     /// It was used as RAM since it was found.
     is_used: bool,
+    /// A memory device that has some of it, too.
+    device: Option<u16>,
 }
 
 impl Pmem {
@@ -93,6 +96,32 @@ impl Pmem {
         Some(number)
     }
 
+    /// Takes note of the memory that a memory device has now. Returns a region that has some of it, too.
+    pub(crate) fn claim(&mut self, device: u16, memory: &Ranges) -> Option<PhysRange> {
+        let mut found = None;
+        for entry in self.known.iter_mut().flat_map(|known| &mut known.list) {
+            let range = entry.region.range;
+            if memory.as_slice().iter().any(|piece| piece.overlaps(range)) {
+                entry.device = Some(device);
+                found = found.or(Some(range));
+            } else if entry.device == Some(device) {
+                entry.device = None;
+            }
+        }
+        found
+    }
+
+    /// The memory device that has some of a region, too.
+    pub(super) fn claimed(&self, number: usize) -> Option<u16> {
+        self.entry(number)?.device
+    }
+
+    /// Where the regions are.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = PhysRange> + '_ {
+        let entries = self.known.iter().flat_map(|known| &known.list);
+        entries.filter(|entry| entry.is_there).map(|entry| entry.region.range)
+    }
+
     /// One of the parts of NVDIMMs that a region is made of.
     pub(super) fn part(&self, number: usize, at: usize) -> Option<Part> {
         let mut parts = self.known.as_ref()?.parts.iter().filter(|(of, _)| *of == number);
@@ -112,12 +141,15 @@ impl Pmem {
     ) -> Result<(), OutOfHeap> {
         let mut ram = with_room(bounds.ram.len())?;
         ram.extend_from_slice(bounds.ram);
+        let mut other = with_room(bounds.other.len())?;
+        other.extend_from_slice(bounds.other);
         self.known = Some(Known {
             table: Regions::new()?,
             list: with_room(MOST_REGIONS)?,
             parts: with_room(MOST_PARTS)?,
             root,
             ram,
+            other,
             limit: bounds.limit,
         });
         Ok(())
@@ -127,7 +159,9 @@ impl Pmem {
     pub(super) fn read(&mut self, table: Nfit<'_>) -> core::ops::Range<usize> {
         let Some(known) = &mut self.known else { return 0..0 };
         let before = known.list.len();
-        known.table.read(table, Bounds { ram: &known.ram, limit: known.limit });
+        known
+            .table
+            .read(table, Bounds { ram: &known.ram, other: &known.other, limit: known.limit });
         known.look_for_known();
         known.add_new();
         before..known.list.len()
@@ -185,7 +219,7 @@ impl Known {
         }
         let number = self.list.len();
         self.parts.extend(self.table.parts(index).map(|part| (number, part)));
-        self.list.push(Entry { region, is_there: true, is_used: false });
+        self.list.push(Entry { region, is_there: true, is_used: false, device: None });
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use hotmem::addr::{PhysAddr, PhysRange};
 use hotmem::paging::ReadPhys;
 
 use super::error::RegionError;
+use super::limits::HANDLE;
 use crate::error::{Signature, TableError};
 use crate::root::Tables;
 use crate::table::le;
@@ -27,11 +28,13 @@ const PERSISTENT: [u8; 16] = [
     0x79, 0xd3, 0xf0, 0x66, 0xf3, 0xb4, 0x74, 0x40, 0xac, 0x43, 0x0d, 0x33, 0x18, 0xb7, 0x8c, 0xdb,
 ];
 
-/// What a range of the NFIT must not be: RAM at boot, or past the last physical address.
+/// What a range of the NFIT must not be: RAM at boot, something else, or past the last physical address.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds<'a> {
     /// The RAM that the machine was started with.
     pub ram: &'a [PhysRange],
+    /// Addresses of another use: of registers, and those that host bridges forward.
+    pub other: &'a [PhysRange],
     /// The first address that there cannot be.
     pub limit: PhysAddr,
 }
@@ -69,6 +72,19 @@ pub(super) struct MappedPart {
     pub(super) base: u64,
     pub(super) length: u64,
     pub(super) failed: bool,
+}
+
+impl MappedPart {
+    /// Whether another one has some of the same memory of the same NVDIMM.
+    pub(super) const fn shares(&self, other: &Self) -> bool {
+        let is_one = self.handle & HANDLE == other.handle & HANDLE;
+        is_one && overlap((self.base, self.length), (other.base, other.length))
+    }
+}
+
+/// Whether two ranges of an NVDIMM, each a start and a length, overlap. One that passes the end goes up to the end.
+pub(super) const fn overlap(one: (u64, u64), other: (u64, u64)) -> bool {
+    one.0 < other.0.saturating_add(other.1) && other.0 < one.0.saturating_add(one.1)
 }
 
 impl<'a> Nfit<'a> {

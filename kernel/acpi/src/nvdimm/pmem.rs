@@ -3,6 +3,8 @@
 use core::fmt::{self, Display};
 use core::ops::Range;
 
+use alloc::vec::Vec;
+
 use hotmem::PhysAddr;
 use hotmem::addr::PhysRange;
 use hotmem::paging::ReadPhys;
@@ -11,11 +13,13 @@ use hotmem_hotplug::{DeviceId, Holds, OutOfHeap, Persistent, Reason, shown};
 
 use super::error::LabelError;
 use super::label::{Contents, contents};
+use super::limits::HANDLE;
 use super::nfit::{Bounds, Nfit};
 use super::regions::{Part, Region};
 use super::storage::Storage;
 use crate::bridge::Bridge;
 use crate::hardware::Hardware;
+use crate::mcfg::Mcfg;
 use crate::root::Tables;
 use crate::source::AcpiSource;
 use crate::srat::node_of;
@@ -24,8 +28,6 @@ use crate::srat::node_of;
 const ROOT_DEVICE: &str = "ACPI0012";
 /// NVDIMMs of a region whose labels are read: machines interleave eight at most.
 const MOST_NVDIMMS: usize = 32;
-/// Bits of the handle of an NVDIMM that say which one it is: the others are reserved.
-const HANDLE: u64 = 0x0fff_ffff;
 
 impl<H: Hardware> AcpiSource<H> {
     /// Reads what firmware says of persistent memory, by `_FIT` or, if there is none, in the NFIT (ACPI 6.5, 6.5.9). From then
@@ -55,7 +57,8 @@ impl<H: Hardware> AcpiSource<H> {
         if table.is_none() && method.is_none() {
             return Ok(());
         }
-        self.pmem.make_room(Bounds { ram, limit }, root)?;
+        let other = self.other_uses(tables)?;
+        self.pmem.make_room(Bounds { ram, other: &other, limit }, root)?;
         if self.read_fit().is_none()
             && let Some(table) = table
         {
@@ -63,6 +66,21 @@ impl<H: Hardware> AcpiSource<H> {
         }
         self.log_refused();
         Ok(())
+    }
+
+    /// The addresses of PCI: they are not memory.
+    fn other_uses<P: ReadPhys>(
+        &mut self,
+        tables: &Tables<'_, P>,
+    ) -> Result<Vec<PhysRange>, OutOfHeap> {
+        let mut all = self.all_windows();
+        // One that is broken is reported where it is used.
+        let mcfg = Mcfg::find(tables).unwrap_or_default();
+        for range in mcfg.iter().flat_map(Mcfg::ranges) {
+            all.try_reserve(1).map_err(|_| OutOfHeap)?;
+            all.push(range);
+        }
+        Ok(all)
     }
 
     /// Reads `_FIT`; returns the numbers of the regions that are new, or `None` if there is nothing to read.
@@ -91,10 +109,28 @@ impl<H: Hardware> AcpiSource<H> {
         if new.is_empty() {
             log::info!("acpi: NVDIMMs have changed, and no region of persistent memory is new");
         }
+        self.claim_for_devices();
         for number in new {
             let range = self.pmem.get(number).map(|region| region.range).unwrap_or_default();
             log::info!("{}: {range} was plugged", self.pmem_label(number));
         }
+    }
+
+    /// Takes note of the memory that the driver has of devices: it was there before.
+    fn claim_for_devices(&mut self) {
+        for index in 0..self.devices.len() as u16 {
+            let Some(device) = self.devices.get(index).filter(|device| device.announced) else {
+                continue;
+            };
+            if let Ok(ranges) = self.ranges(device.node) {
+                self.pmem.claim(index, &ranges);
+            }
+        }
+    }
+
+    /// Where persistent memory is: nothing else can be there.
+    pub fn persistent_ranges(&self) -> impl Iterator<Item = PhysRange> + '_ {
+        self.pmem.ranges()
     }
 
     /// Takes note of persistent memory that was used and is gone.
@@ -143,6 +179,12 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// What the labels of all NVDIMMs of a region say.
     fn holds(&mut self, number: usize, region: &Region) -> Holds {
+        if let Some(device) = self.pmem.claimed(number).and_then(|index| self.devices.get(index)) {
+            let path = self.aml.path(device.node);
+            return Holds::Unknown(Reason::new(shown(|f| {
+                write!(f, "{path} names memory of it as its own")
+            })));
+        }
         let (mut at, mut covered) = (0, 0_u64);
         let mut says = "";
         while let Some(part) = self.pmem.part(number, at) {
@@ -179,24 +221,28 @@ impl<H: Hardware> AcpiSource<H> {
     }
 
     fn labels(&mut self, part: &Part) -> Result<Contents, LabelError> {
-        let device = self.nvdimm(part.handle).ok_or(LabelError::NoDevice(part.handle))?;
+        let device = self.nvdimm(part.handle)?;
         let mut storage = Storage::find(self, device)?;
         contents(&mut storage, part)
     }
 
     /// The device of the NVDIMM with a handle.
-    fn nvdimm(&mut self, handle: u32) -> Option<NodeId> {
-        let root = self.pmem.root()?;
-        let mut at = None;
+    fn nvdimm(&mut self, handle: u32) -> Result<NodeId, LabelError> {
+        let none = LabelError::NoDevice(handle);
+        let root = self.pmem.root().ok_or(none)?;
+        let (mut at, mut found) = (None, None);
         loop {
             let later = self.aml.children(root).filter(|&child| at.is_none_or(|at| child > at));
-            let device = later.min()?;
+            let Some(device) = later.min() else { return found.ok_or(none) };
             at = Some(device);
             let (aml, mut host) = self.interpreter();
-            if let Ok(Some(address)) = aml.child_integer(&mut host, device, "_ADR")
-                && address & HANDLE == u64::from(handle) & HANDLE
-            {
-                return Some(device);
+            let address = aml.child_integer(&mut host, device, "_ADR");
+            let is_it = |address: u64| address & u64::from(HANDLE) == u64::from(handle & HANDLE);
+            if !address.is_ok_and(|address| address.is_some_and(is_it)) {
+                continue;
+            }
+            if found.replace(device).is_some() {
+                return Err(LabelError::Devices(handle));
             }
         }
     }

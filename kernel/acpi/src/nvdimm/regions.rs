@@ -7,7 +7,7 @@ use hotmem_hotplug::OutOfHeap;
 
 use super::error::RegionError;
 use super::limits::{MOST_PARTS, MOST_REGIONS};
-use super::nfit::{Bounds, MappedPart, Nfit, Range, Structure};
+use super::nfit::{Bounds, MappedPart, Nfit, Range, Structure, overlap};
 
 /// A range of persistent memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Part {
     /// Whether it has some of these addresses of the NVDIMM. A range that passes the end goes up to the end.
     #[must_use]
     pub const fn overlaps(&self, base: u64, length: u64) -> bool {
-        self.base < base.saturating_add(length) && base < self.base.saturating_add(self.length)
+        overlap((self.base, self.length), (base, length))
     }
 }
 
@@ -134,12 +134,28 @@ impl Regions {
         if let Some(ram) = bounds.ram.iter().find_map(|&ram| ram.intersection(memory)) {
             return Some(RegionError::Ram(index, ram));
         }
+        if let Some(other) = bounds.other.iter().find_map(|&other| other.intersection(memory)) {
+            return Some(RegionError::Other(index, other));
+        }
         let overlaps = |other: &Range| memory_of(other).is_some_and(|it| it.overlaps(memory));
         if let Some((_, (other, _))) = others().find(|(_, (other, _))| overlaps(other)) {
             return Some(RegionError::Overlap(index, other.index));
         }
         let failed = self.parts.iter().find(|part| part.index == index && part.failed);
-        failed.map(|part| RegionError::NotMapped(index, part.handle))
+        failed.map(|part| RegionError::NotMapped(index, part.handle)).or_else(|| self.shared(index))
+    }
+
+    /// Whether memory of an NVDIMM is in a range and in another range of persistent memory, or twice in this one.
+    fn shared(&self, index: u16) -> Option<RegionError> {
+        let persistent =
+            |of: u16| self.ranges.iter().any(|(it, _)| it.persistent && it.index == of);
+        let own = self.parts.iter().enumerate().filter(|(_, part)| part.index == index);
+        own.into_iter().find_map(|(at, part)| {
+            let others = self.parts.iter().enumerate().filter(|(other, _)| *other != at);
+            let mut others = others.map(|(_, other)| other).filter(|other| part.shares(other));
+            let other = others.find(|other| other.index == index || persistent(other.index))?;
+            Some(RegionError::Shared(index, other.index, part.handle))
+        })
     }
 
     /// The regions that can be used, in the order of the table.

@@ -4,11 +4,12 @@ use std::string::{String, ToString as _};
 
 use hotmem::Order;
 use hotmem::testing::{Holder, range};
+use hotmem_hotplug::Latch;
 
 use super::storm::Random;
 use super::{KIB, MIB, Rig, WINDOW, machine, region};
-use crate::Kind;
-use crate::testing::{Fake, Lie};
+use crate::testing::{Fake, Lie, Ticks};
+use crate::{Kind, VirtioMemSource};
 
 /// A ring that is as it should be for the first request after the start, but for what a test changes.
 const fn ring(kind: Kind, index: u16) -> [u32; 6] {
@@ -71,6 +72,24 @@ fn a_device_that_cannot_be_used_is_refused_by_name_and_reset() {
             u64::from(matches!(lie, Lie::NeverResets) && bench.mm.stats().pages.free != before);
         assert_eq!(bench.mm.stats().pages.free + kept, before, "{lie:?}");
     }
+}
+
+#[test]
+fn a_device_with_memory_that_is_kept_out_is_refused_and_one_beside_it_is_used() {
+    let bench = machine(4 * MIB);
+    let beside = range(WINDOW + 64 * MIB, 64 * MIB);
+    let (wrong, good) =
+        (Fake::new(bench, region(), 128 * KIB), Fake::new(bench, beside, 128 * KIB));
+    let latch: &'static Latch = std::boxed::Box::leak(std::boxed::Box::new(Latch::new()));
+    let mut source = VirtioMemSource::new(&bench.mm, Ticks::default(), latch);
+    source.keep_out([range(WINDOW + 60 * MIB, 4 * MIB)].into_iter());
+    let error = source.start(wrong.clone()).unwrap_err().to_string();
+    assert!(error.contains("has memory of another device in it"), "{error}");
+    assert_eq!(wrong.0.borrow().status, 0);
+    assert!(source.start(good).is_ok());
+    // Another one at the same place.
+    assert!(source.start(Fake::new(bench, beside, 128 * KIB)).is_err());
+    assert_eq!(source.device_count(), 1);
 }
 
 /// A rig with 8 MiB plugged, of which some is in use.

@@ -1,5 +1,6 @@
 //! Tables and labels of our own, sound and broken in every way.
 
+mod contradictions;
 mod labels;
 mod operator;
 mod plugged;

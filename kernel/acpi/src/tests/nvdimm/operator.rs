@@ -10,7 +10,7 @@ use hotmem_aml_fakes::compile_text;
 use hotmem_hotplug::{HotplugSource, Policy, Verdict};
 
 use super::super::board::Wire;
-use super::super::firmware;
+use super::super::firmware::{self, put};
 use super::super::rig::{MIB, Rig, WINDOW, firmware_beside, moved};
 use super::writer::{self, Labels};
 
@@ -125,7 +125,10 @@ fn rig() -> Rig {
             body.extend(writer::part(index, 0x10 + number as u32, place.len()));
         }
         if number == PARTLY {
-            body.extend(writer::part(index, 0x10 + WITHOUT_AREA as u32, place.len() / 2));
+            let mut part = writer::part(index, 0x10 + WITHOUT_AREA as u32, place.len() / 2);
+            // Behind what another region has of it.
+            put(&mut part, 32, 8, SIZE);
+            body.extend(part);
         }
     }
     let nfit = firmware::table(b"NFIT", 1, &body);

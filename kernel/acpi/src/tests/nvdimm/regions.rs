@@ -20,7 +20,7 @@ fn memory(base: u64, length: u64) -> PhysRange {
 fn read(structures: &[Vec<u8>]) -> Regions {
     let mut regions = Regions::new().unwrap();
     let ram = [memory(0, GIB)];
-    let bounds = Bounds { ram: &ram, limit: PhysAddr::new(1 << 40) };
+    let bounds = Bounds { ram: &ram, other: &[], limit: PhysAddr::new(1 << 40) };
     regions.read(Nfit::of_method(&structures.concat()), bounds);
     regions
 }
@@ -97,6 +97,47 @@ fn of_ranges_that_contradict_each_other_none_is_used() {
 }
 
 #[test]
+fn memory_of_an_nvdimm_that_two_ranges_have_is_of_neither() {
+    let at = |base, mut part: Vec<u8>| {
+        put(&mut part, 32, 8, base);
+        part
+    };
+    let two = |base, second| {
+        [range(2, 8 * GIB, GIB), part(2, 0x20, GIB), range(3, 10 * GIB, GIB), at(base, second)]
+    };
+    let errors = [RegionError::Shared(2, 3, 0x20), RegionError::Shared(3, 2, 0x20)];
+    let wrong = two(GIB - 1, part(3, 0x20, GIB));
+    assert_eq!(beside(&wrong), ([1, 9].into(), errors.into()));
+    // Bits of a handle that do not count.
+    let wrong = two(0, part(3, 0xf000_0020, 1));
+    assert_eq!(beside(&wrong).0, [1, 9]);
+    // The memory behind, and that of another NVDIMM.
+    let sound = [two(GIB, part(3, 0x20, GIB)), two(0, part(3, 0x21, GIB))];
+    sound.iter().for_each(|sound| assert_eq!(beside(sound), ([1, 2, 3, 9].into(), Vec::new())));
+    // Another kind of range may be another way to the same memory.
+    let [first, own, _, other] = two(0, part(3, 0x20, GIB));
+    let sound = [first, own, range_of(VOLATILE, 3, 10 * GIB, GIB), other];
+    assert_eq!(beside(&sound), ([1, 2, 9].into(), Vec::new()));
+    // A range that has it twice is made of something else, too.
+    let wrong = [range(2, 8 * GIB, 2 * GIB), part(2, 0x20, GIB), part(2, 0x20, GIB)];
+    assert_eq!(beside(&wrong), ([1, 9].into(), [RegionError::Shared(2, 2, 0x20)].into()));
+}
+
+#[test]
+fn addresses_of_another_use_are_not_persistent_memory() {
+    let mut regions = Regions::new().unwrap();
+    let bounds = Bounds {
+        ram: &[],
+        other: &[memory(GIB, GIB / 2), memory(9 * GIB, GIB)],
+        limit: PhysAddr::new(1 << 40),
+    };
+    let table = [range(2, 8 * GIB, GIB), range(3, 10 * GIB - 1, 2), range(4, GIB + GIB / 2, GIB)];
+    regions.read(Nfit::of_method(&table.concat()), bounds);
+    assert_eq!(sound(&regions), [2, 4]);
+    assert_eq!(regions.refused(), [RegionError::Other(3, memory(10 * GIB - 1, 1))]);
+}
+
+#[test]
 fn an_nvdimm_that_could_not_be_mapped_costs_its_range() {
     let mut failed = part(2, 0x21, GIB);
     put(&mut failed, 44, 2, 1 << 6);
@@ -151,7 +192,7 @@ fn the_table_is_found_and_one_that_does_not_add_up_is_not() {
         match Nfit::find(&tables) {
             Ok(Some(found)) => {
                 let mut regions = Regions::new().unwrap();
-                regions.read(found, Bounds { ram: &[], limit: PhysAddr::new(1 << 40) });
+                regions.read(found, Bounds { ram: &[], other: &[], limit: PhysAddr::new(1 << 40) });
                 assert_eq!(regions.sound().count(), usize::from(sound));
             }
             found => assert!(!sound && matches!(found, Err(TableError::Checksum { .. }))),
