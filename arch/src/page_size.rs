@@ -1,25 +1,24 @@
 //! The page size that an image is built for, on an architecture with several.
 //!
-//! The environment variable `HOTMEM_PAGE_SIZE` names it when the image is built: `4K`, `16K` or `64K`.
+//! One of the features `page-4k`, `page-16k` and `page-64k` chooses it. A feature, not a variable of the environment, so
+//! that builds for different sizes share what does not depend on the size.
 
-/// Log2 of the page size that `name` stands for, or `default` without a name; 0 if `name` is not a page size.
-pub(crate) const fn page_shift(name: Option<&str>, default: u32) -> u32 {
-    let Some(name) = name else { return default };
-    match name.as_bytes() {
-        b"4K" => 12,
-        b"16K" => 14,
-        b"64K" => 16,
-        _ => 0,
+/// Log2 of the page size that was chosen, or `default`.
+pub(crate) const fn page_shift(default: u32) -> u32 {
+    match CHOSEN {
+        [true, false, false] => 12,
+        [false, true, false] => 14,
+        [false, false, true] => 16,
+        _ => default,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+const CHOSEN: [bool; 3] =
+    [cfg!(feature = "page-4k"), cfg!(feature = "page-16k"), cfg!(feature = "page-64k")];
 
-    #[test]
-    fn each_page_size_has_a_name() {
-        let names = [None, Some("4K"), Some("16K"), Some("64K"), Some("32K")];
-        assert_eq!(names.map(|name| page_shift(name, 12)), [12, 12, 14, 16, 0]);
-    }
-}
+// Documentation has all features; an image has one page size.
+#[cfg(bare)]
+const _: () = assert!(
+    CHOSEN[0] as u8 + CHOSEN[1] as u8 + CHOSEN[2] as u8 <= 1,
+    "choose one of the features page-4k, page-16k and page-64k",
+);

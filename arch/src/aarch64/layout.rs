@@ -1,7 +1,7 @@
 //! The kernel's address space on aarch64, and the sizes it is compiled for.
+//!
 //! The upper range of 48-bit addresses, the same for every granule. An image has one page size: 4 KiB, unless it was
 //! built for another.
-//! unless it was built for another.
 
 use super::Aarch64;
 use crate::contract::Layout;
@@ -14,7 +14,7 @@ impl Aarch64 {
 }
 
 impl Layout for Aarch64 {
-    const PAGE_SHIFT: u32 = page_shift(option_env!("HOTMEM_PAGE_SIZE"), 12);
+    const PAGE_SHIFT: u32 = page_shift(12);
     /// Linux's choice, so that memory blocks have the size that an operator knows.
     const SECTION_SHIFT: u32 = if Self::PAGE_SHIFT == 16 { 29 } else { 27 };
     const LINEAR_BASE: VirtAddr = VirtAddr::new(0xffff_0000_0000_0000);
@@ -28,5 +28,3 @@ impl Layout for Aarch64 {
     /// For traps that interrupt the kernel, and for a trap that interrupts another.
     const TRAP_STACKS: &'static [&'static str] = &["trap", "nested-trap"];
 }
-
-const _: () = assert!(Aarch64::PAGE_SHIFT != 0, "HOTMEM_PAGE_SIZE is 4K, 16K or 64K");

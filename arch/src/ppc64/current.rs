@@ -30,5 +30,7 @@ impl Mmio for Ppc64 {}
 
 impl Io for Ppc64 {}
 
-const _: () =
-    assert!(Ppc64::PAGE_SHIFT == 12 || Ppc64::PAGE_SHIFT == 16, "HOTMEM_PAGE_SIZE is 64K or 4K");
+const _: () = assert!(
+    Ppc64::PAGE_SHIFT == 12 || Ppc64::PAGE_SHIFT == 16,
+    "the feature is page-64k or page-4k"
+);

@@ -16,7 +16,7 @@ impl Ppc64 {
 
 impl Layout for Ppc64 {
     /// 16 or 12: page tables have no other format.
-    const PAGE_SHIFT: u32 = page_shift(option_env!("HOTMEM_PAGE_SIZE"), 16);
+    const PAGE_SHIFT: u32 = page_shift(16);
     /// Linux's choice.
     const SECTION_SHIFT: u32 = 24;
     /// A logical memory block, firmware's unit of hotplug.

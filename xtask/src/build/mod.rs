@@ -3,6 +3,7 @@
 pub(crate) mod symbols;
 mod text;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -48,7 +49,12 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
 /// When there is no such kernel, no toolchain for it, or the build fails.
 pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathBuf> {
     image.arch.ensure_kernel()?;
-    let program = compile(root, image, image.boot().target, KERNEL, options, &[])?;
+    let _turn = turn(root)?;
+    let mut features = vec![page_feature(image)];
+    features.extend(image.lab.then(|| "lab".to_owned()));
+    let features = features.join(",");
+    let chosen = [&["--no-default-features", "--features", &features], options].concat();
+    let program = compile(root, image.boot().target, KERNEL, &chosen, &[])?;
 
     let mut bytes =
         std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
@@ -68,9 +74,19 @@ pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathB
     put_beside(&path, image.arch)?;
     write_changed(&path, &bytes)?;
     match image.boot().carrier {
-        Some(target) => carry(root, image, target, options, &path),
+        Some(target) => carry(root, target, options, &path),
         None => Ok(path),
     }
+}
+
+/// Waits until no other run builds an image: cargo puts the programs of all images of an architecture in one place, from
+/// where they are read.
+fn turn(root: &Path) -> Result<File> {
+    let path = bare_dir(root).join("turn");
+    let file = tool::write_in_folder(&path, b"").and_then(|()| Ok(File::open(&path)?));
+    let file = file.with_context(|| format!("cannot make {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
 }
 
 /// Puts beside `image` what QEMU wants there.
@@ -85,15 +101,9 @@ pub(crate) fn kernel(root: &Path, image: Image) -> PathBuf {
 }
 
 /// Builds the program that carries `kernel`; returns its path, beside the kernel's.
-fn carry(
-    root: &Path,
-    image: Image,
-    target: &Target,
-    options: &[&str],
-    kernel: &Path,
-) -> Result<PathBuf> {
+fn carry(root: &Path, target: &Target, options: &[&str], kernel: &Path) -> Result<PathBuf> {
     let environment = [("HOTMEM_KERNEL", kernel)];
-    let program = compile(root, image, target, CARRIER, options, &environment)?;
+    let program = compile(root, target, CARRIER, options, &environment)?;
     let bytes =
         std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     let path = kernel.with_file_name(CARRIER).with_extension("efi");
@@ -105,13 +115,8 @@ fn carry(
 ///
 /// # Errors
 /// When there is no toolchain or the build fails.
-pub(crate) fn program(
-    root: &Path,
-    image: Image,
-    target: &Target,
-    package: &str,
-) -> Result<PathBuf> {
-    compile(root, image, target, package, &[], &[])
+pub(crate) fn program(root: &Path, target: &Target, package: &str) -> Result<PathBuf> {
+    compile(root, target, package, &[], &[])
 }
 
 /// Writes a file; an unchanged one is kept, so that a debugger that has it open stays right.
@@ -122,41 +127,32 @@ fn write_changed(path: &Path, bytes: &[u8]) -> Result<()> {
     tool::write_atomically(path, bytes)
 }
 
-/// Sets which image the crates are built for: their build scripts read the size of a page.
-pub(crate) fn for_image(cargo: &mut Command, image: Image) -> &mut Command {
-    cargo.env("HOTMEM_PAGE_SIZE", Size::new(image.page).word())
+/// The feature of hotmem-arch, and of the kernel, that chooses an image's page size.
+pub(crate) fn page_feature(image: Image) -> String {
+    format!("page-{}", Size::new(image.page).word().to_lowercase())
 }
 
 /// Where bare builds and finished images go. Bare builds do not share the host's directory: their environment
 /// differs, and each would rebuild the other.
-fn bare_dir(root: &Path) -> PathBuf {
+pub(crate) fn bare_dir(root: &Path) -> PathBuf {
     root::target_dir(root).join("bare")
 }
 
-/// The target directory for an image's build. Each page size has its own, because the size is part of the
-/// environment of every package: in one directory, a change of size rebuilds all of them.
-pub(crate) fn target_dir(root: &Path, image: Image) -> PathBuf {
-    bare_dir(root).join(Size::new(image.page).word())
-}
-
-/// Runs cargo for `package` with additional environment variables; returns the program it linked.
+/// Runs cargo for `package` with more options and variables of the environment; returns the program it linked.
 fn compile(
     root: &Path,
-    image: Image,
     target: &Target,
     package: &str,
     options: &[&str],
     environment: &[(&str, &Path)],
 ) -> Result<PathBuf> {
-    let features = if image.lab { &[][..] } else { &["--no-default-features"] };
     let mut cargo = setup::toolchain(target)?.cargo(target, "build");
-    for_image(&mut cargo, image)
+    cargo
         .current_dir(root)
         .args(["--release", "--package", package, "--message-format=json-render-diagnostics"])
-        .args(features)
         .args(options)
         .arg("--target-dir")
-        .arg(target_dir(root, image))
+        .arg(bare_dir(root))
         .envs(environment.iter().copied());
     linked(&mut cargo, package)
 }
@@ -192,14 +188,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_with_different_page_sizes_are_built_in_different_directories() {
+    fn each_page_size_of_an_image_is_a_feature_of_the_kernel() {
+        let manifest = include_str!("../../../kernel/Cargo.toml");
         for arch in Arch::with_kernel() {
-            let images = arch.about().pages.iter().map(|&page| Image { page, ..Image::of(arch) });
-            let mut dirs: Vec<_> = images.map(|image| target_dir(Path::new("/r"), image)).collect();
-            let count = dirs.len();
-            dirs.sort_unstable();
-            dirs.dedup();
-            assert_eq!(dirs.len(), count, "{arch}: {dirs:?}");
+            for &page in arch.about().pages {
+                let feature = page_feature(Image { page, ..Image::of(arch) });
+                let line = format!("{feature} = [\"hotmem-arch/{feature}\"]");
+                assert!(manifest.lines().any(|found| found == line), "{line}");
+            }
         }
     }
 

@@ -82,7 +82,7 @@ pub(crate) fn main(root: &Path) -> Result<ExitCode> {
         doc.args(["--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
         results.push(check(&mut doc, &format!("documentation for bare {arch}"))?);
         for target in arch.about().boots.iter().filter_map(|boot| boot.carrier) {
-            let mut clippy = carrier_clippy(root, image, target)?;
+            let mut clippy = carrier_clippy(root, target)?;
             results.push(check(&mut clippy, &format!("clippy for {}", target.triple))?);
         }
     }
@@ -126,11 +126,12 @@ fn host_clippy(root: &Path) -> Command {
 /// A cargo subcommand over the kernel and all it is made of, compiled as it really is.
 fn bare(root: &Path, image: Image, toolchain: &Toolchain, subcommand: &str) -> Command {
     let mut command = toolchain.cargo(image.boot().target, subcommand);
-    build::for_image(&mut command, image)
+    command
         .current_dir(root)
-        .args(["--quiet", "--keep-going", "--release"])
-        .arg("--target-dir")
-        .arg(build::target_dir(root, image));
+        .args(["--quiet", "--keep-going", "--release", "--target-dir"])
+        .arg(build::bare_dir(root))
+        .arg("--features")
+        .arg(format!("hotmem-arch/{}", build::page_feature(image)));
     for package in BARE {
         command.args(["--package", package]);
     }
@@ -138,7 +139,7 @@ fn bare(root: &Path, image: Image, toolchain: &Toolchain, subcommand: &str) -> C
 }
 
 /// Clippy over a program that carries a kernel. Which kernel does not matter: any file will do.
-fn carrier_clippy(root: &Path, image: Image, target: &Target) -> Result<Command> {
+fn carrier_clippy(root: &Path, target: &Target) -> Result<Command> {
     let toolchain = setup::toolchain(target)?;
     setup::clippy(&toolchain)?;
     let mut command = toolchain.cargo(target, "clippy");
@@ -147,7 +148,7 @@ fn carrier_clippy(root: &Path, image: Image, target: &Target) -> Result<Command>
         .args(["--quiet", "--release", "--package", build::CARRIER])
         .env("HOTMEM_KERNEL", root.join("Cargo.toml"))
         .arg("--target-dir")
-        .arg(build::target_dir(root, image))
+        .arg(build::bare_dir(root))
         .args(["--", "-D", "warnings"]);
     Ok(command)
 }

@@ -68,7 +68,7 @@ pub(crate) fn module(root: &Path, image: Image, wanted: &Wanted) -> Result<Modul
         Some(path) => path.clone(),
         None => debian_kernel(root, image)?,
     };
-    let init = read(&build::program(root, image, about.target, INIT)?)?;
+    let init = read(&build::program(root, about.target, INIT)?)?;
 
     let mut initrd = wanted.initrd.as_deref().map(read).transpose()?.unwrap_or_default();
     cpio::align(&mut initrd);
