@@ -46,7 +46,13 @@
 // UNSAFETY: copies descriptors between frames that no other code accesses.
 #![expect(unsafe_code)]
 
-use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+mod error;
+mod plan;
+
+pub use error::ConvertError;
+
+use self::plan::{Plan, plan_convert};
+use crate::addr::{Pfn, PfnRange, PhysRange};
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
 use crate::alloc::evacuate::{Evacuation, Stuck};
@@ -65,105 +71,7 @@ use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::operations::ranges::records_of;
-use crate::paging::{MapError, UnmapError};
-use core::fmt;
-
-/// The reason why a range was not converted. Nothing was changed, except that migrated pages are not moved back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConvertError {
-    /// Another operation is running.
-    Busy,
-    /// The range is not whole, aligned memory blocks.
-    NotWholeBlocks {
-        /// The range.
-        range: PhysRange,
-        /// Bytes of a memory block.
-        block: u64,
-    },
-    /// A block is not present.
-    NoSuchBlock(BlockId),
-    /// A block has its memmap elsewhere already.
-    NotPerRange(BlockId, Placement),
-    /// The range is not what was added in one piece; that is.
-    NotOnePiece(PfnRange),
-    /// A block has bad memory at an unknown place, or where descriptors may be.
-    Poisoned(BlockId),
-    /// The head of a block holds a page that stays; the last field is its owner's name.
-    InUse(BlockId, Pfn, Owner, &'static str),
-    /// There is no free extent elsewhere for an extent at the head of a block.
-    NoRoom(BlockId, Order),
-    /// A look-up under way does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay). The blocks
-    /// that were reached before are converted, and the others are not.
-    ReadersStay(usize),
-    /// The descriptors of a block cannot be unmapped: a leaf holds those of other blocks, too. Or the mapper broke its
-    /// word, or a CPU does not acknowledge the flush; then the blocks above this one are converted, and the others are
-    /// not.
-    Unmap(BlockId, UnmapError),
-    /// The mapper broke its word: it does not map the descriptors of a block at its head. The blocks above
-    /// it are converted, and the others are not.
-    Map(BlockId, MapError),
-}
-
-impl fmt::Display for ConvertError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NotWholeBlocks { range, block } => {
-                write!(f, "{range} is not whole aligned memory blocks of {block:#x} bytes")
-            }
-            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
-            Self::NotPerRange(id, placement) => {
-                write!(f, "{id} has placement {placement}: it can be removed alone already")
-            }
-            Self::NotOnePiece(whole) => {
-                write!(f, "{whole} share one memmap: all of it, or nothing")
-            }
-            Self::Poisoned(id) => write!(f, "{id} has bad memory, maybe where descriptors are"),
-            Self::InUse(id, pfn, _, by) => {
-                write!(f, "{pfn} at the head of {id} is held by {by}")
-            }
-            Self::NoRoom(id, order) => {
-                write!(f, "the head of {id} holds {} pages that fit nowhere else", order.pages())
-            }
-            Self::ReadersStay(cpu) => write!(f, "a reader on CPU {cpu} does not leave"),
-            Self::Unmap(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
-            Self::Map(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for ConvertError {}
-
-/// The blocks of a group, and how many memmap pages each has in it.
-#[derive(Clone, Copy)]
-struct Plan {
-    /// All that is described.
-    pfns: PfnRange,
-    block_pages: u64,
-    memmap_pages: u64,
-}
-
-impl Plan {
-    fn count(self) -> u64 {
-        self.pfns.pages() / self.block_pages
-    }
-
-    /// The frames of block `index`.
-    fn block(self, index: u64) -> PfnRange {
-        PfnRange::new(self.pfns.start.add(index * self.block_pages), self.block_pages)
-    }
-
-    /// Where its memmap shall be.
-    fn head(self, index: u64) -> PfnRange {
-        PfnRange::new(self.block(index).start, self.memmap_pages)
-    }
-
-    /// Where its memmap is in the group's.
-    fn piece(self, index: u64) -> PfnRange {
-        PfnRange::new(self.pfns.start.add(index * self.memmap_pages), self.memmap_pages)
-    }
-}
+use crate::paging::UnmapError;
 
 impl<M: Machine> Operations<M> {
     /// See [`Mm::convert`](crate::Mm::convert).
@@ -184,59 +92,6 @@ impl<M: Machine> Operations<M> {
         self.announce(done.filter(|done| !done.is_empty()).map(News::Converted));
         moved.map(|()| plan.count()).map_err(|(_, error)| error)
     }
-}
-
-/// What converting `range` does, if it can be converted.
-fn plan_convert<M: Machine>(memmap: Whole<'_, M>, range: PhysRange) -> Result<Plan, ConvertError> {
-    let block = memmap.block_size().bytes();
-    let pfns = memmap.whole_blocks(range).ok_or(ConvertError::NotWholeBlocks { range, block })?;
-    let id = memmap.block_at(range.start());
-    let known = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
-    if known.placement != Placement::PerRange {
-        return Err(ConvertError::NotPerRange(id, known.placement));
-    }
-    let group = known.group.and_then(|head| memmap.group_at(head));
-    let held = group.ok_or(ConvertError::NoSuchBlock(id))?.pfns;
-    let whole = Altmap::of_memmap::<M>(held).described;
-    if whole != pfns {
-        return Err(ConvertError::NotOnePiece(whole));
-    }
-    let block_pages = memmap.block_size().pages::<M>();
-    let memmap_pages = held.pages() / (pfns.pages() / block_pages);
-    let plan = Plan { pfns, block_pages, memmap_pages };
-    check_poison(memmap, plan, held)?;
-    check_memmap_leaves(memmap, plan)?;
-    Ok(plan)
-}
-
-/// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
-fn check_memmap_leaves<M: Machine>(memmap: Whole<'_, M>, plan: Plan) -> Result<(), ConvertError> {
-    for block in (0..plan.count()).map(|index| plan.block(index)) {
-        if let Some(leaf) = memmap.cut_leaf(memmap.windows().memmap_virt(block)) {
-            let id = memmap.block_at(M::address(block.start));
-            let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
-            return Err(ConvertError::Unmap(id, cut));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get
-/// descriptors: only the bad pages that an online block's allocator had are known one by one.
-fn check_poison<M: Machine>(
-    memmap: Whole<'_, M>,
-    plan: Plan,
-    held: PfnRange,
-) -> Result<(), ConvertError> {
-    for index in 0..plan.count() {
-        let id = memmap.block_at(M::address(plan.block(index).start));
-        let block = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
-        let holds = held.intersection(block.pfns).is_some();
-        if block.poisoned && (holds || block.state == BlockState::Offline) {
-            return Err(ConvertError::Poisoned(id));
-        }
-    }
-    Ok(())
 }
 
 /// A range that is converted.

@@ -1,0 +1,75 @@
+//! The reasons why a range is not converted.
+
+use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::memmap::block::BlockId;
+use crate::memmap::page::Owner;
+use crate::memmap::placement::Placement;
+use crate::paging::{MapError, UnmapError};
+use core::fmt;
+
+/// The reason why a range was not converted. Nothing was changed, except that migrated pages are not moved back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// Another operation is running.
+    Busy,
+    /// The range is not whole, aligned memory blocks.
+    NotWholeBlocks {
+        /// The range.
+        range: PhysRange,
+        /// Bytes of a memory block.
+        block: u64,
+    },
+    /// A block is not present.
+    NoSuchBlock(BlockId),
+    /// A block has its memmap elsewhere already.
+    NotPerRange(BlockId, Placement),
+    /// The range is not what was added in one piece; that is.
+    NotOnePiece(PfnRange),
+    /// A block has bad memory at an unknown place, or where descriptors may be.
+    Poisoned(BlockId),
+    /// The head of a block holds a page that stays; the last field is its owner's name.
+    InUse(BlockId, Pfn, Owner, &'static str),
+    /// There is no free extent elsewhere for an extent at the head of a block.
+    NoRoom(BlockId, Order),
+    /// A look-up under way does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay). The blocks
+    /// that were reached before are converted, and the others are not.
+    ReadersStay(usize),
+    /// The descriptors of a block cannot be unmapped: a leaf holds those of other blocks, too. Or the mapper broke its
+    /// word, or a CPU does not acknowledge the flush; then the blocks above this one are converted, and the others are
+    /// not.
+    Unmap(BlockId, UnmapError),
+    /// The mapper broke its word: it does not map the descriptors of a block at its head. The blocks above
+    /// it are converted, and the others are not.
+    Map(BlockId, MapError),
+}
+
+impl fmt::Display for ConvertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str(crate::turn::BUSY),
+            Self::NotWholeBlocks { range, block } => {
+                write!(f, "{range} is not whole aligned memory blocks of {block:#x} bytes")
+            }
+            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
+            Self::NotPerRange(id, placement) => {
+                write!(f, "{id} has placement {placement}: it can be removed alone already")
+            }
+            Self::NotOnePiece(whole) => {
+                write!(f, "{whole} share one memmap: all of it, or nothing")
+            }
+            Self::Poisoned(id) => write!(f, "{id} has bad memory, maybe where descriptors are"),
+            Self::InUse(id, pfn, _, by) => {
+                write!(f, "{pfn} at the head of {id} is held by {by}")
+            }
+            Self::NoRoom(id, order) => {
+                write!(f, "the head of {id} holds {} pages that fit nowhere else", order.pages())
+            }
+            Self::ReadersStay(cpu) => write!(f, "a reader on CPU {cpu} does not leave"),
+            Self::Unmap(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
+            Self::Map(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for ConvertError {}
