@@ -199,14 +199,34 @@ impl Area {
         }
     }
 
-    /// Frees what was claimed for `owner`.
-    pub(crate) fn unclaim<M: Machine>(&self, allocator: &Allocator<M>, owner: Owner) {
-        for (pfn, _) in allocator.memmap.cut(self.pfns) {
+    /// Frees what is `owner`'s: what was claimed for it, or put offline.
+    pub(crate) fn unclaim<M: Machine>(
+        &self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+        owner: Owner,
+    ) {
+        let mut rest = self.pfns;
+        while let Some((pfn, pages)) = next_used(memmap, rest, owner) {
+            rest.start = pfn.add(pages);
             if let Err(error) = allocator.free_of(pfn, |holder| holder == owner) {
-                log::error!("a claimed extent is not its owner's: {error}");
+                log::error!("an extent is not its owner's: {error}");
             }
         }
     }
+}
+
+/// The first extent of `rest`, in an online block, that `owner` has, and its pages.
+pub(crate) fn next_used<M: Machine>(
+    memmap: Seen<'_, M>,
+    rest: PfnRange,
+    owner: Owner,
+) -> Option<(Pfn, u64)> {
+    let mut extents = memmap.extents(rest);
+    extents.find_map(|(pfn, pages, state)| match state {
+        PageState::Used { owner: holder, .. } if holder == owner => Some((pfn, pages)),
+        _ => None,
+    })
 }
 
 impl<M: Machine> FreeLists<'_, M> {

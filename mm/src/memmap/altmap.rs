@@ -14,6 +14,7 @@ use crate::addr::{Pfn, PfnRange};
 use crate::geometry::BlockSize;
 use crate::machine::Machine;
 use crate::memmap::block::pieces;
+use crate::memmap::page::PageState;
 use crate::memmap::placement::Placement;
 use crate::memmap::section::{section_of, sections_touched};
 use crate::memmap::seen::Seen;
@@ -44,6 +45,11 @@ impl Altmap {
     pub(crate) fn sections<M: Machine>(self) -> u64 {
         let sections = sections_touched::<M>(self.described);
         sections.end() - sections.start() + 1
+    }
+
+    /// The state of the group's head.
+    pub(crate) fn head_state<M: Machine>(self) -> PageState {
+        PageState::MemmapHead { sections: self.sections::<M>() as u32, pages: self.memmap.pages() }
     }
 
     /// The frame whose descriptor holds the record of `section`, of the group, unless that shares another's.

@@ -11,7 +11,10 @@ use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::page::Page;
-use crate::memmap::section::{Section, SectionWord, descriptor, section_of};
+use crate::memmap::record::Record;
+use crate::memmap::section::{
+    Section, SectionWord, descriptor, record_pfns, section_of, sections_touched,
+};
 use core::fmt;
 use core::ops::Deref;
 
@@ -107,5 +110,20 @@ impl<'g, M: Machine> Seen<'g, M> {
     /// The descriptor of `pfn`, in a present section.
     pub(crate) fn page(self, pfn: Pfn) -> &'g Page {
         descriptor(&self.memmap().machine, pfn)
+    }
+
+    /// Moves the record that section `first` shares to the descriptor of `to`, a memmap page, and returns it there.
+    pub(crate) fn move_record(self, first: u64, to: Pfn) -> Record<'g> {
+        let (sections, machine) = (self.memmap().sections(), self.machine());
+        let word = sections.word(machine, first);
+        let record = self.hidden_section(first, word.with_record(to)).record();
+        record.copy(self.hidden_section(first, word).record());
+        for number in sections_touched::<M>(record_pfns::<M>(first)) {
+            let word = sections.word(machine, number);
+            if word != SectionWord::ABSENT {
+                sections.set_word(machine, number, word.with_record(to));
+            }
+        }
+        record
     }
 }

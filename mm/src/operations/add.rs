@@ -308,9 +308,7 @@ impl<M: Machine> Add<'_, M> {
             }
             Placement::PerRange | Placement::PerBlock => self.altmaps().for_each(|altmap| {
                 let head = altmap.memmap.start;
-                let sections = altmap.sections::<M>() as u32;
-                let pages = altmap.memmap.pages();
-                self.memmap.page(head).set_state(PageState::MemmapHead { sections, pages });
+                self.memmap.page(head).set_state(altmap.head_state::<M>());
                 let end = altmap.described.end;
                 let (mut start, mut place) = (altmap.described.start, head);
                 loop {

@@ -161,7 +161,7 @@ impl<M: Machine> Convert<'_, M> {
     fn unclaim_heads(&self, end: u64) {
         for index in 1..end {
             if let Some(area) = self.head_area(index) {
-                area.unclaim(self.allocator, Owner::Memmap);
+                area.unclaim(self.allocator, *self.memmap, Owner::Memmap);
             }
         }
     }

@@ -158,9 +158,9 @@ impl<'m, M: Machine> Leaving<'m, M> {
         for first in records_of::<M>(self.part_of(id)) {
             let parts = parts_touched::<M>(first, self.pfns);
             let shared = self.memmap.section_of_record(first);
-            if let Some(section) = shared {
+            if shared.is_some() {
                 let back = self.moved[self.end_of(first)].filter(|_| moves);
-                back.into_iter().for_each(|to| self.move_record(first, section.record(), to));
+                back.into_iter().for_each(|to| self.move_record(first, to));
             }
             let record = self.record_of(first);
             // In system memory the bits of a record that left were those of a list.
@@ -236,7 +236,7 @@ impl<'m, M: Machine> Leaving<'m, M> {
             if self.place_of_record(first_pfn) == Some(at)
                 && let Some(to) = self.place_of_record(place::<M>(first, stay))
             {
-                self.move_record(first, record, to);
+                self.move_record(first, to);
                 self.moved[self.end_of(first)] = Some(at);
             }
             let record = self.record_of(first);
@@ -279,9 +279,7 @@ impl<'m, M: Machine> Leaving<'m, M> {
     }
 
     /// Moves the record that section `first` shares to the descriptor of `to`, a memmap page.
-    fn move_record(&self, first: u64, record: Record<'_>, to: Pfn) {
-        let word = self.word(first).with_record(to);
-        let new = self.memmap.hidden_section(first, word);
+    fn move_record(&self, first: u64, to: Pfn) {
         if let Some(section) = self.memmap.section_at(to)
             && let Some(group) = self.memmap.group_of(section, to)
             && group.pfns.contains(to)
@@ -290,13 +288,7 @@ impl<'m, M: Machine> Leaving<'m, M> {
             let head = group.pfns.start;
             self.memmap.page(to).set_state(PageState::MemmapTail { head });
         }
-        new.record().copy(record);
-        for number in sections_touched::<M>(record_pfns::<M>(first)) {
-            let word = self.word(number);
-            if word != SectionWord::ABSENT {
-                self.set_word(number, word.with_record(to));
-            }
-        }
+        self.memmap.move_record(first, to);
     }
 
     /// Gives the sections of a record that were hidden a state.

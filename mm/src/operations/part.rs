@@ -11,8 +11,7 @@
 //! moved nor isolated. A part is exactly what one add brought to the block, its memmap included: a part of that would
 //! leave without its memmap, or with that of its neighbours.
 
-use crate::addr::{Pfn, PfnRange, PhysRange};
-use crate::alloc::Allocator;
+use crate::addr::{PfnRange, PhysRange};
 use crate::alloc::Waits;
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
@@ -58,31 +57,11 @@ impl<M: Machine> Operations<M> {
             self.notify_reverse(Event::CancelOnline, &change);
             OnlineError::Busy
         })?;
-        free_offline(&self.allocator, *operation.seen(), area.pfns);
+        area.unclaim(&self.allocator, *operation.seen(), Owner::Offline);
         operation.settle();
         self.notify(Event::Online, &change);
         Ok(())
     }
-}
-
-/// Gives the pages of a part that is offline to the allocator.
-fn free_offline<M: Machine>(allocator: &Allocator<M>, memmap: Seen<'_, M>, pfns: PfnRange) {
-    let mut rest = pfns;
-    while let Some((head, pages)) = next_offline(memmap, rest) {
-        rest.start = head.add(pages);
-        if let Err(error) = allocator.free_of(head, |owner| owner == Owner::Offline) {
-            log::error!("a page that is offline is not freed: {error}");
-        }
-    }
-}
-
-/// The first extent of `rest` that is offline, and its pages.
-fn next_offline<M: Machine>(memmap: Seen<'_, M>, rest: PfnRange) -> Option<(Pfn, u64)> {
-    let offline = |(head, pages, state)| match state {
-        PageState::Used { owner: Owner::Offline, .. } => Some((head, pages)),
-        _ => None,
-    };
-    memmap.extents(rest).find_map(offline)
 }
 
 /// The usable pages of what `range` has of block `id`, if that can go offline apart.

@@ -126,7 +126,7 @@ impl<M: Machine> Carveout<'_, M> {
     fn unclaim_run(&self, first: BlockId, count: u64, node: NodeId, kind: ZoneKind) {
         for id in run(first, count) {
             let area = Area::whole(self.memmap.block_pfns(id), node, kind);
-            area.unclaim(self.allocator, Owner::Taken);
+            area.unclaim(self.allocator, *self.memmap, Owner::Taken);
         }
     }
 

@@ -243,7 +243,7 @@ impl<'m, M: Machine> Carveout<'m, M> {
         self.mark_taken(block.id, false);
         if let BlockState::Online(kind) = block.state {
             let area = Area::whole(block.pfns, block.node, kind);
-            area.unclaim(self.allocator, Owner::Taken);
+            area.unclaim(self.allocator, *self.memmap, Owner::Taken);
         }
     }
 
