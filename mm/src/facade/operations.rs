@@ -88,8 +88,9 @@ impl<M: Machine> Mm<M> {
         self.operations.remove(range)
     }
 
-    /// Gives each block of `range`, which was added with one memmap for all of it, its own memmap, so that each can
-    /// be removed alone. Returns the number of blocks.
+    /// Gives what each block has of `range`, which was added with one memmap for all of it, its own memmap, so that
+    /// each can be removed alone. Returns the number of blocks. The range may begin and end inside a block; other memory
+    /// of that block stays as it is.
     ///
     /// While the descriptors of a block are moved, look-ups and frees of other CPUs in that block wait, and interrupts
     /// are off on this CPU if [`Machine::Lock`] masks them. Free pages of the block are not allocated during that time:

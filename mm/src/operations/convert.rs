@@ -8,14 +8,25 @@
 //!   one each     [M0 .  .  .  . . . .|M1. . . . . . .|M2. . . . . . .|M3. . . . . . .]
 //! ```
 //!
-//! First the heads of all blocks are emptied and claimed: that can fail, and is undone. Then block after block is taken
-//! off its zone's lists and out of the caches; then, with its readers held off, its descriptors are copied to its head
-//! and its memmap is mapped there: cleared, flushed, mapped; and it is put back on the lists. A failure leaves it between
-//! two blocks, with all descriptors where they are mapped. There are three: a reader stays, a CPU does not acknowledge
-//! the flush, or the mapper breaks its word. Nothing else fails: `plan_convert` saw that no leaf goes past a block's
-//! memmap, the leaves are as large as before, and their tables stay.
-//! Going backwards, each step leaves a whole range behind, one block shorter; and what a block's head holds of other
-//! blocks' descriptors is gone by the time it is needed.
+//! What a block has of the range is a share of it, with a memmap at its head: the first and the last may be less than a
+//! block, and have neighbours that were added apart, whose memmap and pages stay as they are.
+//!
+//! ```text
+//!   one memmap   - - a a[M0 M1 M2. .|. . . . . . . .|. . . .]b b b b      -: no memory, a, b: added apart
+//!   one each     - - a a[M0 .  .  . .|M1. . . . . . .|M2. . .]b b b b
+//! ```
+//!
+//! First the heads of all shares but the first are emptied and claimed: that can fail, and is undone. Then block after
+//! block is taken off its zone's lists and out of the caches; then, with its readers held off, the descriptors of its
+//! share are copied to the head of that, and its memmap is mapped there: cleared, flushed, mapped; and it is put back on
+//! the lists. A failure leaves it between two blocks, with all descriptors where they are mapped. There are three: a
+//! reader stays, a CPU does not acknowledge the flush, or the mapper breaks its word. Nothing else fails:
+//! `plan_convert` saw that no leaf goes past a share's memmap, the leaves are at least as large as before or go into the
+//! tables that were there, and these tables stay.
+//! Going backwards, each step leaves a whole range behind, one share shorter; and what a share's head holds of other
+//! shares' descriptors is gone by the time it is needed. It may hold the last of its own, if the first share is so small
+//! that the memmap of the next one reaches into that: then they are copied from the end to the start, so that each is
+//! read before it is overwritten, and the other way round if the conversion fails.
 //!
 //! No zone is locked during the copy and the flush: the free extents of the block are isolated, so that no list leads to
 //! them, and allocations take other memory.
@@ -61,7 +72,7 @@ use crate::alloc::lists::FreeLists;
 use crate::machine::Machine;
 use crate::memmap::HeldOff;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::block::{Block, BlockId, BlockState, BlockWord, pieces};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
@@ -87,7 +98,7 @@ impl<M: Machine> Operations<M> {
         let first = moved.err().map_or(0, |(index, _)| index + 1);
         convert.unclaim_heads(first);
         operation.settle();
-        let start = M::address(plan.block(first).start);
+        let start = M::address(plan.share(first).start);
         let done = PhysRange::new(start, range.end().offset_from(start));
         self.announce(done.filter(|done| !done.is_empty()).map(News::Converted));
         moved.map(|()| plan.count()).map_err(|(_, error)| error)
@@ -102,25 +113,24 @@ struct Convert<'m, M: Machine> {
 }
 
 impl<M: Machine> Convert<'_, M> {
-    /// Gives each block its own memmap, the last one first; on failure that block and those below it still
-    /// share one.
+    /// Gives each share its own memmap, the last one first; on failure that share and those below it still have one
+    /// together.
     fn move_memmaps(&self) -> Result<(), (u64, ConvertError)> {
         for index in (1..self.plan.count()).rev() {
             self.move_memmap(index).map_err(|error| (index, error))?;
             self.give_piece(index);
         }
-        self.set_placement(self.plan.block(0), Placement::PerBlock);
+        self.note_memmap(0);
         Ok(())
     }
 
-    /// The part of block `index` that becomes memmap, if the block is online and its head is not memmap
-    /// of the group's.
+    /// The part of share `index` that becomes memmap and is not the group's, if its block is online.
     fn head_area(&self, index: u64) -> Option<Area> {
         let head = self.plan.head(index);
-        Area::among(*self.memmap, head).filter(|area| area.pfns == head)
+        Area::among(*self.memmap, head).filter(|area| area.pages != 0)
     }
 
-    /// Empties the head of each block but the first, and claims it.
+    /// Empties the head of each share but the first, and claims it.
     fn claim_heads(&self) -> Result<(), ConvertError> {
         for index in 1..self.plan.count() {
             let Some(area) = self.head_area(index) else { continue };
@@ -149,7 +159,7 @@ impl<M: Machine> Convert<'_, M> {
         Ok(())
     }
 
-    /// Whose pages are in an emptied range that the emptying leaves: bad ones, and those that are offline.
+    /// Whose pages are in an emptied range that the emptying leaves: bad ones.
     fn unusable_in(&self, pfns: PfnRange) -> Option<Owner> {
         self.memmap.extents(pfns).find_map(|(_, _, state)| match state {
             PageState::Used { owner, .. } => Some(owner),
@@ -157,7 +167,7 @@ impl<M: Machine> Convert<'_, M> {
         })
     }
 
-    /// Gives the heads of the blocks below `end` back.
+    /// Gives the heads of the shares below `end` back.
     fn unclaim_heads(&self, end: u64) {
         for index in 1..end {
             if let Some(area) = self.head_area(index) {
@@ -166,22 +176,25 @@ impl<M: Machine> Convert<'_, M> {
         }
     }
 
-    /// Moves the descriptors of the group's last block, `index`, to the block's head; on failure they are
-    /// where they were.
+    /// The block of share `index`, as it is.
+    fn block(&self, index: u64) -> Option<Block> {
+        let id = self.memmap.block_at(M::address(self.plan.share(index).start));
+        self.memmap.describe_block(id)
+    }
+
+    /// Moves the descriptors of the group's last share, `index`, to its head; on failure they are where they were.
     fn move_memmap(&self, index: u64) -> Result<(), ConvertError> {
-        let block = self.plan.block(index);
-        let id = self.memmap.block_at(M::address(block.start));
-        let old = self.memmap.block_record(section_of::<M>(block.start));
-        let old = old.ok_or(ConvertError::NoSuchBlock(id))?;
-        let word = old.block();
-        if let Some(area) = Area::among(*self.memmap, block) {
+        let id = self.memmap.block_at(M::address(self.plan.share(index).start));
+        let known = self.block(index).ok_or(ConvertError::NoSuchBlock(id))?;
+        let block = known.pfns;
+        if let Some(area) = Area::of(*self.memmap, &known) {
             area.take_off_lists(self.allocator, *self.memmap);
         }
         // Before readers are held off: some of them may be about to lock a cache.
         let paused = Cached::of(self.allocator).pause_caches(block);
-        let moved = self.move_alone(index, id, word);
+        let moved = self.move_alone(index, &known);
         // Its pages that are not memmap now.
-        if let Some(area) = Area::among(*self.memmap, block) {
+        if let Some(area) = self.block(index).and_then(|block| Area::of(*self.memmap, &block)) {
             area.put_on_lists(self.allocator, *self.memmap);
         }
         drop(paused);
@@ -189,51 +202,58 @@ impl<M: Machine> Convert<'_, M> {
     }
 
     /// The same, with readers of the block held off. No list and no cache leads to its descriptors.
-    fn move_alone(&self, index: u64, id: BlockId, word: BlockWord) -> Result<(), ConvertError> {
-        let gate = self.memmap.hold_off_readers(id);
+    fn move_alone(&self, index: u64, block: &Block) -> Result<(), ConvertError> {
+        let gate = self.memmap.hold_off_readers(block.id);
         let gate = gate.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu))?;
-        self.copy_frames(self.plan.piece(index).start, self.plan.head(index));
-        let (from, to) = (self.plan.piece(index).start, self.plan.head(index).start);
-        self.switch_memmap(&gate, from, to)?;
+        let claimed = self.head_area(index).map_or(0, |area| area.pages.into());
+        let (from, to) = (self.plan.piece(index), self.plan.head(index));
+        self.copy_frames(from, to.start);
+        let moved = self.switch_memmap(&gate, self.plan.share(index), (from.start, to.start));
+        moved.inspect_err(|_| self.copy_frames(to, from.start))?;
         self.move_records(index);
-        self.set_placement(self.plan.block(index), Placement::PerBlock);
-        self.count_memmap(self.plan.block(index), word);
+        self.note_memmap(index);
+        self.count_memmap(block, claimed);
         Ok(())
     }
 
     /// Counts pages of a block that were managed and in use as its memmap, if it is online.
-    fn count_memmap(&self, block: PfnRange, word: BlockWord) {
-        let BlockState::Online(kind) = word.state else { return };
-        let Some(record) = self.memmap.known_block_record(section_of::<M>(block.start)) else {
-            return;
-        };
-        let mut zone = self.allocator.nodes.lock(word.node, kind);
-        record.managed().sub(self.plan.memmap_pages);
-        zone.make_memmap(self.plan.memmap_pages);
+    fn count_memmap(&self, block: &Block, pages: u64) {
+        let BlockState::Online(kind) = block.state else { return };
+        let Some(record) = self.memmap.known_record_of(block.pfns.start) else { return };
+        let mut zone = self.allocator.nodes.lock(block.node, kind);
+        record.managed().sub(pages);
+        zone.make_memmap(pages);
     }
 
-    /// Copies whole frames, which no reader and no allocation looks at.
-    fn copy_frames(&self, from: Pfn, to: PfnRange) {
-        for (index, target) in to.iter().enumerate() {
-            let source = self.memmap.machine().pointer(M::address(from.add(index as u64)));
-            let target = self.memmap.machine().pointer(M::address(target));
-            // SAFETY: both are whole frames of mapped RAM, apart from each other. The source backs
-            // descriptors that nothing writes: readers of the block are drained and held off, no page of it is in a cache
-            // or may enter one, and no list of the zone leads there. The target was claimed, or its block is offline.
+    /// Copies whole frames, which no reader and no allocation looks at: if they overlap, first those that are
+    /// overwritten.
+    fn copy_frames(&self, from: PfnRange, to: Pfn) {
+        let pages = from.pages();
+        for index in 0..pages {
+            let index = if from.start < to { pages - 1 - index } else { index };
+            let source = self.memmap.machine().pointer(M::address(from.start.add(index)));
+            let target = self.memmap.machine().pointer(M::address(to.add(index)));
+            // SAFETY: both are whole frames of mapped RAM, and two of them, as `from` does not begin at `to`. The
+            // source backs descriptors that nothing writes: readers of the block are drained and held off, no page of
+            // it is in a cache or may enter one, and no list of the zone leads there. The target was claimed, or its
+            // block is offline, or it backs descriptors of the same share that were copied before.
             unsafe { target.copy_from_nonoverlapping(source, M::PAGE_BYTES as usize) };
         }
     }
 
-    /// Moves the memmap of the block whose readers `gate` holds off from the frames at `from` to those at `to`; on failure
-    /// it is as it was.
-    fn switch_memmap(&self, gate: &HeldOff<'_, M>, from: Pfn, to: Pfn) -> Result<(), ConvertError> {
+    /// Moves the memmap of a share, of the block whose readers `gate` holds off, from frames at one place to those at
+    /// another; on failure it is as it was.
+    fn switch_memmap(
+        &self,
+        gate: &HeldOff<'_, M>,
+        share: PfnRange,
+        (from, to): (Pfn, Pfn),
+    ) -> Result<(), ConvertError> {
         let id = BlockId::new(gate.block());
-        let described = self.memmap.block_pfns(id);
         let mut gather = self.allocator.gather_keeping_tables(self.memmap);
-        let unmapped = self.memmap.unmap(self.memmap.windows().memmap_virt(described), &mut gather);
+        let unmapped = self.memmap.unmap(self.memmap.windows().memmap_virt(share), &mut gather);
         let map = |backing| {
-            self.allocator
-                .map(self.memmap, &self.memmap.windows().memmap_mapping(described, backing))
+            self.allocator.map(self.memmap, &self.memmap.windows().memmap_mapping(share, backing))
         };
         let map_back = || {
             if let Err(error) = map(from) {
@@ -252,94 +272,101 @@ impl<M: Machine> Convert<'_, M> {
         })
     }
 
-    /// Moves the records of the group's last block to the descriptors of its own memmap, makes its first
-    /// page a head, and has the group's head count without it.
+    /// Moves the records of the group's last share to the descriptors of its own memmap, makes its first page a head,
+    /// and has the group's head count without it. A record that is in the memmap of other memory stays there.
     fn move_records(&self, index: u64) {
-        let own = Altmap::new::<M>(self.plan.block(index));
+        let own = Altmap::new::<M>(self.plan.share(index));
         let head = own.memmap.start;
-        for first in records_of::<M>(own.described) {
-            let record = own.record::<M>(first);
-            let word = self.memmap.sections().word(self.memmap.machine(), first);
-            let old = self.memmap.hidden_section(first, word).record();
-            let new = self.memmap.hidden_section(first, word.with_record(record)).record();
-            new.copy(old);
+        let group = PfnRange { end: self.plan.piece(index).end, ..self.plan.pfns };
+        // The last first: the old places of the last ones may be the new places of the first.
+        for first in records_of::<M>(own.described).rev() {
+            let (to, word) =
+                (own.record::<M>(first), self.memmap.sections().word(self.memmap.machine(), first));
+            let record = match group.contains(word.record()) {
+                true => self.memmap.move_record(first, to),
+                false => self.memmap.hidden_section(first, word).record(),
+            };
             match first == section_of::<M>(head) {
                 true => {
-                    new.starts().insert(Part::new(0));
-                    new.set_group(None);
+                    record.starts().insert(Part::new(0));
+                    record.set_group(None);
                 }
-                false => new.set_group(Some(head)),
-            }
-            for number in first..first + M::RECORD_SECTIONS {
-                let word =
-                    self.memmap.sections().word(self.memmap.machine(), number).with_record(record);
-                self.memmap.sections().set_word(self.memmap.machine(), number, word);
+                false => record.set_group(Some(head)),
             }
         }
-        let blocks = |count: u64| PageState::MemmapHead {
-            sections: (count * self.memmap.block_sections()) as u32,
-            pages: count * self.plan.memmap_pages,
-        };
         self.forget_extents(own.memmap);
         for first in records_of::<M>(own.described) {
             self.memmap.page(own.record::<M>(first)).set_state(PageState::MemmapTail { head });
         }
-        self.memmap.page(head).set_state(blocks(1));
-        self.memmap.page(self.plan.pfns.start).set_state(blocks(index));
+        self.memmap.page(head).set_state(own.head_state::<M>());
+        let rest = Altmap::new::<M>(PfnRange { end: own.described.start, ..self.plan.pfns });
+        self.memmap.page(rest.memmap.start).set_state(rest.head_state::<M>());
     }
 
-    /// Makes pages that were claimed, or of an offline block, tails of a memmap.
+    /// Makes pages that were claimed, that were the group's, or of an offline block, tails of a memmap.
     fn forget_extents(&self, memmap: PfnRange) {
         let head = memmap.start;
-        for (pfn, order) in self.memmap.cut(memmap) {
-            let Some(section) = self.memmap.known_section(pfn) else { continue };
-            section.clear_head(pfn, order);
+        for (pfn, _, state) in self.memmap.extents(memmap) {
+            if let PageState::Used { order, .. } = state
+                && let Some(section) = self.memmap.known_section(pfn)
+            {
+                section.clear_head(pfn, order);
+            }
         }
-        for pfn in memmap.iter() {
+        self.set_initialised(memmap, PageState::MemmapTail { head });
+    }
+
+    /// Gives pages a state whose descriptors are initialised.
+    fn set_initialised(&self, pfns: PfnRange, state: PageState) {
+        for pfn in pfns.iter() {
             if let Some(section) = self.memmap.section_at(pfn)
                 && section.record().initialised().has(Section::<M>::part(pfn))
             {
-                section.page(pfn).set_state(PageState::MemmapTail { head });
+                section.page(pfn).set_state(state);
             }
         }
     }
 
-    /// Gives the frames that held the descriptors of block `index` to the block that they lie in: to its
-    /// allocator, or for its own descriptors.
+    /// Gives the frames that held the descriptors of share `index` to the blocks that they lie in. Those that hold them
+    /// again stay.
     fn give_piece(&self, index: u64) {
         let piece = self.plan.piece(index);
-        let holder = piece.start.offset_from(self.plan.pfns.start) / self.plan.block_pages;
-        let number = section_of::<M>(piece.start);
-        let Some(record) = self.memmap.known_block_record(number) else { return };
+        let free = PfnRange { end: piece.end.min(self.plan.share(index).start), ..piece };
+        pieces(free, self.plan.block).for_each(|pfns| self.give_frames(pfns));
+    }
+
+    /// Gives frames to the block that they lie in: to its allocator, or for its own descriptors.
+    fn give_frames(&self, pfns: PfnRange) {
+        let Some(record) = self.memmap.known_record_of(pfns.start) else { return };
         let word = record.block();
         let BlockState::Online(kind) = word.state else { return };
         // Before the lock, which other CPUs wait for: there may be many. The group's head does not count them any more,
         // so that a CPU which initialises the rest of their subsections makes them tails, too.
-        for pfn in piece.iter() {
-            if let Some(section) = self.memmap.section_at(pfn)
-                && section.record().initialised().has(Section::<M>::part(pfn))
-            {
-                section.page(pfn).set_state(PageState::Tail);
-            }
-        }
+        self.set_initialised(pfns, PageState::Tail);
+        let holder = self.plan.index_of(pfns.start);
+        let head = Some(self.plan.head(holder)).filter(|_| holder > 0);
+        let own = head.and_then(|head| head.intersection(pfns));
+        let own = own.unwrap_or(PfnRange::new(pfns.start, 0));
+        let free = PfnRange { start: own.end, ..pfns };
         let mut zone = self.allocator.nodes.lock(word.node, kind);
-        record.managed().add(piece.pages());
-        zone.make_managed(piece.pages());
-        if holder > 0 && piece == self.plan.head(holder) {
-            FreeLists::of(*self.memmap)
-                .give_heads(piece, |order| PageState::Used { order, owner: Owner::Memmap });
-            return;
-        }
-        FreeLists::of(*self.memmap).merge_range(&mut zone, piece);
-        record.free().add(piece.pages());
-        zone.make_free(piece.pages());
+        record.managed().add(pfns.pages());
+        zone.make_managed(pfns.pages());
+        FreeLists::of(*self.memmap)
+            .give_heads(own, |order| PageState::Used { order, owner: Owner::Memmap });
+        FreeLists::of(*self.memmap).merge_range(&mut zone, free);
+        record.free().add(free.pages());
+        zone.make_free(free.pages());
     }
 
-    fn set_placement(&self, block: PfnRange, placement: Placement) {
-        if let Some(record) = self.memmap.known_block_record(section_of::<M>(block.start)) {
-            // The memmap, and what was emptied for it, may have been anywhere.
-            let (described, dirty) = (true, u32::MAX);
-            record.change_block(|word| BlockWord { placement, described, dirty, ..word });
-        }
+    /// Notes in the word of the block of share `index` that the share has a memmap of its own.
+    fn note_memmap(&self, index: u64) {
+        let start = self.plan.share(index).start;
+        let Some(block) = self.block(index) else { return };
+        let Some(record) = self.memmap.known_record_of(start) else { return };
+        let is_first = self.memmap.first_lot(&block).start == start;
+        let placement = if is_first { Placement::PerBlock } else { block.placement };
+        // The memmap, and what was emptied for it, may have been anywhere.
+        let (described, dirty) = (true, u32::MAX);
+        record.change_block(|word| BlockWord { placement, described, dirty, ..word });
     }
 }

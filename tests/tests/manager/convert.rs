@@ -247,8 +247,10 @@ fn only_one_whole_piece_is_converted_and_the_rest_is_named() {
         bench.mm.convert(range(TINY_WINDOW + 32 * MIB, MIB)),
         Err(ConvertError::NoSuchBlock(BlockId::new(96)))
     );
-    let odd = range(TINY_WINDOW, MIB / 2);
-    assert_eq!(bench.mm.convert(odd), Err(ConvertError::NotWholeBlocks { range: odd, block: MIB }));
+    assert_eq!(whole(bench.mm.convert(range(TINY_WINDOW, MIB / 2))), 4 * MIB);
+    let (odd, subsection) = (range(TINY_WINDOW, MIB / 8), bench.mm.subsection());
+    let refused = ConvertError::NotWholeSubsections { range: odd, subsection };
+    assert_eq!(bench.mm.convert(odd), Err(refused));
     bench.mm.convert(dimm(4)).unwrap();
     let again = bench.mm.convert(dimm(4));
     assert_eq!(again, Err(ConvertError::NotPerRange(BlockId::new(64), Placement::PerBlock)));

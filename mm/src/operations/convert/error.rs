@@ -1,6 +1,6 @@
 //! The reasons why a range is not converted.
 
-use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
 use crate::memmap::block::BlockId;
 use crate::memmap::page::Owner;
 use crate::memmap::placement::Placement;
@@ -13,19 +13,26 @@ use core::fmt;
 pub enum ConvertError {
     /// Another operation is running.
     Busy,
-    /// The range is not whole, aligned memory blocks.
-    NotWholeBlocks {
+    /// The range is not whole, aligned subsections.
+    NotWholeSubsections {
         /// The range.
         range: PhysRange,
-        /// Bytes of a memory block.
-        block: u64,
+        /// Bytes of a subsection.
+        subsection: u64,
     },
     /// A block is not present.
     NoSuchBlock(BlockId),
-    /// A block has its memmap elsewhere already.
+    /// There is no memory at the beginning of the range.
+    Hole {
+        /// Its address.
+        at: PhysAddr,
+    },
+    /// What a block has of the range has its memmap elsewhere already.
     NotPerRange(BlockId, Placement),
     /// The range is not what was added in one piece; that is.
     NotOnePiece(PfnRange),
+    /// What an online block has of the range is offline: see [`Mm::offline_part`](crate::Mm::offline_part).
+    OfflinePart(BlockId, PfnRange),
     /// A block has bad memory at an unknown place, or where descriptors may be.
     Poisoned(BlockId),
     /// The head of a block holds a page that stays; the last field is its owner's name.
@@ -48,16 +55,18 @@ impl fmt::Display for ConvertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NotWholeBlocks { range, block } => {
-                write!(f, "{range} is not whole aligned memory blocks of {block:#x} bytes")
+            Self::NotWholeSubsections { range, subsection } => {
+                write!(f, "{range} is not whole aligned subsections of {subsection:#x} bytes")
             }
             Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
+            Self::Hole { at } => write!(f, "there is no memory at {at}"),
             Self::NotPerRange(id, placement) => {
                 write!(f, "{id} has placement {placement}: it can be removed alone already")
             }
             Self::NotOnePiece(whole) => {
                 write!(f, "{whole} share one memmap: all of it, or nothing")
             }
+            Self::OfflinePart(id, part) => write!(f, "{part} are offline, and {id} is online"),
             Self::Poisoned(id) => write!(f, "{id} has bad memory, maybe where descriptors are"),
             Self::InUse(id, pfn, _, by) => {
                 write!(f, "{pfn} at the head of {id} is held by {by}")

@@ -1,41 +1,59 @@
 //! What a conversion does, and whether it can be done.
 
 use super::error::ConvertError;
-use crate::addr::{PfnRange, PhysRange};
+use crate::addr::{Pfn, PfnRange, PhysRange};
+use crate::alloc::isolate::next_used;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::BlockState;
+use crate::memmap::bad;
+use crate::memmap::block::unit_bytes;
+use crate::memmap::page::Owner;
 use crate::memmap::placement::Placement;
+use crate::memmap::record::Record;
+use crate::memmap::seen::Seen;
 use crate::memmap::whole::Whole;
 use crate::paging::UnmapError;
 
-/// The blocks of a group, and how many memmap pages each has in it.
+/// The shares of a group, one in each of its blocks: where their descriptors are, and where they shall be.
 #[derive(Clone, Copy)]
 pub(super) struct Plan {
-    /// All that is described.
+    /// All that is described: it may begin and end inside a block.
     pub(super) pfns: PfnRange,
-    pub(super) block_pages: u64,
-    pub(super) memmap_pages: u64,
+    /// Pages of a block.
+    pub(super) block: u64,
+    /// Pages that a page of the memmap describes.
+    described: u64,
 }
 
 impl Plan {
+    /// The number of shares.
     pub(super) fn count(self) -> u64 {
-        self.pfns.pages() / self.block_pages
+        self.index_of(Pfn::new(self.pfns.end.get() - 1)) + 1
     }
 
-    /// The frames of block `index`.
-    pub(super) fn block(self, index: u64) -> PfnRange {
-        PfnRange::new(self.pfns.start.add(index * self.block_pages), self.block_pages)
+    /// The share that has `pfn`.
+    pub(super) fn index_of(self, pfn: Pfn) -> u64 {
+        pfn.get() / self.block - self.pfns.start.get() / self.block
+    }
+
+    /// The frames of share `index`.
+    pub(super) fn share(self, index: u64) -> PfnRange {
+        let first = self.pfns.start.get() / self.block;
+        let block = PfnRange::new(Pfn::new((first + index) * self.block), self.block);
+        block.intersection(self.pfns).unwrap_or(PfnRange::EMPTY)
     }
 
     /// Where its memmap shall be.
     pub(super) fn head(self, index: u64) -> PfnRange {
-        PfnRange::new(self.block(index).start, self.memmap_pages)
+        let share = self.share(index);
+        PfnRange::new(share.start, share.pages() / self.described)
     }
 
-    /// Where its memmap is in the group's.
+    /// Where its memmap is in the group's: it ends before the next share, for a page is described by less than a page.
     pub(super) fn piece(self, index: u64) -> PfnRange {
-        PfnRange::new(self.pfns.start.add(index * self.memmap_pages), self.memmap_pages)
+        let before = self.share(index).start.offset_from(self.pfns.start);
+        let start = self.pfns.start.add(before / self.described);
+        PfnRange::new(start, self.head(index).pages())
     }
 }
 
@@ -44,32 +62,35 @@ pub(super) fn plan_convert<M: Machine>(
     memmap: Whole<'_, M>,
     range: PhysRange,
 ) -> Result<Plan, ConvertError> {
-    let block = memmap.block_size().bytes();
-    let pfns = memmap.whole_blocks(range).ok_or(ConvertError::NotWholeBlocks { range, block })?;
+    let not_whole = ConvertError::NotWholeSubsections { range, subsection: unit_bytes::<M>() };
+    let pfns = memmap.whole_units(range).ok_or(not_whole)?;
     let id = memmap.block_at(range.start());
-    let known = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
-    if known.placement != Placement::PerRange {
-        return Err(ConvertError::NotPerRange(id, known.placement));
+    let block = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+    let mut shares = memmap.shares(id).filter(|share| share.pfns.contains(pfns.start));
+    let share = shares.next().ok_or(ConvertError::Hole { at: range.start() })?;
+    let group = share.group.ok_or(ConvertError::NotPerRange(id, Placement::Boot))?;
+    let whole = Altmap::of_memmap::<M>(group.pfns).described;
+    let is_first = memmap.first_lot(&block).start == share.pfns.start;
+    let is_per_range = is_first && block.placement == Placement::PerRange;
+    if share.pfns.covers(whole) && !is_per_range {
+        return Err(ConvertError::NotPerRange(id, Placement::PerBlock));
     }
-    let group = known.group.and_then(|head| memmap.group_at(head));
-    let held = group.ok_or(ConvertError::NoSuchBlock(id))?.pfns;
-    let whole = Altmap::of_memmap::<M>(held).described;
     if whole != pfns {
         return Err(ConvertError::NotOnePiece(whole));
     }
-    let block_pages = memmap.block_size().pages::<M>();
-    let memmap_pages = held.pages() / (pfns.pages() / block_pages);
-    let plan = Plan { pfns, block_pages, memmap_pages };
-    check_poison(memmap, plan, held)?;
+    let block = memmap.block_size().pages::<M>();
+    let plan = Plan { pfns, block, described: M::described_pages(1) };
+    check_parts(*memmap, plan)?;
+    check_poison(*memmap, plan)?;
     check_memmap_leaves(memmap, plan)?;
     Ok(plan)
 }
 
-/// Refuses where a leaf holds descriptors of several blocks: live leaves are never split.
+/// Refuses where a leaf holds descriptors of several shares: live leaves are never split.
 fn check_memmap_leaves<M: Machine>(memmap: Whole<'_, M>, plan: Plan) -> Result<(), ConvertError> {
-    for block in (0..plan.count()).map(|index| plan.block(index)) {
-        if let Some(leaf) = memmap.cut_leaf(memmap.windows().memmap_virt(block)) {
-            let id = memmap.block_at(M::address(block.start));
+    for share in (0..plan.count()).map(|index| plan.share(index)) {
+        if let Some(leaf) = memmap.cut_leaf(memmap.windows().memmap_virt(share)) {
+            let id = memmap.block_at(M::address(share.start));
             let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
             return Err(ConvertError::Unmap(id, cut));
         }
@@ -77,18 +98,29 @@ fn check_memmap_leaves<M: Machine>(memmap: Whole<'_, M>, plan: Plan) -> Result<(
     Ok(())
 }
 
-/// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get
-/// descriptors: only the bad pages that an online block's allocator had are known one by one.
-fn check_poison<M: Machine>(
-    memmap: Whole<'_, M>,
-    plan: Plan,
-    held: PfnRange,
-) -> Result<(), ConvertError> {
-    for index in 0..plan.count() {
-        let id = memmap.block_at(M::address(plan.block(index).start));
-        let block = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
-        let holds = held.intersection(block.pfns).is_some();
-        if block.poisoned && (holds || block.state == BlockState::Offline) {
+/// Refuses a part that is offline in a block that is online: all that it has leaves, or comes back, at once. Only at its
+/// ends a range can have one.
+fn check_parts<M: Machine>(memmap: Seen<'_, M>, plan: Plan) -> Result<(), ConvertError> {
+    for share in [0, plan.count() - 1].map(|index| plan.share(index)) {
+        let id = memmap.block_at(M::address(share.start));
+        let whole = memmap.block_record_of(id).is_some_and(Record::is_whole);
+        if !whole && next_used(memmap, share, Owner::Offline).is_some() {
+            return Err(ConvertError::OfflinePart(id, share));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses where a bad page could be given to the allocator, as one that held descriptors, or get descriptors: only the
+/// bad pages that an online block's allocator had are known one by one.
+fn check_poison<M: Machine>(memmap: Seen<'_, M>, plan: Plan) -> Result<(), ConvertError> {
+    if memmap.page(plan.pfns.start).has_bad_memmap() {
+        return Err(ConvertError::Poisoned(memmap.block_at(M::address(plan.pfns.start))));
+    }
+    for share in (1..plan.count()).map(|index| plan.share(index)) {
+        let id = memmap.block_at(M::address(share.start));
+        let record = memmap.block_record_of(id).ok_or(ConvertError::NoSuchBlock(id))?;
+        if record.is_offline() && record.is_poisoned() && bad::is_in(memmap, id, share) {
             return Err(ConvertError::Poisoned(id));
         }
     }

@@ -2,7 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+/// Runs a test on small machines of each kind.
+macro_rules! on_each {
+    ($run:expr) => {{
+        $run(&Rig::over(tiny(MIB), MIB, TINY_WINDOW));
+        $run(&Rig::over(tiny_without_reserve(4 * MIB), 4 * MIB, TINY_WINDOW));
+        $run(&Rig::over(small::<TinyShared>(MIB), MIB, TINY_WINDOW));
+        $run(&Rig::<Granule16>::new(256 * MIB, 256 * MIB, 4 << 30));
+        $run(&Rig::<Lmb>::new(512 * MIB, 256 * MIB, 4 << 30));
+    }};
+}
+
 mod bad;
+mod convert;
 mod faulty;
 mod part;
 mod storm;
@@ -57,17 +69,6 @@ impl<S: Shape> Rig<S> {
     fn block_at(&self, index: u64) -> BlockId {
         self.bench.mm.block_at(range(self.window + index * self.block, 1).start())
     }
-}
-
-/// Runs a test on small machines of each kind.
-macro_rules! on_each {
-    ($run:expr) => {{
-        $run(&Rig::over(tiny(MIB), MIB, TINY_WINDOW));
-        $run(&Rig::over(tiny_without_reserve(4 * MIB), 4 * MIB, TINY_WINDOW));
-        $run(&Rig::over(small::<TinyShared>(MIB), MIB, TINY_WINDOW));
-        $run(&Rig::<Granule16>::new(256 * MIB, 256 * MIB, 4 << 30));
-        $run(&Rig::<Lmb>::new(512 * MIB, 256 * MIB, 4 << 30));
-    }};
 }
 
 /// Fails unless all pages of `dimm` but its memmap come online, and its removal leaves memory as it was.

@@ -3,7 +3,8 @@
 use hotmem::ZoneKind;
 use hotmem::testing::{Granule16, Holder, Lmb, Random, Shape, TinyShared};
 use hotmem::{
-    AddError, BlockState, NodeId, Order, PhysRange, Placement, Removability, RemoveError,
+    AddError, BlockState, ConvertError, NodeId, Order, PhysRange, Placement, Removability,
+    RemoveError,
 };
 use hotmem_tests::memory::{MIB, Sequence, TINY_WINDOW, assert_same, small, tiny};
 
@@ -74,12 +75,13 @@ fn storm<S: Shape>(rig: &Rig<S>, seed: u64, steps: u64) {
     let (holder, mut held) = (Holder::register(&rig.bench), Vec::new());
     let units = BLOCKS * rig.per_block();
     for _ in 0..steps {
-        match random.below(9) {
+        match random.below(10) {
             0..3 => add(rig, &mut model, &mut random, units),
             3 | 4 => remove(rig, &mut model, &mut random, units),
             5 => toggle(rig, &mut model, random.below(BLOCKS), random.bits()),
             6 => leave(rig, &mut model, &mut random),
-            7 => held.extend(holder.take(&rig.bench, Order::new(random.below(3) as u8).unwrap())),
+            7 => convert(rig, &model, &mut random),
+            8 => held.extend(holder.take(&rig.bench, Order::new(random.below(3) as u8).unwrap())),
             _ => {
                 if !held.is_empty() {
                     let handle = held.swap_remove(random.below(held.len() as u64) as usize);
@@ -199,6 +201,30 @@ fn leave<S: Shape>(rig: &Rig<S>, model: &mut Model, random: &mut Random) {
     for block in model.blocks(dimm.first, dimm.len).filter(|&block| model.online[block as usize]) {
         // A part that did not go is online.
         _ = rig.bench.mm.online_part(rig.block_at(block), range);
+    }
+}
+
+/// Converts a DIMM: what it has of each block can go alone then.
+fn convert<S: Shape>(rig: &Rig<S>, model: &Model, random: &mut Random) {
+    if model.dimms.is_empty() {
+        return;
+    }
+    let dimm = model.dimms[random.below(model.dimms.len() as u64) as usize];
+    let before = rig.bench.snapshot();
+    match rig.bench.mm.convert(rig.units(dimm.first, dimm.len)) {
+        Ok(count) => {
+            let blocks = model.blocks(dimm.first, dimm.len);
+            assert_eq!(count, blocks.end() - blocks.start() + 1);
+        }
+        // Pages may have moved before the head of another block was found in use.
+        Err(ConvertError::InUse(..) | ConvertError::NoRoom(..)) => {}
+        Err(error) => {
+            // What it has of its first block has a memmap of its own.
+            let alone =
+                matches!(error, ConvertError::NotPerRange(..) | ConvertError::NotOnePiece(_));
+            assert!(alone, "{error}");
+            assert_same(&before, &rig.bench.snapshot());
+        }
     }
 }
 
