@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::lab::{Lab, Taken, check_groups, check_online, check_success, finish, taken};
-use super::lab::{unplug_taken, use_all};
+use super::lab::{Lab, Taken, add, check_groups, check_online, check_success, finish};
+use super::lab::{finish_refused, refused};
+use super::lab::{remove, switch, taken, unowned, unplug_taken, use_all};
 use super::{Scenario, scenarios};
 use crate::machine::{DESCRIPTOR, Machine, Online, Placement, Request};
 use crate::size::{DimmSpec, MIB};
@@ -11,6 +12,7 @@ use crate::size::{DimmSpec, MIB};
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_that_is_no_whole_blocks_is_used_and_goes_in_each_placement if has_subsections,
     two_dimms_in_one_block_go_alone_in_both_orders if has_subsections,
+    a_range_between_others_is_converted_in_use_and_goes_block_by_block if has_subsections,
 ];
 
 /// Bytes of the unit in which memory is added.
@@ -68,6 +70,43 @@ fn two_dimms_in_one_block_go_alone_in_both_orders(lab: &Lab) -> Result<()> {
             super::lab::unplug(machine, &second.dimm)?;
         }
         finish(machine)
+    })
+}
+
+/// A range of two and a quarter blocks between two others, which share its first and its last block, is converted in use.
+fn a_range_between_others_is_converted_in_use_and_goes_block_by_block(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&["512M"])?, |machine| {
+        let (start, block) = (unowned(machine, "512M")?, lab.block());
+        let (first, end) = (start + block / 4, start + block / 2 * 5);
+        machine.run("snapshot save")?;
+        add(machine, start, block / 4, "block")?;
+        add(machine, end, block / 2, "boot")?;
+        add(machine, first, end - first, "device")?;
+        let numbers = [0, 1, 2].map(|index| start / block + index);
+        numbers.iter().try_for_each(|at| switch(machine, "online", *at).map(drop))?;
+        machine.run("pool grow 2000")?;
+        let convert = format!("convert {first:#x} {:#x} block", end - first);
+        machine.run(&convert)?;
+        machine.run("verify")?;
+        machine.run("pool check")?;
+        let again = refused(machine, &convert)?;
+        ensure!(again.contains("can be removed alone already"), "{again}");
+
+        switch(machine, "offline", numbers[1])?;
+        remove(machine, start + block, block)?;
+        machine.run("pool check")?;
+        machine.run("pool shrink 2000")?;
+        for (at, size, stays) in [(first, block / 4 * 3, 0), (start + 2 * block, block / 2, 2)] {
+            switch(machine, "offline", numbers[stays])?;
+            remove(machine, at, size)?;
+            // What is beside it comes online without it.
+            switch(machine, "online", numbers[stays])?;
+            machine.run("verify")?;
+            switch(machine, "offline", numbers[stays])?;
+        }
+        remove(machine, start, block / 4)?;
+        remove(machine, end, block / 2)?;
+        finish_refused(machine)
     })
 }
 
