@@ -32,6 +32,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = EACH, conflicts_with = "replay")]
     events: u64,
 
+    /// Have up to so many guests compute on each machine; a log that is replayed has its own
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "replay")]
+    guests: u64,
+
     /// Play this log instead; tests/storm/src/event.rs describes its lines
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
@@ -90,7 +94,13 @@ impl Args {
         match self.arch {
             Where::Host => match self.words().first() {
                 Some(word) => bail!("the fake machine of the host has no option {word}"),
-                None => Ok(()),
+                None => {
+                    ensure!(
+                        self.guests == 0,
+                        "the fake machine of the host has no option --guests"
+                    );
+                    Ok(())
+                }
             },
             _ => {
                 ensure!(!self.plant, "--plant is a fault of the fake machine: use --arch host");
@@ -133,7 +143,12 @@ fn guest(root: &Path, args: &Args, arch: Arch) -> Result<()> {
         args.words().iter().map(|word| format!(" {}", tool::quoted(word))).collect();
     let (folder, name) = (root::target_dir(root).join("storm"), arch.to_string());
     let storm = Storm { arch: &name, options: &options, folder: &folder, tries: TRIES };
-    let seed = Logs::Seed { seed: args.seed, events: args.events, each: EACH };
+    let Args { seed, events, guests, .. } = *args;
+    ensure!(
+        guests == 0 || (arch.about().runs_guests)(&usual) != Some(false),
+        "--guests {guests}: this machine runs no guests"
+    );
+    let seed = Logs::Seed { seed, events, each: EACH, guests };
     let logs = args.replay.as_deref().map_or(seed, Logs::Replay);
     let mut progress = None;
     let begin = |name: &str| {
@@ -178,6 +193,8 @@ mod tests {
             ("--arch host --page-size 64k", "--page-size"),
             ("--arch host --qemu-dir /opt", "--qemu-dir"),
             ("--arch x86_64 --plant", "--plant"),
+            ("--arch host --guests 1", "--guests"),
+            ("--arch x86_64 --guests 1 --replay a.log", "--guests"),
         ] {
             let text = refusal(options);
             assert!(text.contains(name), "{options}: {text}");
@@ -190,6 +207,7 @@ mod tests {
             "--arch host --seed 3 --events 10 --plant",
             "--arch host --replay a.log",
             "--arch ppc64 --seed 3 --smp 2 --page-size 64k",
+            "--arch aarch64 --smp 3 --guests 2",
         ] {
             let line = Line::try_parse_from(format!("storm {options}").split(' ')).unwrap();
             line.args.check().unwrap();

@@ -97,6 +97,17 @@ pub trait Driver {
     /// When no end comes; or a reply to firmware is not true.
     fn end(&mut self, slot: usize) -> Result<End>;
 
+    /// Resets the machine, and waits until the kernel has taken each DIMM of a slot, online for movable pages, but those
+    /// that were `asked` for: these go. The operator's memory is as it was before the first event.
+    ///
+    /// # Errors
+    ///
+    /// When the machine does not get there.
+    fn reset(&mut self, asked: [bool; SLOTS]) -> Result<()>;
+
+    /// Whether the kernel runs guests.
+    fn runs_guests(&self) -> bool;
+
     /// Whether the kernel may keep a DIMM that nothing holds, and has to be asked again: its hypervisor takes the
     /// adding of memory for a refusal to give it up.
     fn may_ask_again(&self) -> bool;

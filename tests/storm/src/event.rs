@@ -199,6 +199,13 @@ pub enum Event {
     Policy(Policy),
     /// `vmemmap enable|disable`: whether added memory may hold its own memmap.
     Hosting(bool),
+    /// `reset`: the machine starts again with its DIMMs. The kernel forgets everything else, and takes each DIMM that it
+    /// finds; one that was asked for before goes.
+    Reset,
+    /// `guest NAME`: a guest of that name begins to compute, if none has it. A machine that runs no guests leaves it out.
+    Guest(u64),
+    /// `kill NAME`: it ends.
+    Kill(u64),
     /// `fault K`: a step of the next event that types a command fails. A machine counts its own: where K is larger than the
     /// number of steps, none fails.
     Fault(u64),
@@ -283,6 +290,9 @@ impl fmt::Display for Event {
             Self::Policy(policy) => write!(f, "policy {policy}"),
             Self::Hosting(true) => f.write_str("vmemmap enable"),
             Self::Hosting(false) => f.write_str("vmemmap disable"),
+            Self::Reset => f.write_str("reset"),
+            Self::Guest(name) => write!(f, "guest {name}"),
+            Self::Kill(name) => write!(f, "kill {name}"),
             Self::Fault(nth) => write!(f, "fault {nth}"),
         }
     }
@@ -354,6 +364,9 @@ fn read(words: &mut Words<'_>) -> Result<Event> {
             "disable" => Event::Hosting(false),
             other => bail!("'{other}' is neither enable nor disable"),
         },
+        "reset" => Event::Reset,
+        "guest" => Event::Guest(words.next()?),
+        "kill" => Event::Kill(words.next()?),
         "fault" => Event::Fault(words.next()?),
         other => bail!("there is no event '{other}'"),
     })

@@ -14,13 +14,16 @@ const ORDERS: u64 = 4;
 const MOST_PINNED: usize = 2;
 /// Vetoes of one log: a monitor takes so many.
 const MOST_VETOES: u32 = 30;
+/// Where there are guests, one event of so many is about one.
+const GUESTS_EACH: u64 = 16;
 /// Of the steps that can fail the first ones do.
 const MOST_STEPS: u64 = 12;
 
-/// The log of `seed`, with `count` events. It depends on nothing else.
-pub fn generate(seed: u64, count: u64) -> Vec<Event> {
+/// The log of `seed`, with `count` events, some of them about so many `guests`. It depends on nothing else.
+pub fn generate(seed: u64, count: u64, guests: u64) -> Vec<Event> {
     let mut maker = Maker {
         random: Random::new(seed),
+        guests,
         names: 0,
         held: Vec::new(),
         grown: Vec::new(),
@@ -45,6 +48,8 @@ struct Group {
 /// What the log so far has probably led to, so that most events have an object.
 struct Maker {
     random: Random,
+    /// How many guests there may be.
+    guests: u64,
     names: u64,
     held: Vec<u64>,
     grown: Vec<u64>,
@@ -58,11 +63,15 @@ struct Maker {
 
 impl Maker {
     fn next(&mut self) -> Event {
+        if self.guests > 0 && self.random.one_in(GUESTS_EACH) {
+            return self.guest();
+        }
         match self.random.below(100) {
             0..8 => self.plug(),
             8..16 => self.unplug(),
             16..18 => Event::Cancel,
             18..22 => Event::Turn(1 + self.random.below(12)),
+            22 if self.random.one_in(2) => self.reset(),
             22 => Event::Settle,
             23..30 => self.add(),
             30..40 => self.remove(),
@@ -279,6 +288,23 @@ impl Maker {
         Event::Veto(kind)
     }
 
+    /// Of what the log has led to only the DIMMs are left.
+    fn reset(&mut self) -> Event {
+        self.held.clear();
+        self.grown.clear();
+        self.pinned.clear();
+        self.groups.clear();
+        self.vetoes.clear();
+        self.vetoed = 0;
+        Event::Reset
+    }
+
+    /// A guest begins more often than it ends.
+    fn guest(&mut self) -> Event {
+        let name = self.random.below(self.guests);
+        if self.random.one_in(3) { Event::Kill(name) } else { Event::Guest(name) }
+    }
+
     /// Mostly one by which what comes can go.
     fn policy(&mut self) -> Event {
         let often = [Policy::Movable, Policy::Movable, Policy::Offline];
@@ -309,15 +335,15 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_log_again_and_its_beginning_if_it_is_shorter() {
-        let log = generate(7, 1000);
-        assert_eq!(log, generate(7, 1000));
-        assert_eq!(log[..100], generate(7, 100));
-        assert_ne!(log, generate(8, 1000));
+        let log = generate(7, 1000, 2);
+        assert_eq!(log, generate(7, 1000, 2));
+        assert_eq!(log[..100], generate(7, 100, 2));
+        assert_ne!(log, generate(8, 1000, 2));
     }
 
     #[test]
     fn half_of_all_requests_do_not_wait_and_every_kind_of_event_occurs() {
-        let log = generate(1, 20_000);
+        let log = generate(1, 20_000, 2);
         let waits = |wanted: Wait| {
             let waits = |event: &&Event| match event {
                 Event::Plug(_, _, wait) | Event::Unplug(_, wait) | Event::Twice(_, wait) => {
@@ -330,6 +356,6 @@ mod tests {
         let (no, yes) = (waits(Wait::No), waits(Wait::Yes));
         assert!(no.abs_diff(yes) * 10 < no + yes, "{no} {yes}");
         let names: BTreeSet<String> = log.iter().map(Event::name).collect();
-        assert_eq!(names.len(), 26, "{names:?}");
+        assert_eq!(names.len(), 29, "{names:?}");
     }
 }

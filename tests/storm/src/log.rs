@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_log_is_read_as_it_was_written() {
-        let log = generate(1, 5000);
+        let log = generate(1, 5000, 3);
         assert_eq!(read(&write("seed 1", &log)).unwrap(), log);
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct Model {
     /// Movable extents: the pool's handle.
     pub(crate) grown: BTreeMap<u64, u64>,
     pub(crate) pinned: BTreeSet<u64>,
+    /// Guests that compute.
+    pub(crate) guests: BTreeSet<u64>,
     /// The numbers of watchers that object.
     pub(crate) vetoes: [Option<u64>; 2],
     policy: Policy,
@@ -111,10 +113,21 @@ impl Model {
             held: BTreeMap::new(),
             grown: BTreeMap::new(),
             pinned: BTreeSet::new(),
+            guests: BTreeSet::new(),
             vetoes: [None; 2],
             policy: Policy::Movable,
             hosting: true,
         }
+    }
+
+    /// Of the same machine when it was reset: DIMMs that were asked for before are gone, and the others have come.
+    pub(crate) fn after_reset(&self) -> Self {
+        let mut model = Self::new(self.layout);
+        let stays = |slot: &Slot| slot.blocks > 0 && !slot.asked;
+        for (slot, one) in self.slots.iter().enumerate().filter(|(_, slot)| stays(slot)) {
+            model.plugged(slot, one.blocks);
+        }
+        model
     }
 
     /// Whether no request of firmware is open.
@@ -208,7 +221,8 @@ impl Model {
         let Some(blocks) = numbers.clone().map(whole).collect::<Option<Vec<_>>>() else {
             return Expect::Refused;
         };
-        let stays = |block: &&Block| block.bad || block.zone == Some(Zone::Normal);
+        let stays =
+            |block: &&Block| block.bad || block.may_be_bad || block.zone == Some(Zone::Normal);
         let fixed = !self.pinned.is_empty() || blocks.iter().any(stays);
         if fixed { Expect::Either } else { Expect::Done }
     }
@@ -298,15 +312,16 @@ impl Model {
         }
     }
 
-    /// Notes that a page of a block is bad; with `memmap`, one that holds descriptors.
+    /// Notes that a page of a block is bad; with `memmap`, one that holds descriptors, of a block that goes with it: both are
+    /// bad then.
     pub(crate) fn spoil(&mut self, number: u64, memmap: bool) {
         let Some(&Block { group: (first, end), .. }) = self.blocks.get(&number) else {
             let slot = self.layout.slot_of(number).and_then(|slot| self.slots.get_mut(slot));
             return slot.into_iter().for_each(|slot| slot.may_be_bad = true);
         };
-        let numbers = if memmap { first..end } else { number..number + 1 };
-        for (_, block) in self.blocks.range_mut(numbers) {
-            block.bad = true;
+        for (&other, block) in self.blocks.range_mut(first..end) {
+            block.bad |= other == number;
+            block.may_be_bad |= memmap;
         }
     }
 

@@ -21,6 +21,11 @@ const BETWEEN_CHECKS: usize = 16;
 /// Work of the kernel between two looks whether a DIMM is there.
 const TURNS: u64 = 1000;
 
+/// The command that has DIMMs come online for movable pages.
+const POLICY: &str = "policy online_movable";
+/// Bytes of a guest.
+const GUEST: &str = "2M";
+
 /// An event that did not do what it must.
 #[derive(Debug)]
 pub struct Failed {
@@ -75,7 +80,7 @@ impl<D: Driver> Player<D> {
         let stats = Stats::default();
         let mut player = Self { driver, layout, model, stats, fault: 0, system: 0 };
         player.system = player.system_bytes()?;
-        player.accepted("policy online_movable")?;
+        player.accepted(POLICY)?;
         player.compare()?;
         Ok(player)
     }
@@ -104,6 +109,7 @@ impl<D: Driver> Player<D> {
             Event::Unplug(slot, wait) => self.unplug(event, slot, 1, wait),
             Event::Twice(slot, wait) => self.unplug(event, slot, 2, wait),
             Event::Settle => self.settle(),
+            Event::Reset => self.reset(event),
             Event::Turn(turns) => {
                 self.driver.turn(turns);
                 Ok(())
@@ -112,6 +118,7 @@ impl<D: Driver> Player<D> {
                 self.fault = nth;
                 Ok(())
             }
+            Event::Guest(_) if !self.driver.runs_guests() => Ok(()),
             _ => self.command(event),
         }
     }
@@ -139,6 +146,16 @@ impl<D: Driver> Player<D> {
             self.count(event, if wait == Wait::No { "now" } else { "waited for" });
         }
         self.wait(wait)
+    }
+
+    /// Resets the machine: the policy for DIMMs that come is the one of the beginning again.
+    fn reset(&mut self, event: &Event) -> Result<()> {
+        self.driver.reset(self.model.slots.map(|slot| slot.asked))?;
+        self.fault = 0;
+        self.model = self.model.after_reset();
+        self.accepted(POLICY)?;
+        self.count(event, "done");
+        self.settle()
     }
 
     fn wait(&mut self, wait: Wait) -> Result<()> {
@@ -294,6 +311,10 @@ impl<D: Driver> Player<D> {
             }
             Event::Compact(zone, order) => Some(format!("compact 0 {zone} {order}")),
             Event::Policy(policy) => Some(format!("policy {policy}")),
+            Event::Guest(name) => {
+                (!model.guests.contains(&name)).then(|| format!("vm create g{name} {GUEST}"))
+            }
+            Event::Kill(name) => model.guests.contains(&name).then(|| format!("vm kill g{name}")),
             Event::Hosting(true) => Some("vmemmap enable".to_owned()),
             Event::Hosting(false) => Some("vmemmap disable".to_owned()),
             _ => bail!("it types no command"),
@@ -318,6 +339,11 @@ impl<D: Driver> Player<D> {
                 model.vetoes[index(kind)] = Some(number_behind("watcher ", lines)?);
             }
             Event::Allow(kind) => model.vetoes[index(kind)] = None,
+            Event::Guest(name) => {
+                model.guests.insert(name);
+                self.accepted(&format!("vm run g{name}"))?;
+            }
+            Event::Kill(name) => drop(model.guests.remove(&name)),
             Event::Poison(place, _) => {
                 let memmap = lines.iter().any(|line| line.contains("holds descriptors"));
                 model.spoil(self.layout.number(place), memmap);
@@ -348,6 +374,7 @@ impl<D: Driver> Player<D> {
         self.fault = 0;
         let mut last = vec![Event::Settle, Event::Release];
         last.extend(Kind::ALL.iter().map(|&kind| Event::Allow(kind)));
+        last.extend(self.model.guests.iter().map(|&name| Event::Kill(name)));
         last.extend(self.model.pinned.iter().map(|&name| Event::Unpin(name)));
         last.extend(self.model.grown.keys().map(|&name| Event::Drop(name)));
         last.extend(self.model.held.keys().map(|&name| Event::Free(name)));

@@ -13,11 +13,16 @@ use crate::shrink::shrink;
 use crate::stats::Stats;
 
 /// The logs of a long storm: each is for a machine of its own. Seeds and logs.
-fn chunks(seed: u64, events: u64, each: u64) -> impl Iterator<Item = (u64, Vec<Event>)> {
+fn chunks(
+    seed: u64,
+    events: u64,
+    each: u64,
+    guests: u64,
+) -> impl Iterator<Item = (u64, Vec<Event>)> {
     let firsts = (0..events).step_by(usize::try_from(each.max(1)).unwrap_or(usize::MAX));
     firsts.enumerate().map(move |(number, first)| {
         let seed = seed.wrapping_add(number as u64);
-        (seed, generate(seed, each.min(events - first)))
+        (seed, generate(seed, each.min(events - first), guests))
     })
 }
 
@@ -34,6 +39,8 @@ pub enum Logs<'a> {
         events: u64,
         /// The events of each.
         each: u64,
+        /// The guests on each machine.
+        guests: u64,
     },
 }
 
@@ -66,7 +73,9 @@ impl Storm<'_> {
         let (mut replayed, mut made) = (None, None);
         match logs {
             Logs::Replay(path) => replayed = Some(("replay".to_owned(), log::load(path)?)),
-            Logs::Seed { seed, events, each } => made = Some(chunks(seed, events, each)),
+            Logs::Seed { seed, events, each, guests } => {
+                made = Some(chunks(seed, events, each, guests));
+            }
         }
         let made = made.into_iter().flatten();
         let made = made.map(|(seed, log)| (format!("{}-{seed}", self.arch), log));
@@ -160,7 +169,7 @@ mod tests {
     fn a_log_is_shrunk_to_one_that_fails_in_the_same_way() {
         let folder = std::env::temp_dir().join(format!("hotmem-storm-run-{}", std::process::id()));
         let storm = Storm { arch: "host", options: "", folder: &folder, tries: 1000 };
-        let logs = Logs::Seed { seed: 3, events: 500, each: 500 };
+        let logs = Logs::Seed { seed: 3, events: 500, each: 500, guests: 0 };
         let mut begun = Vec::new();
         let error = storm.run(logs, |name| begun.push(name.to_owned()), play).unwrap_err();
         let text = error.to_string();
@@ -184,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_long_storm_is_cut_into_logs_of_their_own_seeds() {
-        let all: Vec<_> = chunks(5, 250, 100).collect();
+        let all: Vec<_> = chunks(5, 250, 100, 1).collect();
         let sizes: Vec<_> = all.iter().map(|(seed, log)| (*seed, log.len())).collect();
         assert_eq!(sizes, [(5, 100), (6, 100), (7, 50)]);
-        assert_eq!(all[2].1, generate(7, 50));
+        assert_eq!(all[2].1, generate(7, 50, 1));
     }
 }

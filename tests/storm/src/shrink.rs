@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn what_is_needed_is_left_of_a_long_log() {
-        let log = generate(3, 5000);
+        let log = generate(3, 5000, 0);
         let shrunk = shrink(&log, 1000, fails);
         assert_eq!(shrunk.log.len(), 3, "{:?}", shrunk.log);
         assert!(fails(&shrunk.log) && shrunk.tries < 200, "{} tries", shrunk.tries);
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn no_more_logs_are_tried_than_allowed() {
         let mut tries = 0;
-        let shrunk = shrink(&generate(3, 5000), 10, |log| {
+        let shrunk = shrink(&generate(3, 5000, 0), 10, |log| {
             tries += 1;
             fails(log)
         });
@@ -82,6 +82,6 @@ mod tests {
 
     #[test]
     fn a_log_that_fails_without_any_event_is_shrunk_to_nothing() {
-        assert_eq!(shrink(&generate(1, 100), 100, |_| true).log, []);
+        assert_eq!(shrink(&generate(1, 100, 0), 100, |_| true).log, []);
     }
 }

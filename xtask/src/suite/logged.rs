@@ -1,6 +1,7 @@
 //! Logs of `hotmem-storm` on a machine in QEMU: the driver, and a short storm.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use hotmem_storm::{
@@ -8,15 +9,18 @@ use hotmem_storm::{
     generate, undoes,
 };
 
-use super::lab::{Lab, Storm, unowned};
+use super::lab::{Lab, Storm, blocks_of, insert_unowned};
 use super::{Scenario, scenarios};
 use crate::arch::Replies;
-use crate::machine::{Config, Dimm, Machine, Place, UnplugEnd};
+use crate::machine::{Config, Dimm, Guest as Payload, Machine, Place, UnplugEnd};
 use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] =
     scenarios![a_log_of_random_events_does_what_the_model_says];
 
+/// How often a DIMM is asked for after a reset, and how long the kernel may take to put one online.
+const MOST_ASKED: u32 = 32;
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Events of the short storm.
 const EVENTS: u64 = 120;
 /// Events between two checks of every invariant, which takes longer than all else.
@@ -28,11 +32,12 @@ const CORE: u64 = 2;
 fn a_log_of_random_events_does_what_the_model_says(lab: &Lab) -> Result<()> {
     let seed = lab.storm().seed;
     let (arch, cpus) = (lab.arch(), lab.usual().cpus);
+    let guests = u64::from(lab.runs_guests() == Some(true));
     let again = format!(
-        "`cargo xtask storm --arch {arch} --smp {cpus} --seed {seed} --events {EVENTS}`, with this machine's other \
-         options, finds the events that it takes"
+        "`cargo xtask storm --arch {arch} --smp {cpus} --guests {guests} --seed {seed} --events {EVENTS}`, with this \
+         machine's other options, finds the events that it takes"
     );
-    match play(lab, &generate(seed, EVENTS)) {
+    match play(lab, &generate(seed, EVENTS, guests)) {
         Ok(_) => Ok(()),
         Err(Failed { index, why }) => Err(why.context(format!("event {index}; {again}"))),
     }
@@ -69,7 +74,12 @@ fn config(lab: &Lab) -> Result<Config> {
     let specs = [vec![window], vec![dimm; SLOTS]].concat();
     let config = lab.room(&[])?.room_for(&specs);
     let config = config.word(format_args!("kernelcore={}", CORE * lab.block()));
-    Ok(Config { memory: lab.memory(BOOT * lab.block()), ..config })
+    Ok(Config { memory: lab.memory(BOOT * lab.block()), restarts: true, ..config })
+}
+
+/// The size of the operator's memory, as scenarios write it: on each machine it has as many blocks.
+fn window_size() -> String {
+    Size::new(WINDOW_BLOCKS * 128 * MIB).word()
 }
 
 /// A DIMM of so many blocks.
@@ -81,17 +91,19 @@ fn size(lab: &Lab, blocks: u64) -> DimmSpec {
 struct Guest<'m> {
     machine: &'m mut Machine,
     layout: Layout,
+    /// The operator's memory, which the kernel refuses as a DIMM.
+    window: Dimm,
     places: Vec<Place>,
     dimms: [Option<Dimm>; SLOTS],
     /// Whether the guest takes a DIMM by the same call by which it refuses an unplug.
     may_ask_again: bool,
+    runs_guests: bool,
     checks: u32,
 }
 
 impl<'m> Guest<'m> {
     fn new(lab: &Lab, machine: &'m mut Machine) -> Result<Self> {
-        // As scenarios write it: on each machine it has as many blocks.
-        let window = unowned(machine, &Size::new(WINDOW_BLOCKS * 128 * MIB).word())?;
+        let window = insert_unowned(machine, &window_size())?;
         let places = machine.places(SLOTS as u64, size(lab, SLOT_BLOCKS).size)?;
         let (block, page) = (lab.block(), lab.page());
         let starts: Vec<u64> = places.iter().map(|place| place.start() / block).collect();
@@ -100,14 +112,44 @@ impl<'m> Guest<'m> {
         let movable = boot.filter(|one| one.boot && one.zone.as_deref() == Some("movable"));
         let movable: Vec<u64> = movable.map(|one| one.block).collect();
         let [.., last, next] = movable[..] else { bail!("only {movable:?} can go offline") };
-        let layout = Layout { block, page, window: window / block, slots, boot: [last, next] };
+        let first = window.start / block;
+        let layout = Layout { block, page, window: first, slots, boot: [last, next] };
         let may_ask_again = lab.about().replies == Replies::Stays;
+        let runs_guests = lab.runs_guests() == Some(true);
         let dimms = [const { None }; SLOTS];
-        Ok(Self { machine, layout, places, dimms, may_ask_again, checks: 0 })
+        Ok(Self { machine, layout, window, places, dimms, may_ask_again, runs_guests, checks: 0 })
     }
 
     fn dimm(&self, slot: usize) -> Result<Dimm> {
         self.dimms.get(slot).cloned().flatten().with_context(|| format!("slot {slot} is empty"))
+    }
+
+    /// Waits until the kernel has put all of a DIMM online.
+    fn wait_online(&mut self, dimm: &Dimm) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let blocks = blocks_of(self.machine, dimm)?;
+            let online = blocks.iter().filter(|one| one.zone.as_deref() == Some("movable")).count();
+            if online as u64 * self.layout.block == dimm.size {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{} is not online after a reset: {blocks:?}",
+                dimm.id
+            );
+        }
+    }
+
+    /// Has a DIMM go that nothing holds. It may have gone in the reset, or the kernel may know of the request by then.
+    fn goes(&mut self, dimm: &Dimm) -> Result<()> {
+        for _ in 0..MOST_ASKED {
+            self.machine.ask_back(dimm)?;
+            if self.machine.wait_unplug_end(dimm)? == UnplugEnd::Gone {
+                return Ok(());
+            }
+        }
+        bail!("{} stays after a reset", dimm.id)
     }
 
     /// The end. The kernel's own verdict depends on the events: a block that a listener keeps offline after an unplug
@@ -159,6 +201,34 @@ impl Driver for Guest<'_> {
         Ok(End::Gone)
     }
 
+    /// The kernel takes the operator's memory, too, which has to go and come again for that.
+    fn reset(&mut self, asked: [bool; SLOTS]) -> Result<()> {
+        self.machine.reset()?;
+        self.machine.wait_ready()?;
+        for (slot, asked) in asked.into_iter().enumerate() {
+            match self.dimms.get_mut(slot).filter(|_| asked).and_then(Option::take) {
+                Some(dimm) => self.goes(&dimm)?,
+                None => {
+                    self.dimms[slot].clone().iter().try_for_each(|dimm| self.wait_online(dimm))?
+                }
+            }
+        }
+        let before = self.window.clone();
+        self.wait_online(&before)?;
+        self.goes(&before)?;
+        // With its reply all that the kernel did is on the console.
+        self.machine.run("verify")?;
+        self.machine.unread_steps()?;
+        self.window = insert_unowned(self.machine, &window_size())?;
+        let places = [&before, &self.window].map(|dimm| dimm.start);
+        ensure!(places[0] == places[1], "the operator's memory was and is at {places:x?}");
+        Ok(())
+    }
+
+    fn runs_guests(&self) -> bool {
+        self.runs_guests
+    }
+
     fn may_ask_again(&self) -> bool {
         self.may_ask_again
     }
@@ -179,6 +249,10 @@ impl Driver for Guest<'_> {
         self.checks += 1;
         if self.checks.is_multiple_of(BETWEEN_CHECKS) {
             self.machine.run("verify").context("an invariant is broken")?;
+            let guests = self.machine.guests()?;
+            let wrong = |guest: &&Payload| guest.state == "stopped" || guest.wrong_words > 0;
+            let wrong = guests.iter().find(wrong);
+            ensure!(wrong.is_none(), "a guest does not compute: {wrong:?}");
         }
         Ok(())
     }

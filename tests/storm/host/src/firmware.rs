@@ -47,6 +47,12 @@ impl Firmware {
         state.requests.push_back((device, Request::Insert { ranges, node: NodeId::ZERO }));
     }
 
+    /// The DIMMs of slots.
+    pub(crate) fn dimms(&self) -> Vec<(DeviceId, PhysRange)> {
+        let state = self.state.borrow();
+        state.dimms.iter().copied().filter(|&(device, _)| device != OPERATORS).collect()
+    }
+
     /// Asks for a DIMM.
     pub(crate) fn ask_back(&self, device: DeviceId) {
         self.state.borrow_mut().requests.push_back((device, Request::Eject));

@@ -156,6 +156,28 @@ impl Driver for Machine {
         Ok(if self.firmware.has(device(slot)) { End::Kept } else { End::Gone })
     }
 
+    /// Another machine with the same DIMMs.
+    fn reset(&mut self, asked: [bool; SLOTS]) -> Result<()> {
+        let (dimms, before) = (self.firmware.dimms(), self.bench);
+        become_cpu(0);
+        *self = Self { events: self.events, plant: self.plant, ..Self::boot(false)? };
+        before.mm.machine().mmu().ram().turn_off();
+        for (device, range) in dimms {
+            self.bench.plug(range);
+            self.firmware.insert(device, range);
+        }
+        let asked = (0..SLOTS).filter(|&slot| asked[slot]).map(device);
+        // Some have gone already.
+        let (there, firmware) = (|one: &DeviceId| self.firmware.has(*one), &self.firmware);
+        asked.filter(there).for_each(|one| firmware.ask_back(one));
+        self.run(ENOUGH);
+        Ok(())
+    }
+
+    fn runs_guests(&self) -> bool {
+        false
+    }
+
     fn may_ask_again(&self) -> bool {
         false
     }

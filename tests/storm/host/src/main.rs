@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 fn storms(args: &Args) -> Result<()> {
     let options = if args.plant { " --plant" } else { "" };
     let storm = Storm { arch: "host", options, folder: &args.keep, tries: TRIES };
-    let seed = Logs::Seed { seed: args.seed, events: args.events, each: EACH };
+    let seed = Logs::Seed { seed: args.seed, events: args.events, each: EACH, guests: 0 };
     let logs = args.replay.as_deref().map_or(seed, Logs::Replay);
     let play = |log: &[Event]| process::play(log, args.plant);
     let stats = storm.run(logs, |name| println!("{name}"), play)?;

@@ -40,6 +40,7 @@ fn a_storm_agrees_with_the_model_and_every_event_has_each_outcome() {
     {
         assert!(stats.of(event, "done") > 0, "no {event}: {stats}");
     }
+    assert!(stats.of("reset", "done") > 0, "{stats}");
     assert!(stats.of("dimm", "gone") > 0 && stats.of("dimm", "kept") > 0, "{stats}");
 }
 
@@ -70,6 +71,29 @@ fn a_page_that_is_marked_bad_while_its_dimm_comes_may_keep_the_block_offline() {
     std::fs::write(&path, log).unwrap();
     let (text, passed) = run(&["--replay", &path.to_string_lossy()], &folder("early"));
     assert!(passed, "{text}");
+}
+
+#[test]
+fn a_bad_page_of_a_memmap_keeps_the_block_that_it_describes_offline_and_no_third_one() {
+    // Page 12 of 16 describes the last of four blocks.
+    let log =
+        "add 4+4 device\npoison w4 12\nonline w5 movable\nonline w4 movable\nonline w7 movable\n";
+    let path = folder("memmap.log");
+    std::fs::write(&path, log).unwrap();
+    let (text, passed) = run(&["--replay", &path.to_string_lossy()], &folder("memmap"));
+    assert!(passed && text.contains("1 online done, 2 online refused"), "{text}");
+}
+
+#[test]
+fn a_machine_that_is_reset_has_its_dimms_but_those_that_were_asked_for_and_no_guests() {
+    let path = folder("reset.log");
+    let log = "guest 0\nadd 0+2 device\nonline w0 normal\nalloc 1 3\ngrow 2 0\npin 2\nplug 0 2 wait\nplug 1 1 now\n\
+               unplug 0 now\npoison s1.0 4\nveto offline\nreset\nunplug 1 wait\nplug 0 1 wait\nkill 0\n";
+    std::fs::write(&path, log).unwrap();
+    let (text, passed) = run(&["--replay", &path.to_string_lossy()], &folder("reset"));
+    // The DIMM of slot 0 went in the reset; at the end the one that came after it goes.
+    assert!(passed && text.contains("1 reset done") && text.contains("2 dimm gone"), "{text}");
+    assert!(!text.contains("guest") && !text.contains("kill"), "{text}");
 }
 
 #[test]
