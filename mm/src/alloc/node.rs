@@ -170,6 +170,11 @@ impl<S: NodeStorage> Nodes<S> {
         ZoneGuard { zone: zones[kind as usize].lock(), after }
     }
 
+    /// Whether a CPU has locked a zone.
+    pub(crate) fn is_locked(&self, node: NodeId, kind: ZoneKind) -> bool {
+        self.node(node).zones[kind as usize].is_locked()
+    }
+
     /// Registers a watch unless it is, and sets its marks, in pages.
     pub(crate) fn watch(
         &self,

@@ -111,8 +111,17 @@ impl<'m, M: Machine> Leaving<'m, M> {
         Ok(())
     }
 
+    /// Whether records of a block may change: it is offline, or its zone is locked.
+    fn may_change(&self, id: BlockId) -> bool {
+        self.memmap.block_record_of(id).map(Record::block).is_none_or(|word| match word.state {
+            BlockState::Online(kind) => self.allocator.nodes.is_locked(word.node, kind),
+            BlockState::Offline => true,
+        })
+    }
+
     /// Hides what leaves of a block.
     fn hide_block(&mut self, id: BlockId) {
+        debug_assert!(self.may_change(id), "{id} is hidden while its zone is not locked");
         self.hand_on_block(id);
         records_of::<M>(self.part_of(id)).rev().for_each(|first| self.hide_record(first));
     }
@@ -155,6 +164,7 @@ impl<'m, M: Machine> Leaving<'m, M> {
 
     /// Shows what was hidden of a block, in sections with this state; moves its records back, or not.
     fn show_block(&self, id: BlockId, state: SectionState, moves: bool) {
+        debug_assert!(self.may_change(id), "{id} is shown while its zone is not locked");
         for first in records_of::<M>(self.part_of(id)) {
             let parts = parts_touched::<M>(first, self.pfns);
             let shared = self.memmap.section_of_record(first);

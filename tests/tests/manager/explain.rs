@@ -330,3 +330,30 @@ fn an_offline_takes_at_most_the_stated_steps_with_any_owners() {
         }
     }
 }
+
+/// A free extent is half in a part that goes, all other memory is in use: what stays of it is room for the part's pages.
+#[test]
+fn a_part_fits_beside_itself_in_what_stays_of_a_free_extent() {
+    let bench = tiny(MIB);
+    let holder = Holder::register(&bench);
+    let (low, high) = (range(TINY_WINDOW, MIB / 4), range(TINY_WINDOW + MIB / 4, MIB * 3 / 4));
+    bench.plug(range(TINY_WINDOW, MIB));
+    [low, high].into_iter().for_each(|part| _ = bench.add(part, Placement::Boot));
+    let id = bench.blocks(low)[0];
+    bench.mm.online(id, ZoneKind::Movable).unwrap();
+    while bench.mm.take_pages(Order::ZERO).is_ok() {}
+    let handles: Vec<_> = std::iter::from_fn(|| holder.take_in_zone(&bench, Order::ZERO)).collect();
+    let first = bench.mm.block_shares(id).next().unwrap().pfns.start;
+    let stays = |pfn: Pfn| (128..136).contains(&(pfn.get() - first.get()));
+    for handle in handles {
+        if !holder.at(handle).is_some_and(|(pfn, _)| stays(pfn)) {
+            holder.release(&bench, handle);
+        }
+    }
+    let predicted = bench.mm.explain_remove(high);
+    assert_eq!(predicted, Removability::AfterMoving { extents: 8, pages: 8 });
+    bench.mm.offline_part(id, high).unwrap();
+    bench.remove(high);
+    holder.check(&bench);
+    bench.check();
+}

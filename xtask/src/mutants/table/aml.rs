@@ -212,6 +212,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "copies_cost_a_step_for_sixteen_bytes_and_one_for_each_element",
     },
     Mutant {
+        what: "what a long field holds costs no steps",
+        file: "kernel/aml/src/exec/access.rs",
+        from: "        self.charge(len / 16)?;\n",
+        to: "",
+        suite: "-p hotmem-aml --lib",
+        test: "copies_cost_a_step_for_sixteen_bytes_and_one_for_each_element",
+    },
+    Mutant {
         what: "bytes that become text cost no steps",
         file: "kernel/aml/src/exec/convert.rs",
         from: "            self.charge(1)?;\n            let byte",

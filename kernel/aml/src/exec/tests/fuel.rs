@@ -103,6 +103,12 @@ fn copies_cost_a_step_for_sixteen_bytes_and_one_for_each_element() {
         ("bytes as text", long.clone(), b"\x98\x60\x00".to_vec(), LONG),
         ("a field of registers", vec![], store(b"WIDE", b"\x60"), 64 + 64 / 16),
         (
+            "what a field of a buffer holds",
+            [long.as_slice(), b"\x5B\x13\x60\x00\x0B\x00\x40PART"].concat(),
+            store(b"PART", b"\x61"),
+            2 * 0x4000 / 8 / 16,
+        ),
+        (
             "a field of a buffer",
             // CreateField (Local0, 0, 8 * LONG / 2, PART)
             [long.as_slice(), b"\x5B\x13\x60\x00\x0B\x00\x40PART"].concat(),
