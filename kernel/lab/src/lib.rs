@@ -7,7 +7,7 @@
 //!                  \-------> fault: a step of an operation that fails on purpose
 //! ```
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "testing")), no_std)]
 
 extern crate alloc;
 
@@ -15,3 +15,5 @@ pub mod bench;
 pub mod fault;
 pub mod monitor;
 pub mod movers;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

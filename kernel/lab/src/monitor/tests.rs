@@ -1,13 +1,13 @@
 //! The monitor on a fake machine: every line has one final line of output, and refused commands change nothing.
 
-mod machine;
 mod policies;
+mod source;
 
 use super::{After, Monitor};
+use crate::testing::Blank;
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use hotmem_hotplug::{Hotplug, Policy};
-use machine::{Blank, Other, Plug};
-use std::rc::Rc;
+use source::Plug;
 
 const MIB: u64 = 1 << 20;
 const WINDOW: u64 = 64 * MIB;
@@ -16,11 +16,9 @@ type Fake = FakeMachine<Tiny>;
 
 struct Fixture {
     bench: &'static Bench<Tiny>,
-    hotplug: Hotplug<'static, Plug, Fake, Blank>,
+    hotplug: Hotplug<'static, Plug, Fake, ()>,
     monitor: Monitor<'static, Fake>,
-    protects: bool,
-    /// The job of the other CPU.
-    other: Other,
+    machine: Blank,
 }
 
 impl Fixture {
@@ -41,17 +39,15 @@ impl Fixture {
         let pieces = [range(WINDOW, 2 * MIB), range(WINDOW + 8 * MIB, 4 * MIB + 4096)];
         pieces.iter().for_each(|&piece| bench.plug(piece));
         let source = Plug(pieces.to_vec());
-        let mut hotplug =
-            Hotplug::new(source, &bench.mm, Blank(true, Rc::default()), Policy::default()).unwrap();
+        let mut hotplug = Hotplug::new(source, &bench.mm, (), Policy::default()).unwrap();
         while hotplug.run_one(&mut String::new()) {}
         let monitor = Monitor::new(&bench.mm, Box::leak(Box::default())).unwrap();
-        Self { bench, hotplug, monitor, protects: true, other: Rc::default() }
+        Self { bench, hotplug, monitor, machine: Blank::default() }
     }
 
     fn type_line(&mut self, line: &str) -> (String, After) {
         let mut out = String::new();
-        let machinery = Blank(self.protects, self.other.clone());
-        let after = self.monitor.run(line, &mut self.hotplug, &machinery, &mut out);
+        let after = self.monitor.run(line, &mut self.hotplug, &self.machine, &mut out);
         (out, after)
     }
 
@@ -342,7 +338,7 @@ fn contradicting_flags_fall_back_to_system_memory() {
 fn a_machine_that_does_not_protect_its_kernel_does_not_pass() {
     let mut this = Fixture::new();
     this.ok("verify");
-    this.protects = false;
+    this.machine.protects = false;
     assert_eq!(this.refused("verify"), "protected memory can be written at 0x1000");
     assert!(this.ok("verdict").starts_with("hotmem: verdict fail: "));
 }

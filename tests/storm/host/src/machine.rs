@@ -8,10 +8,10 @@ use hotmem::{BlockState, PhysRange, ZoneKind};
 use hotmem_hotplug::{DeviceId, Hotplug, Policy, Quiet};
 use hotmem_lab::fault::Faults;
 use hotmem_lab::monitor::Monitor;
+use hotmem_lab::testing::Blank;
 use hotmem_storm::{Driver, End, Layout, Reply, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, undoes};
 
 use crate::firmware::{Firmware, OPERATORS};
-use crate::parts::Parts;
 
 const BLOCK: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -130,7 +130,7 @@ impl Driver for Machine {
 
     fn command(&mut self, line: &str) -> Result<Reply> {
         let mut out = String::new();
-        self.monitor.run(line, &mut self.hotplug, &Parts, &mut out);
+        self.monitor.run(line, &mut self.hotplug, &Blank::default(), &mut out);
         let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
         let Some(last) = lines.pop() else { bail!("no reply to `{line}`") };
         let error = last.strip_prefix("error: ").map(str::to_owned);

@@ -4,7 +4,6 @@
 
 mod firmware;
 mod machine;
-mod parts;
 mod process;
 
 use std::path::PathBuf;

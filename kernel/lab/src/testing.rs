@@ -1,64 +1,30 @@
-//! The machine that the monitor runs on in its tests.
+//! A machine for the monitor of a fake machine: what it asks for beside the memory manager.
 
-// UNSAFETY: vouches for the memory that the source announces.
-#![expect(unsafe_code)]
-
-use super::super::{Breach, CpuError, CpuJob, CpuShown, Crash, Did, Hold, Machinery, VmCommand};
-use core::convert::Infallible;
+use crate::monitor::{Breach, CpuError, CpuJob, CpuShown, Crash, Did, Hold, Machinery, VmCommand};
 use core::fmt;
-use hotmem::{NodeId, PhysRange, VirtAddr};
-use hotmem_hotplug::{Clock, DeviceId, Event, HotplugSource, Outcome, Ranges, Request};
+use hotmem::{NodeId, VirtAddr};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Announces memory once; ejects nothing.
-pub(super) struct Plug(pub(super) Vec<PhysRange>);
-
-// SAFETY: the ranges are those of fake DIMMs.
-unsafe impl HotplugSource for Plug {
-    type Error = Infallible;
-
-    fn next_event(&mut self) -> Option<Event<Infallible>> {
-        let mut ranges = Ranges::default();
-        ranges.push(self.0.pop()?).unwrap();
-        let request = Request::Insert { ranges, node: NodeId::default() };
-        Some(Event { device: DeviceId::new(self.0.len() as u16), request, since: None })
-    }
-
-    fn has_work(&self) -> bool {
-        !self.0.is_empty()
-    }
-
-    fn reply(&mut self, _: DeviceId, _: Outcome) -> Result<Option<u32>, Infallible> {
-        Ok(Some(0))
-    }
-
-    fn eject(&mut self, _: DeviceId) -> Result<(), Infallible> {
-        Ok(())
-    }
-
-    fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {
-        device.number()
-    }
+/// A machine without counters, guests and memory contents. Its second CPU is a thread, which clones share.
+#[derive(Clone, Debug)]
+pub struct Blank {
+    /// Whether it protects its kernel.
+    pub protects: bool,
+    /// The job of the second CPU.
+    other: Rc<RefCell<Option<JoinHandle<Did>>>>,
 }
 
-/// A machine without counters and memory contents. The field is whether it protects its kernel. Its second CPU is
-/// a thread.
-pub(super) struct Blank(pub(super) bool, pub(super) Other);
-
-/// The job of the second CPU.
-pub(super) type Other = Rc<RefCell<Option<JoinHandle<Did>>>>;
+impl Default for Blank {
+    fn default() -> Self {
+        Self { protects: true, other: Rc::default() }
+    }
+}
 
 fn check_did(did: Did) {
     assert!(did.allocated != 0 && did.freed == did.allocated, "{did:?}");
-}
-
-impl Clock for Blank {
-    fn instructions(&self) -> Option<u64> {
-        None
-    }
 }
 
 impl Machinery for Blank {
@@ -107,7 +73,7 @@ impl Machinery for Blank {
     fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError> {
         let job = Arc::clone(job);
         let other = std::thread::spawn(move || job(std::thread::yield_now));
-        assert!(self.1.replace(Some(other)).is_none(), "the other CPU has a job");
+        assert!(self.other.replace(Some(other)).is_none(), "the other CPU has a job");
         Ok(())
     }
 
@@ -121,8 +87,8 @@ impl Machinery for Blank {
     }
 
     fn wait_for_others(&self) -> Result<(), CpuError> {
-        check_did(self.1.take().unwrap().join().unwrap());
-        Ok(())
+        let did = self.other.take().and_then(|other| other.join().ok());
+        did.map(check_did).ok_or(CpuError::NotDone(1, "has no job, or panicked"))
     }
 
     fn tick(&self, _hertz: Option<u64>) -> Result<(), CpuError> {
@@ -146,6 +112,6 @@ impl Machinery for Blank {
     }
 
     fn try_protection(&self) -> Result<(), Breach> {
-        if self.0 { Ok(()) } else { Err(Breach::Written(VirtAddr::new(0x1000))) }
+        if self.protects { Ok(()) } else { Err(Breach::Written(VirtAddr::new(0x1000))) }
     }
 }
