@@ -15,7 +15,7 @@ const SUITES: &[&str] = &["--package", "hotmem-paging", "--package", "hotmem", "
 /// Bytes of stack of each test: a frame takes more than usual, and a manager is made on the stack.
 const STACK: &str = "67108864";
 /// The test that reads memory of a DIMM that was pulled.
-const PLANTED: &[&str] =
+pub(super) const PLANTED: &[&str] =
     &["--package", "hotmem-paging", "--lib", "planted_use_of_memory_that_was_pulled"];
 /// What AddressSanitizer says of it.
 const REPORT: &str = "AddressSanitizer: heap-use-after-free";
@@ -39,11 +39,9 @@ pub(super) fn run(root: &Path) -> Result<bool> {
 
 /// `cargo test` with AddressSanitizer in everything but what runs while it builds: the target is named for that.
 fn cargo_test(root: &Path, words: &[&str]) -> Result<Command> {
-    let about = tool::output_of("rustc", &["-vV"]).unwrap_or_default();
-    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
-    let host = host.context("rustc does not name its target")?;
+    let host = host()?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).args(["test", "--quiet", "--target", host, "--target-dir"]);
+    command.current_dir(root).args(["test", "--quiet", "--target", &host, "--target-dir"]);
     command.arg(root::target_dir(root).join("asan")).args(words);
     // The option is one of nightly compilers; this compiler has it all the same.
     command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
@@ -51,4 +49,14 @@ fn cargo_test(root: &Path, words: &[&str]) -> Result<Command> {
     command.env("ASAN_OPTIONS", "detect_leaks=0").env("RUST_MIN_STACK", STACK);
     command.stdin(Stdio::null());
     Ok(command)
+}
+
+/// The target of this host.
+///
+/// # Errors
+/// When the compiler does not name it.
+pub(super) fn host() -> Result<String> {
+    let about = tool::output_of("rustc", &["-vV"]).unwrap_or_default();
+    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc does not name its target")
 }

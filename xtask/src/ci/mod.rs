@@ -2,6 +2,7 @@
 
 mod address;
 mod libraries;
+mod memcheck;
 mod races;
 
 use std::fmt::Write;
@@ -25,7 +26,7 @@ const CYCLES: [&[&str]; 4] = [
 /// Runs the checks, each although another fails, and closes with a line for each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// All checks, also those that need more tools or take long: features, supply, semver, address, races and cycles
+    /// All checks, also those that need more tools or take long: features, supply, semver, address, memcheck, races and cycles
     #[arg(long, conflicts_with = "checks")]
     full: bool,
 
@@ -55,6 +56,8 @@ enum Check {
     Semver,
     /// Host suites under AddressSanitizer, which must also find a planted fault
     Address,
+    /// A short storm under valgrind's memcheck, which must also find a planted fault
+    Memcheck,
     /// Storms of the host's threads under ThreadSanitizer, which must also find a planted race
     Races,
     /// 2,000 cycles of memory that comes and goes while all CPUs, or the threads of the host, are busy
@@ -83,6 +86,7 @@ impl Check {
             Self::Races => races::Tools::find().map(drop),
             Self::Supply => libraries::find("deny").and_then(|()| libraries::find("machete")),
             Self::Semver => libraries::find("semver-checks"),
+            Self::Memcheck => memcheck::ready(),
             Self::Lint
             | Self::Loom
             | Self::Test
@@ -102,6 +106,7 @@ impl Check {
             Self::Supply => libraries::supply(root),
             Self::Semver => libraries::semver(root, args.baseline_rev.as_deref()),
             Self::Address => address::run(root),
+            Self::Memcheck => memcheck::run(root),
             Self::Races => races::run(root),
             Self::Cycles => {
                 CYCLES.iter().try_fold(true, |good, words| Ok(good & tests(root, words)?))
@@ -163,8 +168,10 @@ mod tests {
     }
 
     /// What `--full` runs.
-    const LONG: [&str; 9] =
-        ["lint", "loom", "test", "features", "supply", "semver", "address", "races", "cycles"];
+    const LONG: [&str; 10] = [
+        "lint", "loom", "test", "features", "supply", "semver", "address", "memcheck", "races",
+        "cycles",
+    ];
 
     #[test]
     fn the_long_checks_run_with_full_or_by_name() {

@@ -163,7 +163,7 @@ fn the_nth_allocation_fails_once() {
 }
 
 #[test]
-#[ignore = "reads freed memory on purpose: for `cargo xtask ci address`"]
+#[ignore = "reads freed memory on purpose: for `cargo xtask ci address memcheck`"]
 fn planted_use_of_memory_that_was_pulled() {
     let ram = FakeRam::new();
     ram.plug(phys(0, 0x20_0000), None);
