@@ -34,6 +34,7 @@
 
 mod controllers;
 mod guests;
+mod kernels;
 mod rtas;
 
 use crate::area::{CpuArea, Launch};
@@ -48,9 +49,9 @@ use hotmem_paging::{PteFormat, Tlb};
 pub use controllers::Controllers;
 pub use guests::{
     Access, CpuReply, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, GuestSpace, Guests,
-    LinuxFiles, LinuxStart, Misdeed, NoGuests, NoLinux, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND,
-    Put, StateMemory, Vcpu, payload_kind,
+    Misdeed, NoGuests, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND, StateMemory, Vcpu, payload_kind,
 };
+pub use kernels::{KernelStart, LinuxFiles, NoKernel, Put};
 pub use rtas::{NoRtas, Rtas};
 
 /// All traits of an architecture together.

@@ -23,8 +23,8 @@ use super::gic_guest::{self, Interface};
 use super::stage2::{GUEST_BITS, Stage2};
 use super::{Aarch64, cpu, linux, payload, timer};
 use crate::contract::{
-    Clock, CpuReply, CpuStart, GuestExit, GuestSpace, Guests, Layout, LinuxFiles, LinuxStart,
-    NoGuests, NoLinux, Put, StateMemory, Vcpu,
+    Clock, CpuReply, CpuStart, GuestExit, GuestSpace, Guests, KernelStart, Layout, LinuxFiles,
+    NoGuests, NoKernel, Put, StateMemory, Vcpu,
 };
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
@@ -227,7 +227,7 @@ impl Vcpu for Registers {
         Self { number, ..Self::new(state, start.entry, [start.context, 0, 0, 0]) }
     }
 
-    fn linux(state: StateMemory, start: &LinuxStart) -> Self {
+    fn linux(state: StateMemory, start: &KernelStart) -> Self {
         Self { linux: Some(Linux::new()), ..Self::new(state, start.entry, start.arguments) }
     }
 
@@ -448,11 +448,11 @@ impl Guests for Aarch64 {
         files: &LinuxFiles<'_>,
         ram: GuestRange,
         put: &mut Put<'_>,
-    ) -> Result<LinuxStart, NoLinux> {
+    ) -> Result<KernelStart, NoKernel> {
         if !cpu::has_gic_registers() {
-            return Err(NoLinux("this machine's interrupt controller is not a GICv3"));
+            return Err(NoKernel("this machine's interrupt controller is not a GICv3"));
         }
-        gic_guest::missing().map_or(Ok(()), |what| Err(NoLinux(what)))?;
+        gic_guest::missing().map_or(Ok(()), |what| Err(NoKernel(what)))?;
         linux::prepare(files, ram, put)
     }
 

@@ -13,6 +13,7 @@
 // UNSAFETY: declares functions with safety contracts.
 #![expect(unsafe_code)]
 
+use super::kernels::{KernelStart, LinuxFiles, NoKernel, Put};
 use core::fmt;
 use core::ptr::NonNull;
 use hotmem_paging::PteFormat;
@@ -214,41 +215,6 @@ pub enum CpuReply {
     Denied,
 }
 
-/// What a Linux kernel is started with.
-#[derive(Clone, Copy, Debug)]
-pub struct LinuxFiles<'f> {
-    /// The kernel, as a distribution ships it.
-    pub kernel: &'f [u8],
-    /// Its first file system.
-    pub initrd: &'f [u8],
-    /// Its command line; what its board needs comes before it.
-    pub command_line: &'f [u8],
-}
-
-/// Where the CPU of a Linux kernel begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinuxStart {
-    /// Its first instruction.
-    pub entry: GuestAddr,
-    /// What it finds in registers, as the architecture's boot protocol says.
-    pub arguments: [u64; 4],
-}
-
-/// The reason why a guest cannot be a Linux kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoLinux(pub &'static str);
-
-impl fmt::Display for NoLinux {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the guest cannot run Linux: {}", self.0)
-    }
-}
-
-impl core::error::Error for NoLinux {}
-
-/// Puts bytes into a guest's memory before it runs: refuses what is not its memory.
-pub type Put<'p> = dyn FnMut(GuestAddr, &[u8]) -> Result<(), NoLinux> + 'p;
-
 /// A virtual CPU: the registers of a guest while it does not run.
 ///
 /// Its `Display` lists the registers.
@@ -262,7 +228,7 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
 
     /// The CPU of a Linux kernel, with the devices of its board. Never called where [`Guests::linux`] refuses all of
     /// them.
-    fn linux(state: StateMemory, start: &LinuxStart) -> Self {
+    fn linux(state: StateMemory, start: &KernelStart) -> Self {
         Self::new(state, start.entry, start.arguments)
     }
 
@@ -352,14 +318,14 @@ pub trait Guests {
     ///
     /// # Errors
     ///
-    /// [`NoLinux`]: the files are not what the architecture boots, or do not fit; or an error of `put`.
+    /// [`NoKernel`]: the files are not what the architecture boots, or do not fit; or an error of `put`.
     fn linux(
         files: &LinuxFiles<'_>,
         ram: GuestRange,
         put: &mut Put<'_>,
-    ) -> Result<LinuxStart, NoLinux> {
+    ) -> Result<KernelStart, NoKernel> {
         let _ = (files, ram, put);
-        Err(NoLinux("this kernel does so on other architectures only"))
+        Err(NoKernel("this kernel does so on other architectures only"))
     }
 
     /// The payload: a program for a guest without devices, position-independent, that begins at its first byte.

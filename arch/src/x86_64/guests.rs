@@ -7,7 +7,9 @@ use super::board::linux::{self, Decimal};
 use super::svm::vcpu::{Vcpu, request_flush};
 use super::svm::{abilities, ask};
 use super::{X86_64, npt, payload};
-use crate::contract::{Clock, GuestSpace, Guests, LinuxFiles, LinuxStart, NoGuests, NoLinux, Put};
+use crate::contract::{
+    Clock, GuestSpace, Guests, KernelStart, LinuxFiles, NoGuests, NoKernel, Put,
+};
 use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags, Msr};
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -61,7 +63,7 @@ impl Guests for X86_64 {
         files: &LinuxFiles<'_>,
         ram: GuestRange,
         put: &mut Put<'_>,
-    ) -> Result<LinuxStart, NoLinux> {
+    ) -> Result<KernelStart, NoKernel> {
         let kernel = linux::Kernel::of(files.kernel)?;
         // Nothing on the board tells the rate of the counter.
         let rate = Decimal::new(Self::timestamp_hertz() / 1000);

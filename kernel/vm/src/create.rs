@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use core::marker::PhantomData;
 use hotmem::paging::{GuestAddr, GuestRange};
 use hotmem::{NodeId, Order, Request};
-use hotmem_arch::contract::{Guests, Misdeed, NoLinux, payload_kind};
+use hotmem_arch::contract::{Guests, Misdeed, NoKernel, payload_kind};
 
 impl<M: Shared, P: Platform> Vms<M, P> {
     /// Creates a guest with `vcpus` virtual CPUs and `bytes` of memory in extents of `order`, on `node` or anywhere, that
@@ -65,7 +65,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         }
         match program {
             Program::Linux(_) if vcpus > 1 => {
-                Err(VmError::NoLinux(NoLinux("its board has one virtual CPU")))
+                Err(VmError::NoKernel(NoKernel("its board has one virtual CPU")))
             }
             _ => Ok(()),
         }
@@ -152,7 +152,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             Program::Linux(_) => Console::new(),
         };
         let loaded = console.ok_or(VmError::Heap).and_then(|console| {
-            let program = self.put(id, ram, program).map_err(VmError::NoLinux)?;
+            let program = self.put(id, ram, program).map_err(VmError::NoKernel)?;
             *slot.console.lock() = console;
             slot.life.lock().program = program;
             Ok(())
@@ -164,13 +164,13 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     }
 
     /// Writes the program to the memory.
-    fn put(&self, id: VmId, ram: GuestRange, program: &Program<'_>) -> Result<Loaded, NoLinux> {
+    fn put(&self, id: VmId, ram: GuestRange, program: &Program<'_>) -> Result<Loaded, NoKernel> {
         let mut put = |at, bytes: &[u8]| {
             let write = |space: &mut Space<M, P>| {
                 switch::write::<M, P>(self.mm(), &mut space.tables, at, bytes)
             };
             let written = self.host.with_space(id.number(), write).unwrap_or(false);
-            if written { Ok(()) } else { Err(NoLinux("it does not fit the guest's memory")) }
+            if written { Ok(()) } else { Err(NoKernel("it does not fit the guest's memory")) }
         };
         match program {
             Program::Payload => put(ram.start(), P::Guests::payload()).map(|()| Loaded::Payload),

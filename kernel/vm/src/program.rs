@@ -1,7 +1,7 @@
 //! What a guest runs.
 
 use hotmem::paging::GuestAddr;
-use hotmem_arch::contract::{CpuStart, LinuxFiles, LinuxStart};
+use hotmem_arch::contract::{CpuStart, KernelStart, LinuxFiles};
 
 /// The program of a new guest.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub(crate) enum Loaded {
     #[default]
     Payload,
     /// A Linux kernel, which changes its own memory: it starts once.
-    Linux(LinuxStart),
+    Linux(KernelStart),
 }
 
 impl Loaded {
@@ -38,7 +38,7 @@ pub(crate) enum Begin {
     /// At this address, with these arguments.
     Payload(GuestAddr, [u64; 4]),
     /// In a Linux kernel.
-    Linux(LinuxStart),
+    Linux(KernelStart),
     /// Where another of the guest's CPUs says.
     Started(CpuStart),
 }

@@ -14,7 +14,7 @@ use hotmem::paging::{Gather, GuestAddr, GuestRange, Mapper, TableFrames, TablePl
 use hotmem::testing::{Bench, FakeMachine, Holder, Setup, Tiny, on_cpu, range};
 use hotmem::{BlockId, Geometry, NodeId, Order, Pfn, Placement, ZoneKind};
 use hotmem_arch::contract::{
-    GuestSpace, Guests, LinuxFiles, LinuxStart, Misdeed, NoGuests, NoLinux, Put,
+    GuestSpace, Guests, KernelStart, LinuxFiles, Misdeed, NoGuests, NoKernel, Put,
 };
 use hotmem_arch::host::SoftVcpu;
 use hotmem_arch::x86_64::pte::X86Pte4;
@@ -100,10 +100,10 @@ impl<const REACHES: bool> Guests for Soft<REACHES> {
         files: &LinuxFiles<'_>,
         ram: GuestRange,
         put: &mut Put<'_>,
-    ) -> Result<LinuxStart, NoLinux> {
+    ) -> Result<KernelStart, NoKernel> {
         put(ram.start().add(PAGE - 2), files.kernel)?;
         put(ram.start().add(ram.len() - 2), files.initrd)?;
-        Ok(LinuxStart { entry: ram.start(), arguments: [1, 2, 3, 4] })
+        Ok(KernelStart { entry: ram.start(), arguments: [1, 2, 3, 4] })
     }
 
     fn payload() -> &'static [u8] {
@@ -263,7 +263,7 @@ fn a_linux_guest_whose_files_do_not_fit_leaves_nothing() {
     let name = Name::new("a").unwrap();
     let files = LinuxFiles { kernel: b"kernel", initrd: b"fs ", command_line: b"" };
     let made = vms.create(name, 8 * PAGE, Order::ZERO, None, 1, &Program::Linux(files));
-    assert_eq!(made, Err(VmError::NoLinux(NoLinux("it does not fit the guest's memory"))));
+    assert_eq!(made, Err(VmError::NoKernel(NoKernel("it does not fit the guest's memory"))));
     assert_eq!(vms.find(name), Err(VmError::Unknown(name)));
     vms.verify().unwrap();
     assert_eq!(bench.snapshot(), before);

@@ -16,7 +16,7 @@ use core::fmt;
 use core::ops::Range;
 use hotmem::paging::{Guest, MapError, NotFlushed};
 use hotmem::{Mm, Mover, OutOfMemory, TooManyOwners};
-use hotmem_arch::contract::{NoGuests, NoLinux};
+use hotmem_arch::contract::{NoGuests, NoKernel};
 
 /// The reason why a request about a guest is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub enum VmError {
     /// This CPU is not the one that carries out the operations of the memory manager.
     NotHere(usize),
     /// It cannot run this Linux kernel.
-    NoLinux(NoLinux),
+    NoKernel(NoKernel),
     /// The kernel's heap has no room for its console.
     Heap,
 }
@@ -125,7 +125,7 @@ impl fmt::Display for VmError {
                 write!(f, "guest {name} has done {done} rounds already")
             }
             Self::NotHere(cpu) => write!(f, "CPU {cpu} does not carry out requests about guests"),
-            Self::NoLinux(error) => error.fmt(f),
+            Self::NoKernel(error) => error.fmt(f),
             Self::Heap => f.write_str("the kernel's heap has no room for the guest's console"),
         }
     }

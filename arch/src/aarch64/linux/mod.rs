@@ -11,7 +11,7 @@ mod tree;
 
 use super::board::gic::{DISTRIBUTOR_BYTES, REDISTRIBUTOR_BYTES};
 use super::board::{DISTRIBUTOR, REDISTRIBUTOR, SERIAL, SERIAL_BYTES, SERIAL_LINE, TIMER_LINE};
-use crate::contract::{LinuxFiles, LinuxStart, NoLinux, Put};
+use crate::contract::{KernelStart, LinuxFiles, NoKernel, Put};
 use hotmem_paging::addr::{GuestAddr, GuestRange};
 use tree::Tree;
 
@@ -36,14 +36,14 @@ struct Image {
 }
 
 /// Reads the header of `kernel`.
-fn image(kernel: &[u8]) -> Result<Image, NoLinux> {
+fn image(kernel: &[u8]) -> Result<Image, NoKernel> {
     let header = kernel.first_chunk::<HEADER>();
     if kernel.starts_with(&[0x1f, 0x8b]) {
-        return Err(NoLinux("its kernel is compressed by gzip, and an Image is needed"));
+        return Err(NoKernel("its kernel is compressed by gzip, and an Image is needed"));
     }
-    let header = header.ok_or(NoLinux("its kernel is shorter than the header of an Image"))?;
+    let header = header.ok_or(NoKernel("its kernel is shorter than the header of an Image"))?;
     if !header.get(56..).is_some_and(|rest| rest.starts_with(MAGIC)) {
-        return Err(NoLinux("its kernel has not the magic number of an arm64 Image"));
+        return Err(NoKernel("its kernel has not the magic number of an arm64 Image"));
     }
     let number = |at: usize| {
         let bytes = header.get(at..).and_then(|rest| rest.first_chunk());
@@ -51,13 +51,13 @@ fn image(kernel: &[u8]) -> Result<Image, NoLinux> {
     };
     let (offset, bytes, flags) = (number(8), number(16), number(24));
     if bytes == 0 {
-        return Err(NoLinux("its kernel does not say its size, as those before 3.17"));
+        return Err(NoKernel("its kernel does not say its size, as those before 3.17"));
     }
     if flags & 1 != 0 {
-        return Err(NoLinux("its kernel is big-endian"));
+        return Err(NoKernel("its kernel is big-endian"));
     }
     if offset >= BASE || !offset.is_multiple_of(4) {
-        return Err(NoLinux("its kernel names a place that it cannot have"));
+        return Err(NoKernel("its kernel names a place that it cannot have"));
     }
     Ok(Image { offset, bytes: bytes.max(kernel.len() as u64) })
 }
@@ -81,27 +81,27 @@ fn places(image: Image, initrd: u64, ram: GuestRange) -> Option<[GuestAddr; 3]> 
 ///
 /// # Errors
 ///
-/// [`NoLinux`]
+/// [`NoKernel`]
 pub fn prepare(
     files: &LinuxFiles<'_>,
     ram: GuestRange,
     put: &mut Put<'_>,
-) -> Result<LinuxStart, NoLinux> {
+) -> Result<KernelStart, NoKernel> {
     let image = image(files.kernel)?;
-    let too_large = NoLinux("kernel and file system do not fit the guest's memory");
+    let too_large = NoKernel("kernel and file system do not fit the guest's memory");
     let initrd = files.initrd.len() as u64;
     let [kernel, initrd_at, mut tree_at] = places(image, initrd, ram).ok_or(too_large)?;
     if CONSOLE.len() + files.command_line.len() >= COMMAND_LINE {
-        return Err(NoLinux("its command line is longer than arm64 allows"));
+        return Err(NoKernel("its command line is longer than arm64 allows"));
     }
-    let start = LinuxStart { entry: kernel, arguments: [tree_at.get(), 0, 0, 0] };
+    let start = KernelStart { entry: kernel, arguments: [tree_at.get(), 0, 0, 0] };
 
     put(kernel, files.kernel)?;
     put(initrd_at, files.initrd)?;
     let initrd = GuestRange::new(initrd_at, initrd).ok_or(too_large)?;
     let mut tree = Tree::new();
     describe(&mut tree, ram, initrd, files.command_line);
-    let parts = tree.finish().ok_or(NoLinux("its device tree is too large"))?;
+    let parts = tree.finish().ok_or(NoKernel("its device tree is too large"))?;
     for part in [&parts.head, parts.structure, parts.strings] {
         put(tree_at, part)?;
         tree_at = tree_at.checked_add(part.len() as u64).ok_or(too_large)?;

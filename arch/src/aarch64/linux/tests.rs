@@ -27,11 +27,11 @@ fn ram(bytes: u64) -> GuestRange {
 }
 
 /// The guest's memory after the preparation, and where it begins.
-fn prepared(files: &LinuxFiles<'_>, bytes: u64) -> Result<(Vec<u8>, LinuxStart), NoLinux> {
+fn prepared(files: &LinuxFiles<'_>, bytes: u64) -> Result<(Vec<u8>, KernelStart), NoKernel> {
     let mut memory = vec![0; bytes as usize];
     let mut put = |at: GuestAddr, piece: &[u8]| {
-        let at = at.get().checked_sub(START).ok_or(NoLinux("below"))? as usize;
-        let room = memory.get_mut(at..at + piece.len()).ok_or(NoLinux("above"))?;
+        let at = at.get().checked_sub(START).ok_or(NoKernel("below"))? as usize;
+        let room = memory.get_mut(at..at + piece.len()).ok_or(NoKernel("above"))?;
         room.copy_from_slice(piece);
         Ok(())
     };
@@ -109,7 +109,7 @@ fn what_does_not_fit_is_refused() {
         prepared(&files, 4 * MIB).map(drop)
     };
     fits(2 * MIB - LARGEST_PAGE).unwrap();
-    assert_eq!(fits(2 * MIB - LARGEST_PAGE + 1), Err(NoLinux(why)));
+    assert_eq!(fits(2 * MIB - LARGEST_PAGE + 1), Err(NoKernel(why)));
     let line = vec![b'a'; COMMAND_LINE - CONSOLE.len()];
     let files = |command_line| LinuxFiles { kernel: &image, initrd: b"", command_line };
     prepared(&files(&line[1..]), 4 * MIB).unwrap();
@@ -128,7 +128,7 @@ fn no_header_causes_a_panic_or_a_piece_outside_of_memory() {
         }
         image.truncate(random.below(5001) as usize);
         let files = LinuxFiles { kernel: &image, initrd: b"fs", command_line: b"" };
-        if let Err(NoLinux(why)) = prepared(&files, 2 * MIB) {
+        if let Err(NoKernel(why)) = prepared(&files, 2 * MIB) {
             assert!(!["above", "below"].contains(&why));
         }
     }

@@ -7,7 +7,7 @@
 //! ```
 
 use super::acpi;
-use crate::contract::{LinuxStart, NoLinux, Put};
+use crate::contract::{KernelStart, NoKernel, Put};
 use hotmem_paging::addr::GuestAddr;
 
 const BOOT_PARAMS: u64 = 0x7000;
@@ -90,19 +90,19 @@ impl<'a> Kernel<'a> {
     ///
     /// # Errors
     ///
-    /// [`NoLinux`].
-    pub(crate) fn of(image: &'a [u8]) -> Result<Self, NoLinux> {
+    /// [`NoKernel`].
+    pub(crate) fn of(image: &'a [u8]) -> Result<Self, NoKernel> {
         if field(image, MAGIC) != *b"HdrS" {
-            return Err(NoLinux("the kernel is not a bzImage: it lacks the setup header"));
+            return Err(NoKernel("the kernel is not a bzImage: it lacks the setup header"));
         }
         let version = u16::from_le_bytes(field(image, VERSION));
         if version < LEAST_VERSION {
-            return Err(NoLinux("the boot protocol of the kernel is older than 2.12"));
+            return Err(NoKernel("the boot protocol of the kernel is older than 2.12"));
         }
         let [flags] = field(image, LOAD_FLAGS);
         let more = u16::from_le_bytes(field(image, MORE_LOAD_FLAGS));
         if flags & LOADED_HIGH == 0 || more & HAS_64_BIT_ENTRY == 0 {
-            return Err(NoLinux("the kernel has no 64-bit entry"));
+            return Err(NoKernel("the kernel has no 64-bit entry"));
         }
         let [length] = field(image, HEADER_LENGTH);
         let header_end = MAGIC + usize::from(length);
@@ -112,17 +112,17 @@ impl<'a> Kernel<'a> {
         let bytes = u32::from_le_bytes(field(image, PARAGRAPHS)) as usize * 16;
         let body = image.get((sectors + 1) * SECTOR..).and_then(|rest| rest.get(..bytes));
         let (Some(header), Some(body)) = (header, body) else {
-            return Err(NoLinux("the kernel is shorter than its header says"));
+            return Err(NoKernel("the kernel is shorter than its header says"));
         };
         let at = u64::from_le_bytes(field(image, PREFERRED));
         let needed = u32::from_le_bytes(field(image, NEEDED)).max(body.len() as u32);
         let end = at.saturating_add(needed.into());
         if body.len() as u64 <= ENTRY_64 {
-            return Err(NoLinux("the kernel is shorter than its header says"));
+            return Err(NoKernel("the kernel is shorter than its header says"));
         }
         // The tables of the entry map 4 GiB.
         if at < FIXED_END || at % PAGE != 0 || end > HOLE {
-            return Err(NoLinux("the kernel asks for memory that guests do not have"));
+            return Err(NoKernel("the kernel asks for memory that guests do not have"));
         }
         Ok(Self {
             header,
@@ -165,26 +165,26 @@ impl Decimal {
 ///
 /// # Errors
 ///
-/// [`NoLinux`]: they do not fit, and nothing was written; or an error of `put`.
+/// [`NoKernel`]: they do not fit, and nothing was written; or an error of `put`.
 pub(crate) fn place(
     kernel: &Kernel<'_>,
     disk: &[u8],
     command_line: &[&[u8]],
     memory: u64,
     put: &mut Put<'_>,
-) -> Result<LinuxStart, NoLinux> {
+) -> Result<KernelStart, NoKernel> {
     let below_hole = memory.min(HOLE);
     if kernel.end > below_hole {
-        return Err(NoLinux("the kernel does not fit the guest's memory"));
+        return Err(NoKernel("the kernel does not fit the guest's memory"));
     }
     let disk_bytes = disk.len() as u64;
     let disk_end = below_hole.min(kernel.last_of_disk.saturating_add(1));
     let disk_at = disk_end.checked_sub(disk_bytes).map(|at| at & !(PAGE - 1));
     let disk_at = disk_at.filter(|at| *at >= kernel.end);
-    let disk_at = disk_at.ok_or(NoLinux("the initial RAM disk does not fit beside the kernel"))?;
+    let disk_at = disk_at.ok_or(NoKernel("the initial RAM disk does not fit beside the kernel"))?;
     let longest = kernel.longest_command_line.min(COMMAND_LINE_BYTES - 1);
     if command_line.iter().map(|part| part.len()).sum::<usize>() > longest {
-        return Err(NoLinux("the command line is longer than the kernel allows"));
+        return Err(NoKernel("the command line is longer than the kernel allows"));
     }
 
     let mut put = |at, bytes: &[u8]| put(GuestAddr::new(at), bytes);
@@ -199,15 +199,15 @@ pub(crate) fn place(
     put_params(kernel.header, (disk_at, disk_bytes), memory, &mut put)?;
     put_tables(&mut put)?;
     let entry = GuestAddr::new(kernel.at + ENTRY_64);
-    Ok(LinuxStart { entry, arguments: [BOOT_PARAMS, 0, 0, 0] })
+    Ok(KernelStart { entry, arguments: [BOOT_PARAMS, 0, 0, 0] })
 }
 
 fn put_params(
     header: &[u8],
     (disk_at, disk_bytes): (u64, u64),
     memory: u64,
-    put: &mut impl FnMut(u64, &[u8]) -> Result<(), NoLinux>,
-) -> Result<(), NoLinux> {
+    put: &mut impl FnMut(u64, &[u8]) -> Result<(), NoKernel>,
+) -> Result<(), NoKernel> {
     let mut param = |offset: u64, bytes: &[u8]| put(BOOT_PARAMS + offset, bytes);
     param(HEADER as u64, header)?;
     param(PARAMS_RSDP, &acpi::AT.to_le_bytes())?;
@@ -241,7 +241,7 @@ fn regions(memory: u64) -> impl Iterator<Item = (u64, u64, u32)> {
 }
 
 /// Page tables that map the first 4 GiB where they are, and the descriptors.
-fn put_tables(put: &mut impl FnMut(u64, &[u8]) -> Result<(), NoLinux>) -> Result<(), NoLinux> {
+fn put_tables(put: &mut impl FnMut(u64, &[u8]) -> Result<(), NoKernel>) -> Result<(), NoKernel> {
     // Present, writable, accessed; a leaf also dirty and large.
     put(TABLES, &(TABLES_BELOW | 0x23).to_le_bytes())?;
     for index in 0..HOLE_END / GIB {

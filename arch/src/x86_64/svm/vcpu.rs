@@ -12,7 +12,7 @@ use super::exit::{self, Cause, Exit};
 use super::flush::{self, Entry};
 use super::vmcb::{VMCB_BYTES, Vmcb};
 use crate::contract::{
-    self, Clock, Cpu, CpuStart, GuestCall, GuestExit, GuestSpace, LinuxStart, StateMemory,
+    self, Clock, Cpu, CpuStart, GuestCall, GuestExit, GuestSpace, KernelStart, StateMemory,
 };
 use crate::x86_64::X86_64;
 use crate::x86_64::board::{Board, linux, registers};
@@ -108,7 +108,7 @@ impl contract::Vcpu for Vcpu {
         new
     }
 
-    fn linux(state: StateMemory, start: &LinuxStart) -> Self {
+    fn linux(state: StateMemory, start: &KernelStart) -> Self {
         let mut new = Self::new(state, start.entry, [0; 4]);
         let [boot_params, ..] = start.arguments;
         new.registers.rsi = boot_params;

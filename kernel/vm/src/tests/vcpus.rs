@@ -196,7 +196,7 @@ fn numbers_of_virtual_cpus_that_cannot_be_are_refused_and_leave_nothing() {
     assert_eq!(VmError::Vcpus(4).to_string(), "a guest has 1 to 4 virtual CPUs");
     let files = LinuxFiles { kernel: b"kernel", initrd: b"fs", command_line: b"" };
     let linux = create(2, &Program::Linux(files));
-    assert!(matches!(linux, Err(VmError::NoLinux(_))), "{linux:?}");
+    assert!(matches!(linux, Err(VmError::NoKernel(_))), "{linux:?}");
     assert_eq!(bench.snapshot(), before);
     let id = create(4, &Program::Payload).unwrap();
     let few = vms.start(id, 0, Misdeed::None, &[1, 2, 3]);

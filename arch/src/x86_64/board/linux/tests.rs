@@ -33,11 +33,11 @@ fn placed(
     disk: &[u8],
     line: &[&[u8]],
     bytes: u64,
-) -> Result<(Vec<u8>, LinuxStart), NoLinux> {
+) -> Result<(Vec<u8>, KernelStart), NoKernel> {
     let mut memory = vec![0; bytes as usize];
     let start = place(&Kernel::of(image)?, disk, line, bytes, &mut |at, bytes| {
         let slot = memory.get_mut(at.get() as usize..).and_then(|rest| rest.get_mut(..bytes.len()));
-        slot.ok_or(NoLinux("outside"))?.copy_from_slice(bytes);
+        slot.ok_or(NoKernel("outside"))?.copy_from_slice(bytes);
         Ok(())
     })?;
     Ok((memory, start))
@@ -117,12 +117,12 @@ fn a_disk_or_a_command_line_that_does_not_fit_is_refused() {
     assert!(placed(&image(), &disk, &[], 32 * MIB).is_ok());
     let refused = placed(&image(), &[&disk[..], &[0]].concat(), &[], 32 * MIB);
     let why = "the initial RAM disk does not fit beside the kernel";
-    assert_eq!(refused.map(drop), Err(NoLinux(why)));
+    assert_eq!(refused.map(drop), Err(NoKernel(why)));
     let long = [b'x'; 0x7ff];
     assert!(placed(&image(), &[], &[&long], 32 * MIB).is_ok());
     let refused = placed(&image(), &[], &[&long, b"y"], 32 * MIB);
     let why = "the command line is longer than the kernel allows";
-    assert_eq!(refused.map(drop), Err(NoLinux(why)));
+    assert_eq!(refused.map(drop), Err(NoKernel(why)));
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn the_registers_are_listed_after_the_guest_was_stopped() {
 
 #[test]
 fn a_linux_kernel_has_a_board_and_its_own_registers_of_system_calls() {
-    let start = LinuxStart { entry: GuestAddr::new(0x100_0200), arguments: [0x7000, 0, 0, 0] };
+    let start = KernelStart { entry: GuestAddr::new(0x100_0200), arguments: [0x7000, 0, 0, 0] };
     let mut vcpu = Vcpu::linux(state(), &start);
     assert_eq!((vcpu.rip(), vcpu.registers.rsi), (0x100_0200, 0x7000));
     assert!(vcpu.map_mut(PORT_MAP, PORT_MAP_BYTES).iter().all(|&byte| byte == 0xff));
