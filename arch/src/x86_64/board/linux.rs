@@ -195,11 +195,19 @@ pub(crate) fn place(
         put(at, part)?;
         at += part.len() as u64;
     }
-    put(acpi::AT, acpi::Tables::new().bytes())?;
+    put_acpi(&mut put)?;
     put_params(kernel.header, (disk_at, disk_bytes), memory, &mut put)?;
     put_tables(&mut put)?;
     let entry = GuestAddr::new(kernel.at + ENTRY_64);
     Ok(KernelStart { entry, arguments: [BOOT_PARAMS, 0, 0, 0] })
+}
+
+/// Writes the ACPI tables.
+pub(crate) fn put_acpi(
+    put: &mut impl FnMut(u64, &[u8]) -> Result<(), NoKernel>,
+) -> Result<(), NoKernel> {
+    let written = acpi::with_tables(|tables| put(acpi::AT, tables));
+    written.unwrap_or(Err(NoKernel("its ACPI tables have no room")))
 }
 
 fn put_params(
