@@ -24,7 +24,7 @@ use crate::{console, heap, logger, nmi, say, traps};
 use core::{fmt, mem};
 use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu::{self, Exit};
-use hotmem_arch::machine_info::MachineInfo;
+use hotmem_arch::machine_info::{LeavesByFirmware, MachineInfo};
 use hotmem_boot::ranges::CAPACITY;
 use hotmem_boot::{BootInfo, HandoffError, exits};
 use hotmem_hotplug::{Growth, Hotplug, Policy};
@@ -70,6 +70,8 @@ pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
     if line.truncated() {
         log::warn!("command line: cut after {} bytes", line.as_bytes().len());
     }
+    let leaves_by_firmware = options.leaves_by_firmware.then_some(LeavesByFirmware);
+    MachineInfo { leaves_by_firmware, ..MachineInfo::default() }.note();
     log::set_max_level(options.log);
     nmi::set_panics(options.nmi_panics);
     log::info!("hotmem {}: {} KiB of RAM", env!("CARGO_PKG_VERSION"), info.ram.bytes() >> 10);

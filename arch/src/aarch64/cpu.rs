@@ -87,14 +87,18 @@ impl fmt::Display for Mode {
 }
 
 impl Cpu for Aarch64 {
-    /// Exits with a code by semihosting; without semihosting, turns the machine off by PSCI.
+    /// Exits with a code by semihosting; without semihosting, or if the kernel leaves by firmware, turns the machine off by
+    /// PSCI.
     fn exit(exit: Exit) -> ! {
         if !LEAVING.swap(true, Ordering::Relaxed) {
-            semihosting::exit(match exit {
-                Exit::Code(code) => EXIT_BASE + u64::from(code),
-                Exit::Panic => EXIT_PANIC,
-            });
-            if let Some(conduit) = MachineInfo::noted().psci {
+            let MachineInfo { psci, leaves_by_firmware, .. } = MachineInfo::noted();
+            if leaves_by_firmware.is_none() {
+                semihosting::exit(match exit {
+                    Exit::Code(code) => EXIT_BASE + u64::from(code),
+                    Exit::Panic => EXIT_PANIC,
+                });
+            }
+            if let Some(conduit) = psci {
                 psci::system_off(conduit);
             }
         }
