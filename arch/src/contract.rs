@@ -51,7 +51,7 @@ pub use guests::{
     Access, CpuReply, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, GuestSpace, Guests,
     Misdeed, NoGuests, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND, StateMemory, Vcpu, payload_kind,
 };
-pub use kernels::{KernelStart, LinuxFiles, NoKernel, Put};
+pub use kernels::{Described, KernelStart, LinuxFiles, NoKernel, Put};
 pub use rtas::{NoRtas, Rtas};
 
 /// All traits of an architecture together.

@@ -15,7 +15,7 @@
 #![expect(unsafe_code)]
 
 use super::board::system::IdRegisters;
-use super::board::{Board, TIMER_LINE, Timer, psci};
+use super::board::{Board, TIMER_LINE, Timer, acpi, psci};
 use super::el2_switch::{General, TGE, enter};
 use super::exits::{Cause, Next, decode};
 use super::floats::Floats;
@@ -23,8 +23,8 @@ use super::gic_guest::{self, Interface};
 use super::stage2::{GUEST_BITS, Stage2};
 use super::{Aarch64, cpu, linux, payload, timer};
 use crate::contract::{
-    Clock, CpuReply, CpuStart, GuestExit, GuestSpace, Guests, KernelStart, Layout, LinuxFiles,
-    NoGuests, NoKernel, Put, StateMemory, Vcpu,
+    Clock, CpuReply, CpuStart, Described, GuestExit, GuestSpace, Guests, KernelStart, Layout,
+    LinuxFiles, NoGuests, NoKernel, Put, StateMemory, Vcpu,
 };
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
@@ -275,6 +275,10 @@ impl Vcpu for Registers {
         exit
     }
 
+    fn receive(&mut self, byte: u8) -> bool {
+        self.linux.as_mut().is_some_and(|linux| linux.board.receive(byte))
+    }
+
     fn reply(&mut self, value: u64) {
         let [first, ..] = &mut self.general.x;
         *first = value;
@@ -364,6 +368,14 @@ fn set_traps() {
     }
 }
 
+/// Refuses the board of a guest on a machine that has not what it needs.
+fn board_is_possible() -> Result<(), NoKernel> {
+    if !cpu::has_gic_registers() {
+        return Err(NoKernel("this machine's interrupt controller is not a GICv3"));
+    }
+    gic_guest::missing().map_or(Ok(()), |what| Err(NoKernel(what)))
+}
+
 impl Guests for Aarch64 {
     type GuestFormat = Format;
     type Vcpu = Registers;
@@ -371,6 +383,7 @@ impl Guests for Aarch64 {
     const GUEST_RAM: GuestAddr = GuestAddr::new(0x4000_0000);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << GUEST_BITS);
     const MOST_CPUS: usize = 8;
+    const ELF_MACHINE: u16 = 183;
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
     fn marks_writes() -> bool {
@@ -449,11 +462,13 @@ impl Guests for Aarch64 {
         ram: GuestRange,
         put: &mut Put<'_>,
     ) -> Result<KernelStart, NoKernel> {
-        if !cpu::has_gic_registers() {
-            return Err(NoKernel("this machine's interrupt controller is not a GICv3"));
-        }
-        gic_guest::missing().map_or(Ok(()), |what| Err(NoKernel(what)))?;
+        board_is_possible()?;
         linux::prepare(files, ram, put)
+    }
+
+    fn describe(ram: GuestRange, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+        board_is_possible()?;
+        acpi::describe(ram, put)
     }
 
     fn payload() -> &'static [u8] {

@@ -5,15 +5,15 @@
 //!   Vcpu::run: from the host into the guest, until an Exit
 //! ```
 //!
-//! A guest is the [payload](Guests::payload), which has no devices, or a Linux kernel as distributions ship it.
-//! [`Guests::linux`] says how that begins, [`Vcpu::linux`] makes its CPU together with the devices of its board: an
-//! interrupt controller, a timer, a serial port, and a way to turn itself off. They are emulated behind
+//! A guest is the [payload](Guests::payload), which has no devices, a Linux kernel as distributions ship it, or this
+//! kernel itself. [`Guests::linux`] and [`Guests::describe`] say how those begin, [`Vcpu::linux`] and [`Vcpu::own`] make
+//! their CPU together with the devices of its board: an interrupt controller, a timer, a serial port, and a way to turn itself off. They are emulated behind
 //! [`Vcpu::run`], and nothing but the exits below is seen of them.
 
 // UNSAFETY: declares functions with safety contracts.
 #![expect(unsafe_code)]
 
-use super::kernels::{KernelStart, LinuxFiles, NoKernel, Put};
+use super::kernels::{Described, KernelStart, LinuxFiles, NoKernel, Put};
 use core::fmt;
 use core::ptr::NonNull;
 use hotmem_paging::PteFormat;
@@ -232,6 +232,12 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
         Self::new(state, start.entry, start.arguments)
     }
 
+    /// The CPU of this kernel as a guest, with the devices of its board: it begins at the entry with the address of a
+    /// start info as its first argument. Never called where [`Guests::describe`] refuses all guests.
+    fn own(state: StateMemory, start: &KernelStart) -> Self {
+        Self::linux(state, start)
+    }
+
     /// The CPU `number` of a guest, which another of its CPUs started. Never called where [`Guests::MOST_CPUS`] is 1.
     fn started(state: StateMemory, number: usize, start: &CpuStart) -> Self {
         let _ = number;
@@ -246,6 +252,12 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
     /// - [`Guests::enable_guests`] has run on this CPU.
     /// - The contract of [`GuestSpace::new`] holds for `space` during the run.
     unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit;
+
+    /// Its serial port receives a byte. Returns `false` if that has no room now, or there is none.
+    fn receive(&mut self, byte: u8) -> bool {
+        let _ = byte;
+        false
+    }
 
     /// Returns `value` to the guest from its last [call](GuestExit::Call).
     fn reply(&mut self, value: u64);
@@ -271,6 +283,10 @@ pub trait Guests {
 
     /// The most virtual CPUs of a guest. A guest with several starts all but the first itself.
     const MOST_CPUS: usize = 1;
+
+    /// The number by which an ELF file says that it is for this architecture (`e_machine`); 0 where no guest
+    /// [begins](Self::describe) with one.
+    const ELF_MACHINE: u16 = 0;
 
     /// Whether [`drop_guest_translations`](Self::drop_guest_translations) reaches every CPU. If not, it reaches the
     /// CPU that runs it; another CPU drops its cached translations of a space when it leaves a guest and enters one
@@ -326,6 +342,17 @@ pub trait Guests {
     ) -> Result<KernelStart, NoKernel> {
         let _ = (files, ram, put);
         Err(NoKernel("this kernel does so on other architectures only"))
+    }
+
+    /// Describes the board of a guest with the memory `ram` to a kernel that begins with a start info: hands `put` the
+    /// tables that the kernel finds. An architecture that does not implement this refuses.
+    ///
+    /// # Errors
+    ///
+    /// [`NoKernel`], or an error of `put`.
+    fn describe(ram: GuestRange, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+        let _ = (ram, put);
+        Err(NoKernel("this kernel is its own guest on other architectures only"))
     }
 
     /// The payload: a program for a guest without devices, position-independent, that begins at its first byte.

@@ -1,7 +1,7 @@
 //! Kernels that guests run, and where they begin.
 
 use core::fmt;
-use hotmem_paging::addr::GuestAddr;
+use hotmem_paging::addr::{GuestAddr, GuestRange};
 
 /// What a Linux kernel is started with.
 #[derive(Clone, Copy, Debug)]
@@ -37,3 +37,17 @@ impl core::error::Error for NoKernel {}
 
 /// Puts bytes into a guest's memory before it runs: refuses what is not its memory.
 pub type Put<'p> = dyn FnMut(GuestAddr, &[u8]) -> Result<(), NoKernel> + 'p;
+
+/// The board of a guest, as a kernel finds it described that begins with a start info (the PVH boot ABI, Xen,
+/// `docs/misc/pvh.pandoc`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// The root pointer of its ACPI tables.
+    pub rsdp: GuestAddr,
+    /// Room for the start info, which no kernel is placed at.
+    pub start_info: GuestRange,
+    /// Words that its board needs on the command line of this kernel, each with a space behind it.
+    pub words: &'static [u8],
+    /// The map of its memory: ranges, some of them empty, with whether a kernel may use them.
+    pub memory: [(GuestRange, bool); 5],
+}

@@ -8,7 +8,7 @@ use super::svm::vcpu::{Vcpu, request_flush};
 use super::svm::{abilities, ask};
 use super::{X86_64, npt, payload};
 use crate::contract::{
-    Clock, GuestSpace, Guests, KernelStart, LinuxFiles, NoGuests, NoKernel, Put,
+    Clock, Described, GuestSpace, Guests, KernelStart, LinuxFiles, NoGuests, NoKernel, Put,
 };
 use ::x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use ::x86_64::registers::model_specific::{Efer, EferFlags, Msr};
@@ -25,6 +25,7 @@ impl Guests for X86_64 {
     const GUEST_RAM: GuestAddr = GuestAddr::new(0);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 48);
     const MOST_CPUS: usize = 8;
+    const ELF_MACHINE: u16 = 62;
     const GUEST_FLUSH_REACHES_ALL: bool = false;
     const TIMER_ENDS_RUNS: bool = false;
 
@@ -70,6 +71,10 @@ impl Guests for X86_64 {
         let board = b"console=ttyS0 pci=off tsc=reliable tsc_early_khz=";
         let command_line = [board.as_slice(), rate.digits(), b" ", files.command_line];
         linux::place(&kernel, files.initrd, &command_line, ram.end().get(), put)
+    }
+
+    fn describe(ram: GuestRange, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+        linux::describe(ram.end().get(), put)
     }
 
     fn payload() -> &'static [u8] {

@@ -24,7 +24,7 @@ use hotmem_arch::contract::{LinuxFiles, Misdeed};
 use hotmem_arch::current::{Arch, cpu};
 use hotmem_lab::monitor::{CpuError, VmCommand, VmName, VmProgram};
 use hotmem_vm::{
-    MAX_VCPUS, Name, Platform, Program, Slice, State, VcpuId, VmError, VmId, Vms, archive,
+    MAX_VCPUS, Name, OwnFiles, Platform, Program, Slice, State, VcpuId, VmError, VmId, Vms, archive,
 };
 use spin::Once;
 
@@ -184,7 +184,7 @@ fn run_here(at: VcpuId) {
             Slice::More => {}
             Slice::Sleeps(until) => {
                 set_timer(Some(hertz_until(until)));
-                sleep_until(until, || vms.state(at.vm) == State::Runs);
+                sleep_until(until, || vms.state(at.vm) == State::Runs && !vms.has_typed(at.vm));
                 set_timer(hertz);
             }
         }
@@ -248,6 +248,9 @@ pub(crate) fn command(command: VmCommand, out: &mut dyn fmt::Write) -> Result<()
             show::console(&range, &lines, &mut text_of).map_err(text)?;
             out.write_str(&text_of).map_err(text)
         }
+        VmCommand::Type { name, line } => {
+            vms.type_line(find(name)?, line.as_str().as_bytes()).map_err(text)
+        }
         VmCommand::Log(name) => {
             let mut log = vms.log(find(name)?);
             log.push('\n');
@@ -278,6 +281,7 @@ fn create(
     let program = match program {
         VmProgram::Payload => Program::Payload,
         VmProgram::Linux => Program::Linux(linux_files()?),
+        VmProgram::Own => Program::Own(own_files()?),
     };
     // One may run on the first CPU, as long as that has time. Several would wait for one another.
     let (needs, has) = (vcpus, table::others().count());
@@ -300,16 +304,28 @@ fn order_of(extent: Option<u64>) -> Result<Order, String> {
     ))
 }
 
-/// The files of a Linux guest: those of the archive that this kernel was booted with.
-fn linux_files() -> Result<LinuxFiles<'static>, String> {
+/// A file of the archive that this kernel was booted with; `None` if there is no such file.
+fn file(name: &str) -> Result<Option<&'static [u8]>, String> {
     let module = module::bytes();
     let module = module.ok_or("the kernel was booted without a module (initrdmem=ADDRESS,SIZE)")?;
-    let file = |name| {
-        let found = archive::find(module, name);
-        found.ok_or_else(|| alloc::format!("the module is no cpio archive with a file {name}"))
-    };
-    let command_line = archive::find(module, "cmdline").unwrap_or_default().trim_ascii();
-    Ok(LinuxFiles { kernel: file("kernel")?, initrd: file("initrd")?, command_line })
+    Ok(archive::find(module, name))
+}
+
+/// The same, of a file that has to be there.
+fn needed(name: &str) -> Result<&'static [u8], String> {
+    file(name)?.ok_or_else(|| alloc::format!("the module is no cpio archive with a file {name}"))
+}
+
+/// The files of a Linux guest.
+fn linux_files() -> Result<LinuxFiles<'static>, String> {
+    let command_line = file("cmdline")?.unwrap_or_default().trim_ascii();
+    Ok(LinuxFiles { kernel: needed("kernel")?, initrd: needed("initrd")?, command_line })
+}
+
+/// The files of this kernel as a guest.
+fn own_files() -> Result<OwnFiles<'static>, String> {
+    let words = file("words")?.unwrap_or_default().trim_ascii();
+    Ok(OwnFiles { image: needed("image")?, words })
 }
 
 /// The misdeed with this name.

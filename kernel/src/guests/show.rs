@@ -79,7 +79,7 @@ pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
         for (block, bytes) in &guest.blocks {
             writeln!(out, "  {block} holds {} KiB", bytes >> 10)?;
         }
-        if program == "linux" {
+        if program != "payload" {
             writeln!(out, "  {written} bytes written to its serial port")?;
         } else {
             writeln!(

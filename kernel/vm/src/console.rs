@@ -1,17 +1,22 @@
-//! What a guest wrote to its serial port.
+//! What a guest wrote to its serial port, and what was typed there.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 /// Bytes that are kept.
 const MOST: usize = 64 << 10;
 
-/// The last bytes that a guest wrote.
+/// Typed bytes that wait for the guest at most.
+const MOST_TYPED: usize = 4 << 10;
+
+/// The last bytes that a guest wrote, and those that it did not read yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Console {
     bytes: Vec<u8>,
     /// Bytes before those.
     forgotten: u64,
+    typed: VecDeque<u8>,
 }
 
 impl Console {
@@ -19,7 +24,9 @@ impl Console {
     pub(crate) fn new() -> Option<Self> {
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(MOST).ok()?;
-        Some(Self { bytes, forgotten: 0 })
+        let mut typed = VecDeque::new();
+        typed.try_reserve_exact(MOST_TYPED).ok()?;
+        Some(Self { bytes, forgotten: 0, typed })
     }
 
     /// Adds a byte; a full console forgets the older half.
@@ -29,6 +36,25 @@ impl Console {
             self.forgotten += MOST as u64 / 2;
         }
         self.bytes.push(byte);
+    }
+
+    /// Types a line. Returns `false` if it has no room beside what was typed before.
+    pub(crate) fn type_line(&mut self, line: &[u8]) -> bool {
+        let fits = line.len() < MOST_TYPED - self.typed.len();
+        if fits {
+            self.typed.extend(line.iter().chain(b"\n"));
+        }
+        fits
+    }
+
+    /// Hands typed bytes to `receive` until that refuses one. Returns whether some are left.
+    pub(crate) fn hand_typed(&mut self, mut receive: impl FnMut(u8) -> bool) -> bool {
+        while let Some(byte) = self.typed.front()
+            && receive(*byte)
+        {
+            self.typed.pop_front();
+        }
+        !self.typed.is_empty()
     }
 
     /// Bytes so far.
@@ -57,6 +83,25 @@ mod tests {
         assert_eq!(console.lines(4), (4..8, b"two\n".as_slice()));
         assert_eq!(console.lines(8), (8..8, b"".as_slice()));
         assert_eq!(console.lines(u64::MAX), (11..11, b"".as_slice()));
+    }
+
+    #[test]
+    fn typed_lines_are_handed_on_in_order_as_far_as_there_is_room() {
+        let mut console = Console::new().unwrap();
+        assert!(console.type_line(b"ab") && console.type_line(b""));
+        let mut read = Vec::new();
+        let mut receive = |most: usize| {
+            console.hand_typed(|byte| {
+                let has_room = read.len() < most;
+                read.extend(has_room.then_some(byte));
+                has_room
+            })
+        };
+        assert_eq!([receive(0), receive(2), receive(9)], [true, true, false]);
+        assert_eq!(read, b"ab\n\n");
+        assert!(console.type_line(&[b'x'; MOST_TYPED - 10]));
+        assert!(!console.type_line(&[b'y'; 9]), "with its end it has ten bytes");
+        assert!(console.type_line(&[b'y'; 8]));
     }
 
     #[test]

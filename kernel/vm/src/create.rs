@@ -4,6 +4,7 @@ use crate::Shared;
 use crate::console::Console;
 use crate::frames::GuestFrames;
 use crate::id::{MAX_VCPUS, VmId};
+use crate::image;
 use crate::life::Life;
 use crate::name::Name;
 use crate::platform::Platform;
@@ -20,6 +21,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
+use core::sync::atomic::Ordering;
 use hotmem::paging::{GuestAddr, GuestRange};
 use hotmem::{NodeId, Order, Request};
 use hotmem_arch::contract::{Guests, Misdeed, NoKernel, payload_kind};
@@ -64,7 +66,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             return Err(VmError::Vcpus(most));
         }
         match program {
-            Program::Linux(_) if vcpus > 1 => {
+            Program::Linux(_) | Program::Own(_) if vcpus > 1 => {
                 Err(VmError::NoKernel(NoKernel("its board has one virtual CPU")))
             }
             _ => Ok(()),
@@ -149,11 +151,12 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let slot = self.slot(id).ok_or(VmError::Full)?;
         let console = match program {
             Program::Payload => Some(Console::default()),
-            Program::Linux(_) => Console::new(),
+            Program::Linux(_) | Program::Own(_) => Console::new(),
         };
         let loaded = console.ok_or(VmError::Heap).and_then(|console| {
             let program = self.put(id, ram, program).map_err(VmError::NoKernel)?;
             *slot.console.lock() = console;
+            slot.has_typed.store(false, Ordering::Release);
             slot.life.lock().program = program;
             Ok(())
         });
@@ -175,6 +178,9 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         match program {
             Program::Payload => put(ram.start(), P::Guests::payload()).map(|()| Loaded::Payload),
             Program::Linux(files) => P::Guests::linux(files, ram, &mut put).map(Loaded::Linux),
+            Program::Own(files) => {
+                image::prepare::<P::Guests>(files, ram, &mut put).map(Loaded::Own)
+            }
         }
     }
 
@@ -240,6 +246,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let loaded = self.slot(id).map_or(Loaded::Payload, |slot| slot.life.lock().program);
         let begin = match loaded {
             Loaded::Linux(start) => Begin::Linux(start),
+            Loaded::Own(start) => Begin::Own(start),
             Loaded::Payload => {
                 let work: GuestAddr = ram.start().add(Self::code_bytes());
                 let all = ram.len() - Self::code_bytes();

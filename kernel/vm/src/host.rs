@@ -25,6 +25,8 @@ pub(crate) struct Slot<M: Shared, P: Platform> {
     pub(crate) vcpus: [VcpuPlace<M, P>; MAX_VCPUS],
     pub(crate) life: Mutex<M::Lock, Life>,
     pub(crate) console: Mutex<M::Lock, Console>,
+    /// Typed bytes wait for the guest.
+    pub(crate) has_typed: AtomicBool,
 }
 
 /// All guests of a kernel.
@@ -49,6 +51,7 @@ impl<M: Shared, P: Platform> Host<M, P> {
             vcpus: core::array::from_fn(|_| Mutex::new(None)),
             life: Mutex::new(Life::default()),
             console: Mutex::new(Console::default()),
+            has_typed: AtomicBool::new(false),
         };
         let (slots, scrub) = (core::array::from_fn(slot), AtomicBool::new(true));
         let (ahead, tables) = (Mutex::new(None), Mutex::new(None));

@@ -1,4 +1,4 @@
-//! Guests: virtual CPUs whose memory is movable memory of the manager. A guest runs the payload, or Linux.
+//! Guests: virtual CPUs whose memory is movable memory of the manager. A guest runs the payload, Linux, or this kernel.
 //!
 //! ```text
 //!   monitor --> Vms: create, run, pause, kill, list
@@ -28,6 +28,7 @@ mod frames;
 mod held;
 mod host;
 mod id;
+mod image;
 mod kill;
 mod life;
 mod name;
@@ -46,6 +47,7 @@ mod switch;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod vcpus;
 mod verify;
 mod vms;
@@ -55,7 +57,7 @@ pub use figures::Figures;
 pub use id::{MAX_VCPUS, MAX_VMS, VcpuId, VmId};
 pub use name::Name;
 pub use platform::Platform;
-pub use program::Program;
+pub use program::{OwnFiles, Program};
 pub use slice::Slice;
 pub use status::{State, VmStatus};
 pub use vcpus::{Power, VcpuStatus};

@@ -10,6 +10,17 @@ pub enum Program<'f> {
     Payload,
     /// A Linux kernel.
     Linux(LinuxFiles<'f>),
+    /// This kernel.
+    Own(OwnFiles<'f>),
+}
+
+/// What this kernel is started with as a guest.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnFiles<'f> {
+    /// Its image, an ELF file.
+    pub image: &'f [u8],
+    /// The words of its command line.
+    pub words: &'f [u8],
 }
 
 /// The program in a guest's memory.
@@ -20,6 +31,8 @@ pub(crate) enum Loaded {
     Payload,
     /// A Linux kernel, which changes its own memory: it starts once.
     Linux(KernelStart),
+    /// This kernel, which starts once, too.
+    Own(KernelStart),
 }
 
 impl Loaded {
@@ -28,6 +41,7 @@ impl Loaded {
         match self {
             Self::Payload => "payload",
             Self::Linux(_) => "linux",
+            Self::Own(_) => "self",
         }
     }
 }
@@ -39,6 +53,8 @@ pub(crate) enum Begin {
     Payload(GuestAddr, [u64; 4]),
     /// In a Linux kernel.
     Linux(KernelStart),
+    /// In this kernel.
+    Own(KernelStart),
     /// Where another of the guest's CPUs says.
     Started(CpuStart),
 }

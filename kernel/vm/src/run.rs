@@ -184,6 +184,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     }
 
     fn run_some(&self, at: VcpuId, vcpu: &mut OwnVcpu<M, P>, here: &EnabledHere) -> Slice {
+        self.hand_typed(at, vcpu);
         for _ in 0..EXITS {
             if self.state(at.vm) != State::Runs {
                 return Slice::Idle;

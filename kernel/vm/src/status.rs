@@ -53,7 +53,7 @@ impl fmt::Display for State {
 pub struct VmStatus {
     /// Its name.
     pub name: Name,
-    /// Its program: `payload` or `linux`.
+    /// Its program: `payload`, `linux` or `self`.
     pub program: &'static str,
     /// Its state.
     pub state: State,

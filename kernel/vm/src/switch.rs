@@ -261,6 +261,7 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         self.vcpu.0 = Some(match begin {
             Begin::Payload(entry, arguments) => PlatformVcpu::<P>::new(state, *entry, *arguments),
             Begin::Linux(start) => PlatformVcpu::<P>::linux(state, start),
+            Begin::Own(start) => PlatformVcpu::<P>::own(state, start),
             Begin::Started(start) => PlatformVcpu::<P>::started(state, self.number, start),
         });
     }
@@ -282,6 +283,11 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         residence.leave();
         P::enable_interrupts();
         exit
+    }
+
+    /// Its serial port receives a byte. Returns `false` if that has no room, or there is none.
+    pub(crate) fn receive(&mut self, byte: u8) -> bool {
+        self.vcpu.0.as_mut().is_some_and(|vcpu| vcpu.receive(byte))
     }
 
     /// Returns a value from the guest's last call.

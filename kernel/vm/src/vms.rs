@@ -75,6 +75,10 @@ pub enum VmError {
     },
     /// Rounds and misdeeds are the payload's, and it runs Linux.
     NoPayload(Name),
+    /// Nothing can be typed: it runs the payload, which has no serial port.
+    NoPort(Name),
+    /// It has not read what was typed before, beside which this has no room.
+    Typed(Name),
     /// A guest that goes on commits no misdeed any more.
     Begun(Name),
     /// It has done this many rounds already.
@@ -116,7 +120,13 @@ impl fmt::Display for VmError {
                 write!(f, "the guest's {needs} virtual CPUs need as many CPUs, and {has} are free")
             }
             Self::NoPayload(name) => {
-                write!(f, "guest {name} runs Linux: rounds and misdeeds are for the payload")
+                write!(f, "guest {name} runs a kernel: rounds and misdeeds are for the payload")
+            }
+            Self::NoPort(name) => {
+                write!(f, "guest {name} runs the payload, which has no serial port")
+            }
+            Self::Typed(name) => {
+                write!(f, "guest {name} has not read what was typed before")
             }
             Self::Begun(name) => {
                 write!(f, "guest {name} goes on: a misdeed is for its beginning")

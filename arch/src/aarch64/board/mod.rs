@@ -8,6 +8,7 @@
 //! All of it is pure code: the addresses and registers that a guest uses come in, an exit goes out. The hardware has the
 //! CPU interface of the interrupt controller, and the timer.
 
+pub mod acpi;
 pub mod gic;
 pub mod psci;
 pub mod serial;
@@ -77,8 +78,19 @@ impl Board {
         match due {
             _ if self.gic.has_pending() => GuestExit::Emulated,
             Some(due) => GuestExit::WaitUntil(due),
+            None if self.awaits_input() => GuestExit::WaitUntil(u64::MAX),
             None => GuestExit::Wait,
         }
+    }
+
+    /// Whether a byte for its serial port would wake the guest.
+    fn awaits_input(&self) -> bool {
+        self.gic.is_enabled(SERIAL_LINE as usize) && self.serial.awaits_input()
+    }
+
+    /// The serial port receives a byte; `false` if it has no room.
+    pub fn receive(&mut self, byte: u8) -> bool {
+        self.serial.receive(byte)
     }
 
     /// The exit that `cause` describes, if that is a matter of the board, and where the guest continues. `x` are its
@@ -143,7 +155,7 @@ impl Board {
         Some((exit, Next::Following))
     }
 
-    fn load(&self, (device, offset): (Device, u64), bytes: u64) -> u64 {
+    fn load(&mut self, (device, offset): (Device, u64), bytes: u64) -> u64 {
         let value = match device {
             Device::Distributor => self.gic.read_distributor(offset, bytes),
             Device::Redistributor => self.gic.read_redistributor(offset, bytes),

@@ -1,7 +1,11 @@
-//! The guest's serial port: a PL011 (Arm DDI 0183G) that sends at once, and receives nothing.
+//! The guest's serial port: a PL011 (Arm DDI 0183G) that sends at once, and holds one byte that it received.
 
-/// The interrupt for room in the transmit FIFO.
+/// The interrupts for room in the transmit FIFO, for bytes in the receive FIFO, and for one that has waited there.
 const TRANSMIT: u32 = 1 << 5;
+const RECEIVE: u32 = 1 << 4 | 1 << 6;
+/// In UARTFR: the transmit FIFO is empty; the receive FIFO is.
+const SENT: u32 = 1 << 7;
+const NO_INPUT: u32 = 1 << 4;
 
 /// The port.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +14,7 @@ pub struct Serial {
     settings: [u32; 5],
     mask: u32,
     raised: u32,
+    received: Option<u8>,
 }
 
 impl Serial {
@@ -18,11 +23,32 @@ impl Serial {
         self.raised & self.mask != 0
     }
 
+    /// Whether its line becomes active when a byte is received.
+    pub fn awaits_input(&self) -> bool {
+        self.mask & RECEIVE != 0
+    }
+
+    /// Receives a byte; `false` if the last one was not read yet.
+    pub fn receive(&mut self, byte: u8) -> bool {
+        let is_free = self.received.is_none();
+        if is_free {
+            self.received = Some(byte);
+            self.raised |= RECEIVE;
+        }
+        is_free
+    }
+
+    fn take(&mut self) -> u32 {
+        self.raised &= !RECEIVE;
+        self.received.take().map_or(0, u32::from)
+    }
+
     /// Reads the register at `offset`.
-    pub fn read(&self, offset: u64) -> u64 {
+    pub fn read(&mut self, offset: u64) -> u64 {
         u64::from(match offset {
-            // UARTFR: both FIFOs are empty.
-            0x018 => 1 << 7 | 1 << 4,
+            0x000 => self.take(),
+            0x018 if self.received.is_some() => SENT,
+            0x018 => SENT | NO_INPUT,
             0x024..=0x034 => self.setting(offset).copied().unwrap_or(0),
             0x038 => self.mask,
             0x03c => self.raised,
@@ -79,6 +105,19 @@ mod tests {
         assert!(!serial.interrupts());
         // The flags never say that it is full or busy.
         assert_eq!(serial.read(0x018) & (1 << 5 | 1 << 3), 0);
+    }
+
+    #[test]
+    fn a_byte_that_is_received_interrupts_until_it_is_read() {
+        let mut serial = Serial::default();
+        assert!(!serial.awaits_input());
+        serial.write(0x038, 0x50);
+        assert!(serial.awaits_input() && !serial.interrupts());
+        assert_eq!([serial.receive(b'a'), serial.receive(b'b')], [true, false]);
+        assert!(serial.interrupts());
+        assert_eq!(serial.read(0x018) & 1 << 4, 0);
+        assert_eq!((serial.read(0x000), serial.read(0x018) & 1 << 4), (b'a'.into(), 1 << 4));
+        assert!(!serial.interrupts() && serial.receive(b'b'));
     }
 
     #[test]

@@ -12,8 +12,8 @@ const TOPOLOGY: u32 = 0xb;
 /// The last basic leaf that is shown.
 const LAST: u32 = 0xd;
 const HYPERVISOR: u32 = 0x4000_0000;
-/// The last leaf of hypervisors: no features.
-const LAST_OF_HYPERVISOR: u32 = HYPERVISOR + 1;
+/// The last leaf of hypervisors: the rate of the counter in kHz. No features.
+const TIMING: u32 = HYPERVISOR + 0x10;
 const EXTENDED: u32 = 0x8000_0000;
 const EXTENDED_FEATURES: u32 = EXTENDED + 1;
 const BRAND: u32 = EXTENDED + 2;
@@ -47,8 +47,8 @@ const ALLOWED_EXTENDED_EDX: u32 = 0x0183_a37f | 1 << 11 | 1 << 20 | 1 << 22 | 1 
 /// Leaf 8000_0007h, EDX: the counter's rate does not change.
 const ALLOWED_7_POWER: u32 = 1 << 8;
 
-/// What the guest is shown of leaf `leaf`, `sub`; `host` reads one of the host's CPU.
-pub(crate) fn shown(leaf: u32, sub: u32, host: impl Fn(u32, u32) -> Leaf) -> Leaf {
+/// What the guest is shown of leaf `leaf`, `sub`, with a counter of this rate; `host` reads a leaf of the host's CPU.
+pub(crate) fn shown(leaf: u32, sub: u32, kilohertz: u32, host: impl Fn(u32, u32) -> Leaf) -> Leaf {
     let [eax, ebx, ecx, edx] = host(leaf, sub);
     match (leaf, sub) {
         (0, _) => [eax.min(LAST), ebx, ecx, edx],
@@ -67,8 +67,9 @@ pub(crate) fn shown(leaf: u32, sub: u32, host: impl Fn(u32, u32) -> Leaf) -> Lea
         // Linux keeps an x2APIC without interrupt remapping under this hypervisor: none of its features is offered.
         (HYPERVISOR, _) => {
             let name = |bytes: [u8; 4]| u32::from_le_bytes(bytes);
-            [LAST_OF_HYPERVISOR, name(*b"KVMK"), name(*b"VMKV"), name(*b"M\0\0\0")]
+            [TIMING, name(*b"KVMK"), name(*b"VMKV"), name(*b"M\0\0\0")]
         }
+        (TIMING, _) => [kilohertz, 0, 0, 0],
         (EXTENDED, _) => [eax.min(SIZES), ebx, ecx, edx],
         (EXTENDED_FEATURES, _) => [eax, 0, ecx & ALLOWED_EXTENDED_ECX, edx & ALLOWED_EXTENDED_EDX],
         (BRAND..=CACHES, _) => [eax, ebx, ecx, edx],

@@ -7,8 +7,8 @@
 //! ```
 
 use super::acpi;
-use crate::contract::{KernelStart, NoKernel, Put};
-use hotmem_paging::addr::GuestAddr;
+use crate::contract::{Described, KernelStart, NoKernel, Put};
+use hotmem_paging::addr::{GuestAddr, GuestRange};
 
 const BOOT_PARAMS: u64 = 0x7000;
 const COMMAND_LINE: u64 = 0x8000;
@@ -202,10 +202,29 @@ pub(crate) fn place(
     Ok(KernelStart { entry, arguments: [BOOT_PARAMS, 0, 0, 0] })
 }
 
+/// Describes the board to a kernel that begins with a start info; that goes where boot_params do.
+///
+/// # Errors
+///
+/// An error of `put`.
+pub(crate) fn describe(memory: u64, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+    put_acpi(&mut |at, bytes: &[u8]| put(GuestAddr::new(at), bytes))?;
+    let mut map = [(GuestRange::default(), false); 5];
+    for (slot, (start, end, kind)) in map.iter_mut().zip(regions(memory)) {
+        let range = GuestRange::new(GuestAddr::new(start), end - start).unwrap_or_default();
+        *slot = (range, kind == USABLE);
+    }
+    let room = GuestRange::new(GuestAddr::new(BOOT_PARAMS), LOW_END - BOOT_PARAMS);
+    Ok(Described {
+        rsdp: GuestAddr::new(acpi::AT),
+        start_info: room.unwrap_or_default(),
+        words: b"",
+        memory: map,
+    })
+}
+
 /// Writes the ACPI tables.
-pub(crate) fn put_acpi(
-    put: &mut impl FnMut(u64, &[u8]) -> Result<(), NoKernel>,
-) -> Result<(), NoKernel> {
+fn put_acpi(put: &mut impl FnMut(u64, &[u8]) -> Result<(), NoKernel>) -> Result<(), NoKernel> {
     let written = acpi::with_tables(|tables| put(acpi::AT, tables));
     written.unwrap_or(Err(NoKernel("its ACPI tables have no room")))
 }

@@ -1,4 +1,5 @@
-//! The ports of a guest: a serial port, a clock that stands still, and the port that turns the machine off.
+//! The ports of a guest: a serial port, a clock that stands still, the port that turns the machine off, and the one by
+//! which programs leave an emulator (QEMU's `isa-debug-exit`), as this kernel does.
 
 use super::acpi;
 use super::serial::Serial;
@@ -10,6 +11,10 @@ const COM1_LAST: u16 = COM1 + 7;
 /// The counters of the interval timer, which read as 0: a guest that calibrates its clock by them gives up at once.
 const COUNTERS: u16 = 0x40;
 const LAST_COUNTER: u16 = 0x42;
+
+/// The port of the exit device; what this kernel writes there if all is well.
+const EXIT: u16 = 0xf4;
+const EXIT_GOOD: u8 = 0x10;
 
 /// Index and data of the clock (MC146818 data sheet).
 const CLOCK_INDEX: u16 = 0x70;
@@ -69,6 +74,8 @@ pub(crate) enum Effect {
     Off,
     /// The guest restarts its machine.
     Restart,
+    /// The guest leaves its machine with this value, which is not the good one.
+    Fail(u8),
 }
 
 /// The devices behind the ports.
@@ -79,9 +86,14 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
+    /// The serial port receives a byte; `false` if it has no room.
+    pub(crate) const fn receive(&mut self, byte: u8) -> bool {
+        self.serial.receive(byte)
+    }
+
     /// Reads ports. Those without a device read as ones.
-    pub(crate) fn input(&self, access: Access) -> u32 {
-        let byte = |port| match port {
+    pub(crate) fn input(&mut self, access: Access) -> u32 {
+        let mut byte = |port| match port {
             COM1..=COM1_LAST => self.serial.read(port - COM1),
             COUNTERS..=LAST_COUNTER | acpi::SLEEP_STATUS => 0,
             CLOCK_DATA => clock(self.clock_index),
@@ -110,6 +122,8 @@ impl Ports {
                 self.clock_index = value & INDEX_BITS;
                 Effect::None
             }
+            EXIT if value == EXIT_GOOD => Effect::Off,
+            EXIT => Effect::Fail(value),
             acpi::SLEEP_CONTROL if value & acpi::SLEEP_ENABLE != 0 => Effect::Off,
             acpi::RESET if value == acpi::RESET_VALUE => Effect::Restart,
             _ => Effect::None,

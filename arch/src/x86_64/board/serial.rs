@@ -1,5 +1,5 @@
-//! The serial port of a guest: a 16450 (PC16550D data sheet, section 8, without FIFOs) whose output is ready at once and
-//! whose input is empty. It requests no interrupt.
+//! The serial port of a guest: a 16450 (PC16550D data sheet, section 8, without FIFOs) whose output is ready at once,
+//! and which holds one byte of input. It requests no interrupt.
 
 const DATA: u16 = 0;
 const INTERRUPT_ENABLE: u16 = 1;
@@ -13,6 +13,7 @@ const SCRATCH: u16 = 7;
 const DIVISOR_LATCH: u8 = 1 << 7;
 const NO_INTERRUPT: u8 = 1;
 const TRANSMITTER_EMPTY: u8 = 3 << 5;
+const DATA_READY: u8 = 1;
 /// In the modem control: what is sent and the four outputs come back.
 const LOOP: u8 = 1 << 4;
 /// The modem is there: carrier, ready, clear to send.
@@ -26,6 +27,7 @@ pub(crate) struct Serial {
     line: u8,
     modem: u8,
     scratch: u8,
+    received: Option<u8>,
 }
 
 impl Serial {
@@ -33,16 +35,26 @@ impl Serial {
         self.line & DIVISOR_LATCH != 0
     }
 
+    /// Receives a byte; `false` if the last one was not read yet.
+    pub(crate) const fn receive(&mut self, byte: u8) -> bool {
+        let is_free = self.received.is_none();
+        if is_free {
+            self.received = Some(byte);
+        }
+        is_free
+    }
+
     /// Reads the register `offset`.
-    pub(crate) const fn read(&self, offset: u16) -> u8 {
+    pub(crate) fn read(&mut self, offset: u16) -> u8 {
         match offset {
             DATA if self.shows_divisor() => self.divisor[0],
             INTERRUPT_ENABLE if self.shows_divisor() => self.divisor[1],
-            DATA => 0,
+            DATA => self.received.take().unwrap_or(0),
             INTERRUPT_ENABLE => self.interrupts,
             INTERRUPT_ID => NO_INTERRUPT,
             LINE_CONTROL => self.line,
             MODEM_CONTROL => self.modem,
+            LINE_STATUS if self.received.is_some() => TRANSMITTER_EMPTY | DATA_READY,
             LINE_STATUS => TRANSMITTER_EMPTY,
             MODEM_STATUS if self.modem & LOOP != 0 => self.modem_status_of_loop(),
             MODEM_STATUS => MODEM_THERE,
@@ -88,6 +100,18 @@ mod tests {
         assert_eq!([port.read(DATA), port.read(INTERRUPT_ENABLE)], [0, 0]);
         assert_eq!(port.write(DATA, b'b'), Some(b'b'));
         assert_eq!(port.read(LINE_STATUS), 0x60);
+    }
+
+    #[test]
+    fn a_byte_is_received_when_the_last_one_was_read() {
+        let mut port = Serial::default();
+        assert_eq!([port.receive(b'a'), port.receive(b'b')], [true, false]);
+        assert_eq!(port.read(LINE_STATUS), 0x61);
+        port.write(LINE_CONTROL, DIVISOR_LATCH);
+        assert_eq!(port.read(DATA), 0, "the divisor");
+        port.write(LINE_CONTROL, 0);
+        assert_eq!([port.read(DATA), port.read(DATA), port.read(LINE_STATUS)], [b'a', 0, 0x60]);
+        assert!(port.receive(b'b'));
     }
 
     // What Linux (drivers/tty/serial/8250, autoconfig) tries, to find a port.

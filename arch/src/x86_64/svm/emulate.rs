@@ -43,6 +43,8 @@ pub(super) struct Guest<'a> {
     pub(super) registers: &'a mut Registers,
     /// An exit leaves the address of the next instruction.
     pub(super) knows_next: bool,
+    /// Returns the ticks of the time stamp counter in a second.
+    pub(super) counter_hertz: fn() -> u64,
 }
 
 /// What an instruction that is emulated ends with.
@@ -131,7 +133,9 @@ impl Guest<'_> {
             let found = __cpuid_count(leaf, sub);
             [found.eax, found.ebx, found.ecx, found.edx]
         };
-        let [eax, ebx, ecx, edx] = cpuid::shown(leaf, sub, host).map(u64::from);
+        let kilohertz = ((self.counter_hertz)() / 1000) as u32;
+        let shown = cpuid::shown(leaf, sub, kilohertz, host);
+        let [eax, ebx, ecx, edx] = shown.map(u64::from);
         self.vmcb.save.rax = eax;
         (self.registers.rbx, self.registers.rcx, self.registers.rdx) = (ebx, ecx, edx);
         self.next(CPUID_BYTES)
@@ -156,6 +160,9 @@ impl Guest<'_> {
             Effect::None => Ok(Done::Next),
             Effect::Send(byte) => Ok(Done::Exit(GuestExit::Console(byte))),
             Effect::Off => Ok(Done::Exit(GuestExit::Off)),
+            Effect::Fail(value) => {
+                Err(Refusal::Stop("it left its machine with a failure", value.into()))
+            }
             Effect::Restart => Err(Refusal::Stop("it restarted its machine", access.port.into())),
         }
     }

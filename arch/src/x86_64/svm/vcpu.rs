@@ -61,7 +61,8 @@ pub(crate) fn request_flush() {
 /// It calls the host by VMMCALL with the number in RAX and arguments in RDI, RSI, RDX, RCX, R8. The result is in RAX, and
 /// no other register changes. For its user code VMMCALL is an invalid instruction.
 ///
-/// That of a Linux kernel begins in 64-bit code, with its argument in RSI, and has a [`Board`]. One that another CPU of
+/// That of a Linux kernel begins in 64-bit code, with its argument in RSI, and has a [`Board`]; so has that of this kernel
+/// as a guest, which begins like the payload's. One that another CPU of
 /// the guest starts begins in real mode.
 #[derive(Debug)]
 pub struct Vcpu {
@@ -113,8 +114,17 @@ impl contract::Vcpu for Vcpu {
         let [boot_params, ..] = start.arguments;
         new.registers.rsi = boot_params;
         new.vmcb_mut().in_long_mode(linux::TABLES, linux::GDT, linux::GDT_BYTES);
-        registers::open_switched(new.map_mut(REGISTER_MAP, REGISTER_MAP_BYTES));
-        new.board = Some((Board::new(), Breakpoints::default()));
+        new.add_board();
+        new
+    }
+
+    /// By the PVH boot ABI: in 32-bit code, with the address of the start info in EBX.
+    fn own(state: StateMemory, start: &KernelStart) -> Self {
+        let mut new = Self::new(state, start.entry, [0; 4]);
+        let [start_info, ..] = start.arguments;
+        new.registers.rbx = start_info;
+        new.vmcb_mut().with_own_registers();
+        new.add_board();
         new
     }
 
@@ -152,6 +162,10 @@ impl contract::Vcpu for Vcpu {
         exit
     }
 
+    fn receive(&mut self, byte: u8) -> bool {
+        self.board.as_mut().is_some_and(|(board, _)| board.ports.receive(byte))
+    }
+
     fn reply(&mut self, value: u64) {
         self.vmcb_mut().save.rax = value;
     }
@@ -173,6 +187,12 @@ impl Vcpu {
         unsafe { self.block().as_mut() }
     }
 
+    /// Adds the devices of a board, and the registers that a kernel accesses without an exit.
+    fn add_board(&mut self) {
+        registers::open_switched(self.map_mut(REGISTER_MAP, REGISTER_MAP_BYTES));
+        self.board = Some((Board::new(), Breakpoints::default()));
+    }
+
     /// One of the maps.
     fn map_mut(&mut self, at: u64, bytes: u64) -> &mut [u8] {
         let map = self.state.pointer().as_ptr().wrapping_add(at as usize);
@@ -191,6 +211,7 @@ impl Vcpu {
             vmcb: unsafe { block.as_mut() },
             registers: &mut self.registers,
             knows_next: self.abilities.next_rip,
+            counter_hertz: X86_64::timestamp_hertz,
         })
     }
 

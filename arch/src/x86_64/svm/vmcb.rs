@@ -216,13 +216,18 @@ impl Vmcb {
     /// Changes a block that was filled to that of a guest which begins in 64-bit code, with the segments 10h and 18h of
     /// the descriptors at `gdt`, and translation by `tables`. CR4 and the debug registers are its own.
     pub(crate) fn in_long_mode(&mut self, tables: u64, gdt: u64, gdt_bytes: u32) {
-        let Self { control, save } = self;
-        (control.control_registers, control.debug_registers) = (0, 0);
+        self.with_own_registers();
+        let Self { save, .. } = self;
         save.cs = Segment { selector: 0x10, attributes: 0xa9b, ..CODE };
         let data = Segment { selector: 0x18, ..DATA };
         (save.es, save.ss, save.ds, save.fs, save.gs) = (data, data, data, data, data);
         save.gdtr = Segment { limit: gdt_bytes - 1, base: gdt, ..Segment::default() };
         (save.cr0, save.cr3, save.efer) = (CR0 | PAGING, tables, EFER | ACTIVE);
+    }
+
+    /// Lets the guest have CR4 and the debug registers as its own.
+    pub(crate) const fn with_own_registers(&mut self) {
+        (self.control.control_registers, self.control.debug_registers) = (0, 0);
     }
 
     /// Changes a block that was filled to that of a CPU which a start-up interrupt wakes: in real mode, at the first byte

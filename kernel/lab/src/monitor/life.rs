@@ -42,6 +42,7 @@ pub enum PoolCommand {
     Shrink(u64),
     Free(u64),
     Check,
+    Sum,
     Pin(u64, bool),
 }
 
@@ -103,9 +104,12 @@ impl<'t> Words<'t> {
             Some("shrink") => Ok(PoolCommand::Shrink(self.number("a number of extents")?)),
             Some("free") => Ok(PoolCommand::Free(self.number("a handle")?)),
             Some("check") => Ok(PoolCommand::Check),
+            Some("sum") => Ok(PoolCommand::Sum),
             Some("pin") => Ok(PoolCommand::Pin(self.number("a handle")?, true)),
             Some("unpin") => Ok(PoolCommand::Pin(self.number("a handle")?, false)),
-            Some(word) => Err(CommandError::Bad(word, "grow, shrink, free, check, pin or unpin")),
+            Some(word) => {
+                Err(CommandError::Bad(word, "grow, shrink, free, check, sum, pin or unpin"))
+            }
         }
     }
 

@@ -51,5 +51,5 @@ pub use machinery::{Breach, Crash, Machinery};
 pub use parse::parse;
 pub use run::{After, Monitor};
 pub use together::allocate_and_free;
-pub use vm::{VmCommand, VmName, VmProgram};
+pub use vm::{Kept, VmCommand, VmLine, VmName, VmProgram};
 pub use words::CommandError;

@@ -73,6 +73,10 @@ impl<M: Shared> Movers<M> {
             PoolCommand::Check => {
                 writeln!(out, "{} extents hold what was written", self.pool.check()?)?;
             }
+            PoolCommand::Sum => {
+                let (extents, sum) = self.pool.sum();
+                writeln!(out, "{extents} extents have the checksum {sum:#018x}")?;
+            }
             PoolCommand::Pin(handle, pinned) => self.pool.pin(handle, pinned)?,
             PoolCommand::Status { json } => {
                 let PoolStatus { extents, pages, pinned, moved, .. } = self.pool.status();

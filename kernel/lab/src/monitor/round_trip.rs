@@ -8,7 +8,7 @@ use super::listeners::Objection;
 use super::machinery::Crash;
 use super::parse::parse;
 use super::table::TABLE;
-use super::vm::{VmCommand, VmName, VmProgram};
+use super::vm::{VmCommand, VmLine, VmName, VmProgram};
 use hotmem::Marks;
 use hotmem::testing::Random;
 use hotmem::{
@@ -151,10 +151,12 @@ fn vm_line(vm: &VmCommand) -> String {
             let program = match program {
                 VmProgram::Payload => "payload",
                 VmProgram::Linux => "linux",
+                VmProgram::Own => "self",
             };
             let name = name.as_str();
             format!("vm create {name} {bytes}{extent}{node} --vcpus {vcpus} {program}")
         }
+        VmCommand::Type { name, line } => format!("vm type {} {}", name.as_str(), line.as_str()),
         VmCommand::Console { name, from } => format!("vm console {} {from}", name.as_str()),
         VmCommand::Run { name, rounds, bytes, misdeed } => {
             let bytes = bytes.map_or(String::new(), |bytes| format!(" --bytes {bytes}"));
@@ -176,6 +178,7 @@ fn pool_line(pool: &PoolCommand) -> String {
         PoolCommand::Shrink(count) => format!("pool shrink {count}"),
         PoolCommand::Free(handle) => format!("pool free {handle:#x}"),
         PoolCommand::Check => "pool check".into(),
+        PoolCommand::Sum => "pool sum".into(),
         PoolCommand::Pin(handle, true) => format!("pool pin {handle}"),
         PoolCommand::Pin(handle, false) => format!("pool unpin {handle}"),
     }
@@ -376,18 +379,19 @@ impl Any {
         ]
     }
 
-    fn pools(&mut self, json: bool) -> [PoolCommand; 6] {
+    fn pools(&mut self, json: bool) -> [PoolCommand; 7] {
         [
             PoolCommand::Status { json },
             PoolCommand::Grow(self.number(), self.order()),
             PoolCommand::Shrink(self.number()),
             PoolCommand::Free(self.number()),
             PoolCommand::Check,
+            PoolCommand::Sum,
             PoolCommand::Pin(self.number(), json),
         ]
     }
 
-    fn guests(&mut self, json: bool) -> [VmCommand; 8] {
+    fn guests(&mut self, json: bool) -> [VmCommand; 9] {
         let names = ["a", "guest-1", "fifteen-letters"].map(VmName::new);
         let name = self.0.pick(&names).unwrap();
         let node = json.then(|| self.node());
@@ -398,6 +402,7 @@ impl Any {
             VmCommand::List { json },
             VmCommand::Create { name, bytes, extent: size, node, vcpus, program },
             VmCommand::Console { name, from: self.number() },
+            VmCommand::Type { name, line: VmLine::new("pool grow 3").unwrap() },
             VmCommand::Run { name, rounds, bytes: size, misdeed: json.then_some(name) },
             VmCommand::Pause(name),
             VmCommand::Kill(name),

@@ -191,6 +191,7 @@ pub(super) const TABLE: &[Entry] = &[
         help: &[
             ("[--json]", "the pool of movable pages"),
             ("grow N [ORDER]|shrink N|check", "add or free extents; check what they hold"),
+            ("sum", "a checksum of what they hold, in the order of their handles"),
             ("pin|unpin|free HANDLE", "forbid or allow moving an extent; free it"),
         ],
         read: |words| words.pool().map(Command::Pool),
@@ -209,15 +210,14 @@ pub(super) const TABLE: &[Entry] = &[
         name: "vm",
         help: &[
             ("[--json]", "the guests, and the blocks that hold them"),
-            (
-                "create NAME SIZE [@NODE] [linux]",
-                "a guest in movable memory: the payload, or Linux",
-            ),
+            ("create NAME SIZE [@NODE]", "a guest in movable memory, which runs the payload"),
+            ("create NAME SIZE linux|self", "a guest that runs Linux, or this kernel"),
             ("create NAME SIZE --vcpus N", "the same, with several virtual CPUs"),
             ("create NAME SIZE --extent BYTES", "the same, in extents of so many bytes"),
             ("run NAME [ROUNDS [MISDEED]]", "let it run: rounds, 0 for ever; do wrong after one"),
             ("run NAME ROUNDS --bytes BYTES", "the same, of a payload that works on a part only"),
             ("console NAME [BYTE]", "what it wrote to its serial port"),
+            ("type NAME LINE", "type a line at its serial port"),
             ("pause|kill|log NAME", "pause it, end it, show why it stopped"),
             ("verify", "check the invariants of guests"),
         ],

@@ -467,6 +467,8 @@ fn the_pool_and_the_cache_are_operated_from_the_monitor() {
     this.ok("pool unpin 3");
     this.ok("offline 64");
     assert_eq!(this.ok("pool check"), "22 extents hold what was written\n");
+    let sum = this.ok("pool sum");
+    assert!(sum.starts_with("22 extents have the checksum 0x"), "{sum}");
     let json = this.ok("pool --json");
     assert!(json.starts_with("{\"extents\":22,\"pages\":36,\"pinned\":0,\"moved\":"), "{json}");
     assert_eq!(this.ok("pool shrink 100"), "22 extents freed\n");

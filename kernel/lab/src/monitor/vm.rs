@@ -5,21 +5,32 @@ use core::fmt;
 use hotmem::NodeId;
 use hotmem_hotplug::number;
 
-/// The most bytes of a name.
-const MOST: usize = 15;
-
-/// A word of a command, kept: the name of a guest.
+/// Text of a command, kept: `N` bytes at most.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct VmName {
-    bytes: [u8; MOST],
+pub struct Kept<const N: usize> {
+    bytes: [u8; N],
     len: u8,
 }
 
-impl VmName {
-    pub(super) fn new(word: &str) -> Option<Self> {
-        let mut bytes = [0; MOST];
-        bytes.get_mut(..word.len())?.copy_from_slice(word.as_bytes());
-        Some(Self { bytes, len: word.len() as u8 })
+/// A word of a command: the name of a guest.
+pub type VmName = Kept<15>;
+
+/// The words of a line that is typed.
+pub type VmLine = Kept<120>;
+
+impl<const N: usize> Kept<N> {
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let mut kept = Self { bytes: [0; N], len: 0 };
+        kept.push(text).then_some(kept)
+    }
+
+    /// Adds `text` behind it, if that fits.
+    fn push(&mut self, text: &str) -> bool {
+        let (at, bytes) = (usize::from(self.len), text.as_bytes());
+        let Some(room) = self.bytes.get_mut(at..at + bytes.len()) else { return false };
+        room.copy_from_slice(bytes);
+        self.len = (at + bytes.len()) as u8;
+        true
     }
 
     /// Its text.
@@ -29,7 +40,7 @@ impl VmName {
     }
 }
 
-impl fmt::Debug for VmName {
+impl<const N: usize> fmt::Debug for Kept<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
@@ -42,6 +53,8 @@ pub enum VmProgram {
     Payload,
     /// The Linux kernel that the machine was booted with.
     Linux,
+    /// This kernel, by the image that the machine was booted with.
+    Own,
 }
 
 /// An operation on guests.
@@ -73,6 +86,13 @@ pub enum VmCommand {
         name: VmName,
         /// The first byte that is shown.
         from: u64,
+    },
+    /// Type a line at the serial port of a guest.
+    Type {
+        /// Its name.
+        name: VmName,
+        /// The line, without its end.
+        line: VmLine,
     },
     /// Let a guest run.
     Run {
@@ -130,9 +150,10 @@ impl<'t> Words<'t> {
                 });
                 VmCommand::Console { name, from: from? }
             }
+            Some("type") => VmCommand::Type { name: self.name()?, line: self.line()? },
             Some("verify") => VmCommand::Verify,
             Some(word) => {
-                let what = "list, create, run, pause, kill, log, console or verify";
+                let what = "list, create, run, pause, kill, log, console, type or verify";
                 return Err(CommandError::Bad(word, what));
             }
         })
@@ -140,6 +161,18 @@ impl<'t> Words<'t> {
 
     fn name(&mut self) -> Result<VmName, CommandError<'t>> {
         self.read("a name of at most 15 characters", VmName::new)
+    }
+
+    /// The words that are left, with a space between two.
+    fn line(&mut self) -> Result<VmLine, CommandError<'t>> {
+        let what = "a line of at most 120 bytes";
+        let mut line = self.read(what, VmLine::new)?;
+        while let Some(word) = self.next() {
+            if !(line.push(" ") && line.push(word)) {
+                return Err(CommandError::Bad(word, what));
+            }
+        }
+        Ok(line)
     }
 
     fn create(&mut self) -> Result<VmCommand, CommandError<'t>> {
@@ -151,6 +184,7 @@ impl<'t> Words<'t> {
             match (word, word.strip_prefix('@').map(parse)) {
                 ("payload", _) if program.is_none() => program = Some(VmProgram::Payload),
                 ("linux", _) if program.is_none() => program = Some(VmProgram::Linux),
+                ("self", _) if program.is_none() => program = Some(VmProgram::Own),
                 ("--vcpus", _) if vcpus.is_none() => {
                     vcpus = Some(self.read("a number of virtual CPUs", number::parse)?);
                 }
@@ -159,7 +193,7 @@ impl<'t> Words<'t> {
                 }
                 (_, Some(Some(number))) if node.is_none() => node = Some(number),
                 _ => {
-                    let what = "@NODE, payload, linux, --vcpus or --extent";
+                    let what = "@NODE, payload, linux, self, --vcpus or --extent";
                     return Err(CommandError::Bad(word, what));
                 }
             }
@@ -198,6 +232,7 @@ mod tests {
         assert_eq!(vm("vm create a 256M"), create(256 << 20, None, payload));
         assert_eq!(vm("vm create a 1G @3 payload"), create(1 << 30, NodeId::new(3), payload));
         assert_eq!(vm("vm create a 1G linux"), create(1 << 30, None, linux));
+        assert_eq!(vm("vm create a 1G self"), create(1 << 30, None, VmProgram::Own));
         assert_eq!(vm("vm create a 1G --vcpus 3"), with(1 << 30, None, 3, payload));
         assert_eq!(
             vm("vm create a 1G --vcpus 0x2 linux @1"),
@@ -224,20 +259,28 @@ mod tests {
         assert_eq!(vm("vm console a"), Ok(VmCommand::Console { name, from: 0 }));
         assert_eq!(vm("vm console a 71"), Ok(VmCommand::Console { name, from: 71 }));
         assert_eq!(vm("vm verify"), Ok(VmCommand::Verify));
+        let line = VmLine::new("pool grow").unwrap();
+        assert_eq!(vm("vm type a pool   grow"), Ok(VmCommand::Type { name, line }));
     }
 
     #[test]
     fn wrong_words_are_refused_with_a_reason() {
         for (line, why) in [
-            ("vm stop a", "\"stop\" is not list, create, run, pause, kill, log, console or verify"),
+            (
+                "vm stop a",
+                "\"stop\" is not list, create, run, pause, kill, log, console, type or verify",
+            ),
             ("vm create", "a name of at most 15 characters is missing"),
             ("vm create 1234567890123456 1G", "is not a name of at most 15 characters"),
             ("vm create a", "a size in bytes is missing"),
-            ("vm create a 1G @x", "\"@x\" is not @NODE, payload, linux, --vcpus or --extent"),
-            ("vm create a 1G @1 @2", "\"@2\" is not @NODE, payload, linux, --vcpus or --extent"),
+            ("vm create a 1G @x", "\"@x\" is not @NODE, payload, linux, self, --vcpus or --extent"),
+            (
+                "vm create a 1G @1 @2",
+                "\"@2\" is not @NODE, payload, linux, self, --vcpus or --extent",
+            ),
             (
                 "vm create a 1G linux payload",
-                "\"payload\" is not @NODE, payload, linux, --vcpus or --extent",
+                "\"payload\" is not @NODE, payload, linux, self, --vcpus or --extent",
             ),
             ("vm create a 1G --vcpus", "a number of virtual CPUs is missing"),
             ("vm create a 1G --vcpus two", "\"two\" is not a number of virtual CPUs"),
@@ -247,10 +290,14 @@ mod tests {
             ("vm run a 0 --bytes", "a number of bytes is missing"),
             ("vm console a b", "\"b\" is not the number of a byte"),
             ("vm run a b", "\"b\" is not a number of rounds"),
+            ("vm type a", "a line of at most 120 bytes is missing"),
             ("vm kill a b", "unexpected argument \"b\""),
         ] {
             let error = vm(line).unwrap_err();
             assert!(error.contains(why), "{line}: {error}");
         }
+        let long = format!("vm type a x {}", "y".repeat(119));
+        assert!(vm(&long).unwrap_err().contains("is not a line of at most 120 bytes"));
+        assert!(vm(&long.replace(" x ", " ")).is_ok());
     }
 }

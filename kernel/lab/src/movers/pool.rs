@@ -284,6 +284,16 @@ impl<M: Shared> Pool<M> {
         Ok(extents)
     }
 
+    /// The number of extents, and a checksum of all that they hold. Where they are does not matter.
+    pub fn sum(&self) -> (u64, u64) {
+        let table = self.owner.table.lock();
+        table.slots().fold((0, 0), |(extents, sum), (_, slot)| {
+            let pages = (0..slot.order.pages()).map(|page| self.owner.content(&slot, page));
+            let sum = pages.fold(sum, |sum: u64, page| sum.rotate_left(1) ^ frame::checksum(page));
+            (extents + 1, sum)
+        })
+    }
+
     /// The contents of the pool.
     pub fn status(&self) -> PoolStatus {
         let table = self.owner.table.lock();

@@ -52,6 +52,13 @@ fn bytes_to_the_serial_port_come_out_one_by_one() {
 }
 
 #[test]
+fn a_kernel_leaves_by_the_exit_device() {
+    let mut ports = Ports::default();
+    assert_eq!(ports.output(Access::of(0x00f4_0040), 0x10), Effect::Off);
+    assert_eq!(ports.output(Access::of(0x00f4_0040), 0x7f), Effect::Fail(0x7f));
+}
+
+#[test]
 fn the_clock_is_valid_and_stands_still() {
     let mut ports = Ports::default();
     let mut read = |index: u8| {

@@ -35,7 +35,8 @@ impl Parts {
 
     fn guest(&mut self) -> Guest<'_> {
         let Self { board, vmcb, registers } = self;
-        Guest { board, vmcb, registers, knows_next: false }
+        let counter_hertz = || 2_000_000_000;
+        Guest { board, vmcb, registers, knows_next: false, counter_hertz }
     }
 
     /// Has the guest leave for the reason `code`.
@@ -189,8 +190,10 @@ fn cpuid_fills_four_registers_without_their_upper_halves() {
     (parts.vmcb.save.rax, parts.registers.rcx) = (0xdead_0000_4000_0000, u64::MAX);
     assert_eq!(parts.leave(0x72, [0; 2]), GOES_ON);
     let Registers { rbx, rcx, rdx, .. } = parts.registers;
-    assert_eq!([parts.vmcb.save.rax, rbx, rcx, rdx], [0x4000_0001, 0x4b4d_564b, 0x564b_4d56, 0x4d]);
+    assert_eq!([parts.vmcb.save.rax, rbx, rcx, rdx], [0x4000_0010, 0x4b4d_564b, 0x564b_4d56, 0x4d]);
     assert_eq!(parts.rip(), 2);
+    parts.vmcb.save.rax = 0x4000_0010;
+    assert_eq!((parts.leave(0x72, [0; 2]), parts.vmcb.save.rax), (GOES_ON, 2_000_000));
 }
 
 #[test]
