@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("hotmem-papr", &["hotmem", "hotmem-hotplug"]),
     ("hotmem-virtio-mem", &["hotmem", "hotmem-hotplug"]),
     ("hotmem-lab", &["hotmem", "hotmem-hotplug"]),
-    ("hotmem-vm", &["hotmem", "hotmem-arch"]),
+    ("hotmem-vm", &["hotmem", "hotmem-arch", "hotmem-boot"]),
     (
         "hotmem-kernel",
         &[

@@ -1,12 +1,14 @@
-//! Linux guests: the module with their files, which the kernel is booted with.
+//! Guests that run a kernel, Linux or our own: the module with their files, which the kernel is booted with.
 //!
 //! ```text
 //!   apt --> kernel --\
 //!   cargo --> init ---> module: kernel, initrd, cmdline --> QEMU puts it into boot memory
+//!   cargo --> image --> module: image ---------------------/
 //! ```
 
 mod cpio;
 mod debian;
+mod own;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use crate::arch::Image;
 use crate::machine::Module;
 use crate::{build, root, tool};
 use cpio::Entry;
+pub(crate) use own::own_module;
 
 /// Name of the package and program that Linux starts.
 const INIT: &str = "hotmem-init";
@@ -88,6 +91,12 @@ pub(crate) fn module(root: &Path, image: Image, wanted: &Wanted) -> Result<Modul
     let path = dir.join(format!("module-{}-{}.cpio", wanted.mib, wanted.rounds));
     tool::write_atomically(&path, &archive)?;
     Ok(Module { path, at: about.at, bytes: archive.len() as u64 })
+}
+
+/// Where the module lies in boot memory.
+fn place(image: Image) -> Result<u64> {
+    let about = image.arch.about().linux.as_ref();
+    Ok(about.with_context(|| format!("{} runs no kernel as a guest", image.arch))?.at)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

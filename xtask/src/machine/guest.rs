@@ -56,7 +56,7 @@ pub(crate) struct Vcpu {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Guest {
     pub(crate) name: String,
-    /// `payload` or `linux`.
+    /// `payload`, `linux` or `self`.
     pub(crate) program: String,
     pub(crate) state: String,
     /// Bytes that it wrote to its console.
@@ -239,6 +239,26 @@ impl Machine {
             );
             thread::sleep(LOOK);
         }
+    }
+
+    /// Types lines at the serial port of a guest.
+    ///
+    /// # Errors
+    /// When the guest has no room for one.
+    pub(crate) fn type_lines(&mut self, name: &str, lines: &[&str]) -> Result<()> {
+        lines.iter().try_for_each(|line| self.run(&format!("vm type {name} {line}")).map(drop))
+    }
+
+    /// Waits until our own kernel, as a guest, has passed so many checks of its pages.
+    ///
+    /// # Errors
+    /// When one fails, or they do not come in time.
+    pub(crate) fn wait_checks(&mut self, name: &str, log: &mut Log, checks: u64) -> Result<Guest> {
+        let is_over = |log: &Log| log.checks() >= checks || log.has("error: ");
+        let guest = self.wait_log(name, log, "checking its pages", is_over)?;
+        ensure!(!log.has("error: "), "the guest found an error: {:?}", log.tail(5));
+        ensure!(log.checks() >= checks, "the guest ended after {} checks", log.checks());
+        Ok(guest)
     }
 
     /// Waits until a Linux guest has turned itself off, with all of its console read.

@@ -1,4 +1,5 @@
-//! What a Linux guest wrote to its console: rounds of our program, and the lines that have to be the same in every run.
+//! What a guest wrote to its console: rounds of our program in Linux, checks of our own kernel, and the lines that have to be
+//! the same in every run.
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,6 +19,10 @@ const MEASURED: [&str; 6] = [
     // On x86_64 the counter is compared with others for a second before it is used.
     "clocksource: ",
 ];
+
+/// What our own kernel says after a check, and before a checksum.
+const PASSED: &str = " extents hold what was written";
+const SUM: &str = " extents have the checksum ";
 
 /// A report of our program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +84,21 @@ impl Log {
     pub(crate) fn last_round(&self) -> Result<Round> {
         let none = || format!("the guest's program reported no round: {:?}", self.tail(5));
         self.round().with_context(none)
+    }
+
+    /// Checks of all its pages that our own kernel, as a guest, has passed.
+    pub(crate) fn checks(&self) -> u64 {
+        self.lines.iter().filter(|line| line.ends_with(PASSED)).count() as u64
+    }
+
+    /// The checksum of its pages that our own kernel reported last.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn checksum(&self) -> Result<String> {
+        let found = self.lines.iter().rev().find_map(|line| Some(line.split_once(SUM)?.1));
+        let found = found.with_context(|| format!("no checksum in {:?}", self.tail(5)))?;
+        Ok(found.to_owned())
     }
 
     /// Whether a line contains this.
@@ -159,6 +179,14 @@ mod tests {
         assert!(log.has_round(2) && !log.has_round(3));
         let first = log.up_to(1);
         assert_eq!((first.last_round().unwrap().number, first.lines.len()), (1, 1));
+    }
+
+    #[test]
+    fn checks_of_our_own_kernel_are_counted_and_its_checksum_is_found() {
+        let log =
+            log(&["9 extents hold what was written", "ok", "9 extents have the checksum 0x7"]);
+        assert_eq!((log.checks(), log.checksum().unwrap().as_str()), (1, "0x7"));
+        assert!(Log::default().checksum().is_err());
     }
 
     #[test]

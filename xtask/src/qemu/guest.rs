@@ -38,6 +38,11 @@ impl Tour<'_> {
                 "It is a program that writes a word computed from address and round to each word of its memory, \
                  reads all of them back, and reports a checksum. It has no devices, and gets no events about memory."
             }
+            Program::Own => {
+                "It is this kernel, started a second time from its image. It has a serial port, where the tour types \
+                 commands: it fills pages of its own with a pattern, and checks them again and again. Its firmware \
+                 tables name no memory device."
+            }
             Program::Linux => {
                 "It is a Linux kernel as Debian ships it, which starts a program of ours: that writes a word \
                  computed from place and round to each word of its memory, reads all of them back, and reports a \

@@ -16,6 +16,7 @@ const USUAL: u64 = 256 * MIB;
 pub(crate) enum Program {
     Payload,
     Linux,
+    Own,
 }
 
 impl Program {
@@ -24,11 +25,12 @@ impl Program {
         match self {
             Self::Payload => "payload",
             Self::Linux => "linux",
+            Self::Own => "self",
         }
     }
 }
 
-/// The guest of a tour: `payload` or `linux`, and `:SIZE` behind it.
+/// The guest of a tour: `payload`, `linux` or `self`, and `:SIZE` behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GuestSpec {
     pub(crate) program: Program,
@@ -44,11 +46,11 @@ impl FromStr for GuestSpec {
             None => (text, Size::new(USUAL)),
             Some((name, size)) => (name, size.parse()?),
         };
-        let program = [Program::Payload, Program::Linux];
+        let program = [Program::Payload, Program::Linux, Program::Own];
         let program = program.into_iter().find(|program| program.name() == name);
         match program {
             Some(program) => Ok(Self { program, size }),
-            None => bail!("`{text}` is not payload, linux, or one of them with :SIZE"),
+            None => bail!("`{text}` is not payload, linux, self, or one of them with :SIZE"),
         }
     }
 }
@@ -90,7 +92,7 @@ pub(crate) struct GuestReport {
     /// Rounds between the request and the end of the DIMM.
     pub(super) rounds_during: u64,
     pub(super) rounds_after: u64,
-    /// The same of each virtual CPU; empty for Linux, which reports for all of them.
+    /// The same of each virtual CPU; empty for a kernel, which reports for all of them.
     pub(super) vcpus: Vec<VcpuRounds>,
     pub(super) wrong_words: u64,
     pub(super) checksum: String,
@@ -126,6 +128,7 @@ mod tests {
         assert_eq!(read("payload").unwrap(), (Program::Payload, 256 * MIB));
         assert_eq!(read("payload:600M").unwrap(), (Program::Payload, 600 * MIB));
         assert_eq!(read("linux").unwrap(), (Program::Linux, 256 * MIB));
+        assert_eq!(read("self").unwrap(), (Program::Own, 256 * MIB));
         assert_eq!(read("linux:1G").unwrap(), (Program::Linux, 1024 * MIB));
         for wrong in ["", "windows", "payload:", "payload:x", "linux:"] {
             assert!(read(wrong).is_err(), "{wrong}");

@@ -9,6 +9,7 @@ mod linux;
 mod memory_device;
 mod nvdimm;
 mod options;
+mod own;
 mod page;
 mod pauses;
 mod picture;
@@ -56,6 +57,10 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let image = build::image(root, config.image, &[])?;
     if let Some(wanted) = args.linux() {
         let module = linux_guest::module(root, config.image, &wanted)?;
+        config = config.module(module);
+    }
+    if args.is_own() {
+        let module = linux_guest::own_module(root, config.image)?;
         config = config.module(module);
     }
     if args.gdb {

@@ -87,7 +87,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     pub(crate) touch: Option<Touch>,
 
-    /// Run a guest on the first DIMM and pull that from under it: `payload` or `linux`, and `:SIZE` behind it
+    /// Run a guest on the first DIMM and pull that from under it: `payload`, `linux` or `self`, and `:SIZE`
+    /// behind it
     #[arg(long, value_name = "GUEST", conflicts_with = "interactive")]
     pub(crate) guest: Option<GuestSpec>,
 
@@ -260,12 +261,17 @@ impl Args {
             "--guest linux: {} runs no Linux guests",
             self.arch
         );
-        self.check_vcpus(is_linux)
+        ensure!(
+            !self.is_own() || self.arch.about().linux.is_some(),
+            "--guest self: {} is not its own guest",
+            self.arch
+        );
+        self.check_vcpus(is_linux || self.is_own())
     }
 
     /// Refuses several virtual CPUs where no guest has them.
-    fn check_vcpus(&self, is_linux: bool) -> Result<()> {
-        let most = if is_linux { 1 } else { self.arch.about().vcpus };
+    fn check_vcpus(&self, is_kernel: bool) -> Result<()> {
+        let most = if is_kernel { 1 } else { self.arch.about().vcpus };
         ensure!(
             self.vcpus <= most,
             "--vcpus {}: this guest of {} has at most {most}",
@@ -273,6 +279,11 @@ impl Args {
             self.arch
         );
         Ok(())
+    }
+
+    /// Whether the guest runs our own kernel.
+    pub(crate) fn is_own(&self) -> bool {
+        self.guest.is_some_and(|guest| guest.program == Program::Own)
     }
 
     /// What the Linux guest is made of, if there is one.
@@ -370,6 +381,9 @@ mod tests {
         let other = ["--arch", "ppc64", "--dimm", "1G", "--dimm", "1G", "--guest", "linux"];
         let error = read(&other).config().unwrap_err().to_string();
         assert_eq!(error, "--guest linux: ppc64 runs no Linux guests");
+        let own = ["--arch", "ppc64", "--dimm", "1G", "--dimm", "1G", "--guest", "self"];
+        let error = read(&own).config().unwrap_err().to_string();
+        assert_eq!(error, "--guest self: ppc64 is not its own guest");
     }
 
     #[test]

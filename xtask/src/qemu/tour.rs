@@ -73,6 +73,7 @@ impl<'a> Tour<'a> {
             match guest.program {
                 Program::Payload => self.pull(&dimm)?,
                 Program::Linux => self.pull_from_linux(&dimm)?,
+                Program::Own => self.pull_from_own(&dimm)?,
             }
         }
         if !plugged.is_empty() {

@@ -22,6 +22,7 @@ mod monitor;
 mod nodes;
 mod odd;
 mod outcomes;
+mod own;
 mod pmem;
 mod power;
 mod processors;
@@ -116,6 +117,7 @@ const TOPICS: &[(&str, &[Scenario])] = &[
     ("vcpus", vcpus::SCENARIOS),
     ("guest_memory", guest_memory::SCENARIOS),
     ("linux", linux::SCENARIOS),
+    ("own", own::SCENARIOS),
     ("virtio_mem", virtio_mem::SCENARIOS),
     ("pmem", pmem::SCENARIOS),
     (ALONE, alone::SCENARIOS),

@@ -1,0 +1,101 @@
+//! Our own kernel as a guest of itself, whose memory is pulled while it checks its pages.
+
+use anyhow::{Result, ensure};
+
+use super::lab::{Lab, finish, plug, unplug};
+use super::{Scenario, scenarios};
+use crate::linux;
+use crate::machine::{Config, Log};
+use crate::{arch::Arch, root};
+
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    our_own_kernel_is_a_guest_that_checks_its_pages_while_its_dimm_is_pulled if runs_own,
+    our_own_kernel_without_its_image_is_refused_by_name if runs_guests,
+];
+
+fn runs_guests(lab: &Lab) -> bool {
+    lab.runs_guests() == Some(true)
+}
+
+/// Whether machines like this one run kernels as guests.
+fn runs_own(lab: &Lab) -> bool {
+    // A GICv2 has no list registers that are system registers.
+    let has_controller = lab.room(&[]).is_ok_and(|config| config.gic != Some(2));
+    runs_guests(lab) && lab.about().linux.is_some() && has_controller
+}
+
+/// Memory of the guest, and how much of it holds a pattern.
+const SIZE: &str = "48M";
+const PATTERN: u64 = 4 << 20;
+/// Checks that are typed before the pull.
+const CHECKS: u64 = 30;
+const DIMM: &str = "128M";
+
+fn our_own_kernel_is_a_guest_that_checks_its_pages_while_its_dimm_is_pulled(
+    lab: &Lab,
+) -> Result<()> {
+    let config = Config { cpus: 2, ..lab.room(&[DIMM, DIMM])? };
+    let module = linux::own_module(&root::workspace_root()?, config.image)?;
+    lab.with(&config.module(module), |machine| {
+        let first = plug(machine, DIMM)?;
+        machine.run(&format!("vm create g {SIZE} self"))?;
+        let (guest, blocks) = (machine.guest("g")?, machine.blocks_of_dimm(&first.dimm)?);
+        ensure!(guest.bytes_in(blocks) == guest.bytes, "the guest lies elsewhere: {guest:?}");
+        let second = plug(machine, DIMM)?;
+        let why = machine.refused("vm run g 3")?;
+        ensure!(why.contains("rounds and misdeeds are for the payload"), "{why}");
+        machine.run("vm run g")?;
+        let mut log = Log::default();
+        machine.wait_log("g", &mut log, "ready", |log| log.has("hotmem: ready"))?;
+        let grow = format!("pool grow {}", PATTERN / lab.page());
+        machine.type_lines("g", &["pool", "verify", &grow])?;
+        (0..CHECKS).try_for_each(|_| machine.type_lines("g", &["pool check"]))?;
+        machine.wait_checks("g", &mut log, 1)?;
+
+        let before = log.checks();
+        unplug(machine, &first.dimm)?;
+        machine.wait_checks("g", &mut log, before + 1)?;
+        let (guest, blocks) = (machine.guest("g")?, machine.blocks_of_dimm(&first.dimm)?);
+        ensure!(guest.bytes_in(blocks) == 0, "the guest still lies there: {guest:?}");
+        ensure!(guest.pages_moved >= guest.bytes / lab.page(), "{guest:?}");
+        machine.run("verify")?;
+
+        // The guest knows nothing of it, and is no host of guests itself.
+        machine.type_lines("g", &["verify", "firmware", "vm create x 1M"])?;
+        machine.wait_checks("g", &mut log, CHECKS)?;
+        machine
+            .wait_log("g", &mut log, "refusing", |log| log.has("this machine runs no guests"))?;
+        ensure!(log.has("memory devices: 0"), "{:?}", log.tail(9));
+        leave(lab, machine, &mut log)?;
+        machine.run("vm kill g")?;
+        unplug(machine, &second.dimm)?;
+        finish(machine)
+    })
+}
+
+/// Has the guest leave its machine; on x86_64 it uses what its board lacks instead, and is stopped by name.
+fn leave(lab: &Lab, machine: &mut crate::machine::Machine, log: &mut Log) -> Result<()> {
+    if lab.arch() != Arch::X86_64 {
+        machine.type_lines("g", &["exit"])?;
+        machine.wait_log("g", log, "leaving", |_| false)?;
+        return machine.run("verify").map(drop);
+    }
+    machine.type_lines("g", &["cpus tick 100"])?;
+    machine.wait_guest("g", "stopped", |guest| guest.state == "stopped")?;
+    let why = machine.run("vm log g")?;
+    let said = why.iter().any(|line| line.starts_with("its APIC timer counts"));
+    ensure!(said, "{why:?}");
+    machine.run("verify").map(drop)
+}
+
+fn our_own_kernel_without_its_image_is_refused_by_name(lab: &Lab) -> Result<()> {
+    lab.with(&lab.room(&[DIMM])?, |machine| {
+        let why = machine.refused("vm create g 1M self")?;
+        ensure!(why.starts_with("the kernel was booted without a module"), "{why}");
+        machine.run("vm create g 1M")?;
+        let why = machine.refused("vm type g pool")?;
+        ensure!(why == "guest g runs the payload, which has no serial port", "{why}");
+        machine.run("vm kill g")?;
+        finish(machine)
+    })
+}
