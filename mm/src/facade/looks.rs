@@ -60,6 +60,13 @@ impl<M: Machine> Mm<M> {
         self.view().estimate_remove(estimate, ranges, extents)
     }
 
+    /// Whether what `range` has of its first block could go offline, predicted as by
+    /// [`explain_remove`](Self::explain_remove), if it had been added apart from the rest of the block: whether it is worth
+    /// to [split](Self::split_at) the block there.
+    pub fn explain_part(&self, range: PhysRange) -> Removability {
+        self.view().explain_part(range)
+    }
+
     /// Whether a block could go offline, predicted as by [`explain_remove`](Self::explain_remove).
     pub fn explain_offline(&self, id: BlockId) -> Removability {
         self.view().explain_offline(id)

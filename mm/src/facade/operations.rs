@@ -103,6 +103,21 @@ impl<M: Machine> Mm<M> {
         self.operations.convert(range)
     }
 
+    /// Splits what was added at once to a block, a [share](Self::block_shares) of it: what is behind `at` becomes a share
+    /// with a memmap of its own, at its head, and either can go while the other stays online
+    /// ([`offline_part`](Self::offline_part)). `at` is the address of a subsection. Pages move away from the new head, and
+    /// from nowhere else; what waits meanwhile is as for [`convert`](Self::convert).
+    ///
+    /// It may take a page table from system memory, where one leaf maps the descriptors of both.
+    ///
+    /// # Errors
+    ///
+    /// [`ConvertError`]; [`ConvertError::NotOnePiece`] for memory that has its memmap together with that of other blocks.
+    /// `Unmap` with `CutsLeaf` if a leaf of the linear map has memory of both.
+    pub fn split_at(&self, at: PhysAddr) -> Result<(), ConvertError> {
+        self.operations.split_at(at)
+    }
+
     /// Brings an offline block online in zone `kind` of its node. Returns the block as it came online, before anybody
     /// allocates from it.
     ///

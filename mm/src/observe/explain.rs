@@ -151,6 +151,18 @@ impl<M: Machine> View<'_, M> {
         }
     }
 
+    /// See [`Mm::explain_part`](crate::Mm::explain_part).
+    pub(crate) fn explain_part(&self, range: PhysRange) -> Removability {
+        Cached::of(self.allocator).drain_caches();
+        let (mut balance, id) = (Balance::default(), self.allocator.memmap.block_at(range.start()));
+        let mut rest = self.allocator.memmap.block_pfns(id);
+        let going = Going::Range { ranges: &[range], index: 0 };
+        match self.examine(&mut rest, going, &mut balance, &mut Left(u64::MAX)) {
+            Err(obstacle) => Removability::Blocked(obstacle),
+            Ok(_) => self.weigh(&balance),
+        }
+    }
+
     /// See [`Mm::explain_offline`](crate::Mm::explain_offline).
     pub(crate) fn explain_offline(&self, id: BlockId) -> Removability {
         if self.allocator.memmap.block(id).is_none() {

@@ -16,6 +16,15 @@
 //!   one each     - - a a[M0 .  .  . .|M1. . . . . . .|M2. . .]b b b b
 //! ```
 //!
+//! A share can be split in the same way: its end becomes a share of its own, which can go while the rest stays online.
+//!
+//! ```text
+//!   one share    [M M M M . . . . . . . . . . . . . . . . . . . .]
+//!   split        [M M M . . . . . . . . . . . . . .|M . . . . . .]      . in M's old place: free now
+//! ```
+//!
+//! A leaf that has descriptors of both is mapped again with smaller ones; that takes a table, which may fail.
+//!
 //! First the heads of all shares but the first are emptied and claimed: that can fail, and is undone. Then block after
 //! block is taken off its zone's lists and out of the caches; then, with its readers held off, the descriptors of its
 //! share are copied to the head of that, and its memmap is mapped there: cleared, flushed, mapped; and it is put back on
@@ -62,8 +71,8 @@ mod plan;
 
 pub use error::ConvertError;
 
-use self::plan::{Plan, plan_convert};
-use crate::addr::{Pfn, PfnRange, PhysRange};
+use self::plan::{Plan, plan_convert, plan_split};
+use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
 use crate::alloc::evacuate::{Evacuation, Stuck};
@@ -76,20 +85,31 @@ use crate::memmap::block::{Block, BlockId, BlockState, BlockWord, pieces};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
-use crate::memmap::record::Part;
-use crate::memmap::section::{Section, section_of};
+use crate::memmap::section::{Section, record_pfns, section_of};
 use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::notify::News;
 use crate::operations::ranges::records_of;
-use crate::paging::UnmapError;
+use crate::paging::{MapError, UnmapError};
+use crate::turn::Operation;
 
 impl<M: Machine> Operations<M> {
     /// See [`Mm::convert`](crate::Mm::convert).
     pub(crate) fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
         let operation = self.allocator.operation().ok_or(ConvertError::Busy)?;
+        let plan = plan_convert(operation.seen(), range)?;
+        self.carry_out(operation, plan)
+    }
+
+    /// See [`Mm::split_at`](crate::Mm::split_at).
+    pub(crate) fn split_at(&self, at: PhysAddr) -> Result<(), ConvertError> {
+        let operation = self.allocator.operation().ok_or(ConvertError::Busy)?;
+        let plan = plan_split(operation.seen(), at)?;
+        self.carry_out(operation, plan).map(drop)
+    }
+
+    fn carry_out(&self, operation: Operation<'_, M>, plan: Plan) -> Result<u64, ConvertError> {
         let memmap = operation.seen();
-        let plan = plan_convert(memmap, range)?;
         let convert = Convert { allocator: &self.allocator, memmap, plan };
         convert.claim_heads()?;
         let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
@@ -98,8 +118,8 @@ impl<M: Machine> Operations<M> {
         let first = moved.err().map_or(0, |(index, _)| index + 1);
         convert.unclaim_heads(first);
         operation.settle();
-        let start = M::address(plan.share(first).start);
-        let done = PhysRange::new(start, range.end().offset_from(start));
+        let (start, end) = (M::address(plan.share(first).start), M::address(plan.pfns.end));
+        let done = PhysRange::new(start, end.offset_from(start));
         self.announce(done.filter(|done| !done.is_empty()).map(News::Converted));
         moved.map(|()| plan.count()).map_err(|(_, error)| error)
     }
@@ -208,7 +228,7 @@ impl<M: Machine> Convert<'_, M> {
         let claimed = self.head_area(index).map_or(0, |area| area.pages.into());
         let (from, to) = (self.plan.piece(index), self.plan.head(index));
         self.copy_frames(from, to.start);
-        let moved = self.switch_memmap(&gate, self.plan.share(index), (from.start, to.start));
+        let moved = self.switch_memmap(&gate, index);
         moved.inspect_err(|_| self.copy_frames(to, from.start))?;
         self.move_records(index);
         self.note_memmap(index);
@@ -241,22 +261,18 @@ impl<M: Machine> Convert<'_, M> {
         }
     }
 
-    /// Moves the memmap of a share, of the block whose readers `gate` holds off, from frames at one place to those at
-    /// another; on failure it is as it was.
-    fn switch_memmap(
-        &self,
-        gate: &HeldOff<'_, M>,
-        share: PfnRange,
-        (from, to): (Pfn, Pfn),
-    ) -> Result<(), ConvertError> {
-        let id = BlockId::new(gate.block());
+    /// Moves the memmap of share `index`, of the block whose readers `gate` holds off, to its head; on failure it is where
+    /// it was. If a leaf has the end of the share before, that is mapped again, too, with smaller leaves.
+    fn switch_memmap(&self, gate: &HeldOff<'_, M>, index: u64) -> Result<(), ConvertError> {
+        let (id, share) = (BlockId::new(gate.block()), self.plan.share(index));
+        let cut = self.memmap.cut_leaf(self.memmap.windows().memmap_virt(share));
+        let before = cut.map(|_| PfnRange { end: share.start, ..self.plan.pfns });
+        let all = before.map_or(share, |before| before.hull(share));
         let mut gather = self.allocator.gather_keeping_tables(self.memmap);
-        let unmapped = self.memmap.unmap(self.memmap.windows().memmap_virt(share), &mut gather);
-        let map = |backing| {
-            self.allocator.map(self.memmap, &self.memmap.windows().memmap_mapping(share, backing))
-        };
+        let unmapped = self.memmap.unmap(self.memmap.windows().memmap_virt(all), &mut gather);
         let map_back = || {
-            if let Err(error) = map(from) {
+            let from = before.map_or(self.plan.piece(index).start, |before| before.start);
+            if let Err(error) = self.map(all, from) {
                 log::error!("the descriptors of {id} are lost: {error}");
             }
         };
@@ -266,10 +282,29 @@ impl<M: Machine> Convert<'_, M> {
             }
             ConvertError::Unmap(id, error)
         })?;
-        map(to).map_err(|error| {
+        self.map_both(before, share).map_err(|error| {
             map_back();
             ConvertError::Map(id, error)
         })
+    }
+
+    /// Maps the memmap of `share` at its head, and that of what is `before` it where it was: in this order, so that the
+    /// tables which the second needs are there. On failure neither is mapped.
+    fn map_both(&self, before: Option<PfnRange>, share: PfnRange) -> Result<(), MapError> {
+        self.map(share, share.start)?;
+        let mapped = before.map_or(Ok(()), |before| self.map(before, before.start));
+        mapped.inspect_err(|_| {
+            let mut gather = self.allocator.gather(self.memmap);
+            let unmapped = self.memmap.unmap(self.memmap.windows().memmap_virt(share), &mut gather);
+            if let Err(error) = gather.conclude(unmapped) {
+                log::error!("the descriptors of {share} stay at its head: {error}");
+            }
+        })
+    }
+
+    /// Maps the descriptors of `pfns` at frames from `to` on.
+    fn map(&self, pfns: PfnRange, to: Pfn) -> Result<(), MapError> {
+        self.allocator.map(self.memmap, &self.memmap.windows().memmap_mapping(pfns, to))
     }
 
     /// Moves the records of the group's last share to the descriptors of its own memmap, makes its first page a head,
@@ -282,16 +317,18 @@ impl<M: Machine> Convert<'_, M> {
         for first in records_of::<M>(own.described).rev() {
             let (to, word) =
                 (own.record::<M>(first), self.memmap.sections().word(self.memmap.machine(), first));
-            let record = match group.contains(word.record()) {
+            // What shares a record with memory before it leaves it there.
+            let is_own = record_pfns::<M>(first).start >= head;
+            let record = match is_own && group.contains(word.record()) {
                 true => self.memmap.move_record(first, to),
                 false => self.memmap.hidden_section(first, word).record(),
             };
             match first == section_of::<M>(head) {
-                true => {
-                    record.starts().insert(Part::new(0));
-                    record.set_group(None);
-                }
+                true => record.starts().insert(Section::<M>::part(head)),
                 false => record.set_group(Some(head)),
+            }
+            if record_pfns::<M>(first).start == head {
+                record.set_group(None);
             }
         }
         self.forget_extents(own.memmap);
@@ -365,8 +402,9 @@ impl<M: Machine> Convert<'_, M> {
         let Some(record) = self.memmap.known_record_of(start) else { return };
         let is_first = self.memmap.first_lot(&block).start == start;
         let placement = if is_first { Placement::PerBlock } else { block.placement };
+        let whole = block.whole && self.plan.share(index) == block.pfns;
         // The memmap, and what was emptied for it, may have been anywhere.
         let (described, dirty) = (true, u32::MAX);
-        record.change_block(|word| BlockWord { placement, described, dirty, ..word });
+        record.change_block(|word| BlockWord { placement, described, dirty, whole, ..word });
     }
 }

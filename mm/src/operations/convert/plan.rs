@@ -1,12 +1,12 @@
 //! What a conversion does, and whether it can be done.
 
 use super::error::ConvertError;
-use crate::addr::{Pfn, PfnRange, PhysRange};
+use crate::addr::{Pfn, PfnRange, PhysAddr, PhysRange};
 use crate::alloc::isolate::next_used;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::bad;
-use crate::memmap::block::unit_bytes;
+use crate::memmap::block::{BlockId, unit_bytes};
 use crate::memmap::page::Owner;
 use crate::memmap::placement::Placement;
 use crate::memmap::record::Record;
@@ -14,18 +14,25 @@ use crate::memmap::seen::Seen;
 use crate::memmap::whole::Whole;
 use crate::paging::UnmapError;
 
-/// The shares of a group, one in each of its blocks: where their descriptors are, and where they shall be.
+/// The shares that a group becomes: where their descriptors are, and where they shall be.
 #[derive(Clone, Copy)]
 pub(super) struct Plan {
     /// All that is described: it may begin and end inside a block.
     pub(super) pfns: PfnRange,
-    /// Pages of a block.
+    /// Where the second share begins.
+    second: Pfn,
+    /// Pages of a block: where each of the others begins.
     pub(super) block: u64,
     /// Pages that a page of the memmap describes.
     described: u64,
 }
 
 impl Plan {
+    /// The shares of `pfns`, of which the second begins at `second`, and each after that with a block.
+    fn of<M: Machine>(pfns: PfnRange, second: Pfn, block: u64) -> Self {
+        Self { pfns, second, block, described: M::described_pages(1) }
+    }
+
     /// The number of shares.
     pub(super) fn count(self) -> u64 {
         self.index_of(Pfn::new(self.pfns.end.get() - 1)) + 1
@@ -33,14 +40,18 @@ impl Plan {
 
     /// The share that has `pfn`.
     pub(super) fn index_of(self, pfn: Pfn) -> u64 {
-        pfn.get() / self.block - self.pfns.start.get() / self.block
+        let past = pfn.get().checked_sub(self.second.get());
+        past.map_or(0, |past| (past + self.second.get() % self.block) / self.block + 1)
     }
 
     /// The frames of share `index`.
     pub(super) fn share(self, index: u64) -> PfnRange {
-        let first = self.pfns.start.get() / self.block;
-        let block = PfnRange::new(Pfn::new((first + index) * self.block), self.block);
-        block.intersection(self.pfns).unwrap_or(PfnRange::EMPTY)
+        let start = |index: u64| match index {
+            0 => self.pfns.start,
+            1 => self.second,
+            _ => Pfn::new((self.second.get() / self.block + index - 1) * self.block),
+        };
+        PfnRange { start: start(index), end: start(index + 1).min(self.pfns.end) }
     }
 
     /// Where its memmap shall be.
@@ -66,24 +77,75 @@ pub(super) fn plan_convert<M: Machine>(
     let pfns = memmap.whole_units(range).ok_or(not_whole)?;
     let id = memmap.block_at(range.start());
     let block = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
-    let mut shares = memmap.shares(id).filter(|share| share.pfns.contains(pfns.start));
-    let share = shares.next().ok_or(ConvertError::Hole { at: range.start() })?;
-    let group = share.group.ok_or(ConvertError::NotPerRange(id, Placement::Boot))?;
-    let whole = Altmap::of_memmap::<M>(group.pfns).described;
-    let is_first = memmap.first_lot(&block).start == share.pfns.start;
+    let (share, whole) = find_share(*memmap, id, pfns.start)?;
+    let is_first = memmap.first_lot(&block).start == share.start;
     let is_per_range = is_first && block.placement == Placement::PerRange;
-    if share.pfns.covers(whole) && !is_per_range {
+    if share.covers(whole) && !is_per_range {
         return Err(ConvertError::NotPerRange(id, Placement::PerBlock));
     }
     if whole != pfns {
         return Err(ConvertError::NotOnePiece(whole));
     }
-    let block = memmap.block_size().pages::<M>();
-    let plan = Plan { pfns, block, described: M::described_pages(1) };
-    check_parts(*memmap, plan)?;
-    check_poison(*memmap, plan)?;
+    let plan = Plan::of::<M>(pfns, block.pfns.end.min(pfns.end), block.pfns.pages());
+    check(memmap, plan)?;
     check_memmap_leaves(memmap, plan)?;
     Ok(plan)
+}
+
+/// What splitting the share around `at` there does, if it can be split.
+pub(super) fn plan_split<M: Machine>(
+    memmap: Whole<'_, M>,
+    at: PhysAddr,
+) -> Result<Plan, ConvertError> {
+    let subsection = unit_bytes::<M>();
+    let range = PhysRange::new(at, subsection).unwrap_or_default();
+    let not_whole = ConvertError::NotWholeSubsections { range, subsection };
+    let second = memmap.whole_units(range).ok_or(not_whole)?.start;
+    let id = memmap.block_at(at);
+    let block = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
+    let (share, whole) = find_share(*memmap, id, second)?;
+    if !share.covers(whole) {
+        return Err(ConvertError::NotOnePiece(whole));
+    }
+    if share.start == second {
+        return Err(ConvertError::NotPerRange(id, Placement::PerBlock));
+    }
+    let plan = Plan::of::<M>(share, second, block.pfns.pages());
+    check(memmap, plan)?;
+    check_linear_leaves(memmap, plan)?;
+    Ok(plan)
+}
+
+/// The share of block `id` that has `pfn`, and all that its memmap describes.
+fn find_share<M: Machine>(
+    memmap: Seen<'_, M>,
+    id: BlockId,
+    pfn: Pfn,
+) -> Result<(PfnRange, PfnRange), ConvertError> {
+    let share = memmap.shares(id).find(|share| share.pfns.contains(pfn));
+    let share = share.ok_or(ConvertError::Hole { at: M::address(pfn) })?;
+    let group = share.group.ok_or(ConvertError::NotPerRange(id, Placement::Boot))?;
+    Ok((share.pfns, Altmap::of_memmap::<M>(group.pfns).described))
+}
+
+/// Refuses memory of which a part is offline or bad.
+fn check<M: Machine>(memmap: Whole<'_, M>, plan: Plan) -> Result<(), ConvertError> {
+    check_parts(*memmap, plan)?;
+    check_poison(*memmap, plan)
+}
+
+/// Refuses where a leaf of the linear map has memory of both shares: it cannot be unmapped, for its memory is in use.
+fn check_linear_leaves<M: Machine>(memmap: Whole<'_, M>, plan: Plan) -> Result<(), ConvertError> {
+    if memmap.machine().linear_map_is_complete() {
+        return Ok(());
+    }
+    let share = plan.share(1);
+    let range = PhysRange::new(M::address(share.start), share.pages() * M::PAGE_BYTES);
+    let virt = memmap.windows().linear_virt(range.unwrap_or_default());
+    memmap.cut_leaf(virt).map_or(Ok(()), |leaf| {
+        let cut = UnmapError::CutsLeaf { at: leaf.virt, len: leaf.len };
+        Err(ConvertError::Unmap(memmap.block_at(M::address(share.start)), cut))
+    })
 }
 
 /// Refuses where a leaf holds descriptors of several shares: live leaves are never split.

@@ -17,6 +17,7 @@ mod bad;
 mod convert;
 mod faulty;
 mod part;
+mod split;
 mod storm;
 mod undone;
 mod usable;

@@ -22,7 +22,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a record stays in the memmap of a part that leaves",
         file: "mm/src/operations/leaving.rs",
-        from: "                self.move_record(first, record, to);\n                self.moved",
+        from: "                self.move_record(first, to);\n                self.moved",
         to: "                self.moved",
         suite: "-p hotmem --lib",
         test: "a_part_that_a_reader_does_not_leave_is_not_removed_from_its_block",
