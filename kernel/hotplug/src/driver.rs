@@ -5,10 +5,12 @@
 
 use core::fmt;
 
-use hotmem::{AddError, Added, Machine, Mm, NodeId, PhysRange, Placement, RemoveError, Removed};
+use hotmem::{
+    AddError, Added, Machine, Mm, NodeId, PhysAddr, PhysRange, Placement, RemoveError, Removed,
+};
 
 use super::clock::Clock;
-use super::event::{Event, HotplugSource, Outcome, Request};
+use super::event::{DeviceId, Event, HotplugSource, Outcome, Request};
 use super::growth::{Growth, GrowthRefused};
 use super::listen::OnStep;
 use super::owners::{OutOfHeap, Owners, Plugged};
@@ -144,6 +146,16 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             Request::Unreadable(error) => self.unreadable(context, &error, out),
             Request::Eject => self.eject(context, out),
             Request::Gone => self.lose(context, None),
+            Request::Divided { at, second } => self.divide(device, at, second),
+        }
+    }
+
+    /// Notes that a device is two now.
+    fn divide(&mut self, device: DeviceId, at: PhysAddr, second: u16) {
+        if self.owners.divide(device, at, device.beside(second)) {
+            log::info!("{}: is divided at {at}", self.source.label(device));
+        } else {
+            log::error!("{}: cannot be divided at {at}", self.source.label(device));
         }
     }
 

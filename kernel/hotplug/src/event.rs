@@ -6,7 +6,7 @@
 use core::fmt;
 
 use hotmem::NodeId;
-use hotmem::addr::PhysRange;
+use hotmem::addr::{PhysAddr, PhysRange};
 
 use super::growth::{Growth, GrowthRefused};
 use super::report::Reason;
@@ -36,6 +36,11 @@ impl DeviceId {
     #[must_use]
     pub const fn source(self) -> u8 {
         self.source
+    }
+
+    /// The device of the same source that it calls `number`.
+    pub(super) const fn beside(self, number: u16) -> Self {
+        Self { number, ..self }
     }
 
     /// The same device, as a list calls it that has `sources` before that of the device.
@@ -86,6 +91,13 @@ pub enum Request<E> {
     Eject,
     /// The device, whose memory was announced before, was removed without an eject.
     Gone,
+    /// The device is two from now on: its source has split its memory ([`Mm::split_at`](hotmem::Mm::split_at)).
+    Divided {
+        /// Where the memory of the second begins.
+        at: PhysAddr,
+        /// What the source calls the second.
+        second: u16,
+    },
 }
 
 /// Ranges of one source that the driver has room for by default: 256 slots, and some with several ranges.
@@ -154,6 +166,7 @@ impl<E> Event<E> {
             Request::Unreadable(error) => Request::Unreadable(f(error)),
             Request::Eject => Request::Eject,
             Request::Gone => Request::Gone,
+            Request::Divided { at, second } => Request::Divided { at, second },
         };
         Event { device, request, since }
     }

@@ -18,7 +18,7 @@
 
 use alloc::vec::Vec;
 
-use hotmem::{NodeId, PhysRange, ZoneKind};
+use hotmem::{NodeId, PhysAddr, PhysRange, ZoneKind};
 
 use super::event::{DeviceId, Ranges};
 
@@ -150,6 +150,27 @@ impl Owners {
         if let Some(entry) = self.table.iter_mut().find(is_it) {
             (entry.range, entry.claim) = (part, Claim::Stranded);
         }
+    }
+
+    /// Notes that the memory of a device is that of two: of another one from `at` on. Returns whether that is inside of one
+    /// of its ranges, and there is room.
+    pub(super) fn divide(&mut self, device: DeviceId, at: PhysAddr, second: DeviceId) -> bool {
+        let is_it = |entry: &&mut Plugged| {
+            let inside = entry.range.contains(at) && entry.range.start() != at;
+            entry.device == device && entry.claim != Claim::Gone && inside
+        };
+        let has_room = self.table.len() < self.table.capacity();
+        let Some(entry) = self.table.iter_mut().find(is_it).filter(|_| has_room) else {
+            return false;
+        };
+        let (start, end) = (entry.range.start(), entry.range.end());
+        let parts = PhysRange::new(start, at.offset_from(start))
+            .zip(PhysRange::new(at, end.offset_from(at)));
+        let Some((lower, upper)) = parts else { return false };
+        entry.range = lower;
+        let entry = Plugged { device: second, range: upper, ..*entry };
+        self.table.push(entry);
+        true
     }
 
     /// Forgets a device. What is left of one that was in its slot before stays.

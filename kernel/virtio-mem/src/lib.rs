@@ -33,6 +33,7 @@ mod device;
 mod error;
 mod fault;
 mod need;
+mod part;
 mod pause;
 pub mod pci;
 mod pieces;

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use hotmem::PhysRange;
+use hotmem::{PhysAddr, PhysRange};
 
 /// Devices that there can be.
 pub const MOST_DEVICES: usize = 8;
@@ -113,6 +113,37 @@ impl Pieces {
             Piece { id, device, range, stage: Stage::New, stuck: false, offline: false },
         );
         Some(id)
+    }
+
+    /// Notes that what a piece has from `at` on is another one, with all else as before; returns its number, or `None` if the
+    /// table is full.
+    pub(crate) fn split(&mut self, id: u16, at: PhysAddr) -> Option<u16> {
+        let piece = *self.get(id)?;
+        let start = piece.range.start();
+        let lower = PhysRange::new(start, at.offset_from(start))?;
+        let upper = PhysRange::new(at, piece.range.end().offset_from(at))?;
+        let second = self.insert(piece.device, upper)?;
+        *self.get_mut(second)? = Piece { id: second, range: upper, ..piece };
+        self.get_mut(id)?.range = lower;
+        Some(second)
+    }
+
+    /// Has a piece announced again, in parts of these sizes as far as there is room: the last is all of the rest.
+    pub(crate) fn come_back(&mut self, id: u16, sizes: impl Iterator<Item = u64>) {
+        let Some(&Piece { device, range, .. }) = self.get(id) else { return };
+        let (mut start, mut number) = (range.start(), Some(id));
+        for bytes in sizes {
+            let rest = range.end().offset_from(start);
+            // The last number is for all of the rest.
+            let is_last = self.left() <= usize::from(number.is_none());
+            let part = PhysRange::new(start, if is_last { rest } else { bytes });
+            let Some(part) = part.filter(|part| !part.is_empty()) else { return };
+            let of_part = number.take().or_else(|| self.insert(device, part));
+            if let Some(piece) = of_part.and_then(|id| self.get_mut(id)) {
+                (piece.range, piece.stage) = (part, Stage::New);
+            }
+            start = part.end();
+        }
     }
 
     pub(crate) fn remove(&mut self, id: u16) {

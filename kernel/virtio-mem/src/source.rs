@@ -17,6 +17,7 @@ use super::device::Device;
 use super::error::VirtioMemError;
 use super::fault::Fault;
 use super::need::Need;
+use super::part::split;
 use super::pieces::{MOST_DEVICES, Piece, Pieces, Stage};
 use super::plan::{Grid, place};
 use super::report;
@@ -250,8 +251,7 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     fn shrink(&mut self, number: usize) -> Option<Event<VirtioMemError>> {
         self.note_surplus();
         loop {
-            let device = self.devices.get(number)?;
-            let excess = self.amounts().excess(device);
+            let excess = self.amounts().excess(self.devices.get(number)?);
             if excess == 0 {
                 return None;
             }
@@ -261,17 +261,31 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
                 self.retry_later(number);
                 return None;
             };
-            let piece = self.pieces.get_mut(id)?;
-            let range = piece.range;
+            let range = self.pieces.get(id)?.range;
+            let goes = mm.explain_remove(range);
+            let whole = keep == 0 && !matches!(goes, Removability::Blocked(_));
+            if !whole && let Some(divided) = self.split(number, id, excess) {
+                return Some(divided);
+            }
             // What cannot go is not asked for.
-            if let Removability::Blocked(obstacle) = mm.explain_remove(range) {
-                piece.stuck = true;
+            if let Removability::Blocked(obstacle) = goes {
+                self.pieces.get_mut(id)?.stuck = true;
                 self.note(number, format_args!("{range} cannot go: {obstacle}"));
                 continue;
             }
-            piece.stage = Stage::Leaving { keep };
+            self.pieces.get_mut(id)?.stage = Stage::Leaving { keep };
             return Some(self.event(id, Request::Eject));
         }
+    }
+
+    /// Splits a piece at an end of a part that can go, if it has one.
+    fn split(&mut self, number: usize, id: u16, most: u64) -> Option<Event<VirtioMemError>> {
+        let (range, unit) = (self.pieces.get(id)?.range, self.devices.get(number)?.unit);
+        let done = self.pieces.has_room().then(|| split(self.mm, range, unit, most))?;
+        let note = |error| self.note(number, format_args!("{range} is not split: {error}"));
+        let at = done.map_err(note).ok()??;
+        let second = self.pieces.split(id, at)?;
+        Some(self.event(id, Request::Divided { at, second }))
     }
 
     /// Has everything that is stuck tried again after a pause.
@@ -361,19 +375,7 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
     fn come_back(&mut self, id: u16) {
         let Some(&Piece { device, range, .. }) = self.pieces.get(id) else { return };
         let unit = self.devices.get(device).map_or(range.len(), |device| device.unit);
-        let (mut start, mut number) = (range.start(), Some(id));
-        for bytes in parts_of(range.len(), unit) {
-            let rest = range.end().offset_from(start);
-            // The last number is for all of the rest.
-            let is_last = self.pieces.left() <= usize::from(number.is_none());
-            let part = PhysRange::new(start, if is_last { rest } else { bytes });
-            let Some(part) = part.filter(|part| !part.is_empty()) else { return };
-            let of_part = number.take().or_else(|| self.pieces.insert(device, part));
-            if let Some(piece) = of_part.and_then(|id| self.pieces.get_mut(id)) {
-                (piece.range, piece.stage) = (part, Stage::New);
-            }
-            start = part.end();
-        }
+        self.pieces.come_back(id, parts_of(range.len(), unit));
     }
 
     /// Takes note of the end of a request.

@@ -1,9 +1,17 @@
 //! Memory that follows the size that the host requests of a virtio-mem device.
 
+mod need;
+mod stays;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use self::need::memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_is_free;
+use self::stays::{
+    a_block_with_pages_that_stay_shrinks_by_units_and_stays_online,
+    what_cannot_go_stays_with_a_reason_and_goes_later,
+};
 use super::lab::{Lab, Storm, Taken, end_well, finish};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::arch::Arch;
@@ -16,6 +24,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_pc_with_an_old_mainboard_follows_requests if on_x86_64,
     sizes_at_random_are_reached_whenever_there_is_room_with_half_of_it_in_use if has_small_blocks,
     steps_of_a_unit_are_followed_both_ways_and_the_rest_of_the_block_stays_online if has_small_pages,
+    a_block_with_pages_that_stay_shrinks_by_units_and_stays_online if has_small_pages,
     what_cannot_go_stays_with_a_reason_and_goes_later if has_pci,
     two_devices_on_two_nodes_follow_their_own_requests if has_pci,
     memory_devices_behind_bridges_follow_requests if has_pci,
@@ -250,13 +259,11 @@ fn steps_of_a_unit_are_followed_both_ways_and_the_rest_of_the_block_stays_online
         for size in (1..=8).chain((1..8).rev()).map(|units| units * unit) {
             step(machine, &mut pool, size)?;
         }
-        // Of a block in one piece the first step leaves parts: its memory moves then, and has to fit elsewhere.
+        // From a block in one piece, too.
         pool.hold(machine, 0)?;
         follow(machine, 0, 0)?;
         follow(machine, 0, block)?;
-        pool.hold(machine, pool.half(block - unit))?;
-        follow(machine, 0, block - unit)?;
-        for size in (2..=6).chain((3..6).rev()).map(|units| block - units * unit) {
+        for size in (1..=6).chain((3..6).rev()).map(|units| block - units * unit) {
             step(machine, &mut pool, size)?;
         }
         pool.hold(machine, 0)?;
@@ -281,34 +288,6 @@ fn step(machine: &mut Machine, pool: &mut Pool, bytes: u64) -> Result<()> {
         ensure!(blocks.iter().all(|block| block["state"] == "online"), "{bytes:#x}: {offline:?}");
     }
     pool.hold(machine, half)
-}
-
-fn what_cannot_go_stays_with_a_reason_and_goes_later(lab: &Lab) -> Result<()> {
-    let block = lab.block();
-    lab.with(&small(lab, &["1G"])?, |machine| {
-        follow(machine, 0, 4 * block)?;
-        machine.run("pool grow 40")?;
-        machine.run("pool pin 7")?;
-        machine.request_memory(0, 0)?;
-        machine.wait_memory(0, block, SOON)?;
-        let (devices, why) = machine.memory_devices()?;
-        let why = why.context("the kernel gives no reason")?;
-        ensure!(why.contains("cannot go") && why.contains("held by pool"), "{why}");
-        ensure!(devices.iter().all(|device| device.fault.is_none()), "{devices:?}");
-        machine.run("pool check")?;
-        machine.run("verify")?;
-        machine.run("pool unpin 7")?;
-        // It is tried again when the kernel is awake, after a second at the earliest.
-        let mut left = 10_000;
-        while machine.device_memory(0)? != 0 {
-            machine.run("pool check")?;
-            left -= 1;
-            ensure!(left > 0, "it stays: {:?}", machine.memory_devices()?);
-        }
-        machine.run("pool shrink 40")?;
-        machine.unread_steps()?;
-        finish(machine)
-    })
 }
 
 fn two_devices_on_two_nodes_follow_their_own_requests(lab: &Lab) -> Result<()> {
@@ -371,76 +350,6 @@ fn a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size(lab: &Lab) 
         ensure!(devices.iter().all(|device| device.unit == 2 * MIB), "{devices:?}");
         finish(machine)
     })
-}
-
-fn memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_is_free(
-    lab: &Lab,
-) -> Result<()> {
-    let config = small(lab, &["1G"])?.word("virtio_mem=need:1M,2M");
-    lab.with(&config, |machine| {
-        let mut pool = Pool::new(machine)?;
-        ensure!(machine.run("virtio_mem")? == ["need 1048576 2097152"], "the word was not read");
-        let (low, high) = (pool.boot / 2, pool.boot / 4 * 3);
-        machine.run(&format!("virtio_mem need {low} {high}"))?;
-        offer(machine, pool.block)?;
-        ensure!(machine.device_memory(0)? == 0, "memory is not short, and was plugged");
-
-        // Until all that the host requests is plugged, and memory is short all the same.
-        use_until(machine, &mut pool, low / 2, |machine| {
-            Ok(machine.memory_is_short()? && machine.memory_devices()?.1.is_some())
-        })?;
-        let (devices, why) = machine.memory_devices()?;
-        let full = "memory is short, and all that is requested is plugged";
-        ensure!(why.as_ref().is_some_and(|why| why.contains(full)), "{why:?}: {devices:?}");
-        ensure!(machine.device_memory(0)? == pool.block, "{devices:?}");
-
-        // The host requests more: the kernel takes as much of it as ends that.
-        let offered = 4 * pool.block;
-        offer(machine, offered)?;
-        use_until(machine, &mut pool, low / 2, |machine| {
-            Ok(machine.device_memory(0)? > 2 * offered / 4)
-        })?;
-        ensure!(!machine.memory_is_short()?, "memory is still short");
-        ensure!(machine.device_memory(0)? < offered, "all of it is plugged");
-        pool.hold(machine, 0)?;
-        machine.wait_memory(0, 0, SOON)?;
-        machine.run("verify")?;
-        machine.unread_steps()?;
-        machine.run("virtio_mem eager")?;
-        machine.wait_memory(0, offered, SOON)?;
-        follow(machine, 0, 0)?;
-        finish(machine)
-    })
-}
-
-/// The host requests a size, which the kernel sees.
-fn offer(machine: &mut Machine, bytes: u64) -> Result<()> {
-    machine.request_memory(0, bytes)?;
-    for _ in 0..10_000 {
-        if machine.memory_devices()?.0.iter().all(|device| device.requested == bytes) {
-            return machine.run("verify").map(drop);
-        }
-    }
-    bail!("the kernel does not see that {bytes:#x} bytes are requested")
-}
-
-/// Has the pool hold `step` bytes more at a time, until `enough`. After each step memory is checked.
-fn use_until(
-    machine: &mut Machine,
-    pool: &mut Pool,
-    step: u64,
-    mut enough: impl FnMut(&mut Machine) -> Result<bool>,
-) -> Result<()> {
-    let most = GIB / step;
-    for _ in 0..most {
-        if enough(machine)? {
-            return machine.run("pool check").map(drop);
-        }
-        pool.hold(machine, pool.held + step / pool.page)?;
-        machine.run("verify")?;
-        machine.unread_steps()?;
-    }
-    bail!("{} pages in use are not enough: {:?}", pool.held, machine.memory_devices()?)
 }
 
 fn a_dimm_and_a_memory_device_do_not_disturb_each_other(lab: &Lab) -> Result<()> {

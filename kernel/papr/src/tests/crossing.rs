@@ -89,7 +89,7 @@ impl Kernel {
                     Ok(()) => self.device = None,
                     Err(error) => assert!(self.source.is_withdrawn(&error), "{error}"),
                 },
-                Request::Unreadable(_) | Request::Gone => {}
+                Request::Unreadable(_) | Request::Gone | Request::Divided { .. } => {}
             }
         }
     }

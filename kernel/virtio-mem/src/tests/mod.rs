@@ -61,6 +61,12 @@ impl Rig {
         Self::of(bench, vec![fake])
     }
 
+    /// The same with units of 1 MiB, each a leaf of the linear map.
+    fn of_leaves() -> Self {
+        let bench = machine(4 * MIB);
+        Self::of(bench, vec![Fake::new(bench, region(), MIB)])
+    }
+
     fn of(bench: &'static Bench<Tiny>, fakes: std::vec::Vec<Fake<'static>>) -> Self {
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
         let time = Ticks::default();

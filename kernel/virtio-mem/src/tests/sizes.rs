@@ -5,9 +5,9 @@ use std::string::ToString as _;
 use std::vec;
 use std::vec::Vec;
 
-use hotmem::testing::{Holder, range};
+use hotmem::testing::{Holder, Random, range};
 use hotmem::{NodeId, Order, ZoneKind};
-use hotmem_hotplug::{Claim, Verdict};
+use hotmem_hotplug::{Claim, Plugged, Verdict};
 
 use super::{KIB, MIB, Rig, UNIT, WINDOW, machine, region};
 use crate::testing::Fake;
@@ -86,13 +86,94 @@ fn whole_blocks_are_one_piece_and_a_part_of_a_piece_can_go() {
     // Of a piece that is larger than what is to go, the end goes.
     this.request(0, 8 * MIB + 2 * UNIT);
     assert_eq!(pieces(&this)[2..], [(8 * MIB, 2 * UNIT)]);
+    // Of a block a leaf of the linear map is split off, and what stays of that comes back in parts that halve.
     this.request(0, 8 * MIB - UNIT);
-    // What stays of a block comes back in parts that halve, and the next to go is one of them.
-    let sizes = |this: &Rig| pieces(this).iter().map(|&(_, bytes)| bytes).collect::<Vec<_>>();
-    let halves = [2 * MIB, MIB, MIB / 2, UNIT];
-    assert_eq!(sizes(&this), [&[4 * MIB], &halves[..]].concat());
+    let left = [(0, 4 * MIB), (4 * MIB, 3 * MIB), (7 * MIB, MIB / 2), (7 * MIB + MIB / 2, UNIT)];
+    assert_eq!(pieces(&this), left);
     this.request(0, 8 * MIB - 2 * UNIT);
-    assert_eq!(sizes(&this), [&[4 * MIB], &halves[..3]].concat());
+    assert_eq!(pieces(&this), left[..3]);
+
+    // If that is a unit, it leaves alone.
+    let mut this = Rig::of_leaves();
+    this.request(0, 8 * MIB);
+    this.request(0, 7 * MIB);
+    assert_eq!(pieces(&this), [(0, 4 * MIB), (4 * MIB, 3 * MIB)]);
+    this.request(0, 5 * MIB);
+    assert_eq!(pieces(&this), [(0, 4 * MIB), (4 * MIB, MIB)]);
+}
+
+#[test]
+fn all_leaves_but_the_units_of_pages_that_stay_and_their_blocks_stay_online() {
+    for seed in 0..12 {
+        let mut this = if seed % 2 == 0 { Rig::of_leaves() } else { Rig::new() };
+        this.request(0, 8 * MIB);
+        let (holder, mut random) = (Holder::register(this.bench), Random::new(seed));
+        let take = || holder.take_in_zone(this.bench, Order::ZERO);
+        let mut handles: Vec<_> = core::iter::from_fn(take).collect();
+        handles.retain(|&handle| {
+            let keeps = random.one_in(3);
+            if !keeps {
+                holder.release(this.bench, handle);
+            }
+            keeps
+        });
+        let at = |handle: u64| holder.at(handle).unwrap().0.get() * 4096;
+        let inside = |handle: &u64| region().contains(hotmem::PhysAddr::new(at(*handle)));
+        let count = 1 + random.below(5) as usize;
+        let pinned: Vec<_> =
+            handles.iter().copied().filter(inside).step_by(97).take(count).collect();
+        pinned.iter().for_each(|&handle| holder.pin(handle, true));
+        let places: Vec<_> = pinned.iter().map(|&handle| at(handle)).collect();
+        this.fakes[0].request(0);
+        this.latch.raise(0, 1);
+        let mut out = std::string::String::new();
+        while this.driver.run_one(&mut out) {
+            for place in &places {
+                let id = this.bench.mm.block_at(hotmem::PhysAddr::new(*place));
+                let state = this.bench.mm.block(id).unwrap().state;
+                assert_eq!(state, hotmem::BlockState::Online(ZoneKind::Movable));
+            }
+        }
+        this.bench.check();
+        holder.check(this.bench);
+        // Leaves of the linear map with a page that stays, and the one before if it stays where the memmap would be.
+        let kept = |entry: &Plugged| {
+            let leaf = |at: u64| at / MIB;
+            let (first, last) = (entry.range.start().get(), entry.range.end().get() - 1);
+            let stays = |at| {
+                places.iter().any(|&place| {
+                    leaf(place) == at || leaf(place) == at + 1 && place % MIB < 64 * KIB
+                })
+            };
+            (leaf(first)..=leaf(last)).all(stays)
+        };
+        assert!(this.driver.plugged().iter().all(kept), "{seed}: {places:x?}: {}", this.report());
+        assert!(this.fakes[0].plugged() <= 8 * MIB - MIB, "{seed}: {places:x?}: {}", this.report());
+        for (&handle, &place) in pinned.iter().zip(&places) {
+            assert_eq!(at(handle), place);
+            holder.pin(handle, false);
+        }
+        this.wait();
+        assert_eq!(this.fakes[0].plugged(), 0, "{}", this.report());
+        holder.check(this.bench);
+        handles.into_iter().for_each(|handle| holder.release(this.bench, handle));
+    }
+}
+
+#[test]
+fn a_page_that_stays_where_the_memmap_of_its_unit_would_be_keeps_the_unit_before_it_too() {
+    let mut this = Rig::of_leaves();
+    this.request(0, 4 * MIB);
+    let holder = Holder::register(this.bench);
+    let take = || holder.take_in_zone(this.bench, Order::ZERO);
+    let handles: Vec<_> = core::iter::from_fn(take).collect();
+    let first = (WINDOW + 2 * MIB) / 4096;
+    let pinned = handles.iter().find(|&&at| holder.at(at).unwrap().0.get() == first).unwrap();
+    holder.pin(*pinned, true);
+    this.request(0, 0);
+    assert_eq!(this.fakes[0].plugged(), 2 * MIB, "{}", this.report());
+    assert_eq!(this.driver.plugged()[0].range, range(WINDOW + MIB, 2 * MIB));
+    holder.check(this.bench);
 }
 
 #[test]
@@ -170,7 +251,7 @@ fn empty_blocks_go_before_those_that_are_used_and_pages_move() {
 }
 
 #[test]
-fn a_shrink_by_less_than_a_block_moves_what_the_least_used_block_holds_and_the_rest_comes_back() {
+fn a_shrink_by_less_than_a_block_moves_at_most_what_the_least_used_block_holds() {
     let mut this = Rig::new();
     this.request(0, 12 * MIB);
     let holder = Holder::register(this.bench);
@@ -188,9 +269,10 @@ fn a_shrink_by_less_than_a_block_moves_what_the_least_used_block_holds_and_the_r
     assert_eq!((this.fakes[0].plugged(), this.online()), (12 * MIB - UNIT, 12 * MIB - UNIT));
     let moved = before.iter().zip(&handles).filter(|((was, _), handle)| *was != at(**handle));
     let mut blocks: Vec<_> = moved.map(|((_, block), _)| *block).collect();
-    assert_eq!((blocks.len() as u64, holder.moves().0), (fewest, fewest));
+    assert_eq!(blocks.len() as u64, holder.moves().0);
+    assert!(holder.moves().0 <= fewest, "{} of {fewest}", holder.moves().0);
     blocks.dedup();
-    assert_eq!(blocks.len(), 1);
+    assert!(blocks.len() <= 1, "{blocks:?}");
     holder.check(this.bench);
 }
 
@@ -203,8 +285,8 @@ fn what_cannot_go_is_not_asked_for_and_the_reason_is_reported() {
     holder.pin(handle, true);
     let (pfn, _) = holder.at(handle).unwrap();
     let out = this.request(0, 0);
-    // The others went; nothing was tried on this one.
-    assert_eq!(this.fakes[0].plugged(), 4 * MIB);
+    // The others went, and what could be split off; nothing was tried on the rest, a leaf of the linear map.
+    assert_eq!(this.fakes[0].plugged(), MIB);
     assert!(!out.contains("error\":\""), "{out}");
     let report = this.report();
     assert!(report.contains(&format!("cannot go: {pfn}")), "{report}");
@@ -212,7 +294,7 @@ fn what_cannot_go_is_not_asked_for_and_the_reason_is_reported() {
     // It is not tried all the time, but again after a while.
     holder.pin(handle, false);
     this.run();
-    assert_eq!(this.fakes[0].plugged(), 4 * MIB);
+    assert_eq!(this.fakes[0].plugged(), MIB);
     this.wait();
     assert_eq!(this.fakes[0].plugged(), 0);
     holder.check(this.bench);
@@ -221,23 +303,24 @@ fn what_cannot_go_is_not_asked_for_and_the_reason_is_reported() {
     let handle = holder.take_in_zone(this.bench, Order::ZERO).unwrap();
     holder.pin(handle, true);
     this.request(0, 0);
-    assert_eq!(this.fakes[0].plugged(), 4 * MIB);
+    assert_eq!(this.fakes[0].plugged(), MIB);
     holder.pin(handle, false);
     this.request(0, 0);
-    assert_eq!(this.fakes[0].plugged(), 4 * MIB);
-    this.request(0, 4 * MIB);
+    assert_eq!(this.fakes[0].plugged(), MIB);
+    this.request(0, MIB);
     this.request(0, 0);
     assert_eq!(this.fakes[0].plugged(), 0);
 }
 
 #[test]
 fn a_size_that_is_set_while_a_block_goes_counts_for_those_that_could_not_go_before() {
-    let mut this = Rig::new();
+    // A block is a leaf of the linear map, so it is not split.
+    let bench = machine(MIB);
+    let mut this = Rig::of(bench, vec![Fake::new(bench, region(), 128 * KIB)]);
     this.request(0, 12 * MIB);
-    let holder = Holder::register(this.bench);
-    let bench = this.bench;
+    let holder = Holder::register(bench);
     let handles: Vec<u64> =
-        (0..2500).map(|_| holder.take_in_zone(bench, Order::ZERO).unwrap()).collect();
+        (0..2900).map(|_| holder.take_in_zone(bench, Order::ZERO).unwrap()).collect();
     // The least used block is tried first, and cannot go.
     let block = |handle| bench.mm.page_info(holder.at(handle).unwrap().0).unwrap().block;
     let used = |of| handles.iter().filter(|&&handle| block(handle) == of).count();

@@ -142,6 +142,7 @@ impl Machine {
                 (format!("refuse {label} {error}"), Outcome::InsertFailed)
             }
             Request::Gone => (format!("gone {label}"), Outcome::Ejected),
+            Request::Divided { at, .. } => (format!("divide {label} at {at}"), Outcome::Inserted),
             Request::Eject => match self.source.can_eject(device) {
                 Err(error) => {
                     (format!("keep {label} {error}"), Outcome::EjectRefused(Refusal::Unknown))
