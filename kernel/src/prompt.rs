@@ -132,6 +132,10 @@ impl Machinery for InstructionClock {
         Ok(work::begin_on_others(&counted(job))?)
     }
 
+    fn first_sleeps() -> bool {
+        table::get(0).is_some_and(|first| first.sleeps.load(Ordering::Acquire))
+    }
+
     fn do_here(&self, job: &CpuJob) {
         count(job(lock::relax));
     }

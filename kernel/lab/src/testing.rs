@@ -77,6 +77,10 @@ impl Machinery for Blank {
         Ok(())
     }
 
+    fn first_sleeps() -> bool {
+        true
+    }
+
     fn do_here(&self, job: &CpuJob) {
         check_did(job(std::thread::yield_now));
     }

@@ -20,6 +20,8 @@ pub(super) fn run(own: &'static Entry) -> ! {
 /// Sleeps until an interrupt, and adds the time slept. Interrupts must be off.
 pub(crate) fn sleep(own: &Entry) {
     let begun = cpu::timestamp();
+    own.sleeps.store(true, Ordering::Release);
     cpu::enable_interrupts_and_wait();
+    own.sleeps.store(false, Ordering::Release);
     own.idle.fetch_add(cpu::timestamp().wrapping_sub(begun), Ordering::Relaxed);
 }

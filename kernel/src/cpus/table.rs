@@ -88,6 +88,8 @@ pub(crate) struct Entry {
     pub(crate) flushes: AtomicU64,
     /// Ticks of the clock that it has slept.
     pub(crate) idle: AtomicU64,
+    /// Whether it has decided to sleep, with interrupts off: only an interrupt ends that.
+    pub(crate) sleeps: AtomicBool,
     /// Interrupts of its timer.
     pub(crate) ticks: AtomicU64,
     /// Whether it handles a trap. Only the CPU itself changes it.
@@ -122,6 +124,7 @@ impl Entry {
             freed: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
             idle: AtomicU64::new(0),
+            sleeps: AtomicBool::new(false),
             ticks: AtomicU64::new(0),
             handles: AtomicBool::new(false),
             nmi: Nmis::none(),

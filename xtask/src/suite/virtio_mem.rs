@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use self::need::memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_is_free;
+use self::need::{
+    memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_is_free,
+    memory_that_another_cpu_uses_while_the_first_one_sleeps_wakes_it_to_grow,
+};
 use self::stays::{
     a_block_with_pages_that_stay_shrinks_by_units_and_stays_online,
     what_cannot_go_stays_with_a_reason_and_goes_later,
@@ -32,6 +35,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_and_a_memory_device_do_not_disturb_each_other if has_pci,
     dimms_a_memory_device_and_an_operator_change_memory_at_random if has_small_blocks,
     memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_is_free if has_small_blocks,
+    memory_that_another_cpu_uses_while_the_first_one_sleeps_wakes_it_to_grow if has_small_blocks,
 ];
 
 /// How long the kernel may take for a request.

@@ -37,7 +37,9 @@ pub enum CpusCommand {
         /// With interrupts disabled.
         masked: bool,
     },
-    /// Stop that.
+    /// Have all CPUs but the first hold so many pages each, from when the first one sleeps until they are stopped.
+    Hold(u64),
+    /// Stop what they do.
     Rest,
     /// Have a timer handler on each CPU allocate and free this many times a second, or stop that.
     Tick(Option<u64>),
@@ -150,11 +152,12 @@ impl<'t> Words<'t> {
             None => CpusCommand::Show { json: false },
             Some("--json") => CpusCommand::Show { json: true },
             Some("churn") => CpusCommand::Churn { masked: self.has("masked")? },
+            Some("hold") => CpusCommand::Hold(self.number("a number of pages")?),
             Some("rest") => CpusCommand::Rest,
             Some("tick") => CpusCommand::Tick(self.hertz()?),
             Some("start") => CpusCommand::Start(self.number("a CPU's firmware id")?),
             Some(word) => {
-                return Err(CommandError::Bad(word, "--json, start, churn, rest or tick"));
+                return Err(CommandError::Bad(word, "--json, start, churn, hold, rest or tick"));
             }
         }))
     }

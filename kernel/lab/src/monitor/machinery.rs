@@ -54,6 +54,9 @@ pub trait Machinery {
     /// [`CpuError::NotDone`] if a CPU has another job; no CPU begins then.
     fn begin_on_others(&self, job: &Arc<CpuJob>) -> Result<(), CpuError>;
 
+    /// Whether the first CPU, which runs the monitor, sleeps until an interrupt: for a job of another.
+    fn first_sleeps() -> bool;
+
     /// Runs `job` on this CPU, and updates its counters.
     fn do_here(&self, job: &CpuJob);
 

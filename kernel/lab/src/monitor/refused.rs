@@ -58,7 +58,7 @@ impl fmt::Display for Refused<'_> {
             Self::NoPage(pfn) => write!(f, "no memory at {pfn}"),
             Self::NotAllocated(pfn) => write!(f, "{pfn} was not allocated by alloc"),
             Self::Heap => f.write_str("the kernel heap has no room for the list of pages"),
-            Self::NothingChurns => f.write_str("no CPU is running cpus churn"),
+            Self::NothingChurns => f.write_str("no CPU is running cpus churn or hold"),
             Self::NothingGoing => f.write_str("no eject is under way"),
             Self::Faults(at) => write!(f, "a load from {at} faults"),
             Self::Invariant(violation) => violation.fmt(f),

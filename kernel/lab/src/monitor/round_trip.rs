@@ -55,6 +55,7 @@ fn line(command: &Command) -> String {
                 "cpus churn".into()
             }
         }
+        Command::Cpus(CpusCommand::Hold(pages)) => format!("cpus hold {pages}"),
         Command::Cpus(CpusCommand::Rest) => "cpus rest".into(),
         Command::Cpus(CpusCommand::Tick(Some(hertz))) => format!("cpus tick {hertz}"),
         Command::Cpus(CpusCommand::Tick(None)) => "cpus tick off".into(),
@@ -345,6 +346,7 @@ impl Any {
             Command::Cpus(CpusCommand::Show { json }),
             Command::Cpus(CpusCommand::Start(self.number())),
             Command::Cpus(CpusCommand::Churn { masked: json }),
+            Command::Cpus(CpusCommand::Hold(self.number())),
             Command::Cpus(CpusCommand::Rest),
             Command::Cpus(CpusCommand::Tick(json.then(|| 1 + self.0.below(10_000)))),
             Command::Exit(self.0.below(101) as u8),

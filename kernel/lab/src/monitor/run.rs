@@ -213,6 +213,7 @@ impl<M: Shared> Monitor<'static, M> {
             CpusCommand::Show { json: true } => cpus::json(machinery.cpus(), out)?,
             CpusCommand::Show { json: false } => cpus::text(machinery.cpus(), out)?,
             CpusCommand::Churn { masked } => self.churn(machinery, masked)?,
+            CpusCommand::Hold(pages) => self.hold_on_others(machinery, pages)?,
             CpusCommand::Rest => self.rest(machinery)?,
             CpusCommand::Tick(hertz) => machinery.tick(hertz)?,
             CpusCommand::Start(hardware) => {
@@ -373,6 +374,18 @@ impl<M: Shared> Monitor<'static, M> {
         let (job, churning) = Churning::new(self.mm, &self.movers.pool, masked);
         machinery.begin_on_others(&job).inspect_err(|_| churning.rest())?;
         self.churning = Some(churning);
+        Ok(())
+    }
+
+    /// Has each of the other CPUs hold `pages` pages until [`rest`](Self::rest), as soon as this one sleeps.
+    fn hold_on_others<T: Machinery>(
+        &mut self,
+        machinery: &T,
+        pages: u64,
+    ) -> Result<(), Refused<'static>> {
+        let (job, holding) = Churning::hold(self.mm, pages, T::first_sleeps);
+        machinery.begin_on_others(&job).inspect_err(|_| holding.rest())?;
+        self.churning = Some(holding);
         Ok(())
     }
 

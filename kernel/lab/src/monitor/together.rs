@@ -4,6 +4,7 @@ use super::cpus::{CpuJob, Did};
 use super::usage::{self, UseError};
 use crate::movers::{Pool, PoolError, Shared};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem::lock::lock_api::Mutex;
@@ -114,6 +115,36 @@ impl<M: Shared> Churning<M> {
         (Arc::new(job), churning)
     }
 
+    /// The job of a CPU that holds `pages` pages of unmovable memory, from when the first CPU sleeps until it is stopped, and
+    /// the value that stops it.
+    pub(super) fn hold(
+        mm: &'static Mm<M>,
+        pages: u64,
+        first_sleeps: fn() -> bool,
+    ) -> (Arc<CpuJob>, Self) {
+        let holding =
+            Self { rests: Arc::new(AtomicBool::new(false)), fault: Arc::new(Mutex::new(None)) };
+        let rests = Arc::clone(&holding.rests);
+        let job = move |relax: fn()| {
+            let rests = || rests.load(Ordering::Acquire);
+            while !first_sleeps() && !rests() {
+                relax();
+            }
+            let (mut held, mut did) = (Vec::new(), Did::default());
+            while did.allocated < pages && !rests() && held.try_reserve(1).is_ok() {
+                let Ok(extent) = mm.alloc(HELD) else { break };
+                did.allocated += extent.order().pages();
+                held.push(extent);
+            }
+            while !rests() {
+                relax();
+            }
+            did.freed = did.allocated;
+            did
+        };
+        (Arc::new(job), holding)
+    }
+
     /// Has the CPUs stop.
     pub(super) fn rest(&self) {
         self.rests.store(true, Ordering::Release);
@@ -125,6 +156,8 @@ impl<M: Shared> Churning<M> {
     }
 }
 
+/// The extents that a CPU holds: of the largest order that caches have.
+const HELD: Order = Order::fitting(8);
 /// Extents that a handler holds at most.
 const HANDLED: usize = 32;
 

@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::super::lab::{Lab, finish};
 use super::{Pool, SOON, follow, small};
-use crate::machine::Machine;
+use crate::machine::{Config, Machine};
 use crate::size::GIB;
 
 pub(super) fn memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_is_free(
@@ -42,6 +42,30 @@ pub(super) fn memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_i
         machine.unread_steps()?;
         machine.run("virtio_mem eager")?;
         machine.wait_memory(0, offered, SOON)?;
+        follow(machine, 0, 0)?;
+        finish(machine)
+    })
+}
+
+pub(super) fn memory_that_another_cpu_uses_while_the_first_one_sleeps_wakes_it_to_grow(
+    lab: &Lab,
+) -> Result<()> {
+    let config = small(lab, &["1G"])?.word("virtio_mem=need:1M,2M");
+    lab.with(&Config { cpus: 2, ..config }, |machine| {
+        let (pool, free) = (Pool::new(machine)?, machine.boot_free()?);
+        machine.run(&format!("virtio_mem need {} {}", free / 2, free / 8 * 5))?;
+        offer(machine, pool.unit)?;
+        for _ in 0..3 {
+            ensure!(machine.device_memory(0)? == 0, "memory is not short, and was plugged");
+            machine.run(&format!("cpus hold {}", free / 4 * 3 / pool.page))?;
+            // Nothing is typed meanwhile: only the other CPU can wake the first one.
+            machine.wait_memory(0, pool.unit, SOON)?;
+            machine.run("cpus rest")?;
+            machine.wait_memory(0, 0, SOON)?;
+            machine.run("verify")?;
+            machine.unread_steps()?;
+        }
+        machine.run("virtio_mem eager")?;
         follow(machine, 0, 0)?;
         finish(machine)
     })
