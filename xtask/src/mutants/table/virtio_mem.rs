@@ -6,6 +6,14 @@ const LIB: &str = "-p hotmem-virtio-mem --lib";
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
+        what: "a piece is split where a page that stays would hold descriptors",
+        file: "kernel/virtio-mem/src/part.rs",
+        from: "if fits { end } else { before(end, unit) }",
+        to: "if fits { end } else { end }",
+        suite: LIB,
+        test: "a_page_that_stays_where_the_memmap_of_its_unit_would_be_keeps_the_unit_before_it_too",
+    },
+    Mutant {
         what: "the rest of a memory block is never filled",
         file: "kernel/virtio-mem/src/plan.rs",
         from: "        consider(start, first);\n",
