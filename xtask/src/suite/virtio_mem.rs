@@ -1,23 +1,22 @@
 //! Memory that follows the size that the host requests of a virtio-mem device.
 
 mod need;
+mod pool;
 mod stays;
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use self::need::{
     memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_is_free,
     memory_that_another_cpu_uses_while_the_first_one_sleeps_wakes_it_to_grow,
 };
+use self::pool::{Pool, SOON, follow, has_pci, has_small_blocks, has_small_pages, small};
 use self::stays::{
     a_block_with_pages_that_stay_shrinks_by_units_and_stays_online,
     what_cannot_go_stays_with_a_reason_and_goes_later,
 };
 use super::lab::{Lab, Storm, Taken, end_well, finish};
 use super::{Scenario, on_x86_64, scenarios};
-use crate::arch::Arch;
 use crate::machine::{Config, Machine, Step};
 use crate::size::{GIB, MIB};
 use hotmem_storm::Random;
@@ -38,47 +37,8 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_that_another_cpu_uses_while_the_first_one_sleeps_wakes_it_to_grow if has_small_blocks,
 ];
 
-/// How long the kernel may take for a request.
-const SOON: Duration = Duration::from_secs(60);
-
 /// Changes at random on one machine: more of them take several, each with its own timeout.
 const ROUNDS_EACH: u64 = 100;
-/// Bytes of the descriptor of a page.
-const DESCRIPTOR: u64 = 64;
-
-/// Whether the machine can have the device, and the kernel finds it.
-fn has_pci(lab: &Lab) -> bool {
-    lab.arch() != Arch::Ppc64
-}
-
-/// Whether a gigabyte is several blocks.
-fn has_small_blocks(lab: &Lab) -> bool {
-    has_pci(lab) && lab.block() <= GIB / 8
-}
-
-/// Whether a descriptor is a 64th of its page.
-fn has_small_pages(lab: &Lab) -> bool {
-    has_small_blocks(lab) && lab.page() == 4096
-}
-
-/// A machine with 64 MiB of boot memory, or what its firmware needs, and memory devices of these sizes: a gigabyte is
-/// eight blocks.
-fn small(lab: &Lab, devices: &[&str]) -> Result<Config> {
-    let devices = devices.iter().map(|size| lab.dimm(size)).collect::<Result<Vec<_>>>()?;
-    let mut config = lab.room(&[])?.memory_devices(&devices);
-    config.memory = lab.memory(64 * MIB);
-    Ok(config)
-}
-
-/// The host requests a size, and gets it; every invariant holds.
-fn follow(machine: &mut Machine, device: usize, bytes: u64) -> Result<()> {
-    machine.request_memory(device, bytes)?;
-    machine.wait_memory(device, bytes, SOON)?;
-    machine.run("verify").with_context(|| format!("an invariant is broken at {bytes:#x}"))?;
-    machine.unread_steps()?;
-    Ok(())
-}
-
 /// Bytes that the allocator has, and bytes that hold descriptors of their own range, of all blocks past boot memory.
 fn managed(machine: &mut Machine) -> Result<(u64, u64)> {
     let stats = machine.json("stats --json")?;
@@ -163,95 +123,6 @@ fn follow_at_random(
     pool.hold(machine, 0)?;
     follow(machine, 0, 0)?;
     end_well(machine)
-}
-
-/// Pages in use, and how many fit: this does not depend on what the kernel says.
-#[derive(Debug)]
-struct Pool {
-    /// Bytes of a page.
-    page: u64,
-    /// Bytes of a memory block.
-    block: u64,
-    /// Bytes that sizes of the device are multiples of, as long as the kernel follows them.
-    unit: u64,
-    /// Bytes of boot memory that are free without a pool.
-    boot: u64,
-    /// Pages that it holds.
-    held: u64,
-}
-
-impl Pool {
-    /// None, on this machine.
-    fn new(machine: &mut Machine) -> Result<Self> {
-        let boot = machine.boot_free()?;
-        let geometry = machine.geometry()?;
-        let (devices, _) = machine.memory_devices()?;
-        let unit = devices.first().context("no memory device")?.unit;
-        Ok(Self { page: geometry.page, block: geometry.block, unit, boot, held: 0 })
-    }
-
-    /// Usable bytes of a device with so many bytes plugged: the rest is descriptors.
-    fn usable(&self, bytes: u64) -> u64 {
-        bytes - bytes / self.page * DESCRIPTOR
-    }
-
-    /// Pages that half of a device with so many bytes plugged holds, and that certainly fit while a block of it moves.
-    fn half(&self, bytes: u64) -> u64 {
-        let beside = self.usable(bytes / self.block * self.block) + self.boot / 2;
-        (bytes / 2).min(beside) / self.page
-    }
-
-    /// Whether the pool cannot fit, whatever the kernel does.
-    fn is_too_large(&self, bytes: u64) -> bool {
-        self.held * self.page > self.usable(bytes) + self.boot
-    }
-
-    /// Has the pool hold so many pages.
-    fn hold(&mut self, machine: &mut Machine, pages: u64) -> Result<()> {
-        match pages.checked_sub(self.held) {
-            Some(0) => {}
-            Some(more) => drop(machine.run(&format!("pool grow {more}"))?),
-            None => drop(machine.run(&format!("pool shrink {}", self.held - pages))?),
-        }
-        self.held = pages;
-        Ok(())
-    }
-
-    /// The host requests a size. If the pool is too large for it, the size is not reached, which has a reason, and is requested
-    /// again once the pool is small enough. Returns whether it was too large.
-    fn request(&mut self, machine: &mut Machine, bytes: u64) -> Result<bool> {
-        let fits = self.half(bytes).min(self.held);
-        let too_large = self.is_too_large(bytes);
-        if too_large {
-            machine.request_memory(0, bytes)?;
-            let why = reason(machine, bytes)?;
-            ensure!(why.contains("cannot go"), "{why}");
-            let plugged = machine.device_memory(0)?;
-            ensure!(plugged > bytes, "{plugged:#x} bytes hold {} pages", self.held);
-        }
-        // Whether a pool that is a little smaller fits may depend on the kernel.
-        self.hold(machine, fits)?;
-        if too_large {
-            machine.request_memory_again(0, bytes, SOON)?;
-        } else {
-            machine.request_memory(0, bytes)?;
-        }
-        Ok(too_large)
-    }
-}
-
-/// Waits until the kernel says why memory does not go for a request of `bytes`: a reason that it had before is one of the size
-/// before.
-fn reason(machine: &mut Machine, bytes: u64) -> Result<String> {
-    for _ in 0..10_000 {
-        let (devices, why) = machine.memory_devices()?;
-        ensure!(devices.iter().all(|device| device.fault.is_none()), "{devices:?}");
-        let device = devices.first().context("no memory device")?;
-        if let Some(why) = why.filter(|_| device.requested == bytes) {
-            return Ok(why);
-        }
-    }
-    bail!("the kernel gives no reason")
 }
 
 fn steps_of_a_unit_are_followed_both_ways_and_the_rest_of_the_block_stays_online(

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::super::lab::{Lab, finish};
-use super::{Pool, SOON, follow, small};
+use super::pool::{Pool, SOON, follow, small};
 use crate::machine::{Config, Machine};
 use crate::size::GIB;
 

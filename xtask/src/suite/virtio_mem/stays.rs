@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::super::lab::{Lab, finish};
-use super::{Pool, SOON, follow, has_small_pages, small};
+use super::pool::{Pool, SOON, follow, has_small_pages, small};
 use crate::machine::{Machine, Step};
 
 /// Pages that cannot move are in a block, which is one piece: units leave between them, and it stays online.
