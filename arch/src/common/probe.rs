@@ -24,7 +24,7 @@ fn outcome(done: u64) -> Result<(), Fault> {
 pub fn probe_read(address: VirtAddr) -> Result<u64, Fault> {
     let mut value = 0;
     // SAFETY: a load changes nothing; if it faults, it returns 0. Device registers are mapped in a window of
-    // their own, which no caller probes.
+    // their own, which is probed only where memory is mapped meanwhile.
     outcome(unsafe { Arch::load(address.get(), &raw mut value) }).map(|()| value)
 }
 

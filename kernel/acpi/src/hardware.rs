@@ -1,6 +1,6 @@
 //! What ACPI asks of the machine.
 
-use hotmem::PhysAddr;
+use hotmem::{PhysAddr, PhysRange};
 use hotmem_aml::{HostError, Io, Space, Width};
 use hotmem_hotplug::Line;
 
@@ -30,6 +30,22 @@ pub trait Hardware: Io {
     /// [`HostError`] if the machine cannot do that there.
     fn compare_exchange(&mut self, address: PhysAddr, old: u32, new: u32)
     -> Result<u32, HostError>;
+
+    /// The first of the 64-bit words of `range`, which is whole pages, that is not zero. The memory is that of a device, and not
+    /// in use as RAM. A machine where nothing may be there returns an error for words that cannot be read. Unless it is
+    /// implemented, the words are read as byte code reads registers.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if one of them cannot be read.
+    fn first_used(&mut self, range: PhysRange) -> Result<Option<PhysAddr>, HostError> {
+        for at in (0..range.len() / 8).map(|word| range.start().add(8 * word)) {
+            if self.read(Space::SystemMemory, at.get(), Width::Qword)? != 0 {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
 
     /// Lets a level-triggered line interrupt again, which the interrupt handler had masked.
     fn unmask(&mut self, line: &Line);

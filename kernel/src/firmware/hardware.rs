@@ -7,6 +7,7 @@
 #![expect(unsafe_code)]
 
 use crate::interrupts;
+use crate::memory::samples::{Unreadable, first_used};
 use crate::memory::windows::{Refused, Windows};
 use crate::memory::{KernelMachine, Window};
 use hotmem::{Geometry, Mm, PhysAddr, PhysRange};
@@ -146,6 +147,10 @@ impl Hardware for KernelHardware {
         let page = self.page(at)?;
         let seen = page.compare_exchange((at.get() % PAGE) as usize, old, new);
         seen.ok_or(HostError::Unsupported)
+    }
+
+    fn first_used(&mut self, range: PhysRange) -> Result<Option<PhysAddr>, HostError> {
+        first_used(range, self.mm).map_err(|Unreadable| HostError::Unsupported)
     }
 
     fn unmask(&mut self, line: &Line) {

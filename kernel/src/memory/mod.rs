@@ -11,6 +11,8 @@ pub mod layout;
 mod machine;
 pub(crate) mod module;
 pub mod nodes;
+#[cfg(acpi)]
+pub(crate) mod samples;
 pub mod spare;
 pub(crate) mod stacks;
 #[cfg(feature = "lab")]

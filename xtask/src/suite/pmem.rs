@@ -17,6 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     persistent_memory_is_added_used_and_removed_in_each_placement if on_acpi,
     a_namespace_keeps_persistent_memory_from_being_used_unless_it_is_forced if on_acpi,
     persistent_memory_in_use_goes_once_its_pages_have_moved if on_acpi,
+    memory_without_labels_that_holds_something_is_used_by_force_only if on_acpi,
     an_nvdimm_that_is_plugged_is_listed_behind_the_others_and_used if on_acpi,
 ];
 
@@ -136,6 +137,45 @@ fn a_namespace_keeps_persistent_memory_from_being_used_unless_it_is_forced(
         // What labels say stays as it was, whatever became of the data.
         ensure!(machine.pmem()? == list, "{:?}", machine.pmem()?);
         ensure!(labels(&nvdimm)? == before, "the labels have changed");
+        finish(machine)
+    })
+}
+
+fn memory_without_labels_that_holds_something_is_used_by_force_only(lab: &Lab) -> Result<()> {
+    let (scratch, bytes) = (Scratch::new()?, size(lab)?);
+    // Where file systems, partition tables and drivers of block devices begin, and where some end.
+    let places = [0, 510, 4096, 64 * KIB, bytes - 4096, bytes - 1];
+    let mut nvdimms = vec![Nvdimm::in_file(scratch.path(), "blank", bytes)?];
+    for at in places {
+        let name = at.to_string();
+        nvdimms.push(Nvdimm::in_file(scratch.path(), &name, bytes)?);
+        let file = std::fs::OpenOptions::new().write(true).open(scratch.path().join(name))?;
+        std::os::unix::fs::FileExt::write_all_at(&file, &[1], at)?;
+    }
+    lab.with(&lab.room(&[])?.nvdimms(nvdimms), |machine| {
+        let list = machine.pmem()?;
+        let found = list.iter().filter(|one| one.holds == "data").count();
+        ensure!((list.len(), found) == (places.len() + 1, places.len()), "{list:?}");
+        for (number, one) in list.iter().enumerate() {
+            if one.holds == "nothing" {
+                add(machine, &format!("pmem add {number}"))?;
+                remove(machine, number)?;
+                continue;
+            }
+            let at = one.why.split_once("memory at 0x").map(|(_, rest)| rest.split(' ').next());
+            let at = at.flatten().and_then(|at| u64::from_str_radix(at, 16).ok());
+            let at = at.with_context(|| format!("{one:?}"))?.wrapping_sub(one.start);
+            ensure!(places.iter().any(|place| place / 8 * 8 == at), "{one:?}");
+            let why = refused(machine, &format!("pmem add {number}"))?;
+            ensure!(why.contains("only by force") && why.contains("is not zero"), "{why}");
+        }
+        machine.run("snapshot check")?;
+        // What was used is the kernel's, whatever is in it.
+        let number = list.iter().position(|one| one.holds == "data").context("none")?;
+        add(machine, &format!("pmem add {number} force"))?;
+        remove(machine, number)?;
+        add(machine, &format!("pmem add {number}"))?;
+        remove(machine, number)?;
         finish(machine)
     })
 }

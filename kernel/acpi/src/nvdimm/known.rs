@@ -83,6 +83,11 @@ impl Pmem {
         }
     }
 
+    /// Whether a region was used as RAM since it was found: what is in it is the kernel's.
+    pub(super) fn is_used(&self, number: usize) -> bool {
+        self.entry(number).is_some_and(|entry| entry.is_used)
+    }
+
     /// Whether a region that was used is gone, and that was not taken note of.
     pub(crate) fn has_lost(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.list.iter().any(Entry::is_lost))

@@ -4,10 +4,12 @@
 //! _FIT or NFIT --> ranges of addresses ------> regions: what is sound, each with its parts
 //!              \-> parts of NVDIMMs ---------/    |
 //! ACPI0012 --> device of an NVDIMM: _LSI, _LSR or _DSM --> label storage area --> is there a namespace?
+//!                      without labels: samples of the memory itself --> is there anything?
 //! ```
 //!
 //! ACPI 6.5, 5.2.25 and 9.20; UEFI 2.10, 13.19 (the format of labels).
 
+mod blank;
 mod error;
 mod known;
 mod label;

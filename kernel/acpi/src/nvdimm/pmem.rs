@@ -11,6 +11,7 @@ use hotmem::paging::ReadPhys;
 use hotmem_aml::NodeId;
 use hotmem_hotplug::{DeviceId, Holds, OutOfHeap, Persistent, Reason, shown};
 
+use super::blank::samples;
 use super::error::LabelError;
 use super::label::{Contents, contents};
 use super::limits::HANDLE;
@@ -185,7 +186,7 @@ impl<H: Hardware> AcpiSource<H> {
                 write!(f, "{path} names memory of it as its own")
             })));
         }
-        let (mut at, mut covered) = (0, 0_u64);
+        let (mut at, mut covered, mut is_labelled) = (0, 0_u64, true);
         let mut says = "";
         while let Some(part) = self.pmem.part(number, at) {
             if at == MOST_NVDIMMS {
@@ -210,6 +211,7 @@ impl<H: Hardware> AcpiSource<H> {
                 }
                 Ok(said @ (Contents::NoArea | Contents::Empty | Contents::NoNamespace)) => {
                     says = said.text().unwrap_or(says);
+                    is_labelled &= said == Contents::NoNamespace;
                 }
             }
         }
@@ -217,7 +219,25 @@ impl<H: Hardware> AcpiSource<H> {
             // A part that is left out, or too short, has labels that were not looked at.
             return Holds::Unknown(Reason::new("the NFIT does not name the NVDIMMs of all of it"));
         }
-        Holds::Nothing(Reason::new(says))
+        let found = if is_labelled || self.pmem.is_used(number) {
+            None
+        } else {
+            self.contents(region, says)
+        };
+        found.unwrap_or_else(|| Holds::Nothing(Reason::new(says)))
+    }
+
+    /// What is in a region that has no labels, if anything is: nothing can say there that the memory is free. `says` is why.
+    fn contents(&mut self, region: &Region, says: &str) -> Option<Holds> {
+        samples(region.range).find_map(|piece| match self.hardware.first_used(piece) {
+            Ok(None) => None,
+            Ok(Some(at)) => Some(Holds::Data(Reason::new(shown(|f| {
+                write!(f, "{says}, and memory at {at} is not zero")
+            })))),
+            Err(error) => Some(Holds::Unknown(Reason::new(shown(|f| {
+                write!(f, "{says}, and memory in {piece} cannot be read: {error}")
+            })))),
+        })
     }
 
     fn labels(&mut self, part: &Part) -> Result<Contents, LabelError> {

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::vec::Vec;
 
-use hotmem::PhysAddr;
 use hotmem::testing::FaultPlan;
+use hotmem::{PhysAddr, PhysRange};
 use hotmem_aml::{HostError, Io, Space, Width};
 use hotmem_aml_fakes::{Controller, Layout};
 
@@ -57,6 +57,9 @@ pub(super) struct Board {
     pub(super) masked: bool,
     pub(super) unmasked: Vec<u32>,
     pub(super) stalled: u64,
+    /// Words of persistent memory that are not zero, and those that cannot be read.
+    pub(super) contents: Vec<PhysAddr>,
+    pub(super) unreadable: Vec<PhysAddr>,
     /// The access of byte code to the controller that fails, once.
     pub(super) fails: FaultPlan,
 }
@@ -90,6 +93,8 @@ impl Wire {
             masked: false,
             unmasked: Vec::new(),
             stalled: 0,
+            contents: Vec::new(),
+            unreadable: Vec::new(),
             fails: FaultPlan::never(),
         })))
     }
@@ -231,6 +236,14 @@ impl Hardware for Wire {
             board.lock_words.push(new);
         }
         Ok(word)
+    }
+
+    fn first_used(&mut self, range: PhysRange) -> Result<Option<PhysAddr>, HostError> {
+        let board = self.0.borrow();
+        if board.unreadable.iter().any(|at| range.contains(*at)) {
+            return Err(HostError::Unsupported);
+        }
+        Ok(board.contents.iter().copied().find(|at| range.contains(*at)))
     }
 
     fn unmask(&mut self, line: &Line) {

@@ -261,6 +261,37 @@ fn what_may_hold_data_is_used_only_by_force() {
 }
 
 #[test]
+fn without_labels_whatever_is_not_zero_is_data() {
+    let mut rig = rig();
+    let place = region(WITHOUT_AREA);
+    let (start, last) = (place.start(), place.start().add(place.len() - 8));
+    let page = start.add(place.len() / 16 * 5);
+    for (number, at) in
+        [start, start.add(0x1000), start.add(0x1_0000), page, last].map(|at| (WITHOUT_AREA, at))
+    {
+        rig.wire.0.borrow_mut().contents = [at].to_vec();
+        let why = format!("and memory at {at} is not zero");
+        assert!(rig.list()[number].contains(&why), "{at}: {:?}", rig.list()[number]);
+        let error = rig.pmem_add(number, false).unwrap_err();
+        assert!(error.contains("holds data") && error.contains(&why), "{error}");
+        assert_eq!(rig.states(place), []);
+    }
+    // In the next region, which has labels that name no namespace, they are what counts.
+    rig.wire.0.borrow_mut().contents.push(region(EMPTY).start());
+    rig.pmem_add(EMPTY, false).unwrap();
+    rig.wire.0.borrow_mut().unreadable = [start].to_vec();
+    let error = rig.pmem_add(WITHOUT_AREA, false).unwrap_err();
+    assert!(error.contains("may hold data") && error.contains("cannot be read"), "{error}");
+    rig.pmem_add(WITHOUT_AREA, true).unwrap();
+    // What is there now is the kernel's own, during its use and afterwards.
+    assert!(rig.list()[WITHOUT_AREA].contains("in use; holds nothing"));
+    rig.pmem_remove(WITHOUT_AREA).unwrap();
+    rig.pmem_add(WITHOUT_AREA, false).unwrap();
+    rig.wire.0.borrow_mut().contents = [region(NOT_SUPPORTED).end()].to_vec();
+    rig.pmem_add(NOT_SUPPORTED, false).unwrap();
+}
+
+#[test]
 fn a_wrong_request_is_refused_by_name_and_changes_nothing() {
     let mut rig = rig();
     let before = rig.bench.snapshot();
