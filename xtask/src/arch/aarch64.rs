@@ -124,6 +124,9 @@ fn machine(config: &Config, line: &mut Line) {
     if config.level == Some(2) {
         board.push_str(",virtualization=on");
     }
+    if !config.its {
+        board.push_str(",its=off");
+    }
     line.add("-machine", board);
     line.add("-cpu", config.cpu.as_str());
     line.add("-semihosting-config", "enable=on,target=native");

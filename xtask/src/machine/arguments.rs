@@ -22,6 +22,7 @@ impl Config {
             cpu: about.cpu.unwrap_or_default().to_owned(),
             level: about.levels.first().copied(),
             gic: about.gics.first().copied(),
+            its: true,
             cpus: 1,
             most_cpus: None,
             memory: Size::new(512 * MIB),

@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) level: Option<u8>,
     /// Version of the interrupt controller, where there is a choice.
     pub(crate) gic: Option<u8>,
+    /// Whether the interrupt controller takes messages, if it can.
+    pub(crate) its: bool,
     /// CPUs.
     pub(crate) cpus: u32,
     /// CPUs that firmware describes, if more: those that are not there it calls disabled.

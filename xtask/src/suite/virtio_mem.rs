@@ -17,6 +17,7 @@ use self::stays::{
 };
 use super::lab::{Lab, Storm, Taken, end_well, finish};
 use super::{Scenario, on_x86_64, scenarios};
+use crate::arch::Arch;
 use crate::machine::{Config, Machine, Step};
 use crate::size::{GIB, MIB};
 use hotmem_storm::Random;
@@ -30,6 +31,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     what_cannot_go_stays_with_a_reason_and_goes_later if has_pci,
     two_devices_on_two_nodes_follow_their_own_requests if has_pci,
     memory_devices_behind_bridges_follow_requests if has_pci,
+    each_interrupt_controller_wakes_the_kernel_for_a_request if on_aarch64,
     a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size if has_small_pages,
     a_dimm_and_a_memory_device_do_not_disturb_each_other if has_pci,
     dimms_a_memory_device_and_an_operator_change_memory_at_random if has_small_blocks,
@@ -39,6 +41,12 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 
 /// Changes at random on one machine: more of them take several, each with its own timeout.
 const ROUNDS_EACH: u64 = 100;
+
+/// Whether there are several kinds of interrupt controller.
+fn on_aarch64(lab: &Lab) -> bool {
+    lab.arch() == Arch::Aarch64
+}
+
 /// Bytes that the allocator has, and bytes that hold descriptors of their own range, of all blocks past boot memory.
 fn managed(machine: &mut Machine) -> Result<(u64, u64)> {
     let stats = machine.json("stats --json")?;
@@ -203,6 +211,26 @@ fn memory_devices_behind_bridges_follow_requests(lab: &Lab) -> Result<()> {
             finish(machine)
         })
         .with_context(|| format!("behind {bridges:?}"))?;
+    }
+    Ok(())
+}
+
+fn each_interrupt_controller_wakes_the_kernel_for_a_request(lab: &Lab) -> Result<()> {
+    for (gic, its) in [(2, true), (3, true), (3, false)] {
+        // QEMU has such a port only where messages can be taken.
+        let ports: &[&[_]] = if its { &[&[], &["pcie-root-port"]] } else { &[&[]] };
+        for &bridges in ports {
+            let config = Config { gic: Some(gic), its, bridges, ..small(lab, &["1G"])? };
+            lab.with(&config, |machine| {
+                machine.request_memory(0, lab.block())?;
+                // Nothing else wakes it: no command is typed.
+                machine.wait_line(": took ")?;
+                machine.unread_steps()?;
+                follow(machine, 0, 0)?;
+                finish(machine)
+            })
+            .with_context(|| format!("GIC {gic}, ITS {its}, behind {bridges:?}"))?;
+        }
     }
     Ok(())
 }
