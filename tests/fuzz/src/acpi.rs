@@ -115,6 +115,7 @@ fn serve(tables: &Tables<'_, Memory>, mut registers: Input<'_>) {
         Ok(source) => source,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
+    let _ = source.find_pmem(tables, &[], PhysAddr::new(1 << 40));
     let _ = source.arm();
     for index in 0..EVENTS {
         LATCH.raise(usize::from(lines) % 8, 1);
@@ -127,6 +128,9 @@ fn serve(tables: &Tables<'_, Memory>, mut registers: Input<'_>) {
             let _ = source.eject(event.device);
         }
         let _ = (source.is_there(event.device), source.wants_power_off(), source.has_work());
+    }
+    for number in 0..source.persistent_count() {
+        let _ = source.persistent(number);
     }
     let mut shown = String::new();
     let _ = source.write_firmware(true, &mut shown);

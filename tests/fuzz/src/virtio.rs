@@ -8,7 +8,7 @@ use hotmem::{BlockState, PhysAddr, PhysRange};
 use hotmem_hotplug::{Hotplug, Latch, Policy};
 use hotmem_virtio_mem::pci::{
     ConfigSpace, Function, Message, PciTransport, Places, Registers, Signals, Width, find, line_of,
-    root_pin, silence,
+    number_buses, root_pin, silence,
 };
 use hotmem_virtio_mem::testing::{Fake, Lie, Ticks};
 use hotmem_virtio_mem::{Kind, Rings, Transport as _, VirtioMemSource};
@@ -190,6 +190,7 @@ pub(crate) fn function(data: &[u8]) {
     let signals = Signals { message, line: flags & 2 != 0 };
     let input = RefCell::new(input);
     let mut places = Places::new(&windows);
+    number_buses(&functions, if flags & 4 != 0 { u8::MAX } else { 8 });
     for function in find(&functions).functions() {
         let _ = (root_pin(&functions, function), line_of(&functions, function));
         let _ = places.place(&functions, function);

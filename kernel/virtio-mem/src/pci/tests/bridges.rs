@@ -6,8 +6,10 @@ use std::vec::Vec;
 
 use hotmem::{PhysAddr, PhysRange};
 
-use super::super::{ConfigSpace, Function, PciError, Places, find, number_buses, root_pin};
-use super::Fake;
+use super::super::{
+    ConfigSpace, Function, PciError, PciTransport, Places, Signals, find, number_buses, root_pin,
+};
+use super::{Bars, Fake};
 
 const MIB: u64 = 1 << 20;
 const FIRST: u64 = 0x1000_0000;
@@ -145,6 +147,24 @@ fn windows_are_inside_one_another_and_what_is_beside_them_is_not_in_them() {
     assert_eq!(place(&tree), [Ok(0), Ok(0), Ok(0), Ok(0), Ok(0), Ok(1)]);
     assert!(inside((tree.fake.bar(at(4, 9), 4, true), 0), other));
     assert_eq!(tree.window(at(0, 2)), Some(other));
+}
+
+#[test]
+fn each_bridge_on_the_way_to_a_device_that_is_used_forwards_its_accesses() {
+    let mut tree = Tree { fake: Fake::usual(), ..tree() };
+    for (bridge, to) in [(at(0, 1), 1), (at(1, 0), 2), (at(1, 3), 3)] {
+        tree.bridge(bridge, to);
+    }
+    let usual = tree.fake.0.borrow()[&(0, 3, 0)];
+    tree.fake.0.borrow_mut().insert((3, 8, 0), usual);
+    number_buses(&tree, 255);
+    let bars = Bars::default();
+    let new = |function| {
+        PciTransport::new(&tree, function, Signals::default(), |range| bars.map(range)).unwrap()
+    };
+    drop(new(at(3, 8)));
+    let masters = [at(0, 1), at(1, 0), at(1, 3)].map(|one| tree.fake.read(one, 4) & 4 != 0);
+    assert_eq!(masters, [true, false, true]);
 }
 
 #[test]
