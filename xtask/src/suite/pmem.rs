@@ -27,7 +27,7 @@ fn size(lab: &Lab) -> Result<u64> {
 }
 
 /// Adds persistent memory by a command, which has to work; returns what was added.
-fn add(machine: &mut Machine, command: &str) -> Result<(Add, Online)> {
+pub(super) fn add(machine: &mut Machine, command: &str) -> Result<(Add, Online)> {
     machine.run(command)?;
     let add: Add = machine.done()?;
     check_groups(machine, &add)?;
@@ -38,7 +38,7 @@ fn add(machine: &mut Machine, command: &str) -> Result<(Add, Online)> {
 }
 
 /// Removes persistent memory, which has to work.
-fn remove(machine: &mut Machine, number: usize) -> Result<()> {
+pub(super) fn remove(machine: &mut Machine, number: usize) -> Result<()> {
     machine.run(&format!("pmem remove {number}"))?;
     machine.done::<Offline>()?;
     let remove: Remove = machine.done()?;

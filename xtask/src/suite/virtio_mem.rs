@@ -18,7 +18,7 @@ use self::stays::{
 use super::lab::{Lab, Storm, Taken, end_well, finish};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::arch::Arch;
-use crate::machine::{Config, Machine, Step};
+use crate::machine::{Config, LABELS, Machine, Nvdimm, Step};
 use crate::size::{GIB, MIB};
 use hotmem_storm::Random;
 
@@ -34,7 +34,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     each_interrupt_controller_wakes_the_kernel_for_a_request if on_aarch64,
     a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size if has_small_pages,
     a_dimm_and_a_memory_device_do_not_disturb_each_other if has_pci,
-    dimms_a_memory_device_and_an_operator_change_memory_at_random if has_small_blocks,
+    dimms_a_memory_device_an_nvdimm_and_an_operator_change_memory_at_random if has_small_blocks,
     memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_is_free if has_small_blocks,
     memory_that_another_cpu_uses_while_the_first_one_sleeps_wakes_it_to_grow if has_small_blocks,
 ];
@@ -271,8 +271,13 @@ fn a_dimm_and_a_memory_device_do_not_disturb_each_other(lab: &Lab) -> Result<()>
     })
 }
 
-fn dimms_a_memory_device_and_an_operator_change_memory_at_random(lab: &Lab) -> Result<()> {
-    at_random(lab, &lab.room(&["256M"])?.memory_devices(&[lab.dimm("1G")?]), change_at_random)
+fn dimms_a_memory_device_an_nvdimm_and_an_operator_change_memory_at_random(
+    lab: &Lab,
+) -> Result<()> {
+    let bytes = lab.dimm("256M")?.size.bytes();
+    let nvdimm = Nvdimm { bytes, labels: LABELS, file: None, node: None };
+    let config = lab.room(&["256M"])?.memory_devices(&[lab.dimm("1G")?]).nvdimms(vec![nvdimm]);
+    at_random(lab, &config, change_at_random)
 }
 
 fn change_at_random(
@@ -282,9 +287,9 @@ fn change_at_random(
     count: u64,
 ) -> Result<()> {
     let Pool { page, block, unit, boot, .. } = *pool;
-    let mut dimm = None;
+    let (mut dimm, mut has_nvdimm) = (None, false);
     for round in 0..count {
-        let what = match random.below(4) {
+        let what = match random.below(5) {
             0 => {
                 let bytes = random.below(GIB / unit + 1) * unit;
                 follow(machine, 0, bytes).map(|()| "the host requests memory")
@@ -298,7 +303,15 @@ fn change_at_random(
                     super::lab::unplug(machine, &dimm).map(|_| "the host unplugs a DIMM")
                 }
             },
-            2 => switch_any(machine, random, block).map(|()| "an operator switches a block"),
+            2 if has_nvdimm => {
+                has_nvdimm = false;
+                super::pmem::remove(machine, 0).map(|()| "an operator gives the NVDIMM back")
+            }
+            2 => {
+                has_nvdimm = true;
+                super::pmem::add(machine, "pmem add 0").map(|_| "an operator uses the NVDIMM")
+            }
+            3 => switch_any(machine, random, block).map(|()| "an operator switches a block"),
             // Whatever goes, boot memory has room for half as much.
             _ => pool.hold(machine, random.below(boot / 2 / page)).map(|()| "a pool changes"),
         };
@@ -311,6 +324,9 @@ fn change_at_random(
     pool.hold(machine, 0)?;
     if let Some(Taken { dimm, .. }) = dimm {
         super::lab::unplug(machine, &dimm)?;
+    }
+    if has_nvdimm {
+        super::pmem::remove(machine, 0)?;
     }
     follow(machine, 0, 0)?;
     end_well(machine)
