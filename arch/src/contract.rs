@@ -48,8 +48,9 @@ use hotmem_paging::{PteFormat, Tlb};
 
 pub use controllers::Controllers;
 pub use guests::{
-    Access, CpuReply, CpuRequest, CpuSet, CpuStart, GuestCall, GuestExit, GuestSpace, Guests,
-    Misdeed, NoGuests, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND, StateMemory, Vcpu, payload_kind,
+    Access, CpuReply, CpuRequest, CpuSet, CpuStart, Devices, GuestCall, GuestExit, GuestSpace,
+    Guests, Locked, Misdeed, NoGuests, PAYLOAD_ALONE, PAYLOAD_DONE, PAYLOAD_ROUND, StateMemory,
+    Vcpu, payload_kind,
 };
 pub use kernels::{Described, KernelStart, LinuxFiles, NoKernel, Put};
 pub use rtas::{NoRtas, Rtas};

@@ -14,6 +14,7 @@
 // UNSAFETY: privileged registers, and the switch to a guest.
 #![expect(unsafe_code)]
 
+use super::board;
 use super::board::system::IdRegisters;
 use super::board::{Board, TIMER_LINE, Timer, acpi, psci};
 use super::el2_switch::{General, TGE, enter};
@@ -23,8 +24,8 @@ use super::gic_guest::{self, Interface};
 use super::stage2::{GUEST_BITS, Stage2};
 use super::{Aarch64, cpu, linux, payload, timer};
 use crate::contract::{
-    Clock, CpuReply, CpuStart, Described, GuestExit, GuestSpace, Guests, KernelStart, Layout,
-    LinuxFiles, NoGuests, NoKernel, Put, StateMemory, Vcpu,
+    Clock, CpuReply, CpuSet, CpuStart, Described, GuestExit, GuestSpace, Guests, KernelStart,
+    Layout, LinuxFiles, Locked, NoGuests, NoKernel, Put, StateMemory, Vcpu,
 };
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
@@ -140,10 +141,12 @@ pub struct Registers {
     linux: Option<Linux>,
 }
 
-/// What a Linux guest has besides the registers of its CPU.
+/// What a CPU of a guest with a board has besides its registers.
 #[derive(Clone, Debug)]
 struct Linux {
-    board: Board,
+    number: usize,
+    /// CPUs that it called: a bit for each.
+    called: u64,
     interface: Interface,
     floats: Floats,
     ids: IdRegisters,
@@ -156,38 +159,46 @@ impl El1 {
 }
 
 impl Linux {
-    fn new() -> Self {
-        let (board, interface, floats) =
-            (Board::default(), Interface::default(), Floats::default());
-        Self { board, interface, floats, ids: id_registers() }
+    fn new(number: usize) -> Self {
+        let (interface, floats) = (Interface::default(), Floats::default());
+        Self { number, called: 0, interface, floats, ids: id_registers() }
     }
 
     /// Loads it into the CPU; the guest's timer has its state of `now`.
-    fn load(&mut self, timer: Timer, now: u64) {
-        self.board.update(timer, now);
-        self.board.gic.enter();
-        self.interface.load(self.board.gic.lists);
+    fn load(&mut self, board: &mut Board, timer: Timer, now: u64) {
+        board.update(self.number, timer, now);
+        let gic = board.gic(self.number);
+        gic.enter();
+        self.interface.load(gic.lists);
         let is_due = timer.due().is_some_and(|due| due <= now);
-        gic_guest::set_timer_masked(is_due || self.board.gic.is_listed(TIMER_LINE as usize));
+        gic_guest::set_timer_masked(is_due || gic.is_listed(TIMER_LINE as usize));
         set_feature_traps(FEATURE_TRAPS | FLOATS);
         self.floats.load();
     }
 
     /// Keeps what the guest changed.
-    fn save(&mut self) {
+    fn save(&mut self, board: &mut Board) {
         self.floats.save();
         set_feature_traps(FEATURE_TRAPS);
-        self.board.gic.leave(self.interface.save());
+        board.gic(self.number).leave(self.interface.save());
     }
 
     /// The exit that `cause` describes, and where the guest continues.
-    fn exit(&mut self, cause: Cause, x: &mut [u64; 31], timer: Timer) -> (GuestExit, Next) {
-        let (exit, next) = self.board.exit(cause, x, &self.ids).unwrap_or_else(|| decode(cause, x));
+    fn exit(
+        &mut self,
+        board: &mut Board,
+        cause: Cause,
+        x: &mut [u64; 31],
+        timer: Timer,
+    ) -> (GuestExit, Next) {
+        let exit = board.exit(self.number, cause, x, &self.ids);
+        let (exit, next) = exit.unwrap_or_else(|| decode(cause, x));
+        self.called |= board.take_called();
         if exit != GuestExit::Wait {
             return (exit, next);
         }
-        self.board.update(timer, Aarch64::timestamp());
-        (self.board.wait(timer), next)
+        board.update(self.number, timer, Aarch64::timestamp());
+        (board.wait(self.number, timer), next)
     }
 }
 
@@ -212,6 +223,7 @@ fn set_feature_traps(word: u64) {
 
 impl Vcpu for Registers {
     const STATE_BYTES: u64 = 0;
+    type Devices = Board;
 
     fn new(_state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self {
         let mut general = General::default();
@@ -222,21 +234,23 @@ impl Vcpu for Registers {
         Self { number: 0, general, system: El1 { sctlr: SCTLR, ..El1::default() }, linux: None }
     }
 
-    fn started(state: StateMemory, number: usize, start: &CpuStart) -> Self {
+    fn started(state: StateMemory, number: usize, start: &CpuStart, has_board: bool) -> Self {
+        let linux = has_board.then(|| Linux::new(number));
         let number = number as u64;
-        Self { number, ..Self::new(state, start.entry, [start.context, 0, 0, 0]) }
+        Self { number, linux, ..Self::new(state, start.entry, [start.context, 0, 0, 0]) }
     }
 
     fn linux(state: StateMemory, start: &KernelStart) -> Self {
-        Self { linux: Some(Linux::new()), ..Self::new(state, start.entry, start.arguments) }
+        Self { linux: Some(Linux::new(0)), ..Self::new(state, start.entry, start.arguments) }
     }
 
-    unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit {
+    unsafe fn run(&mut self, space: &GuestSpace, devices: &impl Locked<Board>) -> GuestExit {
         let has_gic = cpu::has_gic_registers();
         match &mut self.linux {
             Some(linux) => {
                 HCR_EL2.set(HCR_LINUX | TGE);
-                linux.load(self.system.timer(), Aarch64::timestamp());
+                let timer = self.system.timer();
+                devices.with(|board| linux.load(board, timer, Aarch64::timestamp()));
             }
             None => {
                 HCR_EL2.set(HCR_PAYLOAD | TGE);
@@ -261,8 +275,11 @@ impl Vcpu for Registers {
         let cause = Cause { vector, syndrome, address, page };
         let (exit, next) = match &mut self.linux {
             Some(linux) => {
-                linux.save();
-                linux.exit(cause, &mut self.general.x, self.system.timer())
+                let (x, timer) = (&mut self.general.x, self.system.timer());
+                devices.with(|board| {
+                    linux.save(board);
+                    linux.exit(board, cause, x, timer)
+                })
             }
             None => {
                 let x = &mut self.general.x;
@@ -275,8 +292,9 @@ impl Vcpu for Registers {
         exit
     }
 
-    fn receive(&mut self, byte: u8) -> bool {
-        self.linux.as_mut().is_some_and(|linux| linux.board.receive(byte))
+    fn take_called(&mut self) -> CpuSet {
+        let called = self.linux.as_mut().map(|linux| core::mem::take(&mut linux.called));
+        CpuSet::of_bits(called.unwrap_or(0))
     }
 
     fn reply(&mut self, value: u64) {
@@ -382,7 +400,7 @@ impl Guests for Aarch64 {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(0x4000_0000);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << GUEST_BITS);
-    const MOST_CPUS: usize = 8;
+    const MOST_CPUS: usize = board::MOST_CPUS;
     const ELF_MACHINE: u16 = 183;
     const GUEST_FLUSH_REACHES_ALL: bool = true;
 
@@ -460,15 +478,16 @@ impl Guests for Aarch64 {
     fn linux(
         files: &LinuxFiles<'_>,
         ram: GuestRange,
+        cpus: usize,
         put: &mut Put<'_>,
     ) -> Result<KernelStart, NoKernel> {
         board_is_possible()?;
-        linux::prepare(files, ram, put)
+        linux::prepare(files, ram, cpus, put)
     }
 
-    fn describe(ram: GuestRange, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+    fn describe(ram: GuestRange, cpus: usize, put: &mut Put<'_>) -> Result<Described, NoKernel> {
         board_is_possible()?;
-        acpi::describe(ram, put)
+        acpi::describe(ram, cpus, put)
     }
 
     fn payload() -> &'static [u8] {

@@ -158,6 +158,26 @@ impl CpuSet {
         Self(bits)
     }
 
+    /// Whether the CPU with this number is in it.
+    pub const fn contains(self, number: usize) -> bool {
+        number < u64::BITS as usize && self.0 >> number & 1 != 0
+    }
+
+    /// Those of both.
+    pub const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// All but `others`.
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    /// Whether none is in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// All others.
     pub const fn complement(self) -> Self {
         Self(!self.0)
@@ -215,12 +235,38 @@ pub enum CpuReply {
     Denied,
 }
 
+/// The devices that the CPUs of a guest share.
+pub trait Devices: Send + fmt::Debug {
+    /// Those of a guest with so many CPUs, after a reset.
+    fn new(cpus: usize) -> Self;
+
+    /// The serial port receives a byte. Returns `false` if it has no room now, or there is none.
+    fn receive(&mut self, byte: u8) -> bool {
+        let _ = byte;
+        false
+    }
+}
+
+/// No devices.
+impl Devices for () {
+    fn new(_cpus: usize) -> Self {}
+}
+
+/// Devices behind a lock of the host's.
+pub trait Locked<D> {
+    /// Calls `f` with the devices. It must not be called in `f`.
+    fn with<R>(&self, f: impl FnOnce(&mut D) -> R) -> R;
+}
+
 /// A virtual CPU: the registers of a guest while it does not run.
 ///
 /// Its `Display` lists the registers.
 pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
     /// Bytes of [`StateMemory`] that one needs, a multiple of a page; 0 if none.
     const STATE_BYTES: u64;
+
+    /// What it shares with the others of its guest.
+    type Devices: Devices;
 
     /// One that begins at `entry` with `arguments` in the registers of a function call, and with translation of its
     /// own off, or flat. `state` has [`STATE_BYTES`](Self::STATE_BYTES), or is dangling if they are 0.
@@ -238,9 +284,10 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
         Self::linux(state, start)
     }
 
-    /// The CPU `number` of a guest, which another of its CPUs started. Never called where [`Guests::MOST_CPUS`] is 1.
-    fn started(state: StateMemory, number: usize, start: &CpuStart) -> Self {
-        let _ = number;
+    /// The CPU `number` of a guest, which another of its CPUs started; `has_board` if the first one was made by
+    /// [`linux`](Self::linux) or [`own`](Self::own). Never called where [`Guests::MOST_CPUS`] is 1.
+    fn started(state: StateMemory, number: usize, start: &CpuStart, has_board: bool) -> Self {
+        let _ = (number, has_board);
         Self::new(state, start.entry, [start.context, 0, 0, 0])
     }
 
@@ -251,12 +298,13 @@ pub trait Vcpu: Sized + Send + fmt::Display + fmt::Debug {
     ///
     /// - [`Guests::enable_guests`] has run on this CPU.
     /// - The contract of [`GuestSpace::new`] holds for `space` during the run.
-    unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit;
+    unsafe fn run(&mut self, space: &GuestSpace, devices: &impl Locked<Self::Devices>)
+    -> GuestExit;
 
-    /// Its serial port receives a byte. Returns `false` if that has no room now, or there is none.
-    fn receive(&mut self, byte: u8) -> bool {
-        let _ = byte;
-        false
+    /// The CPUs of its guest that have to look at their interrupts, by what it did since the last call: the caller has
+    /// them leave the guest, or wakes them.
+    fn take_called(&mut self) -> CpuSet {
+        CpuSet::of_bits(0)
     }
 
     /// Returns `value` to the guest from its last [call](GuestExit::Call).
@@ -328,7 +376,7 @@ pub trait Guests {
         unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), bytes) };
     }
 
-    /// Prepares a Linux kernel in a guest with the memory `ram`, which is zero so far: hands `put` everything that the
+    /// Prepares a Linux kernel in a guest with `cpus` CPUs and the memory `ram`, which is zero so far: hands `put` everything that the
     /// kernel finds there (itself, `files`, tables that describe its board), and returns where its CPU begins. An
     /// architecture that does not implement this refuses.
     ///
@@ -338,20 +386,21 @@ pub trait Guests {
     fn linux(
         files: &LinuxFiles<'_>,
         ram: GuestRange,
+        cpus: usize,
         put: &mut Put<'_>,
     ) -> Result<KernelStart, NoKernel> {
-        let _ = (files, ram, put);
+        let _ = (files, ram, cpus, put);
         Err(NoKernel("this kernel does so on other architectures only"))
     }
 
-    /// Describes the board of a guest with the memory `ram` to a kernel that begins with a start info: hands `put` the
+    /// Describes the board of a guest with `cpus` CPUs and the memory `ram` to a kernel that begins with a start info: hands `put` the
     /// tables that the kernel finds. An architecture that does not implement this refuses.
     ///
     /// # Errors
     ///
     /// [`NoKernel`], or an error of `put`.
-    fn describe(ram: GuestRange, put: &mut Put<'_>) -> Result<Described, NoKernel> {
-        let _ = (ram, put);
+    fn describe(ram: GuestRange, cpus: usize, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+        let _ = (ram, cpus, put);
         Err(NoKernel("this kernel is its own guest on other architectures only"))
     }
 

@@ -15,7 +15,9 @@ use super::nested::decode;
 use super::partition::{GUEST_BITS, PARTITIONS, Partition, partition_entry};
 use super::switch::{self, State};
 use super::{Ppc64, copy, payload, rtas, timer};
-use crate::contract::{Clock, GuestExit, GuestSpace, Guests, Layout, NoGuests, StateMemory, Vcpu};
+use crate::contract::{
+    Clock, GuestExit, GuestSpace, Guests, Layout, Locked, NoGuests, StateMemory, Vcpu,
+};
 use core::arch::asm;
 use core::fmt;
 use core::ptr::NonNull;
@@ -72,6 +74,7 @@ impl fmt::Display for NestedCpu {
 
 impl Vcpu for NestedCpu {
     const STATE_BYTES: u64 = 1 << Ppc64::PAGE_SHIFT;
+    type Devices = ();
 
     fn new(memory: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self {
         let decrementer = Ppc64::timestamp().wrapping_add(timer::FAR);
@@ -80,7 +83,7 @@ impl Vcpu for NestedCpu {
         cpu
     }
 
-    unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit {
+    unsafe fn run(&mut self, space: &GuestSpace, _devices: &impl Locked<()>) -> GuestExit {
         if STALE.load(Ordering::Acquire) {
             return GuestExit::Stopped("the hypervisor kept translations that it was to drop", 0);
         }

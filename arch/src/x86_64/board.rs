@@ -1,4 +1,4 @@
-//! The board of a guest that runs Linux: what is behind its ports, its model-specific registers and CPUID.
+//! The board of a guest that runs a kernel: what is behind its ports, its model-specific registers and CPUID.
 //!
 //! ```text
 //!   exit of the guest --> Board: local APIC (with its timer), serial port, clock, power --> value, Effect or Refusal
@@ -17,19 +17,54 @@ pub(crate) mod refusal;
 pub(crate) mod registers;
 mod serial;
 
-use apic::LocalApic;
+use crate::contract::{CpuSet, Devices};
+use apic::{MOST_CPUS, Vectors};
 use ports::Ports;
 
-/// The devices of a board.
+/// What the CPUs of a guest share: each has a local APIC of its own besides.
 #[derive(Clone, Debug)]
-pub(crate) struct Board {
-    pub(crate) apic: LocalApic,
+pub struct Board {
     pub(crate) ports: Ports,
+    cpus: usize,
+    /// What CPUs sent to each, and it did not request yet.
+    mail: [Vectors; MOST_CPUS],
+}
+
+impl Devices for Board {
+    fn new(cpus: usize) -> Self {
+        Self { ports: Ports::default(), cpus, mail: [Vectors::default(); MOST_CPUS] }
+    }
+
+    fn receive(&mut self, byte: u8) -> bool {
+        self.ports.receive(byte)
+    }
 }
 
 impl Board {
-    /// The devices after a reset.
-    pub(crate) fn new() -> Self {
-        Self { apic: LocalApic::new(), ports: Ports::default() }
+    /// Whether the guest has several CPUs.
+    pub(crate) const fn has_others(&self) -> bool {
+        self.cpus > 1
+    }
+
+    /// Sends `vector` to those of `cpus` that there are; returns these.
+    pub(crate) fn send(&mut self, cpus: CpuSet, vector: u8) -> CpuSet {
+        let mut sent = 0;
+        for (number, mail) in self.mail.iter_mut().enumerate().take(self.cpus) {
+            if cpus.contains(number) {
+                mail.set(vector, true);
+                sent |= 1 << number;
+            }
+        }
+        CpuSet::of_bits(sent)
+    }
+
+    /// Whether another CPU sent something to CPU `number`.
+    pub(crate) fn has_mail(&self, number: usize) -> bool {
+        self.mail.get(number).is_some_and(|mail| *mail != Vectors::default())
+    }
+
+    /// Takes what others sent to CPU `number`.
+    pub(crate) fn take_mail(&mut self, number: usize) -> Vectors {
+        self.mail.get_mut(number).map(core::mem::take).unwrap_or_default()
     }
 }

@@ -3,6 +3,7 @@
 // UNSAFETY: turns virtualization on.
 #![expect(unsafe_code)]
 
+use super::board::apic;
 use super::board::linux::{self, Decimal};
 use super::svm::vcpu::{Vcpu, request_flush};
 use super::svm::{abilities, ask};
@@ -24,7 +25,7 @@ impl Guests for X86_64 {
 
     const GUEST_RAM: GuestAddr = GuestAddr::new(0);
     const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 48);
-    const MOST_CPUS: usize = 8;
+    const MOST_CPUS: usize = apic::MOST_CPUS;
     const ELF_MACHINE: u16 = 62;
     const GUEST_FLUSH_REACHES_ALL: bool = false;
     const TIMER_ENDS_RUNS: bool = false;
@@ -63,6 +64,7 @@ impl Guests for X86_64 {
     fn linux(
         files: &LinuxFiles<'_>,
         ram: GuestRange,
+        cpus: usize,
         put: &mut Put<'_>,
     ) -> Result<KernelStart, NoKernel> {
         let kernel = linux::Kernel::of(files.kernel)?;
@@ -70,11 +72,11 @@ impl Guests for X86_64 {
         let rate = Decimal::new(Self::timestamp_hertz() / 1000);
         let board = b"console=ttyS0 pci=off tsc=reliable tsc_early_khz=";
         let command_line = [board.as_slice(), rate.digits(), b" ", files.command_line];
-        linux::place(&kernel, files.initrd, &command_line, ram.end().get(), put)
+        linux::place(&kernel, files.initrd, &command_line, (ram.end().get(), cpus), put)
     }
 
-    fn describe(ram: GuestRange, put: &mut Put<'_>) -> Result<Described, NoKernel> {
-        linux::describe(ram.end().get(), put)
+    fn describe(ram: GuestRange, cpus: usize, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+        linux::describe(ram.end().get(), cpus, put)
     }
 
     fn payload() -> &'static [u8] {

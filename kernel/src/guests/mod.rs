@@ -184,7 +184,7 @@ fn run_here(at: VcpuId) {
             Slice::More => {}
             Slice::Sleeps(until) => {
                 set_timer(Some(hertz_until(until)));
-                sleep_until(until, || vms.state(at.vm) == State::Runs && !vms.has_typed(at.vm));
+                sleep_until(until, || vms.state(at.vm) == State::Runs && !vms.is_woken(at));
                 set_timer(hertz);
             }
         }

@@ -47,13 +47,19 @@ impl Console {
         fits
     }
 
-    /// Hands typed bytes to `receive` until that refuses one. Returns whether some are left.
+    /// Hands typed bytes to `receive` until that refuses one. Returns whether it took any.
     pub(crate) fn hand_typed(&mut self, mut receive: impl FnMut(u8) -> bool) -> bool {
+        let before = self.typed.len();
         while let Some(byte) = self.typed.front()
             && receive(*byte)
         {
             self.typed.pop_front();
         }
+        self.typed.len() < before
+    }
+
+    /// Whether typed bytes wait for the guest.
+    pub(crate) fn has_typed(&self) -> bool {
         !self.typed.is_empty()
     }
 
@@ -97,7 +103,7 @@ mod tests {
                 has_room
             })
         };
-        assert_eq!([receive(0), receive(2), receive(9)], [true, true, false]);
+        assert_eq!([receive(0), receive(2), receive(9), receive(9)], [false, true, true, false]);
         assert_eq!(read, b"ab\n\n");
         assert!(console.type_line(&[b'x'; MOST_TYPED - 10]));
         assert!(!console.type_line(&[b'y'; 9]), "with its end it has ten bytes");

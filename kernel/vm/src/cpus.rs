@@ -4,12 +4,13 @@ use crate::Shared;
 use crate::exits::After;
 use crate::id::{VcpuId, VmId};
 use crate::platform::Platform;
-use crate::program::Begin;
+use crate::program::{Begin, Loaded};
 use crate::slice::Slice;
 use crate::switch::OwnVcpu;
 use crate::vcpus::Power;
 use crate::vms::Vms;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use hotmem_arch::contract::{CpuReply, CpuRequest, CpuSet, CpuStart};
 
 impl<M: Shared, P: Platform> Vms<M, P> {
@@ -25,6 +26,34 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     pub(crate) fn kick_others(&self, but: VcpuId) {
         let others = self.vcpus(but.vm).into_iter().filter(|(at, _)| *at != but);
         others.for_each(|(_, cpu)| P::kick(cpu));
+    }
+
+    /// Has a virtual CPU look at its interrupts and at what was typed: it leaves its guest, or wakes.
+    pub(crate) fn wake(&self, at: VcpuId) {
+        let Some(slot) = self.slot(at.vm) else { return };
+        slot.called.fetch_or(1 << at.number, Ordering::SeqCst);
+        let cpu = slot.life.lock().vcpus.get(at.number).map(|vcpu| vcpu.status.cpu);
+        cpu.into_iter().for_each(P::kick);
+    }
+
+    /// Whether a virtual CPU was called since it ran last: it must not sleep.
+    pub fn is_woken(&self, at: VcpuId) -> bool {
+        let slot = self.slot(at.vm);
+        slot.is_some_and(|slot| slot.called.load(Ordering::SeqCst) >> at.number & 1 != 0)
+    }
+
+    /// A virtual CPU that was called runs.
+    pub(crate) fn answer(&self, at: VcpuId) {
+        if let Some(slot) = self.slot(at.vm).filter(|_| self.is_woken(at)) {
+            slot.called.fetch_and(!(1 << at.number), Ordering::SeqCst);
+        }
+    }
+
+    /// Calls the virtual CPUs that another one of their guest has called.
+    pub(crate) fn wake_all(&self, vm: VmId, called: CpuSet) {
+        if !called.is_empty() {
+            called.iter().for_each(|number| self.wake(VcpuId { vm, number }));
+        }
     }
 
     /// Carries out a request of the virtual CPU `at`.
@@ -84,7 +113,8 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         }
         // One that is off is in its place.
         if let Some(vcpu) = place.lock().as_mut() {
-            vcpu.begin(self.mm(), &Begin::Started(*start));
+            let has_board = slot.life.lock().program != Loaded::Payload;
+            vcpu.begin(self.mm(), &Begin::Started(*start, has_board));
         }
         let mut life = slot.life.lock();
         life.change(at.number, Power::Starting, Power::On);

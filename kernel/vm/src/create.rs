@@ -2,6 +2,7 @@
 
 use crate::Shared;
 use crate::console::Console;
+use crate::devices::GuestDevices;
 use crate::frames::GuestFrames;
 use crate::id::{MAX_VCPUS, VmId};
 use crate::image;
@@ -48,29 +49,25 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         }
         self.enabled.enable::<M, P>(self.mm()).map_err(VmError::NoGuests)?;
         let ram = Self::ram(bytes, order)?;
-        Self::check_vcpus(vcpus, program)?;
+        Self::check_vcpus(vcpus)?;
         let (pages, free) = (bytes / M::PAGE_BYTES, self.mm().stats().pages.free);
         if pages > free {
             return Err(VmError::TooLarge { pages, free });
         }
         let id = self.reserve(name, vcpus).ok_or(VmError::Full)?;
-        let made = self.make(id, ram, order, node).and_then(|()| self.load(id, ram, program));
+        let made =
+            self.make(id, ram, order, node).and_then(|()| self.load(id, (ram, vcpus), program));
         self.change_state(id, if made.is_ok() { State::Ready } else { State::Absent });
         made.map(|()| id)
     }
 
     /// Refuses what cannot be the number of a guest's virtual CPUs.
-    fn check_vcpus(vcpus: usize, program: &Program<'_>) -> Result<(), VmError> {
+    fn check_vcpus(vcpus: usize) -> Result<(), VmError> {
         let most = MAX_VCPUS.min(P::Guests::MOST_CPUS);
         if !(1..=most).contains(&vcpus) {
             return Err(VmError::Vcpus(most));
         }
-        match program {
-            Program::Linux(_) | Program::Own(_) if vcpus > 1 => {
-                Err(VmError::NoKernel(NoKernel("its board has one virtual CPU")))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// The addresses of a guest's memory.
@@ -147,16 +144,21 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     }
 
     /// Puts the program into the memory; takes that apart again if that fails.
-    fn load(&self, id: VmId, ram: GuestRange, program: &Program<'_>) -> Result<(), VmError> {
+    fn load(
+        &self,
+        id: VmId,
+        board: (GuestRange, usize),
+        program: &Program<'_>,
+    ) -> Result<(), VmError> {
         let slot = self.slot(id).ok_or(VmError::Full)?;
         let console = match program {
             Program::Payload => Some(Console::default()),
             Program::Linux(_) | Program::Own(_) => Console::new(),
         };
         let loaded = console.ok_or(VmError::Heap).and_then(|console| {
-            let program = self.put(id, ram, program).map_err(VmError::NoKernel)?;
+            let program = self.put(id, board, program).map_err(VmError::NoKernel)?;
             *slot.console.lock() = console;
-            slot.has_typed.store(false, Ordering::Release);
+            slot.called.store(0, Ordering::Relaxed);
             slot.life.lock().program = program;
             Ok(())
         });
@@ -166,8 +168,13 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         loaded
     }
 
-    /// Writes the program to the memory.
-    fn put(&self, id: VmId, ram: GuestRange, program: &Program<'_>) -> Result<Loaded, NoKernel> {
+    /// Writes the program to the memory of a guest with so many virtual CPUs.
+    fn put(
+        &self,
+        id: VmId,
+        (ram, vcpus): (GuestRange, usize),
+        program: &Program<'_>,
+    ) -> Result<Loaded, NoKernel> {
         let mut put = |at, bytes: &[u8]| {
             let write = |space: &mut Space<M, P>| {
                 switch::write::<M, P>(self.mm(), &mut space.tables, at, bytes)
@@ -177,9 +184,11 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         };
         match program {
             Program::Payload => put(ram.start(), P::Guests::payload()).map(|()| Loaded::Payload),
-            Program::Linux(files) => P::Guests::linux(files, ram, &mut put).map(Loaded::Linux),
+            Program::Linux(files) => {
+                P::Guests::linux(files, ram, vcpus, &mut put).map(Loaded::Linux)
+            }
             Program::Own(files) => {
-                image::prepare::<P::Guests>(files, ram, &mut put).map(Loaded::Own)
+                image::prepare::<P::Guests>(files, (ram, vcpus), &mut put).map(Loaded::Own)
             }
         }
     }
@@ -257,7 +266,9 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             }
         };
         let numbers = 0..residences.len();
-        let made = numbers.map(|number| OwnVcpu::new(self.mm(), &root, &residences, number));
+        let devices = Arc::new(GuestDevices::new(residences.len()));
+        let made =
+            numbers.map(|number| OwnVcpu::new(self.mm(), &root, &residences, &devices, number));
         let mut vcpus = made.map(|made| made.map(Box::new)).collect::<Result<Vec<_>, _>>()?;
         if let Some(first) = vcpus.first_mut() {
             first.begin(self.mm(), &begin);

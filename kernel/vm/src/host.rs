@@ -16,6 +16,9 @@ use hotmem::{Mm, Mover};
 /// The place of a virtual CPU.
 pub(crate) type VcpuPlace<M, P> = Mutex<<M as hotmem::Machine>::Lock, Option<Box<OwnVcpu<M, P>>>>;
 
+/// In [`Slot::called`]: typed bytes wait for the guest.
+pub(crate) const TYPED: u64 = 1 << 63;
+
 /// The place of a guest. Locks are taken one at a time, except for `life` with the place of a virtual CPU locked.
 #[derive(Debug)]
 pub(crate) struct Slot<M: Shared, P: Platform> {
@@ -25,8 +28,8 @@ pub(crate) struct Slot<M: Shared, P: Platform> {
     pub(crate) vcpus: [VcpuPlace<M, P>; MAX_VCPUS],
     pub(crate) life: Mutex<M::Lock, Life>,
     pub(crate) console: Mutex<M::Lock, Console>,
-    /// Typed bytes wait for the guest.
-    pub(crate) has_typed: AtomicBool,
+    /// Virtual CPUs that were called and have not run since, a bit for each; and [`TYPED`].
+    pub(crate) called: AtomicU64,
 }
 
 /// All guests of a kernel.
@@ -51,7 +54,7 @@ impl<M: Shared, P: Platform> Host<M, P> {
             vcpus: core::array::from_fn(|_| Mutex::new(None)),
             life: Mutex::new(Life::default()),
             console: Mutex::new(Console::default()),
-            has_typed: AtomicBool::new(false),
+            called: AtomicU64::new(0),
         };
         let (slots, scrub) = (core::array::from_fn(slot), AtomicBool::new(true));
         let (ahead, tables) = (Mutex::new(None), Mutex::new(None));

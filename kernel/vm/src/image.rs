@@ -82,14 +82,14 @@ fn read<'f>(
     word(file, ENTRY).map(GuestAddr::new).ok_or(broken)
 }
 
-/// Prepares a guest with the memory `ram`, which is zero so far, to run this kernel.
+/// Prepares a guest with the memory `ram`, which is zero so far, and `vcpus` virtual CPUs to run this kernel.
 ///
 /// # Errors
 ///
 /// [`NoKernel`]: the file is not an image of this architecture, or has no room; or an error of `put`.
 pub(crate) fn prepare<G: Guests>(
     files: &OwnFiles<'_>,
-    ram: GuestRange,
+    (ram, vcpus): (GuestRange, usize),
     put: &mut Put<'_>,
 ) -> Result<KernelStart, NoKernel> {
     let no_room = NoKernel("the image does not fit the guest's memory");
@@ -99,7 +99,7 @@ pub(crate) fn prepare<G: Guests>(
         }
         put(segment.range.start(), segment.bytes)
     })?;
-    let described = G::describe(ram, put)?;
+    let described = G::describe(ram, vcpus, put)?;
     put_start_info(&described, files.words, put)?;
     Ok(KernelStart { entry, arguments: [described.start_info.start().get(), 0, 0, 0] })
 }

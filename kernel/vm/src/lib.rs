@@ -21,6 +21,7 @@ pub mod archive;
 mod console;
 mod cpus;
 mod create;
+mod devices;
 mod enabled;
 mod exits;
 mod figures;

@@ -55,6 +55,6 @@ pub(crate) enum Begin {
     Linux(KernelStart),
     /// In this kernel.
     Own(KernelStart),
-    /// Where another of the guest's CPUs says.
-    Started(CpuStart),
+    /// Where another of the guest's CPUs says; with or without a board.
+    Started(CpuStart, bool),
 }

@@ -184,6 +184,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     }
 
     fn run_some(&self, at: VcpuId, vcpu: &mut OwnVcpu<M, P>, here: &EnabledHere) -> Slice {
+        self.answer(at);
         self.hand_typed(at, vcpu);
         for _ in 0..EXITS {
             if self.state(at.vm) != State::Runs {
@@ -195,8 +196,11 @@ impl<M: Shared, P: Platform> Vms<M, P> {
                 batches: self.host.batches(),
             };
             let Some(exit) = vcpu.run(now, here) else { return Slice::Waits };
+            self.wake_all(at.vm, vcpu.take_called());
             match self.handle(at, vcpu, exit) {
                 After::GoOn => {}
+                // What it waits for may be the next byte.
+                After::End(Slice::Sleeps(_)) if self.hand_typed(at, vcpu) => {}
                 After::End(slice) => return slice,
                 After::Stop(why, code) => {
                     self.stop(at, vcpu, why, code);

@@ -8,6 +8,7 @@
 // UNSAFETY: runs guests, and accesses memory by physical address.
 #![expect(unsafe_code)]
 
+use crate::devices::GuestDevices;
 use crate::enabled::EnabledHere;
 use crate::id::VmId;
 use crate::platform::Platform;
@@ -25,7 +26,7 @@ use hotmem::{
     FreeError, Machine, Mm, Move, Mover, Order, OutOfMemory, Pages, Pfn, PfnRange, PhysAddr,
     Request, VirtRange,
 };
-use hotmem_arch::contract::{CpuReply, GuestExit, GuestSpace, Guests, StateMemory, Vcpu};
+use hotmem_arch::contract::{CpuReply, CpuSet, GuestExit, GuestSpace, Guests, StateMemory, Vcpu};
 
 /// The second-stage tables of a guest.
 pub(crate) type GuestTables<M, P> =
@@ -233,6 +234,7 @@ pub(crate) struct OwnVcpu<M: Machine + 'static, P: Platform> {
     state: StatePages<M>,
     root: Arc<Root<M>>,
     residences: Arc<[Residence]>,
+    pub(crate) devices: Arc<GuestDevices<M, P>>,
     pub(crate) stops: Stops,
 }
 
@@ -242,12 +244,14 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         mm: &'static Mm<M>,
         root: &Arc<Root<M>>,
         residences: &Arc<[Residence]>,
+        devices: &Arc<GuestDevices<M, P>>,
         number: usize,
     ) -> Result<Self, OutOfMemory> {
         let bytes = PlatformVcpu::<P>::STATE_BYTES;
         let state = StatePages::new(mm, (bytes != 0).then(|| order_for::<M>(bytes)))?;
         let (root, residences) = (Arc::clone(root), Arc::clone(residences));
-        Ok(Self { number, vcpu: Secret(None), state, root, residences, stops: Stops::default() })
+        let (devices, stops) = (Arc::clone(devices), Stops::default());
+        Ok(Self { number, vcpu: Secret(None), state, root, residences, devices, stops })
     }
 
     /// Has it begin, with the registers of a CPU that was off.
@@ -262,7 +266,9 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
             Begin::Payload(entry, arguments) => PlatformVcpu::<P>::new(state, *entry, *arguments),
             Begin::Linux(start) => PlatformVcpu::<P>::linux(state, start),
             Begin::Own(start) => PlatformVcpu::<P>::own(state, start),
-            Begin::Started(start) => PlatformVcpu::<P>::started(state, self.number, start),
+            Begin::Started(start, has_board) => {
+                PlatformVcpu::<P>::started(state, self.number, start, *has_board)
+            }
         });
     }
 
@@ -278,16 +284,16 @@ impl<M: Machine, P: Platform> OwnVcpu<M, P> {
         self.stops.enter(now());
         // SAFETY: `EnabledHere` proves that this CPU is enabled; the root lives as long as this value, and stays where it is
         // until this CPU has left. The rest of the space's contract is kept by `Root::space_at`.
-        let exit = self.root.enter().map(|space| unsafe { vcpu.run(&space) });
+        let exit = self.root.enter().map(|space| unsafe { vcpu.run(&space, &*self.devices) });
         self.stops.leave(exit.as_ref(), now());
         residence.leave();
         P::enable_interrupts();
         exit
     }
 
-    /// Its serial port receives a byte. Returns `false` if that has no room, or there is none.
-    pub(crate) fn receive(&mut self, byte: u8) -> bool {
-        self.vcpu.0.as_mut().is_some_and(|vcpu| vcpu.receive(byte))
+    /// The CPUs of its guest that it called since the last call.
+    pub(crate) fn take_called(&mut self) -> CpuSet {
+        self.vcpu.0.as_mut().map_or(CpuSet::of_bits(0), Vcpu::take_called)
     }
 
     /// Returns a value from the guest's last call.

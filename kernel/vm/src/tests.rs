@@ -99,6 +99,7 @@ impl<const REACHES: bool> Guests for Soft<REACHES> {
     fn linux(
         files: &LinuxFiles<'_>,
         ram: GuestRange,
+        _cpus: usize,
         put: &mut Put<'_>,
     ) -> Result<KernelStart, NoKernel> {
         put(ram.start().add(PAGE - 2), files.kernel)?;

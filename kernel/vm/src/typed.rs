@@ -1,12 +1,14 @@
 //! Hands what is typed to guests.
 
 use crate::Shared;
+use crate::host::TYPED;
 use crate::id::{VcpuId, VmId};
 use crate::platform::Platform;
 use crate::program::Loaded;
 use crate::switch::OwnVcpu;
 use crate::vms::{VmError, Vms};
 use core::sync::atomic::Ordering;
+use hotmem_arch::contract::{Devices, Locked};
 
 impl<M: Shared, P: Platform> Vms<M, P> {
     /// Types a line at the serial port of a guest, which gets it while it runs.
@@ -23,28 +25,29 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         if is_payload {
             return Err(VmError::NoPort(name));
         }
-        if !slot.console.lock().type_line(line) {
+        let mut console = slot.console.lock();
+        if !console.type_line(line) {
             return Err(VmError::Typed(name));
         }
-        slot.has_typed.store(true, Ordering::Release);
-        // It may sleep.
-        self.vcpus(id).into_iter().take(1).for_each(|(_, cpu)| P::kick(cpu));
+        // With the lock held: the last byte that is taken clears the bit.
+        slot.called.fetch_or(TYPED, Ordering::SeqCst);
+        drop(console);
+        self.wake(VcpuId { vm: id, number: 0 });
         Ok(())
     }
 
-    /// Whether typed bytes wait for a guest.
-    pub fn has_typed(&self, id: VmId) -> bool {
-        self.slot(id).is_some_and(|slot| slot.has_typed.load(Ordering::Acquire))
-    }
-
-    /// Hands typed bytes to the first CPU of a guest, as far as it has room.
-    pub(crate) fn hand_typed(&self, at: VcpuId, vcpu: &mut OwnVcpu<M, P>) {
-        let Some(slot) = self.slot(at.vm).filter(|_| at.number == 0 && self.has_typed(at.vm))
-        else {
-            return;
-        };
+    /// Hands typed bytes to the first CPU of a guest, as far as it has room. Returns whether it got any.
+    pub(crate) fn hand_typed(&self, at: VcpuId, vcpu: &OwnVcpu<M, P>) -> bool {
+        let Some(slot) = self.slot(at.vm).filter(|_| at.number == 0) else { return false };
+        if slot.called.load(Ordering::SeqCst) & TYPED == 0 {
+            return false;
+        }
         let mut console = slot.console.lock();
-        let more = console.hand_typed(|byte| vcpu.receive(byte));
-        slot.has_typed.store(more, Ordering::Release);
+        let devices = &vcpu.devices;
+        let got_any = console.hand_typed(|byte| devices.with(|devices| devices.receive(byte)));
+        if !console.has_typed() {
+            slot.called.fetch_and(!TYPED, Ordering::SeqCst);
+        }
+        got_any
     }
 }

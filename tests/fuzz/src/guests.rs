@@ -4,7 +4,7 @@ use hotmem_arch::aarch64::board::Board;
 use hotmem_arch::aarch64::board::system::IdRegisters;
 use hotmem_arch::aarch64::exits::{self, Cause};
 use hotmem_arch::aarch64::linux::prepare;
-use hotmem_arch::contract::LinuxFiles;
+use hotmem_arch::contract::{Devices as _, LinuxFiles};
 use hotmem_arch::ppc64::nested::{self, NestedState};
 use hotmem_paging::addr::{GuestAddr, GuestRange};
 use hotmem_vm::archive;
@@ -14,7 +14,7 @@ use crate::input::Input;
 /// Registers and causes of exits, one after the other.
 pub(crate) fn exits(data: &[u8]) {
     let mut input = Input(data);
-    let mut board = Board::default();
+    let mut board = Board::new(2);
     let ids = IdRegisters::default();
     while !input.is_empty() {
         let mut x = [0; 31];
@@ -22,7 +22,7 @@ pub(crate) fn exits(data: &[u8]) {
         let (vector, syndrome) = (u64::from(input.byte()), input.word());
         let cause = Cause { vector, syndrome, address: input.word(), page: input.word() };
         assert!(!format!("{:?}", exits::decode(cause, &x)).is_empty());
-        let _ = board.exit(cause, &mut x, &ids);
+        let _ = board.exit(usize::from(input.byte() & 1), cause, &mut x, &ids);
         nested_exit(&mut input);
     }
 }
@@ -53,7 +53,7 @@ pub(crate) fn files(data: &[u8]) {
         assert!(range.is_some_and(|range| ram.covers(range)), "{at:?} of {ram:?}");
         Ok(())
     };
-    if let Ok(start) = prepare(&LinuxFiles { kernel, initrd, command_line }, ram, &mut put) {
+    if let Ok(start) = prepare(&LinuxFiles { kernel, initrd, command_line }, ram, 3, &mut put) {
         assert!(ram.contains(start.entry), "{start:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! ACPI tables of a guest (ACPI 6.5, chapter 5): one CPU, its interrupt controller, its serial port, and PSCI by HVC.
+//! ACPI tables of a guest (ACPI 6.5, chapter 5): its CPUs, their interrupt controller, its serial port, and PSCI by HVC.
 
 use super::gic::REDISTRIBUTOR_BYTES;
-use super::{DISTRIBUTOR, REDISTRIBUTOR, SERIAL, SERIAL_LINE};
+use super::{DISTRIBUTOR, MOST_CPUS, REDISTRIBUTOR, SERIAL, SERIAL_LINE};
 use crate::common::tables::{FADT_FLAGS, HW_REDUCED, Tables};
 use crate::contract::{Described, NoKernel, Put};
 use hotmem_paging::addr::GuestRange;
@@ -13,8 +13,9 @@ const BYTES: usize = 0x800;
 const FADT_ARM_BOOT: usize = 129;
 const ARM_BOOT: u16 = 0b11;
 
-/// Bytes of a GICC (table 5.36), and where it says that the CPU is enabled, and its MPIDR.
+/// Bytes of a GICC (table 5.36), and where it has the CPU's number, that it is enabled, and its MPIDR.
 const CPU_BYTES: usize = 80;
+const CPU_UID: usize = 8;
 const CPU_FLAGS: usize = 12;
 const CPU_MPIDR: usize = 68;
 
@@ -57,9 +58,9 @@ const START_INFO_BYTES: u64 = 64 << 10;
 /// # Errors
 ///
 /// [`NoKernel`]
-pub fn describe(ram: GuestRange, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+pub fn describe(ram: GuestRange, cpus: usize, put: &mut Put<'_>) -> Result<Described, NoKernel> {
     let rsdp = ram.start();
-    let written = with_tables(rsdp.get(), |tables| put(rsdp, tables));
+    let written = with_tables(rsdp.get(), cpus, |tables| put(rsdp, tables));
     written.unwrap_or(Err(NoKernel("its ACPI tables have no room")))?;
     let part = |from: u64, bytes| {
         let start = ram.start().checked_add(from)?;
@@ -77,17 +78,23 @@ pub fn describe(ram: GuestRange, put: &mut Put<'_>) -> Result<Described, NoKerne
 }
 
 /// Hands the tables to `use_them`, which are to be written at `at`; `None` if they have no room.
-fn with_tables<R>(at: u64, use_them: impl FnOnce(&[u8]) -> R) -> Option<R> {
+fn with_tables<R>(at: u64, cpus: usize, use_them: impl FnOnce(&[u8]) -> R) -> Option<R> {
     let mut tables = Tables::<BYTES>::new(at);
     let dsdt = tables.add(*b"DSDT", 2, &[]);
     let fields: [(usize, &[u8]); 2] =
         [(FADT_FLAGS, &HW_REDUCED.to_le_bytes()), (FADT_ARM_BOOT, &ARM_BOOT.to_le_bytes())];
     let fadt = tables.add_fadt(dsdt, &fields);
-    let cpu: [u8; CPU_BYTES] = part(11, &[(CPU_FLAGS, &[1]), (CPU_MPIDR, &0_u64.to_le_bytes())]);
+    let mut processors = [[0; CPU_BYTES]; MOST_CPUS];
+    for (number, processor) in (0_u64..).zip(&mut processors) {
+        let uid = (number as u32).to_le_bytes();
+        let mpidr = number.to_le_bytes();
+        *processor = part(11, &[(CPU_UID, &uid), (CPU_FLAGS, &[1]), (CPU_MPIDR, &mpidr)]);
+    }
     let distributor: [u8; 24] = part(12, &[(8, &DISTRIBUTOR.to_le_bytes()), (20, &[3])]);
-    let bytes = (REDISTRIBUTOR_BYTES as u32).to_le_bytes();
+    let bytes = (REDISTRIBUTOR_BYTES as u32 * cpus as u32).to_le_bytes();
     let redistributors: [u8; 16] = part(14, &[(4, &REDISTRIBUTOR.to_le_bytes()), (12, &bytes)]);
-    let madt = tables.add(*b"APIC", 5, &[&[0; 8], &cpu, &distributor, &redistributors]);
+    let processors = processors.get(..cpus)?.as_flattened();
+    let madt = tables.add(*b"APIC", 5, &[&[0; 8], processors, &distributor, &redistributors]);
     let spcr = tables.add(*b"SPCR", 2, &[&console()]);
     tables.finish(&[fadt, madt, spcr]).map(use_them)
 }
@@ -102,7 +109,7 @@ mod tests {
     #[test]
     fn the_tables_name_one_cpu_its_controller_and_its_console() {
         let at = 0x4000_0000;
-        let all = with_tables(at, <[u8]>::to_vec).unwrap();
+        let all = with_tables(at, 1, <[u8]>::to_vec).unwrap();
         let fadt = find(&all, at, b"FACP");
         assert_eq!((number(fadt, 129, 2), number(fadt, 112, 4)), (0b11, 1 << 20));
         let madt = find(&all, at, b"APIC");
@@ -114,5 +121,16 @@ mod tests {
         assert_eq!((spcr.len(), spcr[52], number(spcr, 54, 4)), (80, 8, 33));
         assert_eq!(number(spcr, 44, 8), SERIAL);
         assert_eq!(find(&all, at, b"DSDT").len(), 36, "no device, so no memory device");
+    }
+
+    #[test]
+    fn each_cpu_has_an_entry_of_its_own() {
+        let all = with_tables(0, 3, <[u8]>::to_vec).unwrap();
+        let madt = find(&all, 0, b"APIC");
+        assert_eq!(madt.len(), 44 + 3 * 80 + 24 + 16);
+        assert_eq!((number(madt, 44 + 160 + 8, 4), number(madt, 44 + 160 + 68, 8)), (2, 2));
+        assert_eq!(number(madt, madt.len() - 4, 4), 3 * REDISTRIBUTOR_BYTES);
+        assert!(with_tables(0, MOST_CPUS, <[u8]>::len).is_some());
+        assert_eq!(with_tables(0, MOST_CPUS + 1, <[u8]>::len), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The guest's interrupt controller: a GICv3 for one CPU (Arm IHI 0069H 12.9 to 12.11).
+//! The part of the guest's interrupt controller that each CPU has, a GICv3's (Arm IHI 0069H 12.9 to 12.11): shared interrupts
+//! go to the first CPU, whose part is the distributor as well.
 //!
 //! ```text
 //!   lines, software --> distributor and redistributor (here) --> list registers --> CPU interface (hardware)
@@ -94,14 +95,19 @@ impl Gic {
         self.lines = if active { self.lines | bit(id) } else { self.lines & !bit(id) };
     }
 
-    /// The guest sends the interrupts of one CPU to another, by ICC_SGI1R_EL1: here, to itself.
+    /// A CPU sends this one the interrupt that `word` names, which it wrote to ICC_SGI1R_EL1.
     pub fn send(&mut self, word: u64) {
-        let to_others = word & 1 << 40 != 0;
-        let first_row =
-            word >> 16 & 0xff | word >> 32 & 0xff | word >> 44 & 0xf | word >> 48 & 0xff;
-        if !to_others && first_row == 0 && word & 1 != 0 {
-            self.raised |= bit((word >> 24 & 0xf) as usize);
-        }
+        self.raised |= bit((word >> 24 & 0xf) as usize);
+    }
+
+    /// Sets whether the distributor forwards interrupts, which its enable bits say.
+    pub const fn set_control(&mut self, control: u32) {
+        self.control = control;
+    }
+
+    /// The enable bits of the distributor.
+    pub const fn control(&self) -> u32 {
+        self.control
     }
 
     /// The interrupts that are pending, as the guest sees it.
@@ -197,12 +203,13 @@ impl Gic {
         }
     }
 
-    /// Reads `bytes` bytes at `offset` of the redistributor.
-    pub fn read_redistributor(&self, offset: u64, bytes: u64) -> u64 {
+    /// Reads `bytes` bytes at `offset` of the redistributor of CPU `cpu`, which may be the last one.
+    pub fn read_redistributor(&self, cpu: u64, is_last: bool, offset: u64, bytes: u64) -> u64 {
         match offset {
             0x0004 => 0x43b,
-            // GICR_TYPER: the last one, of CPU 0; the upper half is the affinity.
-            0x0008 => 1 << 4,
+            // GICR_TYPER: the number of the CPU, and in the upper half its affinity.
+            0x0008 => u64::from(is_last) << 4 | cpu << 8 | cpu << 32,
+            0x000c => cpu,
             0x0014 => u64::from(self.asleep) * 0b110,
             0xffe8 | 0x1_ffe8 => 0x30,
             _ if offset >= PRIVATE => self.read_private(offset - PRIVATE, bytes),
@@ -258,7 +265,7 @@ impl Gic {
                     (first..first + 16).filter(|id| ids.contains(id) && self.edges & bit(*id) != 0);
                 edges.fold(0, |word, id| word | 0b10 << (2 * (id - first)))
             }
-            // GICD_IROUTER: everything goes to CPU 0. What is left is not implemented, and reads as zero.
+            // GICD_IROUTER: everything goes to the first CPU. What is left is not implemented, and reads as zero.
             _ => 0,
         }
     }
@@ -329,6 +336,17 @@ fn bits_at(offset: u64, ids: &Range<usize>) -> Option<(Bits, usize)> {
     ids.contains(&first).then_some((bits, first))
 }
 
+/// The CPUs of `count` that get what CPU `from` sends by writing `word` to ICC_SGI1R_EL1 (12.2.19): a bit for each. The
+/// affinity of a CPU is its number, in the lowest field.
+pub fn receivers(word: u64, from: usize, count: usize) -> u64 {
+    let all = (1 << count.min(63)) - 1;
+    if word & 1 << 40 != 0 {
+        return all & !bit(from);
+    }
+    let first_row = word >> 16 & 0xff | word >> 32 & 0xff | word >> 44 & 0xf | word >> 48 & 0xff;
+    if first_row == 0 { word & 0xffff & all } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,7 +393,7 @@ mod tests {
         gic.leave([active, 0, 0, 0]);
         gic.enter();
         assert_eq!((gic.lists, gic.has_pending()), ([active, 0, 0, 0], false));
-        assert_eq!(gic.read_redistributor(PRIVATE + 0x300, 4), 1 << TIMER);
+        assert_eq!(gic.read_redistributor(0, true, PRIVATE + 0x300, 4), 1 << TIMER);
         // The guest ends it with the line still active.
         gic.leave([0; LISTS]);
         gic.enter();
@@ -399,15 +417,18 @@ mod tests {
     }
 
     #[test]
-    fn a_call_to_another_cpu_goes_nowhere_and_one_to_itself_is_raised_once() {
+    fn a_call_goes_to_the_cpus_of_its_list_or_to_all_others() {
+        let to = |word: u64| receivers(3 << 24 | word, 1, 4);
+        assert_eq!((to(0b0101), to(0b0010), to(0xfff0)), (0b0101, 0b0010, 0));
+        assert_eq!(to(1 << 40 | 1), 0b1101);
+        // Another affinity, and another range of it.
+        assert_eq!([to(1 << 16 | 1), to(1 << 32 | 1), to(1 << 44 | 1), to(1 << 48 | 1)], [0; 4]);
+    }
+
+    #[test]
+    fn a_call_is_raised_once() {
         let mut gic = gic();
-        for word in
-            [3 << 24 | 2, 3 << 24 | 1 << 40 | 1, 3 << 24 | 1 << 16 | 1, 3 << 24 | 1 << 44 | 1]
-        {
-            gic.send(word);
-        }
-        assert!(!gic.has_pending());
-        gic.send(3 << 24 | 1);
+        gic.send(3 << 24);
         gic.enter();
         assert_eq!(gic.lists, [list(3, 0), 0, 0, 0]);
         gic.leave([0; LISTS]);
@@ -423,7 +444,7 @@ mod tests {
         gic.write_redistributor(PRIVATE + 0x180, 4, 1 << 3);
         gic.enter();
         assert_eq!((gic.lists, gic.has_pending()), ([0; LISTS], false));
-        assert_eq!(gic.read_redistributor(PRIVATE + 0x200, 4), 1 << 3);
+        assert_eq!(gic.read_redistributor(0, true, PRIVATE + 0x200, 4), 1 << 3);
         gic.write_redistributor(PRIVATE + 0x100, 4, 1 << 3);
         gic.enter();
         assert_eq!(gic.lists, [list(3, 0), 0, 0, 0]);
@@ -440,10 +461,12 @@ mod tests {
         let mut gic = Gic::default();
         assert_eq!(gic.read_distributor(0xffe8, 4), 0x30);
         assert_eq!(gic.read_distributor(0x0004, 4) & 0x1f, 1);
-        assert_eq!(gic.read_redistributor(0x0014, 4), 0b110);
+        assert_eq!(gic.read_redistributor(0, true, 0x0014, 4), 0b110);
         gic.write_redistributor(0x0014, 4, 0);
-        assert_eq!(gic.read_redistributor(0x0014, 4), 0);
-        assert_eq!(gic.read_redistributor(0x0008, 8), 0x10);
+        assert_eq!(gic.read_redistributor(0, true, 0x0014, 4), 0);
+        assert_eq!(gic.read_redistributor(0, true, 0x0008, 8), 0x10);
+        assert_eq!(gic.read_redistributor(2, false, 0x0008, 8), 2 << 32 | 2 << 8);
+        assert_eq!(gic.read_redistributor(2, false, 0x000c, 4), 2);
         // The priorities of four interrupts at once, and kinds that stick.
         gic.write_distributor(0x420, 4, 0x8070_6050);
         assert_eq!(gic.read_distributor(0x420, 4), 0x8070_6050);
@@ -451,7 +474,7 @@ mod tests {
         gic.write_distributor(0xc08, 4, 0b1000);
         assert_eq!(gic.read_distributor(0xc08, 4), 0b1000);
         gic.write_redistributor(PRIVATE + 0xc00, 4, 0);
-        assert_eq!(gic.read_redistributor(PRIVATE + 0xc00, 4), 0xaaaa_aaaa);
+        assert_eq!(gic.read_redistributor(0, true, PRIVATE + 0xc00, 4), 0xaaaa_aaaa);
         // Private interrupts are not the distributor's.
         gic.write_distributor(0x100, 4, u64::MAX);
         assert_eq!(gic.enabled, 0);

@@ -1,7 +1,7 @@
-//! The devices of a guest that runs Linux: what it finds beside its memory.
+//! The devices of a guest that runs a kernel: what its CPUs find beside their memory, and share.
 //!
 //! ```text
-//!   0x0800_0000 distributor     0x080a_0000 redistributor     0x0900_0000 PL011, interrupt 33
+//!   0x0800_0000 distributor     0x080a_0000 redistributors    0x0900_0000 PL011, interrupt 33
 //!   HVC: PSCI                   virtual timer: interrupt 27   system registers: see `system.rs`
 //! ```
 //!
@@ -16,14 +16,14 @@ pub mod system;
 
 use super::exits::{Cause, Next};
 use super::syndrome::class;
-use crate::contract::GuestExit;
-use gic::{DISTRIBUTOR_BYTES, Gic, REDISTRIBUTOR_BYTES};
+use crate::contract::{Devices, GuestExit};
+use gic::{DISTRIBUTOR_BYTES, Gic, REDISTRIBUTOR_BYTES, receivers};
 use serial::Serial;
 use system::{IdRegisters, Outcome};
 
 /// The distributor.
 pub const DISTRIBUTOR: u64 = 0x0800_0000;
-/// The redistributor.
+/// The redistributor of the first CPU, behind which those of the others are.
 pub const REDISTRIBUTOR: u64 = 0x080a_0000;
 /// The serial port.
 pub const SERIAL: u64 = 0x0900_0000;
@@ -40,12 +40,18 @@ const SIGNED: u64 = 1 << 21;
 const WIDE: u64 = 1 << 15;
 const STORE: u64 = 1 << 6;
 
+/// The most CPUs of a board.
+pub const MOST_CPUS: usize = 8;
+
 /// The devices.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Board {
-    /// The interrupt controller.
-    pub gic: Gic,
+    /// The interrupt controller's part of each CPU; that of the first one has the shared interrupts.
+    gics: [Gic; MOST_CPUS],
+    cpus: usize,
     serial: Serial,
+    /// CPUs that have to look at their interrupts: a bit for each.
+    called: u64,
 }
 
 /// The timer of a guest, as the guest set it.
@@ -65,38 +71,73 @@ impl Timer {
     }
 }
 
-impl Board {
-    /// Sets the lines of the devices, at the time `now`.
-    pub fn update(&mut self, timer: Timer, now: u64) {
-        self.gic.set_line(TIMER_LINE as usize, timer.due().is_some_and(|due| due <= now));
-        self.gic.set_line(SERIAL_LINE as usize, self.serial.interrupts());
+impl Devices for Board {
+    fn new(cpus: usize) -> Self {
+        let gics = core::array::from_fn(|_| Gic::default());
+        Self { gics, cpus: cpus.clamp(1, MOST_CPUS), serial: Serial::default(), called: 0 }
     }
 
-    /// The exit of a guest that waits for an interrupt, with its lines up to date.
-    pub fn wait(&self, timer: Timer) -> GuestExit {
-        let due = timer.due().filter(|_| self.gic.is_enabled(TIMER_LINE as usize));
+    fn receive(&mut self, byte: u8) -> bool {
+        self.serial.receive(byte)
+    }
+}
+
+impl Board {
+    /// The part of the interrupt controller of CPU `cpu`; that of the first one for a number that no CPU has.
+    pub fn gic(&mut self, cpu: usize) -> &mut Gic {
+        let [first, others @ ..] = &mut self.gics;
+        match cpu.checked_sub(1).and_then(|index| others.get_mut(index)) {
+            Some(gic) => gic,
+            None => first,
+        }
+    }
+
+    /// The CPUs that have to look at their interrupts since the last call: a bit for each.
+    pub const fn take_called(&mut self) -> u64 {
+        core::mem::replace(&mut self.called, 0)
+    }
+
+    /// Sets the lines of the devices for CPU `cpu`, at the time `now`.
+    pub fn update(&mut self, cpu: usize, timer: Timer, now: u64) {
+        let (due, control) = (timer.due().is_some_and(|due| due <= now), self.gic(0).control());
+        let gic = self.gic(cpu);
+        gic.set_line(TIMER_LINE as usize, due);
+        gic.set_control(control);
+        self.update_serial(cpu);
+    }
+
+    /// Sets the line of the serial port; the first CPU looks at it if another one, `cpu`, changed it.
+    fn update_serial(&mut self, cpu: usize) {
+        let is_active = self.serial.interrupts();
+        self.gic(0).set_line(SERIAL_LINE as usize, is_active);
+        self.called |= u64::from(is_active && cpu != 0);
+    }
+
+    /// The exit of CPU `cpu`, which waits for an interrupt, with its lines up to date.
+    pub fn wait(&mut self, cpu: usize, timer: Timer) -> GuestExit {
+        let awaits_input = cpu == 0 && self.awaits_input();
+        let gic = self.gic(cpu);
+        let due = timer.due().filter(|_| gic.is_enabled(TIMER_LINE as usize));
         match due {
-            _ if self.gic.has_pending() => GuestExit::Emulated,
+            _ if gic.has_pending() => GuestExit::Emulated,
             Some(due) => GuestExit::WaitUntil(due),
-            None if self.awaits_input() => GuestExit::WaitUntil(u64::MAX),
+            // Another CPU may send it one.
+            None if awaits_input || self.cpus > 1 => GuestExit::WaitUntil(u64::MAX),
             None => GuestExit::Wait,
         }
     }
 
     /// Whether a byte for its serial port would wake the guest.
     fn awaits_input(&self) -> bool {
-        self.gic.is_enabled(SERIAL_LINE as usize) && self.serial.awaits_input()
+        let [first, ..] = &self.gics;
+        first.is_enabled(SERIAL_LINE as usize) && self.serial.awaits_input()
     }
 
-    /// The serial port receives a byte; `false` if it has no room.
-    pub fn receive(&mut self, byte: u8) -> bool {
-        self.serial.receive(byte)
-    }
-
-    /// The exit that `cause` describes, if that is a matter of the board, and where the guest continues. `x` are its
-    /// registers.
+    /// The exit of CPU `cpu` that `cause` describes, if that is a matter of the board, and where the guest continues. `x`
+    /// are its registers.
     pub fn exit(
         &mut self,
+        cpu: usize,
         cause: Cause,
         x: &mut [u64; 31],
         ids: &IdRegisters,
@@ -106,14 +147,15 @@ impl Board {
         }
         match class(cause.syndrome) {
             0x16 => Some((psci::call(x), Next::Same)),
-            0x18 => self.system_register(cause.syndrome, x, ids),
-            0x24 => self.access(cause, x),
+            0x18 => self.system_register(cpu, cause.syndrome, x, ids),
+            0x24 => self.access(cpu, cause, x),
             _ => None,
         }
     }
 
     fn system_register(
         &mut self,
+        cpu: usize,
         syndrome: u64,
         x: &mut [u64; 31],
         ids: &IdRegisters,
@@ -125,21 +167,30 @@ impl Board {
         } else {
             match system::write(syndrome)? {
                 Outcome::Ignored => {}
-                Outcome::Send => self.gic.send(get(x, register)),
+                Outcome::Send => self.send(cpu, get(x, register)),
             }
         }
         Some((GuestExit::Emulated, Next::Following))
     }
 
-    /// Emulates an access to the registers of a device. Returns `None` if no device has the address.
-    fn access(&mut self, cause: Cause, x: &mut [u64; 31]) -> Option<(GuestExit, Next)> {
+    /// CPU `cpu` sends an interrupt to CPUs.
+    fn send(&mut self, cpu: usize, word: u64) {
+        let receivers = receivers(word, cpu, self.cpus);
+        for receiver in (0..self.cpus).filter(|receiver| receivers >> receiver & 1 != 0) {
+            self.gic(receiver).send(word);
+        }
+        self.called |= receivers & !(1 << (cpu & 63));
+    }
+
+    /// Emulates an access of CPU `cpu` to the registers of a device. Returns `None` if no device has the address.
+    fn access(&mut self, cpu: usize, cause: Cause, x: &mut [u64; 31]) -> Option<(GuestExit, Next)> {
         let Cause { syndrome, .. } = cause;
         // A translation fault of the access itself, not of a walk.
         if syndrome & 0x3c != 0x04 || syndrome & 1 << 7 != 0 {
             return None;
         }
         let at = cause.page >> 4 << 12 & ((1 << 48) - 1) | cause.address & 0xfff;
-        let device = device(at)?;
+        let device = device(at, self.cpus)?;
         if syndrome & DESCRIBED == 0 {
             let why = "it accessed a device by an instruction that the host does not decode";
             return Some((GuestExit::Stopped(why, at), Next::Same));
@@ -147,7 +198,9 @@ impl Board {
         let (bytes, register) = (1 << (syndrome >> 22 & 3), (syndrome >> 16 & 0x1f) as usize);
         let exit = if syndrome & STORE != 0 {
             let value = get(x, register) & mask(bytes);
-            self.store(device, bytes, value).map_or(GuestExit::Emulated, GuestExit::Console)
+            let sent = self.store(device, bytes, value);
+            self.update_serial(cpu);
+            sent.map_or(GuestExit::Emulated, GuestExit::Console)
         } else {
             put(x, register, extended(self.load(device, bytes), bytes, syndrome));
             GuestExit::Emulated
@@ -157,8 +210,11 @@ impl Board {
 
     fn load(&mut self, (device, offset): (Device, u64), bytes: u64) -> u64 {
         let value = match device {
-            Device::Distributor => self.gic.read_distributor(offset, bytes),
-            Device::Redistributor => self.gic.read_redistributor(offset, bytes),
+            Device::Distributor => self.gic(0).read_distributor(offset, bytes),
+            Device::Redistributor(cpu) => {
+                let is_last = cpu + 1 == self.cpus;
+                self.gic(cpu).read_redistributor(cpu as u64, is_last, offset, bytes)
+            }
             Device::Serial => self.serial.read(offset),
         };
         value & mask(bytes)
@@ -167,8 +223,8 @@ impl Board {
     /// Returns the byte that the serial port sends.
     fn store(&mut self, (device, offset): (Device, u64), bytes: u64, value: u64) -> Option<u8> {
         match device {
-            Device::Distributor => self.gic.write_distributor(offset, bytes, value),
-            Device::Redistributor => self.gic.write_redistributor(offset, bytes, value),
+            Device::Distributor => self.gic(0).write_distributor(offset, bytes, value),
+            Device::Redistributor(cpu) => self.gic(cpu).write_redistributor(offset, bytes, value),
             Device::Serial => return self.serial.write(offset, value),
         }
         None
@@ -178,20 +234,29 @@ impl Board {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Device {
     Distributor,
-    Redistributor,
+    /// That of the CPU with this number.
+    Redistributor(usize),
     Serial,
 }
 
-/// The device at an address, and the offset in its registers.
-fn device(at: u64) -> Option<(Device, u64)> {
+/// The device at an address on a board with so many CPUs, and the offset in its registers.
+fn device(at: u64, cpus: usize) -> Option<(Device, u64)> {
+    let redistributors = REDISTRIBUTOR_BYTES * cpus as u64;
     let all = [
         (Device::Distributor, DISTRIBUTOR, DISTRIBUTOR_BYTES),
-        (Device::Redistributor, REDISTRIBUTOR, REDISTRIBUTOR_BYTES),
+        (Device::Redistributor(0), REDISTRIBUTOR, redistributors),
         (Device::Serial, SERIAL, SERIAL_BYTES),
     ];
-    all.into_iter().find_map(|(device, start, bytes)| {
+    let (device, offset) = all.into_iter().find_map(|(device, start, bytes)| {
         let offset = at.checked_sub(start).filter(|offset| *offset < bytes)?;
         Some((device, offset))
+    })?;
+    Some(match device {
+        Device::Redistributor(_) => {
+            let cpu = (offset / REDISTRIBUTOR_BYTES) as usize;
+            (Device::Redistributor(cpu), offset % REDISTRIBUTOR_BYTES)
+        }
+        other => (other, offset),
     })
 }
 

@@ -5,12 +5,14 @@
 //! ```
 //!
 //! The kernel is what distributions ship: an Image, which is not compressed and begins with a header of 64 bytes. The
-//! device tree describes one CPU, the memory, and the devices of [`board`](super::board).
+//! device tree describes the CPUs, the memory, and the devices of [`board`](super::board).
 
 mod tree;
 
 use super::board::gic::{DISTRIBUTOR_BYTES, REDISTRIBUTOR_BYTES};
-use super::board::{DISTRIBUTOR, REDISTRIBUTOR, SERIAL, SERIAL_BYTES, SERIAL_LINE, TIMER_LINE};
+use super::board::{
+    DISTRIBUTOR, MOST_CPUS, REDISTRIBUTOR, SERIAL, SERIAL_BYTES, SERIAL_LINE, TIMER_LINE,
+};
 use crate::contract::{KernelStart, LinuxFiles, NoKernel, Put};
 use hotmem_paging::addr::{GuestAddr, GuestRange};
 use tree::Tree;
@@ -85,6 +87,7 @@ fn places(image: Image, initrd: u64, ram: GuestRange) -> Option<[GuestAddr; 3]> 
 pub fn prepare(
     files: &LinuxFiles<'_>,
     ram: GuestRange,
+    cpus: usize,
     put: &mut Put<'_>,
 ) -> Result<KernelStart, NoKernel> {
     let image = image(files.kernel)?;
@@ -100,7 +103,7 @@ pub fn prepare(
     put(initrd_at, files.initrd)?;
     let initrd = GuestRange::new(initrd_at, initrd).ok_or(too_large)?;
     let mut tree = Tree::new();
-    describe(&mut tree, ram, initrd, files.command_line);
+    describe(&mut tree, (ram, cpus), initrd, files.command_line);
     let parts = tree.finish().ok_or(NoKernel("its device tree is too large"))?;
     for part in [&parts.head, parts.structure, parts.strings] {
         put(tree_at, part)?;
@@ -108,6 +111,10 @@ pub fn prepare(
     }
     Ok(start)
 }
+
+/// The nodes of CPUs, by their affinities.
+const CPUS: [&str; MOST_CPUS] =
+    ["cpu@0", "cpu@1", "cpu@2", "cpu@3", "cpu@4", "cpu@5", "cpu@6", "cpu@7"];
 
 /// The handles of the nodes that others name.
 const CONTROLLER: u32 = 1;
@@ -117,8 +124,13 @@ const SHARED: u32 = 0;
 const PRIVATE: u32 = 1;
 const LEVEL_HIGH: u32 = 4;
 
-/// Writes the tree of a guest.
-fn describe(tree: &mut Tree, ram: GuestRange, initrd: GuestRange, command_line: &[u8]) {
+/// Writes the tree of a guest with this memory and so many CPUs.
+fn describe(
+    tree: &mut Tree,
+    (ram, cpus): (GuestRange, usize),
+    initrd: GuestRange,
+    command_line: &[u8],
+) {
     tree.node("", |tree| {
         tree.cells("#address-cells", [2]);
         tree.cells("#size-cells", [2]);
@@ -138,26 +150,29 @@ fn describe(tree: &mut Tree, ram: GuestRange, initrd: GuestRange, command_line: 
         tree.node("cpus", |tree| {
             tree.cells("#address-cells", [1]);
             tree.cells("#size-cells", [0]);
-            tree.node("cpu@0", |tree| {
-                tree.text("device_type", "cpu");
-                tree.text("compatible", "arm,armv8");
-                tree.cells("reg", [0]);
-            });
+            for (number, name) in (0..).zip(CPUS).take(cpus) {
+                tree.node(name, |tree| {
+                    tree.text("device_type", "cpu");
+                    tree.text("compatible", "arm,armv8");
+                    tree.text("enable-method", "psci");
+                    tree.cells("reg", [number]);
+                });
+            }
         });
         tree.node("psci", |tree| {
             tree.text("compatible", "arm,psci-1.0\0arm,psci-0.2");
             tree.text("method", "hvc");
         });
-        devices(tree);
+        devices(tree, cpus);
     });
 }
 
-fn devices(tree: &mut Tree) {
+fn devices(tree: &mut Tree, cpus: usize) {
     tree.node("interrupt-controller@8000000", |tree| {
         tree.text("compatible", "arm,gic-v3");
         tree.property("interrupt-controller", &[]);
         tree.cells("#interrupt-cells", [3]);
-        let redistributor = [REDISTRIBUTOR, REDISTRIBUTOR_BYTES];
+        let redistributor = [REDISTRIBUTOR, REDISTRIBUTOR_BYTES * cpus as u64];
         tree.ranges("reg", [DISTRIBUTOR, DISTRIBUTOR_BYTES, redistributor[0], redistributor[1]]);
         tree.cells("phandle", [CONTROLLER]);
     });

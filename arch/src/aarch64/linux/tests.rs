@@ -35,7 +35,7 @@ fn prepared(files: &LinuxFiles<'_>, bytes: u64) -> Result<(Vec<u8>, KernelStart)
         room.copy_from_slice(piece);
         Ok(())
     };
-    let start = prepare(files, ram(bytes), &mut put)?;
+    let start = prepare(files, ram(bytes), 2, &mut put)?;
     Ok((memory, start))
 }
 
@@ -72,10 +72,14 @@ fn kernel_file_system_and_tree_lie_apart_in_the_guests_memory() {
     let reg = [START.to_be_bytes(), (32 * MIB).to_be_bytes()].concat();
     assert_eq!(value("/memory@40000000", "reg"), reg);
     assert_eq!(value("/psci", "method"), b"hvc\0");
+    assert_eq!(value("/cpus/cpu@1", "reg"), 1_u32.to_be_bytes());
+    assert_eq!(value("/cpus/cpu@1", "enable-method"), b"psci\0");
+    assert!(tree.find_node("/cpus/cpu@2").is_none());
     let virtual_timer = &value("/timer", "interrupts")[24..36];
     assert_eq!(virtual_timer, [0, 0, 0, 1, 0, 0, 0, 11, 0, 0, 0, 4]);
     let controller = value("/interrupt-controller@8000000", "reg");
     assert_eq!(controller[..8], DISTRIBUTOR.to_be_bytes());
+    assert_eq!(controller[24..], (2 * REDISTRIBUTOR_BYTES).to_be_bytes());
     assert_eq!(value("/serial@9000000", "interrupts"), [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 4]);
 }
 

@@ -15,7 +15,9 @@ pub use interpreter::{Bus, Interpreter, Op, instruction};
 use super::Host;
 use super::machine::own;
 use super::memory::Memory;
-use crate::contract::{Access, Clock, GuestExit, GuestSpace, Guests, NoGuests, StateMemory, Vcpu};
+use crate::contract::{
+    Access, Clock, GuestExit, GuestSpace, Guests, Locked, NoGuests, StateMemory, Vcpu,
+};
 use crate::x86_64::pte::X86Pte4;
 use core::fmt;
 use hotmem_paging::addr::{GuestAddr, GuestRange};
@@ -54,12 +56,13 @@ impl Bus for Through<'_> {
 
 impl Vcpu for SoftVcpu {
     const STATE_BYTES: u64 = 0;
+    type Devices = ();
 
     fn new(_state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self {
         Self(Interpreter::new(entry, arguments))
     }
 
-    unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit {
+    unsafe fn run(&mut self, space: &GuestSpace, _devices: &impl Locked<()>) -> GuestExit {
         let machine = own();
         if !machine.guests_are_enabled() {
             panic!("a guest runs before guests are enabled");

@@ -1,5 +1,6 @@
-//! ACPI tables of a guest: one CPU, and how to turn the machine off and restart it.
+//! ACPI tables of a guest: its CPUs, and how to turn the machine off and restart it.
 
+use super::apic::MOST_CPUS;
 use crate::common::tables::{self, FADT_FLAGS, HW_REDUCED};
 
 /// Where the tables are, from the RSDP on: below 1 MiB, where firmware has them.
@@ -30,8 +31,10 @@ const FLAGS: u32 = 1 | 1 << 10 | HW_REDUCED;
 
 /// `Name (_S5, Package () {5, 0, 0, 0})`: the number that turns the machine off.
 const OFF: [u8; 13] = *b"\x08_S5_\x12\x07\x04\x0a\x05\0\0\0";
-/// A local APIC (5.2.12.2): CPU 0, APIC 0, enabled.
-const LOCAL_APIC: [u8; 8] = [0, 8, 0, 0, 1, 0, 0, 0];
+/// The local APIC (5.2.12.2) of CPU `number`, which is enabled.
+const fn local_apic(number: u8) -> [u8; 8] {
+    [0, 8, number, number, 1, 0, 0, 0]
+}
 
 /// A generic address of one byte in port space.
 const fn port(at: u16) -> [u8; 12] {
@@ -39,8 +42,8 @@ const fn port(at: u16) -> [u8; 12] {
     [1, 8, 0, 1, low, high, 0, 0, 0, 0, 0, 0]
 }
 
-/// Hands the tables to `use_them`, which are to be written at [`AT`]; `None` if they have no room.
-pub(crate) fn with_tables<R>(use_them: impl FnOnce(&[u8]) -> R) -> Option<R> {
+/// Hands the tables of a guest with `cpus` CPUs to `use_them`, which are to be written at [`AT`]; `None` if they have no room.
+pub(crate) fn with_tables<R>(cpus: usize, use_them: impl FnOnce(&[u8]) -> R) -> Option<R> {
     let mut tables = tables::Tables::<BYTES>::new(AT);
     let dsdt = tables.add(*b"DSDT", 2, &[&OFF]);
     let fields: [(usize, &[u8]); 6] = [
@@ -52,7 +55,9 @@ pub(crate) fn with_tables<R>(use_them: impl FnOnce(&[u8]) -> R) -> Option<R> {
         (FADT_SLEEP_STATUS, &port(SLEEP_STATUS)),
     ];
     let fadt = tables.add_fadt(dsdt, &fields);
-    let madt = tables.add(*b"APIC", 5, &[&LOCAL_APIC_AT.to_le_bytes(), &[0; 4], &LOCAL_APIC]);
+    let apics: [[u8; 8]; MOST_CPUS] = core::array::from_fn(|number| local_apic(number as u8));
+    let apics = apics.get(..cpus)?.as_flattened();
+    let madt = tables.add(*b"APIC", 5, &[&LOCAL_APIC_AT.to_le_bytes(), &[0; 4], apics]);
     tables.finish(&[fadt, madt]).map(use_them)
 }
 

@@ -1,18 +1,22 @@
 //! The local APIC of a guest, in x2APIC mode (Intel SDM vol. 3A, 12.12): registers by RDMSR and WRMSR, no window in
 //! memory, and a timer with a deadline of the time stamp counter (12.5.4.1).
 //!
-//! The board has one CPU and no other source of interrupts, so a vector is requested by the timer or by the guest itself.
+//! The board has no device that interrupts, so a vector is requested by the timer, by the CPU itself or by another one.
 
 use super::refusal::Refusal;
+
+/// The most CPUs of a board.
+pub(crate) const MOST_CPUS: usize = 8;
 
 /// The registers that belong to the APIC.
 pub(crate) const FIRST: u32 = 0x800;
 pub(crate) const LAST: u32 = 0x8ff;
 /// The register with the deadline.
 pub(crate) const DEADLINE: u32 = 0x6e0;
-/// The register that selects how the APIC is accessed, and what it reads: enabled, x2APIC mode, of the boot CPU.
+/// The register that selects how the APIC is accessed, and what it reads: enabled, x2APIC mode; of the boot CPU.
 pub(crate) const BASE: u32 = 0x1b;
-pub(crate) const BASE_VALUE: u64 = 0xfee0_0d00;
+const BASE_VALUE: u64 = 0xfee0_0c00;
+const BASE_BOOT: u64 = 1 << 8;
 
 // The registers (SDM vol. 3A, table 12-6).
 pub(crate) const ID: u32 = 0x802;
@@ -36,8 +40,8 @@ const SELF: u32 = 0x83f;
 
 /// Version 14h, and the number of the last local vector: error.
 const VERSION_VALUE: u64 = 0x0005_0014;
-/// In the logical destination of CPU 0: cluster 0, its first bit.
-const LOGICAL_ID: u64 = 1;
+/// CPUs of a cluster: in the logical destination, a CPU is a bit below the number of its cluster.
+const CLUSTER: u32 = 16;
 /// In the register of the spurious vector: the APIC is enabled; the bits that exist.
 const ENABLED: u32 = 1 << 8;
 const SPURIOUS_BITS: u32 = 0x3ff;
@@ -47,29 +51,24 @@ const MODE: u32 = 3 << 17;
 const MODE_DEADLINE: u32 = 2 << 17;
 const LOCAL_BITS: u32 = MODE | MASKED | 0xe7ff;
 
-// A command (SDM vol. 3A, figure 12-28): the delivery mode, the destination's kind, its shorthand.
-const DELIVERY: u64 = 7 << 8;
-const LOGICAL: u64 = 1 << 11;
-const SHORTHAND: u64 = 3 << 18;
-const TO_DESTINATION: u64 = 0;
-const TO_SELF: u64 = 1 << 18;
-const TO_ALL: u64 = 2 << 18;
-/// The destination of every CPU.
-const BROADCAST: u64 = 0xffff_ffff;
-
 /// The least vector of an interrupt: those below are of exceptions.
 const LEAST: u8 = 16;
 
 /// A set of vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Vectors([u32; 8]);
+pub(crate) struct Vectors([u32; 8]);
 
 impl Vectors {
-    fn set(&mut self, vector: u8, is_in: bool) {
+    pub(crate) fn set(&mut self, vector: u8, is_in: bool) {
         if let Some(word) = self.0.get_mut(usize::from(vector >> 5)) {
             let bit = 1 << (vector & 31);
             *word = if is_in { *word | bit } else { *word & !bit };
         }
+    }
+
+    fn has(&self, vector: u8) -> bool {
+        let word = self.0.get(usize::from(vector >> 5));
+        word.is_some_and(|word| word >> (vector & 31) & 1 != 0)
     }
 
     /// The vector of the highest priority.
@@ -88,6 +87,8 @@ impl Vectors {
 /// The APIC.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalApic {
+    /// The number of the CPU.
+    number: u32,
     requested: Vectors,
     in_service: Vectors,
     /// The task priority: vectors of its class and below wait.
@@ -102,9 +103,10 @@ pub(crate) struct LocalApic {
 }
 
 impl LocalApic {
-    /// After a reset: disabled by software.
-    pub(crate) const fn new() -> Self {
+    /// That of CPU `number` after a reset: disabled by software.
+    pub(crate) const fn new(number: u32) -> Self {
         Self {
+            number,
             requested: Vectors([0; 8]),
             in_service: Vectors([0; 8]),
             task: 0,
@@ -124,12 +126,15 @@ impl LocalApic {
     pub(crate) fn read(&self, number: u32) -> Result<u64, Refusal> {
         let value = match number {
             DEADLINE if self.has_deadline() => self.deadline,
-            DEADLINE | ID | ERROR_STATUS | INITIAL_COUNT | CURRENT_COUNT => 0,
+            ID => self.number.into(),
+            DEADLINE | ERROR_STATUS | INITIAL_COUNT | CURRENT_COUNT => 0,
             TRIGGER_MODE..REQUESTED => 0,
             VERSION => VERSION_VALUE,
             TASK_PRIORITY => self.task.into(),
             PROCESSOR_PRIORITY => self.priority().into(),
-            LOGICAL_DESTINATION => LOGICAL_ID,
+            LOGICAL_DESTINATION => {
+                u64::from(self.number / CLUSTER) << 16 | 1 << (self.number % CLUSTER)
+            }
             SPURIOUS => self.spurious.into(),
             IN_SERVICE..TRIGGER_MODE => self.in_service.register(number - IN_SERVICE),
             REQUESTED..ERROR_STATUS => self.requested.register(number - REQUESTED),
@@ -161,7 +166,7 @@ impl LocalApic {
             }
             SPURIOUS => self.set_spurious(bits(SPURIOUS_BITS)?),
             ERROR_STATUS => _ = bits(0)?,
-            COMMAND => self.send(value)?,
+            COMMAND => self.command = value & !(1 << 12),
             LVT_TIMER..=LVT_ERROR => {
                 // Bit 12 says that a vector was not delivered yet, and is only read.
                 self.set_local_vector(number - LVT_TIMER, bits(LOCAL_BITS | 1 << 12)?);
@@ -208,24 +213,15 @@ impl LocalApic {
         self.local_vector(0) & MODE == MODE_DEADLINE
     }
 
-    /// Sends an interrupt. All CPUs but this one are missing: what they would get is lost.
-    fn send(&mut self, command: u64) -> Result<(), Refusal> {
-        self.command = command & !(1 << 12);
-        let to = command >> 32;
-        let to_itself = match command & SHORTHAND {
-            TO_DESTINATION if to == BROADCAST => true,
-            TO_DESTINATION if command & LOGICAL != 0 => to >> 16 == 0 && to & LOGICAL_ID != 0,
-            TO_DESTINATION => to == 0,
-            TO_SELF | TO_ALL => true,
-            _ => false,
-        };
-        match command & DELIVERY {
-            _ if !to_itself => Ok(()),
-            0 => {
-                self.request(command as u8);
-                Ok(())
-            }
-            _ => Err(Refusal::Stop("it sends itself what is not an interrupt", command)),
+    /// How the APIC is accessed, as a register reads it.
+    pub(crate) const fn base(&self) -> u64 {
+        if self.number == 0 { BASE_VALUE | BASE_BOOT } else { BASE_VALUE }
+    }
+
+    /// Requests vectors that CPUs sent.
+    pub(crate) fn request_all(&mut self, vectors: &Vectors) {
+        for vector in (LEAST..=u8::MAX).filter(|vector| vectors.has(*vector)) {
+            self.request(vector);
         }
     }
 

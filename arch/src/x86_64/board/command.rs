@@ -1,5 +1,5 @@
 //! What a CPU of a guest sends to others by the command register of its local APIC, in x2APIC mode (Intel SDM vol. 3A,
-//! 12.6.1 and 12.12.9): only what starts them, INIT and the start-up interrupt (SIPI).
+//! 12.6.1 and 12.12.9): interrupts, and what starts CPUs, INIT and the start-up interrupt (SIPI).
 
 use super::refusal::Refusal;
 use crate::contract::{CpuRequest, CpuSet, CpuStart};
@@ -37,11 +37,16 @@ const fn destination(command: u64, own: u64) -> CpuSet {
     }
 }
 
+/// The vector of the interrupt that a command sends, and the CPUs that get it; `None` for another command.
+pub(crate) const fn interrupt(command: u64, own: u64) -> Option<(CpuSet, u8)> {
+    if command & DELIVERY == 0 { Some((destination(command, own), command as u8)) } else { None }
+}
+
 /// What the command of CPU `own` asks of other CPUs; `None` for one that has no effect.
 ///
 /// # Errors
 ///
-/// [`Refusal::Stop`] for an interrupt: the guest has no handler of one.
+/// [`Refusal::Stop`] for an interrupt, of a guest that has no handler of one, or an interrupt that is no vector's.
 pub(crate) const fn request(command: u64, own: u64) -> Result<Option<CpuRequest>, Refusal> {
     let cpus = destination(command, own);
     match command & DELIVERY {
@@ -93,6 +98,14 @@ mod tests {
         let starts = Ok(Some(CpuRequest::Start { cpus: one, start }));
         assert_eq!(request(1 << 32 | 0x4608, 0), starts);
         assert_eq!(request(1 << 32 | 0x0608, 0), starts);
+    }
+
+    #[test]
+    fn an_interrupt_has_a_vector_and_its_destinations() {
+        assert_eq!(interrupt(3 << 32 | 0x40fb, 0), Some((CpuSet::one(3), 0xfb)));
+        let (others, vector) = interrupt(SHORTHAND | 0xfd, 1).unwrap();
+        assert_eq!((others.contains(0), others.contains(1), vector), (true, false, 0xfd));
+        assert_eq!([interrupt(0x4500, 0), interrupt(0x4608, 0), interrupt(0x4402, 0)], [None; 3]);
     }
 
     #[test]

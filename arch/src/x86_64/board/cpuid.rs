@@ -32,8 +32,9 @@ const ALLOWED_1_EDX: u32 =
     0x7f | 1 << 8 | 1 << 11 | 1 << 13 | 7 << 15 | 1 << 19 | 1 << 23 | 1 << 24 | 3 << 25;
 /// The local APIC.
 const ADDED_1_EDX: u32 = 1 << 9;
-/// Leaf 1, EBX: the bytes that CLFLUSH flushes. The number of the CPU is 0, and so is that of its neighbours.
+/// Leaf 1, EBX: the bytes that CLFLUSH flushes. The number of the CPU is above.
 const ALLOWED_1_EBX: u32 = 0xff00;
+const NUMBER_1_EBX: u32 = 24;
 /// Leaf 6, EAX: the APIC timer always runs.
 const ADDED_6_EAX: u32 = 1 << 2;
 /// Leaf 7, EBX: FSGSBASE, SMEP, ERMS, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA.
@@ -47,23 +48,29 @@ const ALLOWED_EXTENDED_EDX: u32 = 0x0183_a37f | 1 << 11 | 1 << 20 | 1 << 22 | 1 
 /// Leaf 8000_0007h, EDX: the counter's rate does not change.
 const ALLOWED_7_POWER: u32 = 1 << 8;
 
-/// What the guest is shown of leaf `leaf`, `sub`, with a counter of this rate; `host` reads a leaf of the host's CPU.
-pub(crate) fn shown(leaf: u32, sub: u32, kilohertz: u32, host: impl Fn(u32, u32) -> Leaf) -> Leaf {
+/// What CPU `number` of the guest is shown of leaf `leaf`, `sub`, with a counter of this rate; `host` reads a leaf of the
+/// host's CPU.
+pub(crate) fn shown(
+    (leaf, sub): (u32, u32),
+    number: u32,
+    kilohertz: u32,
+    host: impl Fn(u32, u32) -> Leaf,
+) -> Leaf {
     let [eax, ebx, ecx, edx] = host(leaf, sub);
     match (leaf, sub) {
         (0, _) => [eax.min(LAST), ebx, ecx, edx],
         (FEATURES, _) => [
             eax,
-            ebx & ALLOWED_1_EBX,
+            ebx & ALLOWED_1_EBX | number << NUMBER_1_EBX,
             ecx & ALLOWED_1_ECX | ADDED_1_ECX,
             edx & ALLOWED_1_EDX | ADDED_1_EDX,
         ],
         (POWER, _) => [ADDED_6_EAX, 0, 0, 0],
         (MORE_FEATURES, 0) => [0, ebx & ALLOWED_7_EBX, ecx & ALLOWED_7_ECX, 0],
-        // Two levels, thread and core, with one CPU each.
-        (TOPOLOGY, 0) => [0, 1, 0x100, 0],
-        (TOPOLOGY, 1) => [0, 1, 0x201, 0],
-        (TOPOLOGY, _) => [0, 0, sub & 0xff, 0],
+        // Two levels, thread and core, with one CPU each: every CPU is a package of its own.
+        (TOPOLOGY, 0) => [0, 1, 0x100, number],
+        (TOPOLOGY, 1) => [0, 1, 0x201, number],
+        (TOPOLOGY, _) => [0, 0, sub & 0xff, number],
         // Linux keeps an x2APIC without interrupt remapping under this hypervisor: none of its features is offered.
         (HYPERVISOR, _) => {
             let name = |bytes: [u8; 4]| u32::from_le_bytes(bytes);

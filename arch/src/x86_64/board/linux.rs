@@ -161,7 +161,7 @@ impl Decimal {
 }
 
 /// Places `kernel`, the initial RAM disk and the parts of the command line in a guest with `memory` bytes of zeroed memory
-/// from address 0 on. It begins with the address of its boot_params as its only argument.
+/// from address 0 on, and `cpus` CPUs. It begins with the address of its boot_params as its only argument.
 ///
 /// # Errors
 ///
@@ -170,7 +170,7 @@ pub(crate) fn place(
     kernel: &Kernel<'_>,
     disk: &[u8],
     command_line: &[&[u8]],
-    memory: u64,
+    (memory, cpus): (u64, usize),
     put: &mut Put<'_>,
 ) -> Result<KernelStart, NoKernel> {
     let below_hole = memory.min(HOLE);
@@ -195,7 +195,7 @@ pub(crate) fn place(
         put(at, part)?;
         at += part.len() as u64;
     }
-    put_acpi(&mut put)?;
+    put_acpi(cpus, &mut put)?;
     put_params(kernel.header, (disk_at, disk_bytes), memory, &mut put)?;
     put_tables(&mut put)?;
     let entry = GuestAddr::new(kernel.at + ENTRY_64);
@@ -207,8 +207,8 @@ pub(crate) fn place(
 /// # Errors
 ///
 /// An error of `put`.
-pub(crate) fn describe(memory: u64, put: &mut Put<'_>) -> Result<Described, NoKernel> {
-    put_acpi(&mut |at, bytes: &[u8]| put(GuestAddr::new(at), bytes))?;
+pub(crate) fn describe(memory: u64, cpus: usize, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+    put_acpi(cpus, &mut |at, bytes: &[u8]| put(GuestAddr::new(at), bytes))?;
     let mut map = [(GuestRange::default(), false); 5];
     for (slot, (start, end, kind)) in map.iter_mut().zip(regions(memory)) {
         let range = GuestRange::new(GuestAddr::new(start), end - start).unwrap_or_default();
@@ -224,8 +224,11 @@ pub(crate) fn describe(memory: u64, put: &mut Put<'_>) -> Result<Described, NoKe
 }
 
 /// Writes the ACPI tables.
-fn put_acpi(put: &mut impl FnMut(u64, &[u8]) -> Result<(), NoKernel>) -> Result<(), NoKernel> {
-    let written = acpi::with_tables(|tables| put(acpi::AT, tables));
+fn put_acpi(
+    cpus: usize,
+    put: &mut impl FnMut(u64, &[u8]) -> Result<(), NoKernel>,
+) -> Result<(), NoKernel> {
+    let written = acpi::with_tables(cpus, |tables| put(acpi::AT, tables));
     written.unwrap_or(Err(NoKernel("its ACPI tables have no room")))
 }
 

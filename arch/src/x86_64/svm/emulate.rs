@@ -8,11 +8,12 @@
 use super::enter::Registers;
 use super::exit::{self, Exit};
 use super::vmcb::{self, Vmcb, intercept};
-use crate::contract::GuestExit;
+use crate::contract::{CpuRequest, CpuSet, GuestExit};
+use crate::x86_64::board::apic::LocalApic;
 use crate::x86_64::board::ports::{Access, Effect};
 use crate::x86_64::board::refusal::Refusal;
 use crate::x86_64::board::registers::{self, Register};
-use crate::x86_64::board::{Board, apic, cpuid};
+use crate::x86_64::board::{Board, apic, command, cpuid};
 use core::arch::x86_64::__cpuid_count;
 
 /// Bytes of instructions, without prefixes.
@@ -38,7 +39,12 @@ pub(super) const fn refused_cr4(vmcb: &Vmcb) -> Option<GuestExit> {
 
 /// A guest with a board, between two entries.
 pub(super) struct Guest<'a> {
+    /// The number of the CPU.
+    pub(super) number: usize,
+    pub(super) apic: &'a mut LocalApic,
     pub(super) board: &'a mut Board,
+    /// CPUs that this one called.
+    pub(super) called: &'a mut CpuSet,
     pub(super) vmcb: &'a mut Vmcb,
     pub(super) registers: &'a mut Registers,
     /// An exit leaves the address of the next instruction.
@@ -58,13 +64,16 @@ enum Done {
 impl Guest<'_> {
     /// Before an entry at time `now`: injects an interrupt of the APIC if the guest can take one.
     pub(super) fn inject(&mut self, now: u64) {
-        self.board.apic.look(now);
+        if self.board.has_mail(self.number) {
+            self.apic.request_all(&self.board.take_mail(self.number));
+        }
+        self.apic.look(now);
         let Vmcb { control, save } = &mut *self.vmcb;
-        control.interrupts = vmcb::MASK_INTERRUPTS | u64::from(self.board.apic.task_class());
+        control.interrupts = vmcb::MASK_INTERRUPTS | u64::from(self.apic.task_class());
         control.first &= !intercept::WINDOW;
-        let Some(vector) = self.board.apic.pending() else { return };
+        let Some(vector) = self.apic.pending() else { return };
         if control.event == 0 && control.shadow & 1 == 0 && save.rflags & INTERRUPTS_ON != 0 {
-            self.board.apic.deliver(vector);
+            self.apic.deliver(vector);
             control.event = exit::interrupt(vector);
         } else {
             control.interrupts |= vmcb::window(vector);
@@ -75,7 +84,7 @@ impl Guest<'_> {
     /// After an exit: emulates what the guest did. `None` if the exit is not of this kind; `Some(None)` if the guest goes
     /// on.
     pub(super) fn serve(&mut self, exit: &Exit, now: u64) -> Option<Option<GuestExit>> {
-        self.board.apic.set_task_class(self.vmcb.control.interrupts as u8 & 0xf);
+        self.apic.set_task_class(self.vmcb.control.interrupts as u8 & 0xf);
         self.take_back(exit.event);
         if let Some(stopped) = refused_cr4(self.vmcb) {
             return Some(Some(stopped));
@@ -113,7 +122,7 @@ impl Guest<'_> {
     /// An interrupt whose delivery the exit interrupted is requested again.
     fn take_back(&mut self, event: u64) {
         if let Some(vector) = exit::interrupted_vector(event) {
-            self.board.apic.take_back(vector);
+            self.apic.take_back(vector);
             self.vmcb.control.event = 0;
         }
     }
@@ -134,7 +143,7 @@ impl Guest<'_> {
             [found.eax, found.ebx, found.ecx, found.edx]
         };
         let kilohertz = ((self.counter_hertz)() / 1000) as u32;
-        let shown = cpuid::shown(leaf, sub, kilohertz, host);
+        let shown = cpuid::shown((leaf, sub), self.number as u32, kilohertz, host);
         let [eax, ebx, ecx, edx] = shown.map(u64::from);
         self.vmcb.save.rax = eax;
         (self.registers.rbx, self.registers.rcx, self.registers.rdx) = (ebx, ecx, edx);
@@ -176,7 +185,15 @@ impl Guest<'_> {
             self.registers.rdx = value >> 32;
         } else {
             let low = self.vmcb.save.rax & 0xffff_ffff;
-            self.write(register, number, self.registers.rdx << 32 | low)?;
+            let value = self.registers.rdx << 32 | low;
+            self.write(register, number, value)?;
+            if number == apic::COMMAND {
+                let request = self.command(value)?;
+                self.skip(MSR_BYTES);
+                return Ok(
+                    request.map_or(Done::Next, |request| Done::Exit(GuestExit::Cpus(request)))
+                );
+            }
         }
         self.next(MSR_BYTES)
     }
@@ -186,8 +203,8 @@ impl Guest<'_> {
             Register::Timestamp => now,
             Register::Efer => registers::shown_efer(self.vmcb.save.efer),
             Register::Pat => self.vmcb.save.pat,
-            Register::ApicBase => apic::BASE_VALUE,
-            Register::Apic(number) => self.board.apic.read(number)?,
+            Register::ApicBase => self.apic.base(),
+            Register::Apic(number) => self.apic.read(number)?,
             Register::Zero => 0,
         })
     }
@@ -197,8 +214,8 @@ impl Guest<'_> {
         match register {
             Register::Efer => save.efer = registers::written_efer(save.efer, save.cr0, value)?,
             Register::Pat => save.pat = registers::checked_pat(value)?,
-            Register::Apic(number) => self.board.apic.write(number, value)?,
-            Register::ApicBase if value == apic::BASE_VALUE => {}
+            Register::Apic(number) => self.apic.write(number, value)?,
+            Register::ApicBase if value == self.apic.base() => {}
             Register::ApicBase => return Err(Refusal::Stop("it left x2APIC mode", value)),
             Register::Timestamp => {
                 return Err(Refusal::Stop("it set its time stamp counter", number.into()));
@@ -206,6 +223,17 @@ impl Guest<'_> {
             Register::Zero => {}
         }
         Ok(())
+    }
+
+    /// Carries out a command of the APIC: sends an interrupt, or returns what it asks of CPUs.
+    fn command(&mut self, command: u64) -> Result<Option<CpuRequest>, Refusal> {
+        let own = self.number;
+        let Some((cpus, vector)) = command::interrupt(command, own as u64) else {
+            return command::request(command, own as u64);
+        };
+        let called = self.board.send(cpus, vector);
+        *self.called = self.called.with(called.without(CpuSet::one(own as u64)));
+        Ok(None)
     }
 
     fn call(&mut self, cpl: u8) -> Result<Done, Refusal> {
@@ -216,14 +244,17 @@ impl Guest<'_> {
     /// The guest waits: for what the APIC has next.
     fn halt(&mut self) -> Option<GuestExit> {
         self.skip(exit::HLT_BYTES);
+        // Another CPU may wake it, or end the guest.
+        let forever =
+            if self.board.has_others() { GuestExit::WaitUntil(u64::MAX) } else { GuestExit::Wait };
         if self.vmcb.save.rflags & INTERRUPTS_ON == 0 {
-            return Some(GuestExit::Wait);
+            return Some(forever);
         }
-        let apic = &self.board.apic;
-        match (apic.pending(), apic.deadline()) {
+        match (self.apic.pending(), self.apic.deadline()) {
+            _ if self.board.has_mail(self.number) => None,
             (Some(_), _) => None,
             (None, Some(deadline)) => Some(GuestExit::WaitUntil(deadline)),
-            (None, None) => Some(GuestExit::Wait),
+            (None, None) => Some(forever),
         }
     }
 }

@@ -12,9 +12,11 @@ use super::exit::{self, Cause, Exit};
 use super::flush::{self, Entry};
 use super::vmcb::{VMCB_BYTES, Vmcb};
 use crate::contract::{
-    self, Clock, Cpu, CpuStart, GuestCall, GuestExit, GuestSpace, KernelStart, StateMemory,
+    self, Clock, Cpu, CpuSet, CpuStart, GuestCall, GuestExit, GuestSpace, KernelStart, Locked,
+    StateMemory,
 };
 use crate::x86_64::X86_64;
+use crate::x86_64::board::apic::LocalApic;
 use crate::x86_64::board::{Board, linux, registers};
 use ::x86_64::registers::model_specific::Msr;
 use core::arch::x86_64::__cpuid;
@@ -73,8 +75,10 @@ pub struct Vcpu {
     floating_point: FloatingPoint,
     abilities: Abilities,
     last: Option<Entry>,
-    /// The devices of a Linux kernel, and the addresses of its breakpoints.
-    board: Option<(Board, Breakpoints)>,
+    /// The interrupt controller of a CPU on a board, and the addresses of its breakpoints.
+    board: Option<(LocalApic, Breakpoints)>,
+    /// CPUs that it called.
+    called: CpuSet,
 }
 
 // SAFETY: the control block behind the pointer is this value's own, and belongs to no CPU between two runs.
@@ -88,6 +92,8 @@ const fn halves(value: u64) -> (u64, u64) {
 impl contract::Vcpu for Vcpu {
     const STATE_BYTES: u64 = HOST_REGISTERS + HOST_BYTES;
 
+    type Devices = Board;
+
     fn new(state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self {
         let [(rdi, rax), (rsi, rbx), (rdx, rbp), (rcx, rsp)] = arguments.map(halves);
         let registers = Registers { rdi, rsi, rdx, rcx, rbx, rbp, ..Registers::default() };
@@ -100,6 +106,7 @@ impl contract::Vcpu for Vcpu {
             abilities: Abilities::of(&ask::leaves()),
             last: None,
             board: None,
+            called: CpuSet::of_bits(0),
         };
         new.map_mut(PORT_MAP, PORT_MAP_BYTES).fill(0xff);
         new.map_mut(REGISTER_MAP, REGISTER_MAP_BYTES).fill(0xff);
@@ -128,15 +135,19 @@ impl contract::Vcpu for Vcpu {
         new
     }
 
-    fn started(state: StateMemory, number: usize, start: &CpuStart) -> Self {
+    fn started(state: StateMemory, number: usize, start: &CpuStart, has_board: bool) -> Self {
         let mut new = Self { number, ..Self::new(state, start.entry, [0; 4]) };
         // The kind of CPU, as after a reset.
         new.registers.rdx = __cpuid(1).eax.into();
         new.vmcb_mut().in_real_mode(start.entry.get());
+        if has_board {
+            new.vmcb_mut().with_own_registers();
+            new.add_board();
+        }
         new
     }
 
-    unsafe fn run(&mut self, space: &GuestSpace) -> GuestExit {
+    unsafe fn run(&mut self, space: &GuestSpace, devices: &impl Locked<Board>) -> GuestExit {
         if u32::from(space.tag()) >= self.abilities.asids {
             return GuestExit::Stopped("this CPU has fewer ASIDs than guests", space.tag().into());
         }
@@ -146,13 +157,16 @@ impl contract::Vcpu for Vcpu {
             breakpoints.load();
         }
         let exit = loop {
-            if let Some(mut guest) = self.with_board() {
-                guest.inject(X86_64::timestamp());
+            if self.board.is_some() {
+                devices.with(|board| self.inject(board));
             }
             // SAFETY: by the contract of this function.
             unsafe { self.enter(space) };
-            if let Some(exit) = self.serve() {
+            if let Some(exit) = self.serve(devices) {
                 break exit;
+            }
+            if !self.called.is_empty() {
+                break GuestExit::Emulated;
             }
         };
         self.floating_point.store();
@@ -162,8 +176,8 @@ impl contract::Vcpu for Vcpu {
         exit
     }
 
-    fn receive(&mut self, byte: u8) -> bool {
-        self.board.as_mut().is_some_and(|(board, _)| board.ports.receive(byte))
+    fn take_called(&mut self) -> CpuSet {
+        core::mem::replace(&mut self.called, CpuSet::of_bits(0))
     }
 
     fn reply(&mut self, value: u64) {
@@ -190,7 +204,7 @@ impl Vcpu {
     /// Adds the devices of a board, and the registers that a kernel accesses without an exit.
     fn add_board(&mut self) {
         registers::open_switched(self.map_mut(REGISTER_MAP, REGISTER_MAP_BYTES));
-        self.board = Some((Board::new(), Breakpoints::default()));
+        self.board = Some((LocalApic::new(self.number as u32), Breakpoints::default()));
     }
 
     /// One of the maps.
@@ -201,12 +215,22 @@ impl Vcpu {
         unsafe { core::slice::from_raw_parts_mut(map, bytes as usize) }
     }
 
+    /// Before an entry: injects an interrupt if the guest can take one.
+    fn inject(&mut self, board: &mut Board) {
+        if let Some(mut guest) = self.with_board(board) {
+            guest.inject(X86_64::timestamp());
+        }
+    }
+
     /// The guest with its board, if it has one.
-    fn with_board(&mut self) -> Option<Guest<'_>> {
+    fn with_board<'v>(&'v mut self, board: &'v mut Board) -> Option<Guest<'v>> {
         let mut block = self.block();
-        let (board, _) = self.board.as_mut()?;
+        let (apic, _) = self.board.as_mut()?;
         Some(Guest {
+            number: self.number,
+            apic,
             board,
+            called: &mut self.called,
             // SAFETY: as in `vmcb_mut`; only other fields of this value are borrowed beside it.
             vmcb: unsafe { block.as_mut() },
             registers: &mut self.registers,
@@ -261,14 +285,18 @@ impl Vcpu {
     }
 
     /// Does what the last exit asks for. Returns `None` if the guest continues.
-    fn serve(&mut self) -> Option<GuestExit> {
+    fn serve(&mut self, devices: &impl Locked<Board>) -> Option<GuestExit> {
         let exit = self.exit();
         self.vmcb_mut().control.event = exit::interrupted_event(exit.event);
         if let Some(served) = self.without_board().and_then(|mut guest| guest.serve(&exit)) {
             return served;
         }
-        let guest = self.with_board();
-        if let Some(served) = guest.and_then(|mut guest| guest.serve(&exit, X86_64::timestamp())) {
+        if self.board.is_some()
+            && let Some(served) = devices.with(|board| {
+                let guest = self.with_board(board);
+                guest.and_then(|mut guest| guest.serve(&exit, X86_64::timestamp()))
+            })
+        {
             return served;
         }
         match exit::cause(&exit) {

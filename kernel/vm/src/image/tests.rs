@@ -27,7 +27,7 @@ impl Guests for Board {
 
     fn drop_guest_translations(_: &hotmem_arch::contract::GuestSpace, _: &[GuestRange]) {}
 
-    fn describe(ram: GuestRange, put: &mut Put<'_>) -> Result<Described, NoKernel> {
+    fn describe(ram: GuestRange, _cpus: usize, put: &mut Put<'_>) -> Result<Described, NoKernel> {
         put(ram.start(), b"RSD PTR ")?;
         let none = (GuestRange::default(), false);
         let part = |from, bytes| GuestRange::new(ram.start().add(from), bytes).unwrap_or_default();
@@ -76,7 +76,7 @@ fn prepared(image: &[u8], words: &[u8], bytes: u64) -> Result<(Vec<u8>, KernelSt
         Ok(())
     };
     let ram = GuestRange::new(GuestAddr::new(RAM), bytes).unwrap();
-    let start = prepare::<Board>(&OwnFiles { image, words }, ram, &mut put)?;
+    let start = prepare::<Board>(&OwnFiles { image, words }, (ram, 1), &mut put)?;
     Ok((memory, start))
 }
 
@@ -134,6 +134,6 @@ fn no_damage_to_an_image_causes_a_panic() {
             assert!(ram.covers(range));
             Ok(())
         };
-        let _ = prepare::<Board>(&OwnFiles { image: &bad, words: b"" }, ram, &mut put);
+        let _ = prepare::<Board>(&OwnFiles { image: &bad, words: b"" }, (ram, 1), &mut put);
     }
 }

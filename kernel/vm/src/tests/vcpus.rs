@@ -194,9 +194,6 @@ fn numbers_of_virtual_cpus_that_cannot_be_are_refused_and_leave_nothing() {
         assert_eq!(create(vcpus, &Program::Payload), Err(VmError::Vcpus(4)));
     }
     assert_eq!(VmError::Vcpus(4).to_string(), "a guest has 1 to 4 virtual CPUs");
-    let files = LinuxFiles { kernel: b"kernel", initrd: b"fs", command_line: b"" };
-    let linux = create(2, &Program::Linux(files));
-    assert!(matches!(linux, Err(VmError::NoKernel(_))), "{linux:?}");
     assert_eq!(bench.snapshot(), before);
     let id = create(4, &Program::Payload).unwrap();
     let few = vms.start(id, 0, Misdeed::None, &[1, 2, 3]);
@@ -204,6 +201,38 @@ fn numbers_of_virtual_cpus_that_cannot_be_are_refused_and_leave_nothing() {
     assert_eq!(vms.state(id), State::Ready);
     vms.kill(id).unwrap();
     assert_eq!(bench.snapshot(), before);
+}
+
+#[test]
+fn a_virtual_cpu_that_another_one_calls_is_interrupted_and_does_not_sleep() {
+    let (_, vms) = machine();
+    let id = several(&vms, 3);
+    KICKED.set(0);
+    vms.wake_all(id, CpuSet::of_bits(0b101));
+    assert_eq!(KICKED.get(), 1 << 1 | 1 << 3);
+    let woken = || [0, 1, 2].map(|number| vms.is_woken(VcpuId { vm: id, number }));
+    assert_eq!(woken(), [true, false, true]);
+    // It runs.
+    vms.answer(VcpuId { vm: id, number: 0 });
+    assert_eq!(woken(), [false, false, true]);
+    // CPUs that the guest does not have.
+    vms.wake_all(id, CpuSet::of_bits(1 << 7));
+    vms.kill(id).unwrap();
+}
+
+#[test]
+fn a_line_is_typed_at_a_serial_port_and_the_payload_has_none() {
+    let (_, vms) = machine();
+    let name = Name::new("a").unwrap();
+    let id = vms.create(name, 8 * PAGE, Order::ZERO, None, 1, &Program::Payload).unwrap();
+    assert_eq!(vms.type_line(id, b"x"), Err(VmError::NoPort(name)));
+    vms.kill(id).unwrap();
+    let files = LinuxFiles { kernel: b"kernel", initrd: b"fs", command_line: b"" };
+    let id = vms.create(name, 8 * PAGE, Order::ZERO, None, 1, &Program::Linux(files)).unwrap();
+    vms.type_line(id, b"x").unwrap();
+    assert!(vms.is_woken(VcpuId { vm: id, number: 0 }));
+    assert_eq!(vms.type_line(id, &[b'y'; 4096]), Err(VmError::Typed(name)));
+    vms.kill(id).unwrap();
 }
 
 #[test]

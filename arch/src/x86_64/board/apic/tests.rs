@@ -5,7 +5,7 @@ use hotmem_paging::testing::Random;
 
 /// An enabled APIC whose timer requests vector `timer` at its deadline.
 fn apic(timer: u8) -> LocalApic {
-    let mut apic = LocalApic::new();
+    let mut apic = LocalApic::new(0);
     apic.write(SPURIOUS, 0x1ff).unwrap();
     apic.write(LVT_TIMER, u64::from(MODE_DEADLINE) | u64::from(timer)).unwrap();
     apic
@@ -79,26 +79,25 @@ fn a_vector_that_did_not_arrive_is_requested_again() {
 }
 
 #[test]
-fn commands_reach_this_cpu_or_nobody() {
-    let sent = |command: u64| {
-        let mut apic = apic(0xec);
-        apic.write(COMMAND, command).map(|()| apic.pending())
-    };
-    // By its number, as CPU 0 of cluster 0, by shorthands, to everybody.
-    for command in [0x51, 0x851 | 1 << 32, 0x4_0051, 0x8_0051, 0xffff_ffff_0000_0051] {
-        assert_eq!(sent(command), Ok(Some(0x51)), "{command:#x}");
+fn each_cpu_has_its_numbers_and_requests_what_others_send() {
+    let other = LocalApic::new(5);
+    assert_eq!([other.read(ID), other.read(LOGICAL_DESTINATION)], [Ok(5), Ok(1 << 5)]);
+    assert_eq!((other.base(), LocalApic::new(0).base()), (0xfee0_0c00, 0xfee0_0d00));
+    assert_eq!(LocalApic::new(17).read(LOGICAL_DESTINATION), Ok(1 << 16 | 1 << 1));
+    let mut apic = apic(0xec);
+    let mut mail = Vectors::default();
+    for vector in [0x3, 0x31, 0xfb] {
+        mail.set(vector, true);
     }
-    // To others; a start of another CPU.
-    for command in [0x51 | 1 << 32, 0x851 | 2 << 32, 0xc_0051, 0xc_4500, 0x4608 | 1 << 32] {
-        assert_eq!(sent(command), Ok(None), "{command:#x}");
-    }
-    let stops = "it sends itself what is not an interrupt";
-    assert_eq!(sent(0x4_0402), Err(Refusal::Stop(stops, 0x4_0402)));
+    apic.request_all(&mail);
+    assert_eq!(apic.pending(), Some(0xfb));
+    assert_eq!(apic.read(REQUESTED), Ok(0), "an exception is no interrupt");
+    assert_eq!(apic.read(REQUESTED + 1), Ok(1 << 0x11));
 }
 
 #[test]
 fn a_disabled_apic_requests_nothing_and_has_its_vectors_masked() {
-    let mut apic = LocalApic::new();
+    let mut apic = LocalApic::new(0);
     apic.write(SELF, 0x51).unwrap();
     assert_eq!(apic.pending(), None);
     apic.write(LVT_TIMER, (MODE_DEADLINE | 0xec).into()).unwrap();
@@ -127,7 +126,7 @@ fn registers_and_bits_that_are_missing_raise_an_exception() {
 #[test]
 fn no_access_breaks_the_order_of_vectors() {
     let mut random = Random::new(7);
-    let mut apic = LocalApic::new();
+    let mut apic = LocalApic::new(0);
     for _ in 0..200_000 {
         let number = match random.one_in(8) {
             true => DEADLINE,

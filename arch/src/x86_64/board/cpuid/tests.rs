@@ -7,7 +7,7 @@ const ALL: Leaf = [u32::MAX; 4];
 const KILOHERTZ: u32 = 2_400_000;
 
 fn of_all(leaf: u32, sub: u32) -> Leaf {
-    shown(leaf, sub, KILOHERTZ, |_, _| ALL)
+    shown((leaf, sub), 0, KILOHERTZ, |_, _| ALL)
 }
 
 fn has(word: u32, bits: &[u32]) -> bool {
@@ -41,7 +41,7 @@ fn state_that_no_switch_saves_is_not_shown() {
 
 #[test]
 fn what_the_board_emulates_is_shown_on_any_cpu() {
-    let none = |leaf, sub| shown(leaf, sub, KILOHERTZ, |_, _| [0; 4]);
+    let none = |leaf, sub| shown((leaf, sub), 0, KILOHERTZ, |_, _| [0; 4]);
     let [_, _, ecx, edx] = none(1, 0);
     assert!(has(ecx, &[21, 24, 31]) && has(edx, &[9]));
     assert_eq!(none(6, 0), [4, 0, 0, 0]);
@@ -52,6 +52,8 @@ fn what_the_board_emulates_is_shown_on_any_cpu() {
     assert_eq!(bytes.as_flattened(), b"KVMKVMKVM\0\0\0");
     assert_eq!([none(0xb, 0), none(0xb, 1), none(0xb, 2)][1], [0, 1, 0x201, 0]);
     assert_eq!(none(0xb, 2), [0, 0, 2, 0]);
+    let third = |leaf, sub| shown((leaf, sub), 3, KILOHERTZ, |_, _| [0; 4]);
+    assert_eq!((third(1, 0)[1], third(0xb, 1)), (3 << 24, [0, 1, 0x201, 3]));
 }
 
 // What Linux needs of a 64-bit CPU: arch/x86/include/asm/required-features.h.
@@ -70,8 +72,8 @@ fn no_leaf_shows_more_than_the_host_has_and_the_board_adds() {
         let base = *random.pick(&[0, 0x4000_0000, 0x8000_0000_u32]);
         let (leaf, sub) = (base | random.below(0x30) as u32, random.below(4) as u32);
         let host = core::array::from_fn(|_| random.bits() as u32);
-        let seen = shown(leaf, sub, KILOHERTZ, |_, _| host);
-        let added = shown(leaf, sub, KILOHERTZ, |_, _| [0; 4]);
+        let seen = shown((leaf, sub), 0, KILOHERTZ, |_, _| host);
+        let added = shown((leaf, sub), 0, KILOHERTZ, |_, _| [0; 4]);
         let is_number = matches!(leaf, 0 | 0x8000_0000);
         let all = seen.iter().zip(host).zip(added);
         assert!(

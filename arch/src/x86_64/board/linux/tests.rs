@@ -35,7 +35,7 @@ fn placed(
     bytes: u64,
 ) -> Result<(Vec<u8>, KernelStart), NoKernel> {
     let mut memory = vec![0; bytes as usize];
-    let start = place(&Kernel::of(image)?, disk, line, bytes, &mut |at, bytes| {
+    let start = place(&Kernel::of(image)?, disk, line, (bytes, 1), &mut |at, bytes| {
         let slot = memory.get_mut(at.get() as usize..).and_then(|rest| rest.get_mut(..bytes.len()));
         slot.ok_or(NoKernel("outside"))?.copy_from_slice(bytes);
         Ok(())
@@ -139,7 +139,7 @@ fn any_header_is_placed_inside_the_memory_or_refused() {
             }
         }
         let placed = Kernel::of(&bad).and_then(|kernel| {
-            place(&kernel, &[1; 4097], &[b"quiet"], 18 * MIB, &mut |at, bytes| {
+            place(&kernel, &[1; 4097], &[b"quiet"], (18 * MIB, 1), &mut |at, bytes| {
                 assert!(at.get() + bytes.len() as u64 <= 18 * MIB, "{at:?}");
                 Ok(())
             })

@@ -6,6 +6,7 @@
 extern crate std;
 
 use super::*;
+use crate::contract::Devices as _;
 use hotmem_paging::testing::Random;
 use std::boxed::Box;
 
@@ -14,7 +15,9 @@ const WINDOW: u32 = intercept::WINDOW;
 
 /// The parts of a guest.
 struct Parts {
+    apic: LocalApic,
     board: Board,
+    called: CpuSet,
     vmcb: Box<Vmcb>,
     registers: Registers,
 }
@@ -27,16 +30,17 @@ impl Parts {
         vmcb.begin_at(ENTRY, 0, 0);
         vmcb.in_long_mode(0x9000, 0xb000, 32);
         vmcb.save.rflags |= INTERRUPTS_ON;
-        let mut board = Board::new();
-        board.apic.write(0x80f, 0x1ff).unwrap();
-        board.apic.write(0x832, 0x4_00ec).unwrap();
-        Self { board, vmcb, registers: Registers::default() }
+        let mut apic = LocalApic::new(0);
+        apic.write(0x80f, 0x1ff).unwrap();
+        apic.write(0x832, 0x4_00ec).unwrap();
+        let (board, called) = (Board::new(1), CpuSet::of_bits(0));
+        Self { apic, board, called, vmcb, registers: Registers::default() }
     }
 
     fn guest(&mut self) -> Guest<'_> {
-        let Self { board, vmcb, registers } = self;
+        let Self { apic, board, called, vmcb, registers } = self;
         let counter_hertz = || 2_000_000_000;
-        Guest { board, vmcb, registers, knows_next: false, counter_hertz }
+        Guest { number: 0, apic, board, called, vmcb, registers, knows_next: false, counter_hertz }
     }
 
     /// Has the guest leave for the reason `code`.
@@ -83,7 +87,7 @@ fn an_interrupt_is_injected_when_the_guest_can_take_it() {
 fn a_guest_that_cannot_take_an_interrupt_leaves_as_soon_as_it_can() {
     for case in 0..3 {
         let mut parts = Parts::new();
-        parts.board.apic.write(0x83f, 0xec).unwrap();
+        parts.apic.write(0x83f, 0xec).unwrap();
         match case {
             0 => parts.vmcb.save.rflags &= !INTERRUPTS_ON,
             1 => parts.vmcb.control.shadow = 1,
@@ -108,7 +112,7 @@ fn a_guest_that_cannot_take_an_interrupt_leaves_as_soon_as_it_can() {
 #[test]
 fn an_interrupt_whose_delivery_faulted_arrives_at_the_next_entry() {
     let mut parts = Parts::new();
-    parts.board.apic.write(0x83f, 0x51).unwrap();
+    parts.apic.write(0x83f, 0x51).unwrap();
     parts.guest().inject(0);
     // The nested page fault itself is not the board's: the event is left as `Vcpu::serve` set it.
     let event = 0x8000_0051;
@@ -132,10 +136,30 @@ fn a_guest_that_halts_waits_for_its_timer_or_for_nothing() {
     assert_eq!(parts.rip(), 1);
     parts.write(0x6e0, 5000);
     assert_eq!(parts.leave(0x78, [0; 2]), Some(Some(GuestExit::WaitUntil(5000))));
-    parts.board.apic.look(5000);
+    parts.apic.look(5000);
     assert_eq!(parts.leave(0x78, [0; 2]), GOES_ON, "the vector waits already");
     parts.vmcb.save.rflags &= !INTERRUPTS_ON;
     assert_eq!(parts.leave(0x78, [0; 2]), Some(Some(GuestExit::Wait)), "nothing wakes it");
+}
+
+#[test]
+fn a_cpu_calls_others_starts_them_and_gets_what_they_send() {
+    let mut parts = Parts::new();
+    parts.board = Board::new(3);
+    assert_eq!(parts.leave(0x78, [0; 2]), Some(Some(GuestExit::WaitUntil(u64::MAX))));
+    // To all but itself; to itself by its number.
+    assert_eq!(parts.write(0x830, 0xc_00fb), GOES_ON);
+    assert_eq!(parts.called, CpuSet::of_bits(0b110));
+    assert!(parts.board.has_mail(1) && parts.board.has_mail(2) && !parts.board.has_mail(0));
+    assert_eq!(parts.write(0x830, 0x51), GOES_ON);
+    assert_eq!(parts.leave(0x78, [0; 2]), GOES_ON, "it has mail");
+    parts.guest().inject(0);
+    assert_eq!(parts.vmcb.control.event, 0x8000_0051);
+    assert!(!parts.board.has_mail(0));
+    let reset = GuestExit::Cpus(CpuRequest::Reset(CpuSet::one(2)));
+    assert_eq!(parts.write(0x830, 2 << 32 | 0xc500), Some(Some(reset)));
+    let stopped = parts.write(0x830, 1 << 32 | 0x4400);
+    assert!(matches!(stopped, Some(Some(GuestExit::Stopped(..)))), "{stopped:?}");
 }
 
 #[test]

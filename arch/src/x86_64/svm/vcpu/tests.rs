@@ -7,7 +7,7 @@ extern crate std;
 
 use super::super::vmcb::Control;
 use super::*;
-use crate::contract::{Access, CpuRequest, CpuSet, Vcpu as _};
+use crate::contract::{Access, CpuRequest, Devices as _, Vcpu as _};
 use core::ptr::NonNull;
 use hotmem_paging::addr::PhysAddr;
 use hotmem_paging::testing::Random;
@@ -21,6 +21,21 @@ const ENTRY: u64 = 0x8000;
 const AT: u64 = 0x12_3000;
 /// An address of the 64-bit code of a guest.
 const HIGH: u64 = 0xffff_ffff_8000_0000;
+
+/// Devices of a guest with one CPU.
+struct Own(core::cell::RefCell<Board>);
+
+impl Default for Own {
+    fn default() -> Self {
+        Self(core::cell::RefCell::new(Board::new(1)))
+    }
+}
+
+impl Locked<Board> for Own {
+    fn with<R>(&self, f: impl FnOnce(&mut Board) -> R) -> R {
+        f(&mut self.0.borrow_mut())
+    }
+}
 
 /// Memory for a virtual CPU.
 fn state() -> StateMemory {
@@ -43,7 +58,7 @@ fn vcpu() -> Vcpu {
 fn leave(vcpu: &mut Vcpu, code: u64, info: [u64; 2], event: u64) -> Option<GuestExit> {
     let control = vcpu.control();
     (control.exit_code, control.exit_info, control.exit_event) = (code, info, event);
-    vcpu.serve()
+    vcpu.serve(&Own::default())
 }
 
 impl Vcpu {
@@ -182,7 +197,7 @@ fn writes(vcpu: &mut Vcpu, number: u64, value: u64) -> Option<GuestExit> {
 #[test]
 fn a_cpu_that_another_starts_begins_in_real_mode_and_sets_up_long_mode_itself() {
     let start = CpuStart { entry: GuestAddr::new(0x8000), context: 5 };
-    let mut vcpu = Vcpu::started(state(), 3, &start);
+    let mut vcpu = Vcpu::started(state(), 3, &start, false);
     vcpu.abilities = Abilities { asids: 16, next_rip: false, flush_by_asid: false };
     let save = &vcpu.vmcb().save;
     assert_eq!((save.cs.selector, save.cs.base, save.rip, save.rflags), (0x800, 0x8000, 0, 2));
@@ -244,6 +259,6 @@ fn a_space_beyond_the_asids_of_the_cpu_is_not_entered() {
     // SAFETY: the space is not walked, since it is refused.
     let space = unsafe { GuestSpace::new(PhysAddr::new(0), 16) };
     // SAFETY: as above; the CPU is not entered.
-    let exit = unsafe { vcpu.run(&space) };
+    let exit = unsafe { vcpu.run(&space, &Own::default()) };
     assert_eq!(exit, GuestExit::Stopped("this CPU has fewer ASIDs than guests", 16));
 }
