@@ -63,6 +63,14 @@ impl Log {
         self.lines.iter().rev().find_map(|line| round(line))
     }
 
+    /// The CPUs that our program uses, once it has begun.
+    pub(crate) fn cpus(&self) -> u64 {
+        let found = self.lines.iter().find_map(|line| {
+            line.split_once("init: computing on ")?.1.split_once("CPUs: ")?.1.parse().ok()
+        });
+        found.unwrap_or(0)
+    }
+
     /// Whether this round was reported.
     pub(crate) fn has_round(&self, number: u64) -> bool {
         self.round().is_some_and(|round| round.number >= number)
@@ -169,6 +177,7 @@ mod tests {
     #[test]
     fn the_last_round_of_the_program_is_found_among_the_kernels_lines() {
         let log = log(&[
+            "[    3.0] init: computing on 8 MiB, CPUs: 2",
             "[    3.1] init: round 1: 0 wrong words, checksum 0x12",
             "[    3.2] init: round 2: 7 wrong words, checksum 0x34",
             "[    3.3] reboot: Power down",
@@ -177,8 +186,9 @@ mod tests {
         assert_eq!((round.number, round.wrong_words, round.checksum.as_str()), (2, 7, "0x34"));
         assert!(log.has("Power down") && !log.has("panic"));
         assert!(log.has_round(2) && !log.has_round(3));
+        assert_eq!(log.cpus(), 2);
         let first = log.up_to(1);
-        assert_eq!((first.last_round().unwrap().number, first.lines.len()), (1, 1));
+        assert_eq!((first.last_round().unwrap().number, first.lines.len()), (1, 2));
     }
 
     #[test]

@@ -51,8 +51,8 @@ impl Tour<'_> {
         });
         if vcpus > 1 {
             self.report.text(format!(
-                "It has {vcpus} virtual CPUs, each on a CPU of its own. The first starts the others, and each works on \
-                 its share of the memory."
+                "It has {vcpus} virtual CPUs, each on a CPU of its own. The first starts the others{}.",
+                if spec.program == Program::Payload { ", and each works on its share of the memory" } else { "" }
             ));
         }
         self.report.fact("its memory lies in", held(&guest));

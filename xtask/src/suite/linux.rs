@@ -10,6 +10,7 @@ use crate::root;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same if runs_linux,
+    linux_on_two_virtual_cpus_computes_on_each_while_its_dimm_is_pulled if runs_linux,
     a_linux_guest_without_a_kernel_is_refused_by_name if runs_guests,
 ];
 
@@ -105,6 +106,38 @@ fn linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same(
         let undisturbed = last.map_or(undisturbed.clone(), |last| undisturbed.up_to(last));
         let same = log.compare(&undisturbed)?;
         ensure!(same > 100, "a kernel writes more than {same} lines");
+        unplug(machine, &second.dimm)?;
+        finish(machine)
+    })
+}
+
+/// The program goes on at another CPU in each round.
+fn linux_on_two_virtual_cpus_computes_on_each_while_its_dimm_is_pulled(lab: &Lab) -> Result<()> {
+    let config = Config { cpus: 3, ..lab.room(&[DIMM, DIMM])? };
+    let wanted = Wanted { mib: 32, rounds: 0, ..Wanted::default() };
+    let root = root::workspace_root()?;
+    if let Err(error) = linux::debian_kernel(&root, config.image) {
+        eprintln!("left out, since there is no kernel to boot: {error:#}");
+        return Ok(());
+    }
+    let module = linux::module(&root, config.image, &wanted)?;
+    lab.with(&config.module(module), |machine| {
+        let first = plug(machine, DIMM)?;
+        machine.run(&format!("vm create g {SIZE} --vcpus 2 linux"))?;
+        let second = plug(machine, DIMM)?;
+        machine.run("vm run g")?;
+        let mut log = Log::default();
+        machine.wait_log("g", &mut log, "computing", |log| log.has_round(2))?;
+        ensure!(log.cpus() == 2, "the guest uses {} CPUs: {:?}", log.cpus(), log.tail(20));
+        let before = log.last_round()?.number;
+        take_away(machine, &first)?;
+        let enough = before + 4;
+        machine.wait_log("g", &mut log, "going on", |log| log.has_round(enough))?;
+        let guest = machine.guest("g")?;
+        ensure!(guest.pages_moved >= guest.bytes / lab.page(), "{guest:?}");
+        ensure!(log.last_round()?.wrong_words == 0, "{guest:?}");
+        machine.run("verify")?;
+        machine.run("vm kill g")?;
         unplug(machine, &second.dimm)?;
         finish(machine)
     })

@@ -13,6 +13,8 @@ impl Number {
     pub(crate) const OPEN_AT: Self = Self(56);
     pub(crate) const WRITE: Self = Self(64);
     pub(crate) const EXIT: Self = Self(93);
+    pub(crate) const SET_AFFINITY: Self = Self(122);
+    pub(crate) const GET_AFFINITY: Self = Self(123);
     pub(crate) const REBOOT: Self = Self(142);
     pub(crate) const MMAP: Self = Self(222);
 }

@@ -59,6 +59,25 @@ fn address<T>(pointer: *const T) -> u64 {
     pointer.expose_provenance() as u64
 }
 
+/// The CPUs that the program may run on, as bits.
+fn cpus() -> u64 {
+    let mut mask = 0_u64;
+    let place = address(&raw mut mask);
+    // SAFETY: the kernel writes as many bytes to the mask as the second word says.
+    unsafe { call(Number::GET_AFFINITY, [0, size_of::<u64>() as u64, place, 0, 0, 0]) };
+    core::hint::black_box(mask)
+}
+
+/// Has the program run on one CPU of `cpus` from now on: on another one in each round.
+fn go_on_at(cpus: u64, round: u64) {
+    let index = (round % u64::from(cpus.count_ones().max(1))) as usize;
+    let chosen = (0..u64::BITS).filter(|number| cpus >> number & 1 != 0).nth(index);
+    let mask = chosen.map_or(cpus, |number| 1 << number);
+    let place = address(&raw const mask);
+    // SAFETY: the kernel reads as many bytes of the mask as the second word says.
+    unsafe { call(Number::SET_AFFINITY, [0, size_of::<u64>() as u64, place, 0, 0, 0]) };
+}
+
 /// New memory of `words` words.
 fn memory(words: usize) -> Option<&'static mut [u64]> {
     let bytes = (words * size_of::<u64>()) as u64;
@@ -106,9 +125,14 @@ fn compute(log: &Log, mib: u64, rounds: u64) {
     let Some(memory) = words.and_then(memory) else {
         return log.line(format_args!("there is no memory of {mib} MiB"));
     };
-    log.line(format_args!("computing on {mib} MiB"));
+    let cpus = cpus();
+    let count = cpus.count_ones();
+    log.line(format_args!("computing on {mib} MiB, CPUs: {count}"));
     let mut found = Found::default();
     for round in 1..=(if rounds == 0 { u64::MAX } else { rounds }) {
+        if count > 1 {
+            go_on_at(cpus, round);
+        }
         found = found.round(memory, round);
         let Found { wrong, checksum } = found;
         log.line(format_args!("round {round}: {wrong} wrong words, checksum {checksum:#018x}"));

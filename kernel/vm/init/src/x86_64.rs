@@ -13,6 +13,8 @@ impl Number {
     pub(crate) const WRITE: Self = Self(1);
     pub(crate) const MMAP: Self = Self(9);
     pub(crate) const EXIT: Self = Self(60);
+    pub(crate) const SET_AFFINITY: Self = Self(203);
+    pub(crate) const GET_AFFINITY: Self = Self(204);
     pub(crate) const REBOOT: Self = Self(169);
     pub(crate) const OPEN_AT: Self = Self(257);
 }
