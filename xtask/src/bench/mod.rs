@@ -1,9 +1,12 @@
 //! `cargo xtask bench alloc`: what the page allocator costs, beside others on a hosted machine (Linux), or on bare metal;
-//! `cargo xtask bench lock`: how long its locks are held; `cargo xtask bench size`: how large its code is.
+//! `cargo xtask bench operations`: what memory costs that comes and goes; `cargo xtask bench lock`: how long locks are held;
+//! `cargo xtask bench size`: how large the code is.
 
 mod guest;
 mod host;
 mod lock;
+mod operations;
+mod plot;
 mod size;
 
 use std::path::{Path, PathBuf};
@@ -18,9 +21,14 @@ use crate::tool;
 
 /// What to measure.
 #[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
+    /// Count the operations again whose figures docs/costs has, and fail if one is 3 % worse
+    #[arg(long, required = true)]
+    check: bool,
+
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +48,8 @@ enum What {
         /// Only cases with this in `ALLOCATOR CASE`
         filter: Option<String>,
     },
+    /// Memory that comes and goes: instructions of each operation on DIMMs of 128 MiB to 1 TiB, and on pages in use
+    Operations(operations::Args),
     /// The memory manager's locks: instructions of the longest time that each is held, in all that the manager does
     Lock {
         /// Count in QEMU, on the usual machine of this architecture
@@ -79,10 +89,12 @@ struct Row {
 /// # Errors
 /// When a program is missing or does not build, or what measures fails.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
-    match &args.what {
+    let Some(what) = &args.what else { return operations::check_all(root) };
+    match what {
         What::Alloc { arch, threads, json, filter } => {
             alloc(root, *arch, *threads, json.as_deref(), filter.as_deref())
         }
+        What::Operations(args) => operations::main(root, args),
         What::Lock { arch, dimm, json } => lock::main(root, *arch, *dimm, json.as_deref()),
         What::Size { arch, json } => size::main(root, *arch, json.as_deref()),
     }
@@ -142,7 +154,14 @@ mod tests {
     }
 
     fn read(words: &[&str]) -> Option<What> {
-        Line::try_parse_from([&["bench"], words].concat()).ok().map(|line| line.args.what)
+        Line::try_parse_from([&["bench"], words].concat()).ok()?.args.what
+    }
+
+    #[test]
+    fn something_is_measured_or_all_that_is_known_is_checked() {
+        let is_read = |words: &[&str]| Line::try_parse_from([&["bench"], words].concat()).is_ok();
+        assert!(is_read(&["--check"]) && is_read(&["size"]));
+        assert!(!is_read(&[]) && !is_read(&["--check", "size"]));
     }
 
     #[test]
@@ -155,7 +174,7 @@ mod tests {
     fn threads_are_two_to_four_and_go_with_neither_an_architecture_nor_a_file() {
         let threads = |words: &[&str]| match read(&[&["alloc"], words].concat())? {
             What::Alloc { threads, filter, .. } => Some((threads, filter)),
-            What::Lock { .. } | What::Size { .. } => None,
+            What::Operations(_) | What::Lock { .. } | What::Size { .. } => None,
         };
         assert_eq!(threads(&["--threads", "2"]), Some((Some(2), None)));
         assert_eq!(threads(&["--threads", "4", "hot"]), Some((Some(4), Some("hot".into()))));
