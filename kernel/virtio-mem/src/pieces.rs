@@ -104,6 +104,14 @@ impl Pieces {
         self.free.len()
     }
 
+    /// Whether a piece of `device` may be split: half of what the table has beyond a piece for each cell is for the gaps that
+    /// parts of cells leave, which take a piece each when memory grows again.
+    pub(crate) fn can_split(&self, device: usize, cell: u64) -> bool {
+        let cells = || self.of(device).map(|piece| piece.range.start().get() / cell);
+        let parts = cells().zip(cells().skip(1)).filter(|(before, this)| before == this).count();
+        self.has_room() && (parts as u64) < SPARE / 2
+    }
+
     /// Notes a piece that is plugged; returns its number, or `None` if the table is full.
     pub(crate) fn insert(&mut self, device: usize, range: PhysRange) -> Option<u16> {
         let id = self.free.pop()?;
@@ -204,6 +212,27 @@ mod tests {
             assert!(!pieces.has_room() && pieces.insert(0, range(0, 1)).is_none());
             ids.into_iter().for_each(|id| pieces.remove(id));
         }
+    }
+
+    #[test]
+    fn a_cell_is_split_only_as_often_as_there_is_room_for_the_gaps() {
+        let mut pieces = Pieces::new();
+        pieces.make_room(2);
+        let first = pieces.insert(0, range(0, 1 << 20)).unwrap();
+        let second = pieces.insert(0, range(1 << 20, 1 << 20)).unwrap();
+        let mut splits = 0;
+        while pieces.can_split(0, 1 << 20) {
+            splits += 1;
+            let at = hotmem::PhysAddr::new((2 << 20) - splits * 4096);
+            assert!(pieces.split(second, at).is_some());
+        }
+        assert_eq!((splits, pieces.left()), (SPARE / 2, SPARE as usize / 2));
+        assert!(pieces.can_split(1, 1 << 20), "another device");
+        let of = |id| pieces.get(id).unwrap().range;
+        assert_eq!(
+            (of(first), of(second)),
+            (range(0, 1 << 20), range(1 << 20, (1 << 20) - (128 << 12)))
+        );
     }
 
     #[test]

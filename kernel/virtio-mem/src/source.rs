@@ -240,10 +240,8 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         let short =
             self.need.is_short() && self.need.wanted(self.mm, self.amounts().pending()) != 0;
         if is_first && short && full {
-            self.note(
-                number,
-                format_args!("memory is short, and all that is requested is plugged"),
-            );
+            let full = "memory is short, and all that is requested is plugged";
+            self.note(number, format_args!("{full}"));
         }
     }
 
@@ -280,8 +278,9 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
 
     /// Splits a piece at an end of a part that can go, if it has one.
     fn split(&mut self, number: usize, id: u16, most: u64) -> Option<Event<VirtioMemError>> {
-        let (range, unit) = (self.pieces.get(id)?.range, self.devices.get(number)?.unit);
-        let done = self.pieces.has_room().then(|| split(self.mm, range, unit, most))?;
+        let (range, grid) = (self.pieces.get(id)?.range, self.grid(self.devices.get(number)?));
+        let can = self.pieces.can_split(number, grid.cell);
+        let done = can.then(|| split(self.mm, range, grid.unit, most))?;
         let note = |error| self.note(number, format_args!("{range} is not split: {error}"));
         let at = done.map_err(note).ok()??;
         let second = self.pieces.split(id, at)?;
