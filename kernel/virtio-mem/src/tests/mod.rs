@@ -3,6 +3,7 @@
 mod hostile;
 mod need;
 mod sizes;
+mod split;
 mod storm;
 
 use std::boxed::Box;

@@ -5,9 +5,9 @@ use std::string::ToString as _;
 use std::vec;
 use std::vec::Vec;
 
-use hotmem::testing::{Holder, Random, range};
+use hotmem::testing::{Holder, range};
 use hotmem::{NodeId, Order, ZoneKind};
-use hotmem_hotplug::{Claim, Plugged, Verdict};
+use hotmem_hotplug::{Claim, Verdict};
 
 use super::{KIB, MIB, Rig, UNIT, WINDOW, machine, region};
 use crate::testing::Fake;
@@ -100,80 +100,6 @@ fn whole_blocks_are_one_piece_and_a_part_of_a_piece_can_go() {
     assert_eq!(pieces(&this), [(0, 4 * MIB), (4 * MIB, 3 * MIB)]);
     this.request(0, 5 * MIB);
     assert_eq!(pieces(&this), [(0, 4 * MIB), (4 * MIB, MIB)]);
-}
-
-#[test]
-fn all_leaves_but_the_units_of_pages_that_stay_and_their_blocks_stay_online() {
-    for seed in 0..12 {
-        let mut this = if seed % 2 == 0 { Rig::of_leaves() } else { Rig::new() };
-        this.request(0, 8 * MIB);
-        let (holder, mut random) = (Holder::register(this.bench), Random::new(seed));
-        let take = || holder.take_in_zone(this.bench, Order::ZERO);
-        let mut handles: Vec<_> = core::iter::from_fn(take).collect();
-        handles.retain(|&handle| {
-            let keeps = random.one_in(3);
-            if !keeps {
-                holder.release(this.bench, handle);
-            }
-            keeps
-        });
-        let at = |handle: u64| holder.at(handle).unwrap().0.get() * 4096;
-        let inside = |handle: &u64| region().contains(hotmem::PhysAddr::new(at(*handle)));
-        let count = 1 + random.below(5) as usize;
-        let pinned: Vec<_> =
-            handles.iter().copied().filter(inside).step_by(97).take(count).collect();
-        pinned.iter().for_each(|&handle| holder.pin(handle, true));
-        let places: Vec<_> = pinned.iter().map(|&handle| at(handle)).collect();
-        this.fakes[0].request(0);
-        this.latch.raise(0, 1);
-        let mut out = std::string::String::new();
-        while this.driver.run_one(&mut out) {
-            for place in &places {
-                let id = this.bench.mm.block_at(hotmem::PhysAddr::new(*place));
-                let state = this.bench.mm.block(id).unwrap().state;
-                assert_eq!(state, hotmem::BlockState::Online(ZoneKind::Movable));
-            }
-        }
-        this.bench.check();
-        holder.check(this.bench);
-        // Leaves of the linear map with a page that stays, and the one before if it stays where the memmap would be.
-        let kept = |entry: &Plugged| {
-            let leaf = |at: u64| at / MIB;
-            let (first, last) = (entry.range.start().get(), entry.range.end().get() - 1);
-            let stays = |at| {
-                places.iter().any(|&place| {
-                    leaf(place) == at || leaf(place) == at + 1 && place % MIB < 64 * KIB
-                })
-            };
-            (leaf(first)..=leaf(last)).all(stays)
-        };
-        assert!(this.driver.plugged().iter().all(kept), "{seed}: {places:x?}: {}", this.report());
-        assert!(this.fakes[0].plugged() <= 8 * MIB - MIB, "{seed}: {places:x?}: {}", this.report());
-        for (&handle, &place) in pinned.iter().zip(&places) {
-            assert_eq!(at(handle), place);
-            holder.pin(handle, false);
-        }
-        this.wait();
-        assert_eq!(this.fakes[0].plugged(), 0, "{}", this.report());
-        holder.check(this.bench);
-        handles.into_iter().for_each(|handle| holder.release(this.bench, handle));
-    }
-}
-
-#[test]
-fn a_page_that_stays_where_the_memmap_of_its_unit_would_be_keeps_the_unit_before_it_too() {
-    let mut this = Rig::of_leaves();
-    this.request(0, 4 * MIB);
-    let holder = Holder::register(this.bench);
-    let take = || holder.take_in_zone(this.bench, Order::ZERO);
-    let handles: Vec<_> = core::iter::from_fn(take).collect();
-    let first = (WINDOW + 2 * MIB) / 4096;
-    let pinned = handles.iter().find(|&&at| holder.at(at).unwrap().0.get() == first).unwrap();
-    holder.pin(*pinned, true);
-    this.request(0, 0);
-    assert_eq!(this.fakes[0].plugged(), 2 * MIB, "{}", this.report());
-    assert_eq!(this.driver.plugged()[0].range, range(WINDOW + MIB, 2 * MIB));
-    holder.check(this.bench);
 }
 
 #[test]
