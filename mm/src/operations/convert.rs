@@ -86,6 +86,7 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
 use crate::memmap::section::{Section, record_pfns, section_of};
+use crate::memmap::seen::move_record;
 use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::notify::News;
@@ -98,31 +99,35 @@ impl<M: Machine> Operations<M> {
     pub(crate) fn convert(&self, range: PhysRange) -> Result<u64, ConvertError> {
         let operation = self.allocator.operation().ok_or(ConvertError::Busy)?;
         let plan = plan_convert(operation.seen(), range)?;
-        self.carry_out(operation, plan)
+        carry_out(self, operation, plan)
     }
 
     /// See [`Mm::split_at`](crate::Mm::split_at).
     pub(crate) fn split_at(&self, at: PhysAddr) -> Result<(), ConvertError> {
         let operation = self.allocator.operation().ok_or(ConvertError::Busy)?;
         let plan = plan_split(operation.seen(), at)?;
-        self.carry_out(operation, plan).map(drop)
+        carry_out(self, operation, plan).map(drop)
     }
+}
 
-    fn carry_out(&self, operation: Operation<'_, M>, plan: Plan) -> Result<u64, ConvertError> {
-        let memmap = operation.seen();
-        let convert = Convert { allocator: &self.allocator, memmap, plan };
-        convert.claim_heads()?;
-        let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
-        alone.inspect_err(|_| convert.unclaim_heads(plan.count()))?;
-        let moved = convert.move_memmaps();
-        let first = moved.err().map_or(0, |(index, _)| index + 1);
-        convert.unclaim_heads(first);
-        operation.settle();
-        let (start, end) = (M::address(plan.share(first).start), M::address(plan.pfns.end));
-        let done = PhysRange::new(start, end.offset_from(start));
-        self.announce(done.filter(|done| !done.is_empty()).map(News::Converted));
-        moved.map(|()| plan.count()).map_err(|(_, error)| error)
-    }
+/// Gives each share of a plan its own memmap; returns their number.
+fn carry_out<M: Machine>(
+    operations: &Operations<M>,
+    operation: Operation<'_, M>,
+    plan: Plan,
+) -> Result<u64, ConvertError> {
+    let convert = Convert { allocator: &operations.allocator, memmap: operation.seen(), plan };
+    convert.claim_heads()?;
+    let alone = if operation.alone() { Ok(()) } else { Err(ConvertError::Busy) };
+    alone.inspect_err(|_| convert.unclaim_heads(plan.count()))?;
+    let moved = convert.move_memmaps();
+    let first = moved.err().map_or(0, |(index, _)| index + 1);
+    convert.unclaim_heads(first);
+    operation.settle();
+    let (start, end) = (M::address(plan.share(first).start), M::address(plan.pfns.end));
+    let done = PhysRange::new(start, end.offset_from(start));
+    operations.announce(done.filter(|done| !done.is_empty()).map(News::Converted));
+    moved.map(|()| plan.count()).map_err(|(_, error)| error)
 }
 
 /// A range that is converted.
@@ -320,7 +325,7 @@ impl<M: Machine> Convert<'_, M> {
             // What shares a record with memory before it leaves it there.
             let is_own = record_pfns::<M>(first).start >= head;
             let record = match is_own && group.contains(word.record()) {
-                true => self.memmap.move_record(first, to),
+                true => move_record(*self.memmap, first, to),
                 false => self.memmap.hidden_section(first, word).record(),
             };
             match first == section_of::<M>(head) {

@@ -24,6 +24,7 @@ use crate::memmap::record::{Part, Record};
 use crate::memmap::section::{
     Section, SectionState, SectionWord, parts_touched, record_pfns, section_pfns, sections_touched,
 };
+use crate::memmap::seen::move_record;
 use crate::memmap::whole::Whole;
 use crate::operations::part::counts_of;
 use crate::operations::ranges::records_of;
@@ -298,7 +299,7 @@ impl<'m, M: Machine> Leaving<'m, M> {
             let head = group.pfns.start;
             self.memmap.page(to).set_state(PageState::MemmapTail { head });
         }
-        self.memmap.move_record(first, to);
+        move_record(*self.memmap, first, to);
     }
 
     /// Gives the sections of a record that were hidden a state.

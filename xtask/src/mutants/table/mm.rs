@@ -398,8 +398,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a conversion that a look prevents keeps the heads of blocks",
         file: "mm/src/operations/convert.rs",
-        from: "        alone.inspect_err(|_| convert.unclaim_heads(plan.count()))?;\n",
-        to: "        alone?;\n",
+        from: "    alone.inspect_err(|_| convert.unclaim_heads(plan.count()))?;\n",
+        to: "    alone?;\n",
         suite: "-p hotmem --lib",
         test: "no_memmap_moves_beside_a_look_that_does_not_end",
     },
