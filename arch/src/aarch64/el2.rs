@@ -3,7 +3,7 @@
 //! The payload has memory, the general registers, exceptions of its own at EL1, and the virtual counter. It has no
 //! translation of its own, floating point, timers, interrupts, performance counters or debug registers: they are
 //! trapped, and end it. A Linux guest has, besides, translation, floating point, a virtual timer, interrupts, and the
-//! devices of its [`board`](super::board); what its CPU cannot do is hidden from it.
+//! devices of its [`board`]; what its CPU cannot do is hidden from it.
 //!
 //! HCR_EL2 is the same for the kernel and the guest that runs, except TGE, which makes every bit that concerns guests
 //! void. So entering and leaving a guest drops no cached translation, and only [`Guests::drop_guest_translations`] does.

@@ -22,8 +22,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "isolated pages that are given back are not counted as free",
         file: "mm/src/alloc/isolate.rs",
-        from: "                zone.counts.free += order.pages();\n                FreeLists",
-        to: "                FreeLists",
+        from: "            zone.counts.free += order.pages();\n            FreeLists",
+        to: "            FreeLists",
         suite: "-p hotmem --lib",
         test: "a_used_page_waits_for_the_end_of_an_offline_or_is_refused_at_once",
     },
