@@ -5,6 +5,5 @@ pub(crate) mod cache;
 pub mod probe;
 #[cfg(test)]
 pub(crate) mod pte_rig;
-#[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) mod tables;
 pub(crate) mod trap;

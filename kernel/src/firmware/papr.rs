@@ -105,9 +105,9 @@ pub(crate) fn plan(
         terminal: board.console.map(|terminal| terminal.unit),
         power_off: board.tokens.power_off,
         os_term: board.tokens.os_term,
-        psci: None,
         start_cpu: board.tokens.start_cpu,
         boot_cpu: boot_cpu(tree, tables, ram),
+        ..MachineInfo::default()
     };
     info.note();
     let window = board.window().collect();
