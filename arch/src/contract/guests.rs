@@ -7,8 +7,8 @@
 //!
 //! A guest is the [payload](Guests::payload), which has no devices, a Linux kernel as distributions ship it, or this
 //! kernel itself. [`Guests::linux`] and [`Guests::describe`] say how those begin, [`Vcpu::linux`] and [`Vcpu::own`] make
-//! their CPU together with the devices of its board: an interrupt controller, a timer, a serial port, and a way to turn itself off. They are emulated behind
-//! [`Vcpu::run`], and nothing but the exits below is seen of them.
+//! their CPU together with the devices of its board: an interrupt controller, a timer, a serial port, and a way to turn
+//! itself off. They are emulated behind [`Vcpu::run`], and nothing but the exits below is seen of them.
 
 // UNSAFETY: declares functions with safety contracts.
 #![expect(unsafe_code)]

@@ -188,7 +188,9 @@ impl<M: Shared, P: Platform> Vms<M, P> {
                 P::Guests::linux(files, ram, vcpus, &mut put).map(Loaded::Linux)
             }
             Program::Own(files) => {
-                image::prepare::<P::Guests>(files, (ram, vcpus), &mut put).map(Loaded::Own)
+                let described = P::Guests::describe(ram, vcpus, &mut put)?;
+                let machine = P::Guests::ELF_MACHINE;
+                image::place(files, machine, &described, &mut put).map(Loaded::Own)
             }
         }
     }

@@ -4,7 +4,7 @@
 use crate::program::OwnFiles;
 use hotmem::paging::{GuestAddr, GuestRange};
 use hotmem::{PhysAddr, PhysRange};
-use hotmem_arch::contract::{Described, Guests, KernelStart, NoKernel, Put};
+use hotmem_arch::contract::{Described, KernelStart, NoKernel, Put};
 use hotmem_boot::info::COMMAND_LINE_BYTES;
 use hotmem_boot::start_info::{self, StartInfo};
 
@@ -24,6 +24,9 @@ const FILE_BYTES: usize = 32;
 const MEMORY_BYTES: usize = 40;
 const LOAD: u32 = 1;
 
+/// Segments of an image that are loaded, at most: the linker makes four.
+const MOST: usize = 16;
+
 /// Bytes of a start info with its command line and its map, at most.
 const START_INFO_BYTES: usize = 4096;
 
@@ -41,97 +44,132 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// A part of the file, and the place of it in memory, which may be longer: the rest is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Segment<'f> {
     bytes: &'f [u8],
     range: GuestRange,
 }
 
-/// Reads a header of a segment; `None` if it is not whole, or names bytes that the file lacks.
+/// Reads a header of a segment; `None` if it is not whole, names bytes that the file lacks, or has more of them than of
+/// memory.
 fn segment<'f>(file: &'f [u8], header: &[u8]) -> Option<Segment<'f>> {
     let length = usize::try_from(word(header, FILE_BYTES)?).ok()?;
     let bytes = file.get(usize::try_from(word(header, OFFSET)?).ok()?..)?.get(..length)?;
-    let start = GuestAddr::new(word(header, PHYSICAL)?);
-    let range = GuestRange::new(start, word(header, MEMORY_BYTES)?.max(length as u64))?;
-    Some(Segment { bytes, range })
+    let range =
+        GuestRange::new(GuestAddr::new(word(header, PHYSICAL)?), word(header, MEMORY_BYTES)?)?;
+    (range.len() >= length as u64).then_some(Segment { bytes, range })
 }
 
-/// Calls `each` with the segments of `file` that are loaded; returns its entry.
-fn read<'f>(
-    file: &'f [u8],
-    machine: u16,
-    mut each: impl FnMut(Segment<'f>) -> Result<(), NoKernel>,
-) -> Result<GuestAddr, NoKernel> {
-    if !file.starts_with(MAGIC) || half(file, MACHINE) != Some(machine) {
-        return Err(NoKernel("the image is not a 64-bit ELF file for this architecture"));
-    }
-    let broken = NoKernel("the image is shorter than its headers say");
-    let first = word(file, SEGMENTS).and_then(|at| usize::try_from(at).ok()).ok_or(broken)?;
-    let size = half(file, SEGMENT_BYTES).filter(|size| *size != 0).ok_or(broken)?.into();
-    let count = half(file, SEGMENT_COUNT).ok_or(broken)?.into();
-    let headers = file.get(first..).ok_or(broken)?.chunks_exact(size);
-    if headers.len() < count {
-        return Err(broken);
-    }
-    for header in headers.take(count) {
-        let kind = field(header, KIND).map(u32::from_le_bytes).ok_or(broken)?;
-        if kind == LOAD {
-            each(segment(file, header).ok_or(broken)?)?;
+/// What an image says of itself.
+#[derive(Debug)]
+struct Image<'f> {
+    /// Those that are loaded, and empty ones behind them.
+    segments: [Segment<'f>; MOST],
+    entry: GuestAddr,
+}
+
+impl<'f> Image<'f> {
+    fn read(file: &'f [u8], machine: u16) -> Result<Self, NoKernel> {
+        if !file.starts_with(MAGIC) || half(file, MACHINE) != Some(machine) {
+            return Err(NoKernel("the image is not a 64-bit ELF file for this architecture"));
         }
+        let broken = NoKernel("the headers of the image contradict its length or one another");
+        let first = word(file, SEGMENTS).and_then(|at| usize::try_from(at).ok()).ok_or(broken)?;
+        let size = half(file, SEGMENT_BYTES).filter(|size| *size != 0).ok_or(broken)?.into();
+        let count = half(file, SEGMENT_COUNT).ok_or(broken)?.into();
+        let headers = file.get(first..).ok_or(broken)?.chunks_exact(size);
+        if headers.len() < count {
+            return Err(broken);
+        }
+        let mut segments = [Segment::default(); MOST];
+        let mut slots = segments.iter_mut();
+        for header in headers.take(count) {
+            if field(header, KIND).map(u32::from_le_bytes).ok_or(broken)? == LOAD {
+                let slot = slots.next().ok_or(NoKernel("the image has more than 16 segments"))?;
+                *slot = segment(file, header).ok_or(broken)?;
+            }
+        }
+        let entry = word(file, ENTRY).map(GuestAddr::new).ok_or(broken)?;
+        Ok(Self { segments, entry })
     }
-    word(file, ENTRY).map(GuestAddr::new).ok_or(broken)
+
+    /// Where its segments go.
+    fn ranges(&self) -> impl Iterator<Item = GuestRange> + Clone {
+        self.segments.iter().map(|segment| segment.range).filter(|range| !range.is_empty())
+    }
+
+    /// Refuses one that would lie elsewhere than in memory that it may use, on its start info, or on itself. So what is
+    /// written to place it is bounded by the guest's memory.
+    fn check(&self, described: &Described) -> Result<(), NoKernel> {
+        for (index, range) in self.ranges().enumerate() {
+            let mut memory = described.memory.iter();
+            let has_room = memory.any(|(memory, usable)| *usable && memory.covers(range));
+            if !has_room || described.start_info.overlaps(range) {
+                return Err(NoKernel("the image does not fit the guest's memory"));
+            }
+            if self.ranges().skip(index + 1).any(|other| other.overlaps(range)) {
+                return Err(NoKernel("segments of the image overlap"));
+            }
+        }
+        if self.ranges().any(|range| range.contains(self.entry)) {
+            return Ok(());
+        }
+        Err(NoKernel("the image begins outside of its segments"))
+    }
 }
 
-/// Prepares a guest with the memory `ram`, which is zero so far, and `vcpus` virtual CPUs to run this kernel.
+/// Puts this kernel into the memory of a guest, which is zero so far, on the board that `described` describes. `machine` is
+/// the number of the architecture in an ELF file.
 ///
 /// # Errors
 ///
 /// [`NoKernel`]: the file is not an image of this architecture, or has no room; or an error of `put`.
-pub(crate) fn prepare<G: Guests>(
+pub fn place(
     files: &OwnFiles<'_>,
-    (ram, vcpus): (GuestRange, usize),
+    machine: u16,
+    described: &Described,
     put: &mut Put<'_>,
 ) -> Result<KernelStart, NoKernel> {
-    let no_room = NoKernel("the image does not fit the guest's memory");
-    let entry = read(files.image, G::ELF_MACHINE, |segment| {
-        if !ram.covers(segment.range) {
-            return Err(no_room);
-        }
-        put(segment.range.start(), segment.bytes)
-    })?;
-    let described = G::describe(ram, vcpus, put)?;
-    put_start_info(&described, files.words, put)?;
-    Ok(KernelStart { entry, arguments: [described.start_info.start().get(), 0, 0, 0] })
+    let image = Image::read(files.image, machine)?;
+    image.check(described)?;
+    for segment in image.segments.iter().filter(|segment| !segment.bytes.is_empty()) {
+        put(segment.range.start(), segment.bytes)?;
+    }
+    put_start_info(described, files.words, put)?;
+    Ok(KernelStart { entry: image.entry, arguments: [described.start_info.start().get(), 0, 0, 0] })
 }
 
-/// Both parts one after the other in `room`; `None` if they do not fit.
-fn joined<'r>(room: &'r mut [u8], [first, second]: [&[u8]; 2]) -> Option<&'r [u8]> {
-    let (begin, rest) = room.split_at_mut_checked(first.len())?;
-    begin.copy_from_slice(first);
-    rest.get_mut(..second.len())?.copy_from_slice(second);
-    room.get(..first.len() + second.len())
+/// The parts one after the other in `room`; `None` if they do not fit.
+fn joined<'r>(room: &'r mut [u8], parts: [&[u8]; 3]) -> Option<&'r [u8]> {
+    let mut end = 0;
+    for part in parts {
+        room.get_mut(end..)?.get_mut(..part.len())?.copy_from_slice(part);
+        end += part.len();
+    }
+    room.get(..end)
 }
 
-/// Writes the start info. The addresses of the guest are physical ones to it.
-fn put_start_info(
-    described: &Described,
-    command_line: &[u8],
-    put: &mut Put<'_>,
-) -> Result<(), NoKernel> {
+/// Writes the start info. The addresses of the guest are physical ones to it. The last of several words about the same
+/// counts: those of the board come last.
+fn put_start_info(described: &Described, words: &[u8], put: &mut Put<'_>) -> Result<(), NoKernel> {
     let at = described.start_info.start();
     let physical = |at: GuestAddr| PhysAddr::new(at.get());
     let ranges = described.memory.iter().filter_map(|(range, usable)| {
         let range = PhysRange::new(physical(range.start()), range.len())?;
         (!range.is_empty()).then_some((range, *usable))
     });
+    if words.contains(&0) {
+        return Err(NoKernel("its command line has a zero byte, which would end it"));
+    }
     let too_long = NoKernel("its command line is too long");
     let mut line = [0; COMMAND_LINE_BYTES];
-    let command_line = joined(&mut line, [described.words, command_line]).ok_or(too_long)?;
+    let command_line = joined(&mut line, [words, b" ", described.words]).ok_or(too_long)?;
     let info = StartInfo { rsdp: physical(described.rsdp), command_line };
     let mut bytes = [0; START_INFO_BYTES];
-    let room = bytes.get_mut(..described.start_info.len().min(START_INFO_BYTES as u64) as usize);
-    room.and_then(|room| start_info::write(&info, ranges, physical(at), room)).ok_or(too_long)?;
-    put(at, &bytes)
+    let room = described.start_info.len().min(START_INFO_BYTES as u64) as usize;
+    let room = bytes.get_mut(..room).ok_or(too_long)?;
+    start_info::write(&info, ranges, physical(at), room).ok_or(too_long)?;
+    put(at, room)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ mod frames;
 mod held;
 mod host;
 mod id;
-mod image;
+pub mod image;
 mod kill;
 mod life;
 mod name;

@@ -1,13 +1,13 @@
 //! What a guest does, and the files that it is started from.
 
-use hotmem_arch::aarch64::board::Board;
 use hotmem_arch::aarch64::board::system::IdRegisters;
+use hotmem_arch::aarch64::board::{Board, acpi};
 use hotmem_arch::aarch64::exits::{self, Cause};
 use hotmem_arch::aarch64::linux::prepare;
 use hotmem_arch::contract::{Devices as _, LinuxFiles};
 use hotmem_arch::ppc64::nested::{self, NestedState};
 use hotmem_paging::addr::{GuestAddr, GuestRange};
-use hotmem_vm::archive;
+use hotmem_vm::{OwnFiles, archive, image};
 
 use crate::input::Input;
 
@@ -54,6 +54,33 @@ pub(crate) fn files(data: &[u8]) {
         Ok(())
     };
     if let Ok(start) = prepare(&LinuxFiles { kernel, initrd, command_line }, ram, 3, &mut put) {
+        assert!(ram.contains(start.entry), "{start:?}");
+    }
+}
+
+/// Number of aarch64 in an ELF file, and where the memory of its guests begins.
+const ARM: u16 = 183;
+const RAM: GuestAddr = GuestAddr::new(0x4000_0000);
+/// Pages that the tables and the start info of its board take.
+const BOARD: u64 = 32;
+
+/// The size of a guest, the words of its command line, and an image of this kernel.
+pub(crate) fn own(data: &[u8]) {
+    let mut input = Input(data);
+    let (pages, words) = (u64::from(input.half() & 0xffff) + BOARD, input.piece());
+    let Some(ram) = GuestRange::new(RAM, pages << 12) else { return };
+    let mut written = 0;
+    let mut put = |at: GuestAddr, bytes: &[u8]| {
+        let range = GuestRange::new(at, bytes.len() as u64);
+        assert!(range.is_some_and(|range| ram.covers(range)), "{at:?} of {ram:?}");
+        written += bytes.len() as u64;
+        Ok(())
+    };
+    let files = OwnFiles { image: input.0, words };
+    let placed = acpi::describe(ram, 2, &mut put)
+        .and_then(|described| image::place(&files, ARM, &described, &mut put));
+    assert!(written <= ram.len(), "{written} bytes to {ram:?}");
+    if let Ok(start) = placed {
         assert!(ram.contains(start.entry), "{start:?}");
     }
 }

@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("entries", entries::words),
     ("guest_exits", guests::exits),
     ("guest_files", guests::files),
+    ("guest_own", guests::own),
     ("nvdimm", nvdimm::tables),
     ("operator", operator::lines),
     ("rtas", papr::events),

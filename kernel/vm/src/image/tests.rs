@@ -1,44 +1,17 @@
 //! Images that are loaded, and files that are refused.
 
 use super::*;
-use hotmem::testing::Random;
 
 const RAM: u64 = 0x4000_0000;
 const MIB: u64 = 1 << 20;
+const ARM: u16 = 183;
 
-/// An architecture with a board.
-#[derive(Debug)]
-struct Board;
-
-impl Guests for Board {
-    type GuestFormat = hotmem_arch::x86_64::pte::X86Pte4;
-    type Vcpu = hotmem_arch::host::SoftVcpu;
-
-    const GUEST_RAM: GuestAddr = GuestAddr::new(RAM);
-    const GUEST_LIMIT: GuestAddr = GuestAddr::new(1 << 36);
-    const GUEST_FLUSH_REACHES_ALL: bool = true;
-    const ELF_MACHINE: u16 = 7;
-
-    fn enable_guests() -> Result<(), hotmem_arch::contract::NoGuests> {
-        Ok(())
-    }
-
-    fn publish_guest_entries() {}
-
-    fn drop_guest_translations(_: &hotmem_arch::contract::GuestSpace, _: &[GuestRange]) {}
-
-    fn describe(ram: GuestRange, _cpus: usize, put: &mut Put<'_>) -> Result<Described, NoKernel> {
-        put(ram.start(), b"RSD PTR ")?;
-        let none = (GuestRange::default(), false);
-        let part = |from, bytes| GuestRange::new(ram.start().add(from), bytes).unwrap_or_default();
-        let memory =
-            [(part(0, 4096), false), (part(4096, ram.len() - 4096), true), none, none, none];
-        Ok(Described { rsdp: ram.start(), start_info: part(4096, 4096), words: b"board ", memory })
-    }
-
-    fn payload() -> &'static [u8] {
-        b""
-    }
+/// A board with its tables in the first page of the memory, and a start info in the second one.
+fn board(ram: GuestRange) -> Described {
+    let part = |from, bytes| GuestRange::new(ram.start().add(from), bytes).unwrap();
+    let none = (GuestRange::default(), false);
+    let memory = [(part(0, 4096), false), (part(4096, ram.len() - 4096), true), none, none, none];
+    Described { rsdp: ram.start(), start_info: part(4096, 4096), words: b"exit=firmware", memory }
 }
 
 /// An image with a segment of 5 bytes that takes a page of memory, one that is not loaded, and one of zeroes.
@@ -48,7 +21,7 @@ fn image() -> Vec<u8> {
     let mut put = |at: usize, value: u64, bytes: usize| {
         image[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
     };
-    put(MACHINE, 7, 2);
+    put(MACHINE, ARM.into(), 2);
     put(ENTRY, RAM + MIB + 2, 8);
     put(SEGMENTS, 64, 8);
     put(SEGMENT_BYTES, 56, 2);
@@ -66,18 +39,31 @@ fn image() -> Vec<u8> {
     image
 }
 
+/// Writes `value` at `at`.
+fn change<const N: usize>(image: &mut [u8], at: usize, value: [u8; N]) {
+    image[at..at + N].copy_from_slice(&value);
+}
+
+/// Where a field of a segment is.
+fn of_segment(index: usize, field: usize) -> usize {
+    64 + 56 * index + field
+}
+
 /// The memory of a guest of `bytes` after the preparation, and where it begins.
-fn prepared(image: &[u8], words: &[u8], bytes: u64) -> Result<(Vec<u8>, KernelStart), NoKernel> {
+fn placed(image: &[u8], words: &[u8], bytes: u64) -> Result<(Vec<u8>, KernelStart), NoKernel> {
     let mut memory = vec![0; bytes as usize];
     let mut put = |at: GuestAddr, piece: &[u8]| {
-        let at = at.get().checked_sub(RAM).ok_or(NoKernel("below"))? as usize;
-        let room = memory.get_mut(at..at + piece.len()).ok_or(NoKernel("above"))?;
-        room.copy_from_slice(piece);
+        let at = (at.get() - RAM) as usize;
+        memory[at..at + piece.len()].copy_from_slice(piece);
         Ok(())
     };
-    let ram = GuestRange::new(GuestAddr::new(RAM), bytes).unwrap();
-    let start = prepare::<Board>(&OwnFiles { image, words }, (ram, 1), &mut put)?;
+    let described = board(GuestRange::new(GuestAddr::new(RAM), bytes).unwrap());
+    let start = place(&OwnFiles { image, words }, ARM, &described, &mut put)?;
     Ok((memory, start))
+}
+
+fn refusal(image: &[u8], words: &[u8], bytes: u64) -> &'static str {
+    placed(image, words, bytes).unwrap_err().0
 }
 
 struct Seen<'m>(&'m [u8]);
@@ -91,49 +77,74 @@ impl hotmem::paging::ReadPhys for Seen<'_> {
 
 #[test]
 fn segments_go_where_they_say_and_the_kernel_finds_its_board_described() {
-    let (memory, start) = prepared(&image(), b"log=debug", 4 * MIB).unwrap();
+    let (memory, start) = placed(&image(), b"log=debug", 4 * MIB).unwrap();
     assert_eq!(start.entry, GuestAddr::new(RAM + MIB + 2));
     assert_eq!(&memory[MIB as usize..][..6], b"first\0");
     let info = start_info::parse(&Seen(&memory), PhysAddr::new(start.arguments[0])).unwrap();
-    assert_eq!(info.command_line.as_bytes(), b"board log=debug");
     assert_eq!(info.firmware, hotmem_boot::Firmware::Acpi(PhysAddr::new(RAM)));
     let ram = PhysRange::new(PhysAddr::new(RAM + 4096), 4 * MIB - 4096).unwrap();
     assert_eq!(info.ram.as_slice(), [ram]);
 }
 
 #[test]
-fn what_is_not_an_image_or_has_no_room_is_refused_with_the_reason() {
-    let refusal = |image: &[u8], words: &[u8], bytes| prepared(image, words, bytes).unwrap_err().0;
+fn the_words_of_the_board_are_the_last_on_the_command_line_whatever_those_before_are() {
+    let (memory, start) = placed(&image(), b"log=debug exit=emulator", 4 * MIB).unwrap();
+    let info = start_info::parse(&Seen(&memory), PhysAddr::new(start.arguments[0])).unwrap();
+    assert_eq!(info.command_line.as_bytes(), b"log=debug exit=emulator exit=firmware");
+    let most = [b'x'; COMMAND_LINE_BYTES - " exit=firmware".len()];
+    let (memory, start) = placed(&image(), &most, 4 * MIB).unwrap();
+    let info = start_info::parse(&Seen(&memory), PhysAddr::new(start.arguments[0])).unwrap();
+    assert!(info.command_line.as_bytes().ends_with(b" exit=firmware"));
+    assert_eq!(refusal(&image(), &[b'x'; 4096], 4 * MIB), "its command line is too long");
+    let zero = "its command line has a zero byte, which would end it";
+    assert_eq!(refusal(&image(), b"log=debug\0", 4 * MIB), zero);
+}
+
+#[test]
+fn a_file_that_is_not_an_image_is_refused_with_the_reason() {
     let not = "the image is not a 64-bit ELF file for this architecture";
     assert_eq!(refusal(b"", b"", MIB), not);
     let mut other = image();
     other[MACHINE] = 8;
     assert_eq!(refusal(&other, b"", 4 * MIB), not);
-    let short = "the image is shorter than its headers say";
-    assert_eq!(refusal(&image()[..232], b"", 4 * MIB), short);
-    assert_eq!(refusal(&image()[..100], b"", 4 * MIB), short);
-    let no_room = "the image does not fit the guest's memory";
-    assert_eq!(refusal(&image(), b"", MIB + 4096), no_room);
-    assert_eq!(refusal(&image(), &[b'x'; 4096], 4 * MIB), "its command line is too long");
+    let broken = "the headers of the image contradict its length or one another";
+    assert_eq!(refusal(&image()[..232], b"", 4 * MIB), broken);
+    assert_eq!(refusal(&image()[..100], b"", 4 * MIB), broken);
+    let mut longer = image();
+    change(&mut longer, of_segment(0, MEMORY_BYTES), 4_u64.to_le_bytes());
+    assert_eq!(refusal(&longer, b"", 4 * MIB), broken);
 }
 
 #[test]
-fn no_damage_to_an_image_causes_a_panic() {
-    let good = image();
-    let mut random = Random::new(5);
-    for _ in 0..20_000 {
-        let mut bad = good.clone();
-        for _ in 0..=random.below(3) {
-            let at = random.below(bad.len() as u64) as usize;
-            bad[at] = random.bits() as u8;
-        }
-        bad.truncate(random.below(good.len() as u64 + 1) as usize);
-        let ram = GuestRange::new(GuestAddr::new(RAM), 4 * MIB).unwrap();
-        let mut put = |at: GuestAddr, piece: &[u8]| {
-            let range = GuestRange::new(at, piece.len() as u64).unwrap();
-            assert!(ram.covers(range));
-            Ok(())
-        };
-        let _ = prepare::<Board>(&OwnFiles { image: &bad, words: b"" }, (ram, 1), &mut put);
+fn an_image_that_lies_elsewhere_than_in_memory_that_it_may_use_is_refused() {
+    let no_room = "the image does not fit the guest's memory";
+    assert_eq!(refusal(&image(), b"", MIB + 4096), no_room);
+    // On the tables, on the start info, below and above the memory, and around the end of all addresses.
+    for at in [RAM, RAM + 4096 + 8, RAM - 4096, RAM + 4 * MIB - 1, u64::MAX - 4096] {
+        let mut image = image();
+        change(&mut image, of_segment(0, PHYSICAL), at.to_le_bytes());
+        assert_eq!(refusal(&image, b"", 4 * MIB), no_room, "{at:#x}");
     }
+    let mut large = image();
+    change(&mut large, of_segment(2, MEMORY_BYTES), (4 * MIB).to_le_bytes());
+    assert_eq!(refusal(&large, b"", 4 * MIB), no_room);
+}
+
+#[test]
+fn an_image_with_overlapping_or_too_many_segments_or_a_wild_entry_is_refused() {
+    let mut image = image();
+    change(&mut image, of_segment(2, PHYSICAL), (RAM + MIB + 4095).to_le_bytes());
+    assert_eq!(refusal(&image, b"", 4 * MIB), "segments of the image overlap");
+    let mut image = self::image();
+    for entry in [0, RAM + MIB - 1, RAM + MIB + 8192, u64::MAX] {
+        change(&mut image, ENTRY, entry.to_le_bytes());
+        let why = "the image begins outside of its segments";
+        assert_eq!(refusal(&image, b"", 4 * MIB), why, "{entry:#x}");
+    }
+    // The same header again and again, as an image of 64 KiB can have it.
+    let mut image = self::image();
+    change(&mut image, SEGMENT_COUNT, 17_u16.to_le_bytes());
+    let header = image[64..64 + 56].to_vec();
+    image.splice(64.., header.iter().copied().cycle().take(17 * 56 + 232));
+    assert_eq!(refusal(&image, b"", 4 * MIB), "the image has more than 16 segments");
 }
