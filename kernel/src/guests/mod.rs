@@ -145,7 +145,8 @@ pub(crate) fn slices() -> bool {
     set_timer(Some(SLICES));
     let slice = vms.slices();
     if let Slice::Sleeps(until) = slice {
-        DUE.store(until, Ordering::Relaxed);
+        // One that sleeps without end sleeps all the same.
+        DUE.store(until.min(u64::MAX - 1), Ordering::Relaxed);
         set_timer(Some(hertz_until(until)));
     } else {
         set_timer(None);
@@ -313,7 +314,8 @@ fn file(name: &str) -> Result<Option<&'static [u8]>, String> {
 
 /// The same, of a file that has to be there.
 fn needed(name: &str) -> Result<&'static [u8], String> {
-    file(name)?.ok_or_else(|| alloc::format!("the module is no cpio archive with a file {name}"))
+    file(name)?
+        .ok_or_else(|| alloc::format!("the module has no file {name}, or is not a cpio archive"))
 }
 
 /// The files of a Linux guest.

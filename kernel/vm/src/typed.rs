@@ -5,6 +5,7 @@ use crate::host::TYPED;
 use crate::id::{VcpuId, VmId};
 use crate::platform::Platform;
 use crate::program::Loaded;
+use crate::status::State;
 use crate::switch::OwnVcpu;
 use crate::vms::{VmError, Vms};
 use core::sync::atomic::Ordering;
@@ -15,15 +16,18 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     ///
     /// # Errors
     ///
-    /// [`VmError::NoPort`], [`VmError::Typed`]; nothing was typed.
+    /// [`VmError::NoPort`], [`VmError::State`] of a guest that has ended, [`VmError::Typed`]; nothing was typed.
     pub fn type_line(&self, id: VmId, line: &[u8]) -> Result<(), VmError> {
         let slot = self.slot(id).ok_or(VmError::Full)?;
-        let (name, is_payload) = {
+        let (name, state, program) = {
             let life = slot.life.lock();
-            (life.name.ok_or(VmError::Full)?, life.program == Loaded::Payload)
+            (life.name.ok_or(VmError::Full)?, life.state, life.program)
         };
-        if is_payload {
+        if program == Loaded::Payload {
             return Err(VmError::NoPort(name));
+        }
+        if matches!(state, State::Done | State::Stopped) {
+            return Err(VmError::State(name, state));
         }
         let mut console = slot.console.lock();
         if !console.type_line(line) {

@@ -73,7 +73,7 @@ pub enum VmError {
         /// The CPUs.
         has: usize,
     },
-    /// Rounds and misdeeds are the payload's, and it runs Linux.
+    /// Rounds and misdeeds are the payload's, and it runs a kernel.
     NoPayload(Name),
     /// Nothing can be typed: it runs the payload, which has no serial port.
     NoPort(Name),
@@ -85,7 +85,7 @@ pub enum VmError {
     Rounds(Name, u64),
     /// This CPU is not the one that carries out the operations of the memory manager.
     NotHere(usize),
-    /// It cannot run this Linux kernel.
+    /// It cannot run this kernel.
     NoKernel(NoKernel),
     /// The kernel's heap has no room for its console.
     Heap,

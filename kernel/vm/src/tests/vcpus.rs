@@ -232,6 +232,11 @@ fn a_line_is_typed_at_a_serial_port_and_the_payload_has_none() {
     vms.type_line(id, b"x").unwrap();
     assert!(vms.is_woken(VcpuId { vm: id, number: 0 }));
     assert_eq!(vms.type_line(id, &[b'y'; 4096]), Err(VmError::Typed(name)));
+    vms.start(id, 0, Misdeed::None, &[0]).unwrap();
+    for state in [State::Done, State::Stopped] {
+        vms.change_state(id, state);
+        assert_eq!(vms.type_line(id, b"x"), Err(VmError::State(name, state)));
+    }
     vms.kill(id).unwrap();
 }
 
