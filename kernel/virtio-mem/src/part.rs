@@ -14,7 +14,7 @@ use hotmem::{ConvertError, Machine, Mm, Obstacle, PhysAddr, PhysRange, Removabil
 
 /// Splits `piece` so that the part of it that goes becomes one of its own, up to `most` bytes, or a leaf of the linear map if
 /// that is more. Returns where: at an end of the part that is not an end of the piece, a multiple of `unit`; `None` if no part
-/// can go.
+/// can go, or the piece is one leaf.
 ///
 /// # Errors
 ///
@@ -28,6 +28,9 @@ pub(crate) fn split<M: Machine>(
     let mut unit = unit;
     loop {
         let Some(part) = part_to_go(mm, piece, unit, most.max(unit)) else { return Ok(None) };
+        if part == piece {
+            return Ok(None);
+        }
         let at = if part.end() < piece.end() { part.end() } else { part.start() };
         match mm.split_at(at) {
             Err(ConvertError::Unmap(_, UnmapError::CutsLeaf { len, .. })) if len > unit => {

@@ -276,7 +276,7 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         }
     }
 
-    /// Splits a piece at an end of a part that can go, if it has one.
+    /// Splits a piece at an end of a part that can go, if it has one. What was requested has not ended then.
     fn split(&mut self, number: usize, id: u16, most: u64) -> Option<Event<VirtioMemError>> {
         let (range, grid) = (self.pieces.get(id)?.range, self.grid(self.devices.get(number)?));
         let can = self.pieces.can_split(number, grid.cell);
@@ -284,7 +284,8 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         let note = |error| self.note(number, format_args!("{range} is not split: {error}"));
         let at = done.map_err(note).ok()??;
         let second = self.pieces.split(id, at)?;
-        Some(self.event(id, Request::Divided { at, second }))
+        let (device, request) = (DeviceId::new(id), Request::Divided { at, second });
+        Some(Event { device, request, since: None })
     }
 
     /// Has everything that is stuck tried again after a pause.
@@ -445,12 +446,10 @@ unsafe impl<M: Machine, T: Transport, C: Board> HotplugSource for VirtioMemSourc
     }
 
     fn has_work(&self) -> bool {
+        let (amounts, mut devices) = (self.amounts(), self.devices.iter());
         self.latch.is_raised()
             || self.pieces.all().iter().any(|piece| piece.stage == Stage::New)
-            || self
-                .devices
-                .iter()
-                .any(|device| device.stays_awake() || self.amounts().is_due(device))
+            || devices.any(|device| device.stays_awake() || amounts.is_due(device))
     }
 
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, VirtioMemError> {

@@ -1,12 +1,18 @@
 //! Pieces are split, so that what can go leaves beside pages that cannot.
 
+use std::boxed::Box;
+use std::format;
+use std::string::String;
+use std::vec;
 use std::vec::Vec;
 
 use hotmem::testing::{Holder, Random, range};
 use hotmem::{Order, ZoneKind};
-use hotmem_hotplug::Plugged;
+use hotmem_hotplug::{Clock, Hotplug, Latch, Plugged, Policy};
 
-use super::{KIB, MIB, Rig, WINDOW, region};
+use super::{KIB, MIB, Rig, UNIT, WINDOW, machine, region};
+use crate::VirtioMemSource;
+use crate::testing::{Fake, Ticks};
 
 #[test]
 fn all_leaves_but_the_units_of_pages_that_stay_and_their_blocks_stay_online() {
@@ -80,4 +86,41 @@ fn a_page_that_stays_where_the_memmap_of_its_unit_would_be_keeps_the_unit_before
     assert_eq!(this.fakes[0].plugged(), 2 * MIB, "{}", this.report());
     assert_eq!(this.driver.plugged()[0].range, range(WINDOW + MIB, 2 * MIB));
     holder.check(this.bench);
+}
+
+#[test]
+fn a_piece_that_is_one_leaf_leaves_whole_and_no_failure_of_a_split_is_reported() {
+    let bench = machine(MIB);
+    let mut this = Rig::of(bench, vec![Fake::new(bench, region(), 128 * KIB)]);
+    this.request(0, MIB);
+    this.request(0, MIB - UNIT);
+    assert_eq!(this.fakes[0].plugged(), MIB - UNIT);
+    assert!(!this.report().contains("split"), "{}", this.report());
+}
+
+/// A clock that stands still.
+struct Still;
+
+impl Clock for Still {
+    fn instructions(&self) -> Option<u64> {
+        Some(1000)
+    }
+}
+
+#[test]
+fn a_request_takes_until_the_part_that_was_split_off_has_left() {
+    let bench = machine(4 * MIB);
+    let fake = Fake::new(bench, region(), MIB);
+    let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
+    let mut source = VirtioMemSource::new(&bench.mm, Ticks::default(), latch);
+    source.start(fake.clone()).unwrap();
+    let mut driver = Hotplug::new(source, &bench.mm, Still, Policy::default()).unwrap();
+    for (bytes, since) in [(4 * MIB, 100), (3 * MIB, 200)] {
+        fake.request(bytes);
+        latch.raise(0, since);
+        let mut out = String::new();
+        while driver.run_one(&mut out) {}
+        assert!(out.contains(&format!("\"event_instructions\":{}", 1000 - since)), "{out}");
+    }
+    assert_eq!(driver.plugged().len(), 1);
 }
