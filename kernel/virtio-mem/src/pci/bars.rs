@@ -41,9 +41,9 @@ pub(super) struct Unplaced {
     pub(super) wide: bool,
 }
 
-/// Looks at a BAR. While its size is determined, the function decodes no addresses.
-pub(super) fn bar(space: &impl ConfigSpace, function: Function, index: u8) -> Bar {
-    if index >= BARS {
+/// Looks at a BAR of a function that has `bars` of them. While its size is determined, the function decodes no addresses.
+pub(super) fn bar(space: &impl ConfigSpace, function: Function, index: u8, bars: u8) -> Bar {
+    if index >= bars {
         return Bar::None;
     }
     let mut number = 0;
@@ -57,7 +57,7 @@ pub(super) fn bar(space: &impl ConfigSpace, function: Function, index: u8) -> Ba
     let at = FIRST + 4 * index;
     let low = space.read(function, at);
     let wide = is_wide(low);
-    if wide && index + 1 >= BARS {
+    if wide && index + 1 >= bars {
         return Bar::None;
     }
     if low & IS_PORTS != 0 {

@@ -2,7 +2,7 @@
 
 use hotmem::PhysRange;
 
-use super::bars::{Bar, bar};
+use super::bars::{BARS, Bar, bar};
 use super::error::PciError;
 use super::space::{ConfigSpace, Function, read8, read16};
 
@@ -104,7 +104,7 @@ impl Place {
         align: u64,
     ) -> Result<PhysRange, PciError> {
         let Self { what, bar: index, offset, bytes } = *self;
-        let whole = match bar(space, function, index) {
+        let whole = match bar(space, function, index, BARS) {
             Bar::Memory(range) => range,
             Bar::NotMemory | Bar::Unplaced(_) => {
                 return Err(PciError::NoMemory { what, bar: index });

@@ -8,7 +8,7 @@
 
 use core::fmt;
 
-use super::scan::{Kind, SECONDARY, each, on_bus};
+use super::scan::{DEEPEST, Kind, SECONDARY, each, on_bus};
 use super::space::{ConfigSpace, Function, read8};
 
 /// The buses of a bridge: on this side, on the other, and the last one behind it (PCI-to-PCI Bridge 1.2, 3.2.5).
@@ -16,8 +16,6 @@ const BUSES: u8 = 0x18;
 pub(super) const SUBORDINATE: u8 = 0x1a;
 /// The byte above them, which is not a bus.
 const TIMER: u32 = 0xff00_0000;
-/// Bridges one behind the other: more than machines have.
-pub(super) const DEEPEST: u8 = 16;
 
 /// Why the bus behind a bridge gets no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use hotmem::{PhysAddr, PhysRange};
 use super::bars::{BARS, BRIDGE_BARS, Bar, Unplaced, bar, set};
 use super::capabilities::Capabilities;
 use super::error::{NoPlace, PciError};
-use super::number::{DEEPEST, SUBORDINATE};
-use super::scan::{Kind, bridge_to, each};
+use super::number::SUBORDINATE;
+use super::scan::{DEEPEST, Kind, bridge_to, each};
 use super::space::{ConfigSpace, Function, read8};
 use super::window::{MEMORY, PREFETCHABLE, WINDOW_UNIT, forwarded, open_window, set_window};
 
@@ -25,6 +25,16 @@ const LOWEST: u64 = 1 << 20;
 const NARROW_END: u64 = 1 << 32;
 /// Ranges that are kept of other functions at most: each has one to six.
 pub(super) const MOST_TAKEN: usize = 1024;
+
+/// What a place is looked for.
+#[derive(Clone, Copy)]
+struct Need {
+    bytes: u64,
+    /// What its address is a multiple of.
+    align: u64,
+    /// Whether its address can be above 4 GiB.
+    wide: bool,
+}
 
 /// Places for registers.
 #[derive(Debug)]
@@ -71,8 +81,8 @@ impl<'w> Places<'w> {
         // Those that are needed come first: the others do not take their place.
         for first in [true, false] {
             for (index, slot) in (0..BARS).zip(&mut chosen).filter(|of| is_needed(of.0) == first) {
-                let Bar::Unplaced(unplaced) = bar(space, function, index) else { continue };
-                match self.choose(space, function.bus, &unplaced, 0) {
+                let Bar::Unplaced(unplaced) = bar(space, function, index, BARS) else { continue };
+                match self.choose(space, function.bus, unplaced.need(), 0) {
                     Ok(range) => *slot = Some((unplaced, range)),
                     Err(why) if first => refused = refused.or(Some(unplaced.refused(why))),
                     Err(why) => log::warn!(
@@ -96,7 +106,7 @@ impl<'w> Places<'w> {
         &mut self,
         space: &impl ConfigSpace,
         bus: u8,
-        need: &Unplaced,
+        need: Need,
         depth: u8,
     ) -> Result<PhysRange, NoPlace> {
         if self.windows.is_empty() {
@@ -119,7 +129,7 @@ impl<'w> Places<'w> {
         &mut self,
         space: &impl ConfigSpace,
         bus: u8,
-        need: &Unplaced,
+        need: Need,
         depth: u8,
     ) -> Result<PhysRange, NoPlace> {
         let bridge = bridge_to(space, bus).filter(|_| depth < DEEPEST).ok_or(NoPlace::NoBridge)?;
@@ -127,10 +137,11 @@ impl<'w> Places<'w> {
             return Ok(window);
         }
         let buses = u64::from(read8(space, bridge, SUBORDINATE).saturating_sub(bus)) + 1;
-        let bytes = (buses * WINDOW_UNIT).max(need.bytes).checked_next_power_of_two();
-        let bytes = bytes.ok_or(NoPlace::NoRoom)?;
-        let whole = Unplaced { bytes, wide: false, ..*need };
-        let window = self.choose(space, bridge.bus, &whole, depth + 1)?;
+        let least = need.bytes.checked_next_multiple_of(WINDOW_UNIT).ok_or(NoPlace::NoRoom)?;
+        // As much as all windows behind it take together, and not more: they have to fit in.
+        let bytes = least.max(buses * WINDOW_UNIT);
+        let whole = Need { bytes, align: need.align.max(WINDOW_UNIT), wide: false };
+        let window = self.choose(space, bridge.bus, whole, depth + 1)?;
         if set_window(space, bridge, window) {
             return Ok(window);
         }
@@ -148,32 +159,31 @@ impl<'w> Places<'w> {
 }
 
 impl Unplaced {
+    const fn need(&self) -> Need {
+        Need { bytes: self.bytes, align: self.bytes, wide: self.wide }
+    }
+
     const fn refused(&self, why: NoPlace) -> PciError {
         PciError::NoPlace { bar: self.index, bytes: self.bytes, why }
     }
 }
 
-/// The first place for a BAR in a window, where none of `taken` on its bus is, which ascend by start.
-fn free_in(
-    window: PhysRange,
-    bar: &Unplaced,
-    bus: u8,
-    taken: &[(u8, PhysRange)],
-) -> Option<PhysRange> {
-    let end = if bar.wide { window.end().get() } else { window.end().get().min(NARROW_END) };
-    let mut start = window.start().get().max(LOWEST).checked_next_multiple_of(bar.bytes)?;
+/// The first place in a window, where none of `taken` on its bus is, which ascend by start.
+fn free_in(window: PhysRange, need: Need, bus: u8, taken: &[(u8, PhysRange)]) -> Option<PhysRange> {
+    let end = if need.wide { window.end().get() } else { window.end().get().min(NARROW_END) };
+    let mut start = window.start().get().max(LOWEST).checked_next_multiple_of(need.align)?;
     for (_, other) in taken.iter().filter(|(on, _)| *on == bus) {
-        let behind = start.checked_add(bar.bytes)?;
+        let behind = start.checked_add(need.bytes)?;
         if other.start().get() >= behind {
             break;
         }
         // One that is before the place is passed; one that is in it moves the place on.
         if other.end().get() > start {
-            start = other.end().get().checked_next_multiple_of(bar.bytes)?;
+            start = other.end().get().checked_next_multiple_of(need.align)?;
         }
     }
-    let fits = start.checked_add(bar.bytes)? <= end;
-    PhysRange::new(PhysAddr::new(start), bar.bytes).filter(|_| fits)
+    let fits = start.checked_add(need.bytes)? <= end;
+    PhysRange::new(PhysAddr::new(start), need.bytes).filter(|_| fits)
 }
 
 /// Adds a range in the order of their starts.
@@ -198,7 +208,7 @@ fn taken(space: &impl ConfigSpace) -> Result<Vec<(u8, PhysRange)>, NoPlace> {
             Kind::Bridge => BRIDGE_BARS,
             Kind::Other => 0,
         };
-        let bars = (0..bars).filter_map(|index| match bar(space, function, index) {
+        let bars = (0..bars).filter_map(|index| match bar(space, function, index, bars) {
             Bar::Memory(range) => Some(range),
             _ => None,
         });

@@ -14,6 +14,8 @@ pub(super) const SECONDARY: u8 = 0x19;
 /// The interrupt pin: 1 to 4, or 0 for none.
 const PIN: u8 = 0x3d;
 const PINS: u8 = 4;
+/// Bridges one behind the other: more than machines have.
+pub(super) const DEEPEST: u8 = 16;
 
 /// The functions that were found: the first of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +56,7 @@ pub fn find(space: &impl ConfigSpace) -> Found {
 pub fn root_pin(space: &impl ConfigSpace, function: Function) -> Option<(u8, u8)> {
     let mut pin = read8(space, function, PIN).checked_sub(1).filter(|&pin| pin < PINS)?;
     let mut at = function;
-    // No way is longer than there are buses.
-    for _ in 0..=u8::MAX {
+    for _ in 0..=DEEPEST {
         if at.bus == 0 {
             return Some((at.device, pin));
         }

@@ -3,8 +3,7 @@
 use hotmem::{PhysAddr, PhysRange};
 
 use super::bars::COMMAND;
-use super::number::DEEPEST;
-use super::scan::bridge_to;
+use super::scan::{DEEPEST, bridge_to};
 use super::space::{ConfigSpace, Function, read16, write_low};
 
 /// Memory, and memory that may be read ahead, with the upper halves of its addresses.
@@ -37,10 +36,10 @@ pub(super) fn forwarded(space: &impl ConfigSpace, bridge: Function, at: u8) -> O
     PhysRange::new(PhysAddr::new(base), bytes)
 }
 
-/// The window of memory of a bridge, if the bridge forwards any.
+/// The window of memory of a bridge, if the bridge forwards any. One at 0 was never set: that is its value after a reset.
 pub(super) fn open_window(space: &impl ConfigSpace, bridge: Function) -> Option<PhysRange> {
     let forwards = read16(space, bridge, COMMAND) & FORWARDS != 0;
-    forwarded(space, bridge, MEMORY).filter(|_| forwards)
+    forwarded(space, bridge, MEMORY).filter(|window| forwards && window.start().get() != 0)
 }
 
 /// Has a bridge that forwards nothing forward `window`, which is whole units below 4 GiB, and nothing else. Returns whether it

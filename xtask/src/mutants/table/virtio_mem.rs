@@ -200,7 +200,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "registers of 32 bits are placed above 4 GiB",
         file: "kernel/virtio-mem/src/pci/place.rs",
-        from: "if bar.wide { window.end().get() }",
+        from: "if need.wide { window.end().get() }",
         to: "if bar.bytes != 0 { window.end().get() }",
         suite: LIB,
         test: "registers_without_an_address_get_one_where_no_others_are",

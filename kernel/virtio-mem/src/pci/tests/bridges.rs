@@ -244,3 +244,67 @@ fn a_window_that_is_not_kept_or_does_not_fit_refuses_its_function_by_name_and_no
     assert!(refused.contains("BAR 4, of 0x1000000 bytes"), "{refused}");
     assert_eq!(small.window(at(0, 2)), None);
 }
+
+#[test]
+fn what_is_behind_many_bridges_fits_beside_what_is_before_them() {
+    // Six bridges one behind the other, and two beside each other before the last bus, with a device on each bus.
+    let mut tree = Tree::default();
+    (0..6).for_each(|wire| tree.bridge(at(wire, 1), wire + 1));
+    tree.bridge(at(5, 2), 7);
+    (0..=7).for_each(|wire| tree.device(at(wire, 8), 0x4000));
+    number_buses(&tree, 255);
+    let placed = place(&tree);
+    assert_eq!(placed.len(), 8);
+    assert!(placed.iter().all(|placed| *placed == Ok(1)), "{placed:?}");
+    let windows: Vec<_> = (0..6).map(|wire| tree.window(at(wire, 1)).unwrap()).collect();
+    assert!(windows.is_sorted_by(|outer, inner| outer.0 <= inner.0 && inner.1 <= outer.1));
+    let sizes: Vec<_> = windows.iter().map(|(start, end)| (end - start) / MIB).collect();
+    assert_eq!(sizes, [7, 6, 5, 4, 3, 1]);
+    // Registers of more than a window's unit have an address that is a multiple of their bytes.
+    let mut large = Tree::default();
+    large.bridge(at(0, 1), 1);
+    large.device(at(0, 8), 0x4000);
+    large.device(at(1, 8), 2 * MIB);
+    number_buses(&large, 255);
+    assert_eq!(place(&large), [Ok(1), Ok(1)]);
+    assert_eq!(large.window(at(0, 1)), Some((FIRST + 2 * MIB, FIRST + 4 * MIB)));
+}
+
+#[test]
+fn a_window_that_was_never_set_is_opened_though_the_bridge_forwards() {
+    let mut tree = Tree::default();
+    tree.bridge(at(0, 1), 1);
+    tree.fake.put(at(0, 1), &[(4, 2), (0x20, 0)]);
+    tree.device(at(1, 8), 0x4000);
+    number_buses(&tree, 255);
+    assert_eq!(place(&tree), [Ok(1)]);
+    assert_eq!(tree.window(at(0, 1)), Some((FIRST, FIRST + MIB)));
+}
+
+#[test]
+fn numbers_of_buses_are_not_taken_for_the_upper_half_of_a_base_address_register() {
+    let tree = tree();
+    number_buses(&tree, 255);
+    // The second of a bridge's two registers claims to be the lower half of one with 64 bits.
+    tree.fake.put(at(0, 2), &[(0x14, 4)]);
+    let watched = Watched(&tree, at(0, 2));
+    let windows = [PhysRange::new(PhysAddr::new(FIRST), 16 * MIB).unwrap()];
+    let mut places = Places::new(&windows);
+    for function in find(&tree).functions() {
+        assert_eq!(places.place_needed(&watched, function, 1 << 4), Ok(1));
+    }
+}
+
+/// A machine in which the numbers of a bridge's buses are not written.
+struct Watched<'t>(&'t Tree, Function);
+
+impl ConfigSpace for Watched<'_> {
+    fn read(&self, at: Function, offset: u8) -> u32 {
+        self.0.read(at, offset)
+    }
+
+    fn write(&self, at: Function, offset: u8, value: u32) {
+        assert!((at, offset) != (self.1, 0x18));
+        self.0.write(at, offset, value);
+    }
+}
