@@ -12,7 +12,7 @@ use core::fmt;
 use hotmem::{PhysAddr, PhysRange};
 use hotmem_aml::resource::{self, RangeKind, Resource, ResourceError};
 use hotmem_aml::{Aml, AmlError, Host, NodeId, Value};
-use hotmem_hotplug::{Line, Polarity, Trigger};
+use hotmem_hotplug::{Line, OutOfHeap, Polarity, Trigger};
 
 use super::handlers::line;
 use super::hardware::Hardware;
@@ -92,8 +92,31 @@ impl<H: Hardware> AcpiSource<H> {
         Ok(windows)
     }
 
+    /// The last bus behind the bridge to bus 0, as firmware has it: another host bridge may have those after it. `None` if
+    /// firmware does not say.
+    ///
+    /// # Errors
+    ///
+    /// [`BridgeError`].
+    pub fn pci_last_bus(&mut self) -> Result<Option<u8>, BridgeError> {
+        let Some(crs) = self.of_bridge("_CRS")? else { return Ok(None) };
+        let (aml, mut host) = self.interpreter();
+        for resource in resources(aml, &mut host, crs)? {
+            if let Resource::Range(range) = resource.map_err(BridgeError::List)?
+                && (range.kind, range.min, range.translation) == (RangeKind::BusNumber, 0, 0)
+            {
+                return Ok(u8::try_from(range.max).ok());
+            }
+        }
+        Ok(None)
+    }
+
     /// The addresses that any host bridge forwards, as far as they can be read.
-    pub(super) fn all_windows(&mut self) -> Vec<PhysRange> {
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfHeap`].
+    pub(super) fn all_windows(&mut self) -> Result<Vec<PhysRange>, OutOfHeap> {
         let mut all = Vec::new();
         let (aml, mut host) = self.interpreter();
         let mut last = None;
@@ -105,12 +128,11 @@ impl<H: Hardware> AcpiSource<H> {
             let Some(crs) = aml.child(device, "_CRS").filter(|_| is_there) else { continue };
             let Ok(list) = resources(aml, &mut host, crs) else { continue };
             for range in list.filter_map(|resource| window(&resource.ok()?)) {
-                if all.try_reserve(1).is_ok() {
-                    all.push(range);
-                }
+                all.try_reserve(1).map_err(|_| OutOfHeap)?;
+                all.push(range);
             }
         }
-        all
+        Ok(all)
     }
 
     /// Where the line of `pin` (0 is INTA) of a device on bus 0 ends; `None` if firmware does not say.

@@ -46,7 +46,7 @@ pub(super) fn memory_devices(
     pci: &Pci<'_>,
     mut acpi: Option<&mut AcpiSource<KernelHardware>>,
 ) -> MemoryDevices {
-    number_buses(pci, pci.last_bus());
+    number_buses(pci, last_bus(pci, acpi.as_deref_mut()));
     let found = find(pci);
     if found.more != 0 {
         log::error!("virtio-mem: {} more devices are not used", found.more);
@@ -73,6 +73,15 @@ pub(super) fn memory_devices(
         }
     }
     start(mm, pci, transports, KernelBoard { lines })
+}
+
+/// The last bus that may be numbered: of those that can be reached and that the bridge to bus 0 has.
+fn last_bus(pci: &Pci<'_>, acpi: Option<&mut AcpiSource<KernelHardware>>) -> u8 {
+    let of_bridge = acpi.map_or(Ok(None), AcpiSource::pci_last_bus).unwrap_or_else(|error| {
+        log::error!("PCI: the buses behind bus 0: {error}");
+        None
+    });
+    of_bridge.map_or(pci.last_bus(), |last| last.min(pci.last_bus()))
 }
 
 /// The registers of a function, and its interrupt connected.

@@ -74,7 +74,7 @@ impl<H: Hardware> AcpiSource<H> {
         &mut self,
         tables: &Tables<'_, P>,
     ) -> Result<Vec<PhysRange>, OutOfHeap> {
-        let mut all = self.all_windows();
+        let mut all = self.all_windows()?;
         // One that is broken is reported where it is used.
         let mcfg = Mcfg::find(tables).unwrap_or_default();
         for range in mcfg.iter().flat_map(Mcfg::ranges) {

@@ -49,6 +49,15 @@ fn windows_that_cannot_be_read_are_an_error_by_name_and_not_fewer_windows() {
 }
 
 #[test]
+fn the_last_bus_is_that_before_the_buses_of_another_host_bridge() {
+    let last = |defines: &[&str]| source(defines).pci_last_bus();
+    assert_eq!(last(&[]), Ok(Some(0xff)));
+    assert_eq!(last(&["BESIDE"]), Ok(Some(0x3f)));
+    let error = last(&["CUT"]).unwrap_err().to_string();
+    assert!(error.contains("is cut short"), "{error}");
+}
+
+#[test]
 fn what_the_mainboard_keeps_for_itself_is_named_whatever_kind_of_range_it_is() {
     let ranges = source(&[]).mainboard().unwrap();
     let ranges: Vec<_> = ranges.iter().map(|range| (range.start().get(), range.len())).collect();

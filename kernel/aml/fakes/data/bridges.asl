@@ -73,7 +73,11 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "BRIDGES", 1)
 #endif
                 Return (ResourceTemplate ()
                 {
+#ifdef BESIDE
+                    WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0x3F, 0, 0x40)
+#else
                     WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0xFF, 0, 0x100)
+#endif
                     DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
                         0, 0x10000000, 0x3EFEFFFF, 0, 0x2EFF0000)
                     DWordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
