@@ -138,8 +138,10 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
 
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, DeviceError> {
         if let Some(number) = self.pmem_number(device) {
-            if matches!(outcome, Outcome::Inserted | Outcome::InsertedOffline) {
-                self.pmem.set_used(number);
+            match outcome {
+                Outcome::Inserted | Outcome::InsertedOffline => self.pmem.set_used(number, true),
+                Outcome::Ejected => self.pmem.set_used(number, false),
+                _ => {}
             }
             // Firmware did not ask.
             return Ok(None);

@@ -1,10 +1,13 @@
 //! What is kept of persistent memory: each region that was found, with the number that it got then.
 //!
 //! ```text
-//!   a table is read --> region that is known: keeps its number, whatever is wrong beside it
+//!   a table is read --> region at known addresses: keeps its number, whatever is wrong beside it
 //!                   --> sound region that is new: the next number
 //!                   --> known region that it does not name: gone, its number stays
 //! ```
+//!
+//! A region is known by its addresses. What else the table says of them may change, while they are in use, too: another
+//! number, another node. The NVDIMM there may be another one, so its parts count as the last table has them.
 
 use alloc::vec::Vec;
 
@@ -44,10 +47,19 @@ struct Entry {
     region: Region,
     /// The table that was read last names it.
     is_there: bool,
-    /// It was used as RAM since it was found.
-    is_used: bool,
+    used: Used,
     /// A memory device that has some of it, too.
     device: Option<u16>,
+}
+
+/// Whether a region is used as RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Used {
+    /// What is in it is somebody's.
+    Never,
+    /// It was since it was found: what is in it is the kernel's.
+    Before,
+    Now,
 }
 
 impl Pmem {
@@ -75,17 +87,22 @@ impl Pmem {
         self.known.as_ref()?.list.get(number)
     }
 
-    /// Notes that a region is used as RAM.
-    pub(crate) fn set_used(&mut self, number: usize) {
+    /// Notes whether a region is used as RAM.
+    pub(crate) fn set_used(&mut self, number: usize, is_used: bool) {
         let entry = self.known.as_mut().and_then(|known| known.list.get_mut(number));
         if let Some(entry) = entry {
-            entry.is_used = true;
+            entry.used = match entry.used {
+                _ if is_used => Used::Now,
+                Used::Now => Used::Before,
+                // It is gone, and so is what was in it.
+                used => used,
+            };
         }
     }
 
-    /// Whether a region was used as RAM since it was found: what is in it is the kernel's.
-    pub(super) fn is_used(&self, number: usize) -> bool {
-        self.entry(number).is_some_and(|entry| entry.is_used)
+    /// Whether what is in a region is the kernel's: it is used as RAM, or was since it was found.
+    pub(super) fn is_ours(&self, number: usize) -> bool {
+        self.entry(number).is_some_and(|entry| entry.used != Used::Never)
     }
 
     /// Whether a region that was used is gone, and that was not taken note of.
@@ -97,18 +114,18 @@ impl Pmem {
     pub(crate) fn take_lost(&mut self) -> Option<usize> {
         let list = &mut self.known.as_mut()?.list;
         let (number, entry) = list.iter_mut().enumerate().find(|(_, entry)| entry.is_lost())?;
-        entry.is_used = false;
+        entry.used = Used::Never;
         Some(number)
     }
 
-    /// Takes note of the memory that a memory device has now. Returns a region that has some of it, too.
+    /// Takes note of the memory that a memory device has now. Returns a region that is there and has some of it, too.
     pub(crate) fn claim(&mut self, device: u16, memory: &Ranges) -> Option<PhysRange> {
         let mut found = None;
         for entry in self.known.iter_mut().flat_map(|known| &mut known.list) {
             let range = entry.region.range;
             if memory.as_slice().iter().any(|piece| piece.overlaps(range)) {
                 entry.device = Some(device);
-                found = found.or(Some(range));
+                found = found.or(Some(range).filter(|_| entry.is_there));
             } else if entry.device == Some(device) {
                 entry.device = None;
             }
@@ -174,25 +191,33 @@ impl Pmem {
 }
 
 impl Entry {
+    /// Forgets that what is in it is the kernel's.
+    fn forget(&mut self) {
+        if self.used == Used::Before {
+            self.used = Used::Never;
+        }
+    }
+
     const fn is_lost(&self) -> bool {
-        self.is_used && !self.is_there
+        matches!(self.used, Used::Now) && !self.is_there
     }
 }
 
 impl Known {
-    /// Looks whether the known regions are still there: of a table whose end is not known, that cannot be said.
+    /// Looks whether the known regions are still there: of a table whose end is not known, that cannot be said. What is in use
+    /// is there as long as its memory is, in a larger region, too.
     fn look_for_known(&mut self) {
-        for entry in &mut self.list {
-            let is_named = self.table.names(&entry.region);
-            if entry.is_there && !is_named && !self.table.is_cut() {
-                log::error!(
-                    "acpi: range {} of the NFIT, {}, is gone",
-                    entry.region.index,
-                    entry.region.range
-                );
-                entry.is_there = false;
+        for (number, entry) in self.list.iter_mut().enumerate() {
+            let Region { index, range, .. } = entry.region;
+            let is_used = entry.used == Used::Now;
+            let is_it = |it: PhysRange| it == range || is_used && it.covers(range);
+            if !entry.is_there || self.table.is_cut() || self.table.persistent().any(is_it) {
+                continue;
             }
-            entry.is_there |= is_named;
+            log::error!("acpi: range {index} of the NFIT, {range}, is gone");
+            entry.is_there = false;
+            entry.forget();
+            self.parts.retain(|(of, _)| *of != number);
         }
     }
 
@@ -201,30 +226,52 @@ impl Known {
         let mut from = PhysAddr::new(0);
         while let Some(region) = self.table.lowest_sound(from) {
             from = region.range.end();
-            if self.list.iter().any(|entry| entry.region == region) {
-                continue;
-            }
-            if let Err(error) = self.add(region) {
+            if let Err(error) = self.take(region) {
                 self.table.refuse(error);
             }
         }
     }
 
-    fn add(&mut self, region: Region) -> Result<(), RegionError> {
-        let index = region.index;
-        let overlaps = |entry: &&Entry| entry.region.range.overlaps(region.range);
-        if let Some(other) = self.list.iter().find(overlaps) {
+    /// Takes a region as the table has it: a known one, or a new one.
+    fn take(&mut self, region: Region) -> Result<(), RegionError> {
+        let Region { index, range, .. } = region;
+        let is_beside = |entry: &&Entry| entry.is_there && entry.region.range != range;
+        let mut beside = self.list.iter().filter(is_beside);
+        if let Some(other) = beside.find(|entry| entry.region.range.overlaps(range)) {
             return Err(RegionError::Overlap(index, other.region.index));
         }
-        if self.list.len() == self.list.capacity() {
+        let known = self.list.iter().position(|entry| entry.region.range == range);
+        if known.is_none() && self.list.len() == self.list.capacity() {
             return Err(RegionError::TooManyRegions);
         }
+        let number = known.unwrap_or(self.list.len());
+        self.take_parts(number, index)?;
+        match self.list.get_mut(number) {
+            Some(entry) => (entry.region, entry.is_there) = (region, true),
+            None => {
+                let used = Used::Never;
+                self.list.push(Entry { region, is_there: true, used, device: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the parts of a region as the table has them. If there is no room for them, none is known, and labels that were
+    /// not looked at count as data.
+    fn take_parts(&mut self, number: usize, index: u16) -> Result<(), RegionError> {
+        let known = self.parts.iter().filter(|(of, _)| *of == number).map(|(_, part)| *part);
+        if known.eq(self.table.parts(index)) {
+            return Ok(());
+        }
+        // Another NVDIMM.
+        if let Some(entry) = self.list.get_mut(number) {
+            entry.forget();
+        }
+        self.parts.retain(|(of, _)| *of != number);
         if self.parts.len() + self.table.parts(index).count() > self.parts.capacity() {
             return Err(RegionError::TooManyParts(index));
         }
-        let number = self.list.len();
         self.parts.extend(self.table.parts(index).map(|part| (number, part)));
-        self.list.push(Entry { region, is_there: true, is_used: false, device: None });
         Ok(())
     }
 }

@@ -219,7 +219,7 @@ impl<H: Hardware> AcpiSource<H> {
             // A part that is left out, or too short, has labels that were not looked at.
             return Holds::Unknown(Reason::new("the NFIT does not name the NVDIMMs of all of it"));
         }
-        let found = if is_labelled || self.pmem.is_used(number) {
+        let found = if is_labelled || self.pmem.is_ours(number) {
             None
         } else {
             self.contents(region, says)

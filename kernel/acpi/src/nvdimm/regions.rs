@@ -170,9 +170,9 @@ impl Regions {
         behind.min_by_key(|region| region.range.start())
     }
 
-    /// Whether the table has a region, sound or not.
-    pub(super) fn names(&self, region: &Region) -> bool {
-        self.ranges.iter().any(|(range, _)| range.persistent && of(range) == Some(*region))
+    /// Where the table has persistent memory, sound or not.
+    pub(super) fn persistent(&self) -> impl Iterator<Item = PhysRange> + '_ {
+        self.ranges.iter().filter_map(|(range, _)| memory_of(range).filter(|_| range.persistent))
     }
 
     /// Whether the table may have more ranges than were read.

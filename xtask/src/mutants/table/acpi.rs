@@ -150,15 +150,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "persistent memory that another range contradicts is gone",
         file: "kernel/acpi/src/nvdimm/known.rs",
-        from: "self.table.names(&entry.region)",
-        to: "self.table.sound().any(|region| region == entry.region)",
+        from: "self.table.persistent().any(is_it)",
+        to: "self.table.sound().any(|region| is_it(region.range))",
         suite: "-p hotmem-acpi --lib",
         test: "what_comes_and_contradicts_what_is_known_is_refused_and_what_is_sound_beside_it_is_not",
     },
     Mutant {
         what: "persistent memory that a table that is cut does not name is gone",
         file: "kernel/acpi/src/nvdimm/known.rs",
-        from: " && !self.table.is_cut()",
+        from: " || self.table.is_cut()",
         to: "",
         suite: "-p hotmem-acpi --lib",
         test: "a_table_that_is_cut_says_nothing_of_what_it_does_not_name",

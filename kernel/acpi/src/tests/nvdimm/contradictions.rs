@@ -146,6 +146,17 @@ fn memory_that_a_device_had_before_stays_in_use_when_a_region_comes_there() {
 }
 
 #[test]
+fn where_persistent_memory_was_a_memory_device_is_used() {
+    let mut rig = rig(&[0], &[2], "", &[]);
+    rig.wire.0.borrow_mut().gpe_status |= 1 << 2;
+    rig.run();
+    rig.bench.unplug(place(0));
+    let dimm = rig.plug(0, 0, SIZE, 1);
+    rig.run();
+    assert_eq!(rig.states(dimm), [ONLINE; 8]);
+}
+
+#[test]
 fn a_region_with_addresses_of_pci_is_refused_by_name_and_others_are_used() {
     let window = place(2).start().get() + MIB;
     let bridge = format!(

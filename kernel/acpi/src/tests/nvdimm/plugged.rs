@@ -2,6 +2,7 @@
 
 use std::format;
 use std::string::{String, ToString};
+use std::vec;
 use std::vec::Vec;
 
 use hotmem::testing::range;
@@ -10,7 +11,7 @@ use hotmem_aml_fakes::compile_text;
 use hotmem_hotplug::{HotplugSource, Policy};
 
 use super::super::board::Wire;
-use super::super::firmware;
+use super::super::firmware::{self, put};
 use super::super::rig::{MIB, Rig, WINDOW, firmware_beside, moved};
 use super::writer;
 
@@ -150,7 +151,8 @@ fn what_comes_and_contradicts_what_is_known_is_refused_and_what_is_sound_beside_
     // The known one is not named any more, and another is where it was.
     let mut rig = rig(&[region(3, 4), [writer::range(5, half, SIZE), region(9, 1)].concat()]);
     rig.notify();
-    assert_eq!(rig.places(), [None, Some(place(1))]);
+    // The last one is at no place that is named here.
+    assert_eq!(rig.places(), [None, Some(place(1)), None]);
 }
 
 #[test]
@@ -184,4 +186,81 @@ fn a_table_that_is_cut_says_nothing_of_what_it_does_not_name() {
     rig.notify();
     assert_eq!(rig.places(), [4, 1].map(|n| Some(place(n))));
     assert!(!rig.states(place(4)).is_empty());
+}
+
+#[test]
+fn what_is_in_use_stays_as_long_as_its_memory_does_whatever_the_table_calls_it() {
+    let (at, larger) = (place(4).start().get(), 2 * SIZE);
+    let grown = [writer::range(3, at, larger), writer::part(3, 4, larger)].concat();
+    let mut other_node = region(6, 4);
+    put(&mut other_node, 12, 4, 2);
+    let mut rig = rig(&[region(3, 4), region(5, 4), other_node, grown.clone(), grown]);
+    rig.take(0).unwrap();
+    for _ in 0..3 {
+        rig.notify();
+        assert_eq!(rig.places(), [Some(place(4))]);
+        assert!(!rig.states(place(4)).is_empty());
+    }
+    let mut report = String::new();
+    rig.hotplug.source().write_firmware(false, &mut report).unwrap();
+    assert!(report.contains("ranges 3 and 6 overlap"), "{report}");
+    // Once it is not in use, the larger one counts.
+    rig.hotplug.pmem_remove(0, &mut String::new()).unwrap();
+    rig.run();
+    rig.notify();
+    assert_eq!(rig.places(), [None, Some(place(4))]);
+}
+
+#[test]
+fn where_a_region_was_another_one_comes_that_is_smaller() {
+    let at = place(4).start().get();
+    let half = [writer::range(3, at, SIZE / 2), writer::part(3, 4, SIZE / 2)].concat();
+    let mut rig = rig(&[region(3, 4), region(9, 1), [region(9, 1), half].concat()]);
+    rig.notify();
+    rig.notify();
+    assert_eq!(rig.places(), [None, Some(place(1)), Some(place(4))]);
+    rig.take(2).unwrap();
+    assert_eq!(rig.states(place(4)).len(), 4);
+}
+
+#[test]
+fn of_an_nvdimm_in_the_place_of_another_its_own_labels_count() {
+    let [first, other] = [4, 0x77].map(|handle| {
+        let at = place(4).start().get();
+        [writer::range(3, at, SIZE), writer::part(3, handle, SIZE)].concat()
+    });
+    for between in [vec![], vec![region(9, 1)]] {
+        let fits = [vec![first.clone()], between, vec![other.clone()]].concat();
+        let mut rig = rig(&fits);
+        (1..fits.len()).for_each(|_| rig.notify());
+        let error = rig.take(0).unwrap_err();
+        assert!(error.contains("byte code has no device for NVDIMM 0x77"), "{error}");
+    }
+}
+
+#[test]
+fn what_an_nvdimm_in_the_place_of_another_holds_is_looked_at_though_that_was_used() {
+    let other = [writer::range(3, place(4).start().get(), SIZE), writer::part(3, 8, SIZE)].concat();
+    for between in [vec![], vec![region(9, 1)]] {
+        let fits = [vec![region(3, 4)], between, vec![other.clone()]].concat();
+        let mut rig = rig(&fits);
+        rig.take(0).unwrap();
+        rig.hotplug.pmem_remove(0, &mut String::new()).unwrap();
+        rig.run();
+        rig.wire.0.borrow_mut().contents = vec![place(4).start()];
+        rig.take(0).unwrap();
+        rig.hotplug.pmem_remove(0, &mut String::new()).unwrap();
+        rig.run();
+        (1..fits.len()).for_each(|_| rig.notify());
+        let error = rig.take(0).unwrap_err();
+        assert!(error.contains("is not zero"), "{error}");
+    }
+    // It was in use when it went.
+    let mut rig = rig(&[region(3, 4), region(9, 1), other]);
+    rig.take(0).unwrap();
+    rig.notify();
+    rig.wire.0.borrow_mut().contents = vec![place(4).start()];
+    rig.notify();
+    let error = rig.take(0).unwrap_err();
+    assert!(error.contains("is not zero"), "{error}");
 }
