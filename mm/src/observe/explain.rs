@@ -153,9 +153,12 @@ impl<M: Machine> View<'_, M> {
 
     /// See [`Mm::explain_part`](crate::Mm::explain_part).
     pub(crate) fn explain_part(&self, range: PhysRange) -> Removability {
+        let id = self.allocator.memmap.block_at(range.start());
+        if self.allocator.memmap.block(id).is_none() {
+            return Removability::Blocked(Obstacle::Range(RemoveError::NoSuchBlock(id)));
+        }
         Cached::of(self.allocator).drain_caches();
-        let (mut balance, id) = (Balance::default(), self.allocator.memmap.block_at(range.start()));
-        let mut rest = self.allocator.memmap.block_pfns(id);
+        let (mut balance, mut rest) = (Balance::default(), self.allocator.memmap.block_pfns(id));
         let going = Going::Range { ranges: &[range], index: 0 };
         match self.examine(&mut rest, going, &mut balance, &mut Left(u64::MAX)) {
             Err(obstacle) => Removability::Blocked(obstacle),

@@ -3,7 +3,8 @@
 use hotmem::paging::UnmapError;
 use hotmem::testing::{Granule16, Holder, Lmb, Shape, TinyShared, range};
 use hotmem::{
-    BlockState, ConvertError, Order, PhysAddr, PhysRange, Placement, Removability, ZoneKind,
+    BlockState, ConvertError, Obstacle, Order, PhysAddr, PhysRange, Placement, Removability,
+    RemoveError, ZoneKind,
 };
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, Real, TINY_WINDOW, assert_same, fail_each_allocation, real, small, tiny,
@@ -206,6 +207,13 @@ fn what_cannot_be_split_is_refused_by_name() {
     }
     let far = refused(range(1 << 40, 1).start());
     assert!(matches!(far, ConvertError::NoSuchBlock(_)), "{far}");
+    for absent in [rig.units(32, 1), range(1 << 40, MIB), range(u64::MAX - MIB, MIB)] {
+        let explained = rig.bench.mm.explain_part(absent);
+        let Removability::Blocked(Obstacle::Range(why)) = explained else {
+            panic!("{absent}: {explained}")
+        };
+        assert!(matches!(why, RemoveError::NoSuchBlock(_)), "{why}");
+    }
     // A range of several blocks is converted first.
     rig.bench.mm.convert(rig.units(1, 5)).unwrap();
     assert_eq!(rig.bench.mm.split_at(at(2)), Ok(()));
