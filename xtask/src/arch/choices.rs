@@ -77,6 +77,7 @@ impl BuildChoices {
                 .unwrap_or(usual.firmware),
             page: pick("--page-size", arch, page, &pages)?.map_or(usual.page, |page| page.0),
             lab: !self.no_lab,
+            holds: false,
         })
     }
 }

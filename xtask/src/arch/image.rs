@@ -53,4 +53,6 @@ pub(crate) struct Image {
     pub(crate) page: u64,
     /// Does it have the monitor, and all else that only people and tests need?
     pub(crate) lab: bool,
+    /// Does it record how long locks are held?
+    pub(crate) holds: bool,
 }

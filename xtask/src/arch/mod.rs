@@ -221,7 +221,8 @@ impl Image {
     /// The default image of an architecture.
     pub(crate) const fn of(arch: Arch) -> Self {
         let about = arch.about();
-        Self { arch, firmware: about.boots[0].firmware, page: about.pages[0], lab: true }
+        let (firmware, page) = (about.boots[0].firmware, about.pages[0]);
+        Self { arch, firmware, page, lab: true, holds: false }
     }
 
     /// The way it boots.
@@ -245,6 +246,9 @@ impl Image {
         }
         if !self.lab {
             name.push_str("-no-lab");
+        }
+        if self.holds {
+            name.push_str("-holds");
         }
         name
     }
@@ -323,6 +327,7 @@ mod tests {
         assert_eq!(Image { page: 64 << 10, ..usual }.folder(), "aarch64-64K");
         assert_eq!(Image::of(Arch::X86_64).folder(), "x86_64");
         assert_eq!(Image { lab: false, ..usual }.folder(), "aarch64-no-lab");
+        assert_eq!(Image { holds: true, ..usual }.folder(), "aarch64-holds");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::arch::Arch;
+use crate::arch::{Arch, Image};
 use crate::machine::{Add, Config, Dimm, Machine, Offline, Online, Remove};
 use crate::size::{DimmSpec, GIB, Size, grouped};
 use crate::{build, setup, tool};
@@ -110,7 +110,8 @@ fn run(
     let config = config.word("icount").word("policy=online_kernel").word("kernelcore=1G");
     let config = config.word(format!("placement={placement}"));
     setup::ready_to_run(&config)?;
-    let image = build::image(root, config.image, &["--features", "holds"])?;
+    let image = Image { holds: true, ..config.image };
+    let image = build::image(root, image, &["--quiet"])?;
     let mut machine = Machine::start(&image, &config, None)?;
     machine.wait_ready()?;
     life(&mut machine, dimms)?;

@@ -52,6 +52,7 @@ pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathB
     let _turn = turn(root)?;
     let mut features = vec![page_feature(image)];
     features.extend(image.lab.then(|| "lab".to_owned()));
+    features.extend(image.holds.then(|| "holds".to_owned()));
     let features = features.join(",");
     let chosen = [&["--no-default-features", "--features", &features], options].concat();
     let program = compile(root, image.boot().target, KERNEL, &chosen, &[])?;
@@ -82,11 +83,21 @@ pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathB
 /// Waits until no other run builds an image: cargo puts the programs of all images of an architecture in one place, from
 /// where they are read.
 fn turn(root: &Path) -> Result<File> {
-    let path = bare_dir(root).join("turn");
-    let file = tool::write_in_folder(&path, b"").and_then(|()| Ok(File::open(&path)?));
-    let file = file.with_context(|| format!("cannot make {}", path.display()))?;
-    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    let dir = bare_dir(root);
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let file = turn_file(&dir)?;
+    if file.try_lock().is_err() {
+        eprintln!("waiting until another run has built its image");
+        file.lock().with_context(|| format!("cannot lock a file in {}", dir.display()))?;
+    }
     Ok(file)
+}
+
+/// The file that a run locks: the same for all, so one that is there is opened and never replaced.
+fn turn_file(dir: &Path) -> Result<File> {
+    let path = dir.join("turn");
+    let file = File::options().append(true).create(true).open(&path);
+    file.with_context(|| format!("cannot make {}", path.display()))
 }
 
 /// Puts beside `image` what QEMU wants there.
@@ -197,6 +208,17 @@ mod tests {
                 assert!(manifest.lines().any(|found| found == line), "{line}");
             }
         }
+    }
+
+    #[test]
+    fn two_runs_do_not_have_the_turn_at_once() {
+        let dir = crate::scratch::Scratch::new().unwrap();
+        let first = turn_file(dir.path()).unwrap();
+        first.lock().unwrap();
+        let second = turn_file(dir.path()).unwrap();
+        assert!(second.try_lock().is_err());
+        drop(first);
+        second.try_lock().unwrap();
     }
 
     #[test]
