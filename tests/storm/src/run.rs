@@ -97,7 +97,7 @@ impl Storm<'_> {
             Ok(stats) => return Ok(stats),
             Err(failed) => failed,
         };
-        let whole = self.keep(&format!("{name}.log"), &failed, log)?;
+        let whole = self.keep(&format!("{name}.log"), &failed, log);
         // What follows the event that failed is not needed; the end takes everything away in any case.
         let begun = log.get(..=failed.index).unwrap_or(log);
         let (kind, mut last, mut other) = (failed.kind(), failed, None);
@@ -112,18 +112,24 @@ impl Storm<'_> {
             }
             Ok(_) => false,
         });
-        let path = self.keep(&format!("{name}.short.log"), &last, &shrunk.log)?;
-        let (arch, options, count) = (self.arch, self.options, shrunk.log.len());
+        let repeat = match self.keep(&format!("{name}.short.log"), &last, &shrunk.log) {
+            Ok(path) => {
+                let (arch, options) = (self.arch, self.options);
+                format!("cargo xtask storm --arch {arch}{options} --replay {}", path.display())
+            }
+            Err(error) => format!("these events, which are not kept: {error:#}"),
+        };
+        let whole = whole
+            .map_or_else(|error| format!("not kept: {error:#}"), |path| path.display().to_string());
+        let count = shrunk.log.len();
         let events: String = shrunk.log.iter().map(|event| format!("\n    {event}")).collect();
         let other =
             other.map(|failed| format!("\n  shorter logs also fail in another way: {failed}"));
         Err(anyhow!(
-            "{last}\n  {count} of {} events are left after {} tries:{events}\n  all of them: {}\n  \
-             repeat: cargo xtask storm --arch {arch}{options} --replay {}{}",
+            "{last}\n  {count} of {} events are left after {} tries:{events}\n  all of them: {whole}\n  \
+             repeat: {repeat}{}",
             log.len(),
             shrunk.tries,
-            whole.display(),
-            path.display(),
             other.unwrap_or_default(),
         ))
     }
@@ -180,6 +186,16 @@ mod tests {
         assert!(matches!(short[..], [Event::Alloc(..), Event::Convert(_)]), "{short:?}");
         assert!(text.contains("is lost"), "{text}");
         assert!(text.contains("in another way") && text.contains("no end of step"), "{text}");
+    }
+
+    #[test]
+    fn a_failure_is_told_although_its_log_cannot_be_kept() {
+        let folder = std::path::Path::new("/dev/null/storm");
+        let storm = Storm { arch: "host", options: "", folder, tries: 1000 };
+        let logs = Logs::Seed { seed: 3, events: 500, each: 500, guests: 0 };
+        let text = storm.run(logs, |_| {}, play).unwrap_err().to_string();
+        assert!(text.contains("is lost") && text.contains("alloc "), "{text}");
+        assert_eq!(text.matches("cannot write /dev/null/storm/").count(), 2, "{text}");
     }
 
     #[test]
