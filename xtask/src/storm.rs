@@ -29,7 +29,8 @@ pub(crate) struct Args {
     seed: u64,
 
     /// How many events
-    #[arg(long, value_name = "N", default_value_t = EACH, conflicts_with = "replay")]
+    #[arg(long, value_name = "N", default_value_t = EACH, conflicts_with = "replay",
+          value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
 
     /// Have up to so many guests compute on each machine; a log that is replayed has its own
@@ -104,6 +105,8 @@ impl Args {
             },
             _ => {
                 ensure!(!self.plant, "--plant is a fault of the fake machine: use --arch host");
+                let has_monitor = !self.build.words().contains(&"--no-lab".to_owned());
+                ensure!(has_monitor, "--no-lab: a storm types at the monitor");
                 Ok(())
             }
         }
@@ -193,6 +196,8 @@ mod tests {
             ("--arch host --page-size 64k", "--page-size"),
             ("--arch host --qemu-dir /opt", "--qemu-dir"),
             ("--arch x86_64 --plant", "--plant"),
+            ("--arch x86_64 --no-lab", "--no-lab"),
+            ("--arch host --events 0", "--events"),
             ("--arch host --guests 1", "--guests"),
             ("--arch x86_64 --guests 1 --replay a.log", "--guests"),
         ] {
