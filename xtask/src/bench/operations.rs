@@ -71,7 +71,7 @@ impl Row {
 /// Measures, and prints a table.
 ///
 /// # Errors
-/// When a machine does not start, what it does fails, or a figure is worse than it may be.
+/// When a machine does not start, what it does fails, or a file cannot be written.
 pub(super) fn main(root: &Path, args: &Args) -> Result<()> {
     let rows = measure(root, args.arch)?;
     if let Some(file) = &args.json {
