@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -158,9 +159,41 @@ pub(crate) fn write_in_folder(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomically(path, bytes)
 }
 
+/// Waits until no other run uses what is in the folder `dir`, which is made if it is not there. It is this run's turn until
+/// the file is dropped.
+///
+/// # Errors
+/// Any input/output error, naming the folder.
+pub(crate) fn turn(dir: &Path) -> Result<File> {
+    let begun = std::fs::create_dir_all(dir).and_then(|()| turn_file(dir)).and_then(|file| {
+        if file.try_lock().is_err() {
+            eprintln!("waiting for another run, which uses {}", dir.display());
+            file.lock()?;
+        }
+        Ok(file)
+    });
+    begun.with_context(|| format!("cannot lock a file in {}", dir.display()))
+}
+
+/// The file that a run locks: the same for all, so one that is there is opened and never replaced.
+fn turn_file(dir: &Path) -> std::io::Result<File> {
+    File::options().append(true).create(true).open(dir.join("turn"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_runs_do_not_have_the_turn_at_once() {
+        let dir = crate::scratch::Scratch::new().unwrap();
+        let first = turn(dir.path()).unwrap();
+        let second = turn_file(dir.path()).unwrap();
+        assert!(second.try_lock().is_err());
+        drop(first);
+        second.try_lock().unwrap();
+        assert!(turn(Path::new("/dev/null/turn")).is_err());
+    }
 
     #[test]
     fn a_failing_tool_shows_its_command_line_and_its_last_words() {

@@ -3,7 +3,6 @@
 pub(crate) mod symbols;
 mod text;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -49,7 +48,8 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
 /// When there is no such kernel, no toolchain for it, or the build fails.
 pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathBuf> {
     image.arch.ensure_kernel()?;
-    let _turn = turn(root)?;
+    // Cargo puts the programs of all images of an architecture in one place, from where they are read.
+    let _turn = tool::turn(&bare_dir(root))?;
     let mut features = vec![page_feature(image)];
     features.extend(image.lab.then(|| "lab".to_owned()));
     features.extend(image.holds.then(|| "holds".to_owned()));
@@ -78,26 +78,6 @@ pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathB
         Some(target) => carry(root, target, options, &path),
         None => Ok(path),
     }
-}
-
-/// Waits until no other run builds an image: cargo puts the programs of all images of an architecture in one place, from
-/// where they are read.
-fn turn(root: &Path) -> Result<File> {
-    let dir = bare_dir(root);
-    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let file = turn_file(&dir)?;
-    if file.try_lock().is_err() {
-        eprintln!("waiting until another run has built its image");
-        file.lock().with_context(|| format!("cannot lock a file in {}", dir.display()))?;
-    }
-    Ok(file)
-}
-
-/// The file that a run locks: the same for all, so one that is there is opened and never replaced.
-fn turn_file(dir: &Path) -> Result<File> {
-    let path = dir.join("turn");
-    let file = File::options().append(true).create(true).open(&path);
-    file.with_context(|| format!("cannot make {}", path.display()))
 }
 
 /// Puts beside `image` what QEMU wants there.
@@ -208,17 +188,6 @@ mod tests {
                 assert!(manifest.lines().any(|found| found == line), "{line}");
             }
         }
-    }
-
-    #[test]
-    fn two_runs_do_not_have_the_turn_at_once() {
-        let dir = crate::scratch::Scratch::new().unwrap();
-        let first = turn_file(dir.path()).unwrap();
-        first.lock().unwrap();
-        let second = turn_file(dir.path()).unwrap();
-        assert!(second.try_lock().is_err());
-        drop(first);
-        second.try_lock().unwrap();
     }
 
     #[test]

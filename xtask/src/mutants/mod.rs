@@ -56,7 +56,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let (mut killed, mut survived) = (0, 0);
     for mutant in chosen {
         let begun = Instant::now();
-        let outcome = kill(&tree, mutant);
+        let outcome = kill(&tree, mutant)?;
         let seconds = begun.elapsed().as_secs_f64();
         let (file, what) = (mutant.file, mutant.what);
         let name = match &outcome {
@@ -106,13 +106,18 @@ fn check_tests(tree: &Tree, mutants: &[&Mutant]) -> Result<()> {
     Ok(())
 }
 
-/// What the test of a fault does with it. The copy is as it was afterwards.
-fn kill(tree: &Tree, mutant: &Mutant) -> Result<Outcome> {
+/// What the test of a fault does with it.
+///
+/// # Errors
+///
+/// When the copy is not as it was afterwards: the next test would fail by this fault.
+fn kill(tree: &Tree, mutant: &Mutant) -> Result<Result<Outcome>> {
     let right = mutant.read(tree.files())?;
-    tree.write(mutant.file, &mutant.apply(&right)?)?;
-    let outcome = Program::build(tree, mutant.suite).and_then(|program| program.run(mutant.test));
+    let written = tree.write(mutant.file, &mutant.apply(&right)?);
+    let built = written.and_then(|()| Program::build(tree, mutant.suite));
+    let outcome = built.and_then(|program| program.run(mutant.test));
     tree.write(mutant.file, &right)?;
-    outcome.with_context(|| format!("{}: {}", mutant.file, mutant.what))
+    Ok(outcome.with_context(|| format!("{}: {}", mutant.file, mutant.what)))
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! A copy of the workspace in which files are changed.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::root;
+use crate::{root, tool};
 
 /// The list of the files that are in the copy, beside it.
 const LIST: &str = "files";
@@ -16,6 +16,8 @@ const LIST: &str = "files";
 pub(super) struct Tree {
     files: PathBuf,
     build: PathBuf,
+    /// One run at a time has it: the fault of another would be in what this one builds.
+    _turn: File,
 }
 
 impl Tree {
@@ -27,7 +29,8 @@ impl Tree {
     /// When Git does not list them, or they cannot be copied.
     pub(super) fn of(root: &Path) -> Result<Self> {
         let place = root::target_dir(root).join("mutants");
-        let tree = Self { files: place.join("tree"), build: place.join("build") };
+        let (files, build) = (place.join("tree"), place.join("build"));
+        let tree = Self { files, build, _turn: tool::turn(&place)? };
         let names = known(root)?;
         tree.drop_others(&place.join(LIST), &names)?;
         for name in &names {
