@@ -125,6 +125,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_documents_have_the_number_of_mutants() {
+        let count = table::all().count();
+        for (text, words) in [
+            (include_str!("../../../README.md"), format!("fails by it | {count} |")),
+            (include_str!("../../../CHANGELOG.md"), format!("xtask mutants`: {count} faults")),
+            (include_str!("../../../tests/README.md"), format!("lists {count} faults")),
+        ] {
+            assert!(text.contains(&words), "{words}");
+        }
+    }
+
+    #[test]
     fn a_filter_that_no_mutant_has_is_an_error() {
         let error = chosen(Some("no such thing")).unwrap_err().to_string();
         assert!(error.contains("no such thing"), "{error}");
