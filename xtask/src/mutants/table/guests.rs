@@ -209,9 +209,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a segment of an image may lie outside of the guest's memory",
         file: "kernel/vm/src/image.rs",
-        from: "        if !ram.covers(segment.range) {",
-        to: "        if false {",
+        from: "if !has_room || described.start_info",
+        to: "if described.start_info",
         suite: VM,
-        test: "what_is_not_an_image_or_has_no_room_is_refused_with_the_reason",
+        test: "an_image_that_lies_elsewhere_than_in_memory_that_it_may_use_is_refused",
     },
 ];
