@@ -11,10 +11,7 @@ use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::page::Page;
-use crate::memmap::record::Record;
-use crate::memmap::section::{
-    Section, SectionWord, descriptor, record_pfns, section_of, sections_touched,
-};
+use crate::memmap::section::{Section, SectionWord, descriptor, section_of};
 use core::fmt;
 use core::ops::Deref;
 
@@ -111,19 +108,4 @@ impl<'g, M: Machine> Seen<'g, M> {
     pub(crate) fn page(self, pfn: Pfn) -> &'g Page {
         descriptor(&self.memmap().machine, pfn)
     }
-}
-
-/// Moves the record that section `first` shares to the descriptor of `to`, a memmap page, and returns it there.
-pub(crate) fn move_record<M: Machine>(memmap: Seen<'_, M>, first: u64, to: Pfn) -> Record<'_> {
-    let (sections, machine) = (memmap.memmap().sections(), memmap.memmap().machine());
-    let word = sections.word(machine, first);
-    let record = memmap.hidden_section(first, word.with_record(to)).record();
-    record.copy(memmap.hidden_section(first, word).record());
-    for number in sections_touched::<M>(record_pfns::<M>(first)) {
-        let word = sections.word(machine, number);
-        if word != SectionWord::ABSENT {
-            sections.set_word(machine, number, word.with_record(to));
-        }
-    }
-    record
 }

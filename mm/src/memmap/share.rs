@@ -12,7 +12,8 @@ use crate::addr::{Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::memmap::block::{Block, BlockId, Group};
-use crate::memmap::section::{Section, record_pfns, section_of};
+use crate::memmap::record::Record;
+use crate::memmap::section::{Section, SectionWord, record_pfns, section_of, sections_touched};
 use crate::memmap::seen::Seen;
 
 /// A part of a memory block: what one add brought to it. In boot memory, what lies between two holes.
@@ -205,4 +206,19 @@ impl<'g, M: Machine> Seen<'g, M> {
 fn searched_lot<M: Machine>(memmap: Seen<'_, M>, id: BlockId) -> Lot {
     let nothing = PfnRange::new(memmap.block_pfns(id).start, 0);
     memmap.lots(id).next().unwrap_or(Lot::of(nothing, None))
+}
+
+/// Moves the record that section `first` shares to the descriptor of `to`, a memmap page, and returns it there.
+pub(crate) fn move_record<M: Machine>(memmap: Seen<'_, M>, first: u64, to: Pfn) -> Record<'_> {
+    let (sections, machine) = (memmap.memmap().sections(), memmap.memmap().machine());
+    let word = sections.word(machine, first);
+    let record = memmap.hidden_section(first, word.with_record(to)).record();
+    record.copy(memmap.hidden_section(first, word).record());
+    for number in sections_touched::<M>(record_pfns::<M>(first)) {
+        let word = sections.word(machine, number);
+        if word != SectionWord::ABSENT {
+            sections.set_word(machine, number, word.with_record(to));
+        }
+    }
+    record
 }

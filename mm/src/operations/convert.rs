@@ -86,7 +86,7 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::placement::Placement;
 use crate::memmap::readers::Stays;
 use crate::memmap::section::{Section, record_pfns, section_of};
-use crate::memmap::seen::move_record;
+use crate::memmap::share::move_record;
 use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::operations::notify::News;

@@ -24,7 +24,7 @@ use crate::memmap::record::{Part, Record};
 use crate::memmap::section::{
     Section, SectionState, SectionWord, parts_touched, record_pfns, section_pfns, sections_touched,
 };
-use crate::memmap::seen::move_record;
+use crate::memmap::share::move_record;
 use crate::memmap::whole::Whole;
 use crate::operations::part::counts_of;
 use crate::operations::ranges::records_of;
