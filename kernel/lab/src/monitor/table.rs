@@ -56,7 +56,7 @@ pub(super) const TABLE: &[Entry] = &[
             ("[--json]", "CPUs, their states and counters"),
             ("start HARDWARE", "start the CPU with this firmware id"),
             ("churn [masked]|rest", "have all but the first allocate and free; stop that"),
-            ("hold PAGES", "have all but the first hold memory from when that sleeps until rest"),
+            ("hold PAGES", "the others hold memory once the first sleeps, until rest"),
             ("tick [HERTZ|off]", "have a timer handler on each allocate and free; stop that"),
         ],
         read: |words| words.cpus(),

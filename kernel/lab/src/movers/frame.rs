@@ -23,10 +23,12 @@ pub(super) unsafe fn words<M: Machine>(mm: &Mm<M>, pfn: Pfn) -> &[AtomicU64] {
     unsafe { core::slice::from_raw_parts(first.as_ptr(), count) }
 }
 
-/// Copies a page.
+/// Copies a page, which has a multiple of eight words. Eight are copied in a row, since the loop is most of a page's move.
 pub(super) fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
-    for (from, to) in from.iter().zip(to) {
-        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    for (from, to) in from.as_chunks::<8>().0.iter().zip(to.as_chunks::<8>().0) {
+        for (from, to) in from.iter().zip(to) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 }
 
