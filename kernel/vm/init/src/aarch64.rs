@@ -16,6 +16,7 @@ impl Number {
     pub(crate) const SET_AFFINITY: Self = Self(122);
     pub(crate) const GET_AFFINITY: Self = Self(123);
     pub(crate) const REBOOT: Self = Self(142);
+    pub(crate) const GET_CPU: Self = Self(168);
     pub(crate) const MMAP: Self = Self(222);
 }
 

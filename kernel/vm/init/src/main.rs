@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A word is computed from its place and the round, and the checksum is over all words that were read so far, as the
-//! payload's. Of several CPUs it uses another one in each round. The program has no library under it: its system calls are in `system.rs`. On the host it is a stub.
+//! payload's. Of several CPUs it uses another one in each round, and counts only those that it was at. The program has no
+//! library under it: its system calls are in `system.rs`. On the host it is a stub.
 #![cfg_attr(bare, no_std)]
 #![cfg_attr(bare, no_main)]
 

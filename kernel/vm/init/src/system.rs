@@ -59,23 +59,44 @@ fn address<T>(pointer: *const T) -> u64 {
     pointer.expose_provenance() as u64
 }
 
-/// The CPUs that the program may run on, as bits.
+/// The CPUs, as bits, that the program was at when it asked to go there.
 fn cpus() -> u64 {
-    let mut mask = 0_u64;
-    let place = address(&raw mut mask);
+    let mut allowed = 0_u64;
+    let place = address(&raw mut allowed);
     // SAFETY: the kernel writes as many bytes to the mask as the second word says.
     unsafe { call(Number::GET_AFFINITY, [0, size_of::<u64>() as u64, place, 0, 0, 0]) };
-    core::hint::black_box(mask)
+    let allowed = core::hint::black_box(allowed);
+    let reached = (0..u64::BITS).filter(|&number| {
+        let mask = 1 << number;
+        allowed & mask != 0 && {
+            go_to(mask);
+            here() == number
+        }
+    });
+    reached.fold(0, |cpus, number| cpus | 1 << number)
 }
 
 /// Has the program run on one CPU of `cpus` from now on: on another one in each round.
 fn go_on_at(cpus: u64, round: u64) {
     let index = (round % u64::from(cpus.count_ones().max(1))) as usize;
     let chosen = (0..u64::BITS).filter(|number| cpus >> number & 1 != 0).nth(index);
-    let mask = chosen.map_or(cpus, |number| 1 << number);
+    go_to(chosen.map_or(cpus, |number| 1 << number));
+}
+
+/// Asks for the CPUs in `mask`.
+fn go_to(mask: u64) {
     let place = address(&raw const mask);
     // SAFETY: the kernel reads as many bytes of the mask as the second word says.
     unsafe { call(Number::SET_AFFINITY, [0, size_of::<u64>() as u64, place, 0, 0, 0]) };
+}
+
+/// The number of the CPU that the program runs on.
+fn here() -> u32 {
+    let mut number = u32::MAX;
+    let place = address(&raw mut number);
+    // SAFETY: the kernel writes four bytes to the number, and nothing for the two other words.
+    unsafe { call(Number::GET_CPU, [place, 0, 0, 0, 0, 0]) };
+    core::hint::black_box(number)
 }
 
 /// New memory of `words` words.

@@ -17,6 +17,7 @@ impl Number {
     pub(crate) const GET_AFFINITY: Self = Self(204);
     pub(crate) const REBOOT: Self = Self(169);
     pub(crate) const OPEN_AT: Self = Self(257);
+    pub(crate) const GET_CPU: Self = Self(309);
 }
 
 /// Calls the kernel.
