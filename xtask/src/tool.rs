@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -136,8 +137,11 @@ fn reason(output: &str) -> Option<&'static str> {
 /// # Errors
 /// Any input/output error, naming the file.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    // Threads of one run may write the same file.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{}.{number}.tmp", std::process::id()));
     let partial = path.with_file_name(name);
 
     let written = std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path));

@@ -17,6 +17,8 @@ const PROGRAMS: [&str; 4] = ["apt-get", "apt-cache", "dpkg-deb", "tar"];
 /// # Errors
 /// When there is no apt here, or it does not get the package.
 pub(super) fn kernel(package: Package, dir: &Path) -> Result<PathBuf> {
+    // Two scenarios, or two runs, may want it at once.
+    let _turn = tool::turn(dir)?;
     if let Some(found) = unpacked(dir) {
         return Ok(found);
     }
@@ -45,12 +47,19 @@ fn unpacked(dir: &Path) -> Option<PathBuf> {
     kernels.max()
 }
 
-/// Unpacks the kernel of the package in `dir`, and removes the package.
+/// Unpacks the kernel of the package in `dir`, and removes the package. A kernel that is there is whole: it is moved there when
+/// all of it is unpacked.
 fn unpack(dir: &Path) -> Result<()> {
     let files = std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let mut packages = files.flatten().map(|file| file.path());
     let package = packages.find(|path| path.extension().is_some_and(|ext| ext == "deb"));
     let package = package.context("apt-get downloaded no package")?;
+    let (fresh, boot) = (dir.join("unpacked"), dir.join("boot"));
+    for old in [&fresh, &boot] {
+        let removed = if old.exists() { std::fs::remove_dir_all(old) } else { Ok(()) };
+        removed.with_context(|| format!("cannot remove {}", old.display()))?;
+    }
+    std::fs::create_dir(&fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
     let mut reader = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(&package)
@@ -60,13 +69,15 @@ fn unpack(dir: &Path) -> Result<()> {
     let pipe = reader.stdout.take().context("dpkg-deb has no output")?;
     let tar = Command::new("tar")
         .arg("-C")
-        .arg(dir)
+        .arg(&fresh)
         .args(["-x", "--wildcards", "./boot/vmlinuz-*"])
         .stdin(pipe)
         .status()
         .context("cannot start tar")?;
     let read = reader.wait()?;
     ensure!(tar.success() && read.success(), "cannot unpack {}", package.display());
+    std::fs::rename(fresh.join("boot"), &boot)
+        .with_context(|| format!("cannot move {} to {}", fresh.display(), boot.display()))?;
     std::fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))
 }
 

@@ -26,7 +26,7 @@ fn runs_own(lab: &Lab) -> bool {
 
 /// Memory of the guest, and how much of it holds a pattern.
 const SIZE: &str = "48M";
-const PATTERN: u64 = 4 << 20;
+const PATTERN: u64 = 16 << 20;
 /// Checks that are typed before the pull.
 const CHECKS: u64 = 30;
 const DIMM: &str = "128M";
@@ -52,9 +52,10 @@ fn our_own_kernel_is_a_guest_that_checks_its_pages_while_its_dimm_is_pulled(
         (0..CHECKS).try_for_each(|_| machine.type_lines("g", &["pool check"]))?;
         machine.wait_checks("g", &mut log, 1)?;
 
-        let before = log.checks();
         unplug(machine, &first.dimm)?;
-        machine.wait_checks("g", &mut log, before + 1)?;
+        // A guest that is fast has done the others by now.
+        machine.type_lines("g", &["pool check"])?;
+        machine.wait_checks("g", &mut log, CHECKS + 1)?;
         let (guest, blocks) = (machine.guest("g")?, machine.blocks_of_dimm(&first.dimm)?);
         ensure!(guest.bytes_in(blocks) == 0, "the guest still lies there: {guest:?}");
         ensure!(guest.pages_moved >= guest.bytes / lab.page(), "{guest:?}");
@@ -62,7 +63,6 @@ fn our_own_kernel_is_a_guest_that_checks_its_pages_while_its_dimm_is_pulled(
 
         // The guest knows nothing of it, and is no host of guests itself.
         machine.type_lines("g", &["verify", "firmware", "vm create x 1M"])?;
-        machine.wait_checks("g", &mut log, CHECKS)?;
         machine
             .wait_log("g", &mut log, "refusing", |log| log.has("this machine runs no guests"))?;
         ensure!(log.has("memory devices: 0"), "{:?}", log.tail(9));
