@@ -240,7 +240,7 @@ pub trait Devices: Send + fmt::Debug {
     /// Those of a guest with so many CPUs, after a reset.
     fn new(cpus: usize) -> Self;
 
-    /// The serial port receives a byte. Returns `false` if it has no room now, or there is none.
+    /// The serial port receives a byte. Returns `false` if the port is full, or the guest lacks one.
     fn receive(&mut self, byte: u8) -> bool {
         let _ = byte;
         false

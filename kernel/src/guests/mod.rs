@@ -305,7 +305,7 @@ fn order_of(extent: Option<u64>) -> Result<Order, String> {
     ))
 }
 
-/// A file of the archive that this kernel was booted with; `None` if there is no such file.
+/// A file of the archive that this kernel was booted with; `None` if the archive lacks it.
 fn file(name: &str) -> Result<Option<&'static [u8]>, String> {
     let module = module::bytes();
     let module = module.ok_or("the kernel was booted without a module (initrdmem=ADDRESS,SIZE)")?;

@@ -9,7 +9,7 @@ use hotmem::paging::{Attr, Mapper as _, Mapping};
 use hotmem::{Geometry, Mm, Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
 use hotmem_arch::current::probe::probe_read;
 
-/// Memory of the kernel is there, or registers, or nothing; or there is no room for its tables.
+/// The range cannot be read: it holds RAM or registers of the kernel, it does not respond, or it could not be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable;
 
@@ -59,7 +59,7 @@ impl<'m> Mapped<'m> {
         let (phys, attr) = (pages.start(), Attr::DEVICE);
         let mapping = Mapping { virt: start, phys, len: pages.len(), attr, max_leaf: PAGE };
         // SAFETY: the addresses are those of the window of device registers that belong to these pages, and are not mapped;
-        // nothing is there that the kernel has a reference to, since it is no RAM; and it is only read.
+        // the pages are not RAM, so no reference leads there, and they are only read.
         unsafe { mm.map_own(&mapping) }.map_err(|_| Unreadable)?;
         Ok(Self { pages, virt, mm })
     }

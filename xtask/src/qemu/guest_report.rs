@@ -83,7 +83,7 @@ impl VcpuRounds {
 }
 
 /// What the tour found about its guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct GuestReport {
     pub(super) kind: &'static str,
     /// Bytes of it on the DIMM before the pull.
@@ -115,6 +115,21 @@ pub(crate) struct GuestReport {
     pub(super) longest_move: Option<u64>,
     /// Pages of the file behind the DIMM that are not zero after the pull; null if they were not before.
     pub(super) nonzero_pages_left: Option<u64>,
+}
+
+impl GuestReport {
+    /// What the manager counted of a guest that runs a kernel; the rest is the tour's to fill in.
+    pub(super) fn of_kernel(kind: &'static str, end: &Guest) -> Self {
+        Self {
+            kind,
+            pages_moved: end.pages_moved,
+            longest_pause: end.longest_pause,
+            longest_pause_of_page: end.longest_pause_of_page,
+            extents_ahead: end.extents_ahead,
+            extents_hurried: end.extents_hurried,
+            ..Self::default()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -46,24 +46,15 @@ impl Tour<'_> {
 
         let undisturbed = self.linux_undisturbed(end.bytes, &log, &last)?;
         self.report.guest = Some(GuestReport {
-            kind: "linux",
             bytes_on_dimm,
             rounds_before: before.number,
             rounds_during: during,
             rounds_after: after,
-            vcpus: Vec::new(),
             wrong_words: last.wrong_words,
             checksum: last.checksum,
             checksum_without_pull: undisturbed.checksum,
-            pages_moved: end.pages_moved,
-            longest_pause: end.longest_pause,
-            longest_pause_of_page: end.longest_pause_of_page,
-            extents_ahead: end.extents_ahead,
-            extents_hurried: end.extents_hurried,
-            longest_gap: None,
-            longest_stop: None,
-            longest_move: None,
             nonzero_pages_left,
+            ..GuestReport::of_kernel("linux", &end)
         });
         Ok(())
     }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::lab::{Lab, Taken, finish, plug, unplug};
 use super::{Scenario, scenarios};
 use crate::linux::{self, Wanted};
-use crate::machine::{Config, Log, Machine};
+use crate::machine::{Config, Log, Machine, Module};
 use crate::root;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -68,13 +68,7 @@ fn linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same(
     let config = Config { cpus: 2, ..lab.room(&[DIMM, DIMM])? };
     let rounds = if pulls == 1 { ROUNDS } else { 0 };
     let wanted = Wanted { mib: 32, rounds, ..Wanted::default() };
-    let root = root::workspace_root()?;
-    // A machine without a network, or without apt, runs all other scenarios.
-    if let Err(error) = linux::debian_kernel(&root, config.image) {
-        eprintln!("left out, since there is no kernel to boot: {error:#}");
-        return Ok(());
-    }
-    let module = linux::module(&root, config.image, &wanted)?;
+    let Some(module) = module(&config, &wanted)? else { return Ok(()) };
     lab.with(&config.module(module), |machine| {
         let first = plug(machine, DIMM)?;
         machine.run(&format!("vm create g {SIZE} linux"))?;
@@ -111,16 +105,21 @@ fn linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same(
     })
 }
 
+/// The module for a guest; `None` on a machine without a network, or without apt, which runs all other scenarios.
+fn module(config: &Config, wanted: &Wanted) -> Result<Option<Module>> {
+    let root = root::workspace_root()?;
+    if let Err(error) = linux::debian_kernel(&root, config.image) {
+        eprintln!("left out, since there is no kernel to boot: {error:#}");
+        return Ok(None);
+    }
+    linux::module(&root, config.image, wanted).map(Some)
+}
+
 /// The program goes on at another CPU in each round.
 fn linux_on_two_virtual_cpus_computes_on_each_while_its_dimm_is_pulled(lab: &Lab) -> Result<()> {
     let config = Config { cpus: 3, ..lab.room(&[DIMM, DIMM])? };
     let wanted = Wanted { mib: 32, rounds: 0, ..Wanted::default() };
-    let root = root::workspace_root()?;
-    if let Err(error) = linux::debian_kernel(&root, config.image) {
-        eprintln!("left out, since there is no kernel to boot: {error:#}");
-        return Ok(());
-    }
-    let module = linux::module(&root, config.image, &wanted)?;
+    let Some(module) = module(&config, &wanted)? else { return Ok(()) };
     lab.with(&config.module(module), |machine| {
         let first = plug(machine, DIMM)?;
         machine.run(&format!("vm create g {SIZE} --vcpus 2 linux"))?;

@@ -157,7 +157,7 @@ fn cpus_call_one_another_and_the_first_one_gets_the_interrupt_of_the_serial_port
     board.exit(1, abort(SERIAL + 0x38, 2, 1, true), &mut x, &IDS);
     board.exit(1, abort(SERIAL, 0, 1, true), &mut x, &IDS);
     assert_eq!((board.take_called(), board.gic(0).has_pending()), (1, true));
-    // Behind the last redistributor there is no device.
+    // Addresses after the last redistributor belong to none of the devices.
     let beyond = REDISTRIBUTOR + 3 * REDISTRIBUTOR_BYTES;
     assert_eq!(board.exit(0, abort(beyond, 2, 1, false), &mut x, &IDS), None);
 }

@@ -46,7 +46,7 @@ pub(crate) const fn interrupt(command: u64, own: u64) -> Option<(CpuSet, u8)> {
 ///
 /// # Errors
 ///
-/// [`Refusal::Stop`] for an interrupt, of a guest that has no handler of one, or an interrupt that is no vector's.
+/// [`Refusal::Stop`] for any other command: it sends an interrupt that the guest's CPUs cannot take.
 pub(crate) const fn request(command: u64, own: u64) -> Result<Option<CpuRequest>, Refusal> {
     let cpus = destination(command, own);
     match command & DELIVERY {

@@ -256,8 +256,8 @@ impl Known {
         Ok(())
     }
 
-    /// Takes the parts of a region as the table has them. If there is no room for them, none is known, and labels that were
-    /// not looked at count as data.
+    /// Takes the parts of a region as the table has them. If the list is too full for them, the region keeps
+    /// none of its parts there, and labels that were not read count as data.
     fn take_parts(&mut self, number: usize, index: u16) -> Result<(), RegionError> {
         let known = self.parts.iter().filter(|(of, _)| *of == number).map(|(_, part)| *part);
         if known.eq(self.table.parts(index)) {

@@ -31,7 +31,7 @@ const ROOT_DEVICE: &str = "ACPI0012";
 const MOST_NVDIMMS: usize = 32;
 
 impl<H: Hardware> AcpiSource<H> {
-    /// Reads what firmware says of persistent memory, by `_FIT` or, if there is none, in the NFIT (ACPI 6.5, 6.5.9). From then
+    /// Reads what firmware says of persistent memory, by `_FIT`, or in the NFIT where firmware lacks that method (ACPI 6.5, 6.5.9). From then
     /// on the source has that memory, which is used as RAM on the operator's request, and what is plugged later. `ram` is what
     /// the machine was started with, and `limit` the first physical address that there cannot be. What of the table makes no
     /// sense is logged and left out, one by one.

@@ -47,20 +47,26 @@ fn line(command: &Command) -> String {
         Command::Crash(Crash::Write, cpu) => format!("crash {cpu}"),
         Command::Crash(Crash::Stack, cpu) => format!("crash stack {cpu}"),
         Command::Crash(Crash::Deaf, cpu) => format!("crash deaf {cpu}"),
-        Command::Cpus(CpusCommand::Show { json }) => format!("cpus{}", flag(json)),
-        Command::Cpus(CpusCommand::Churn { masked }) => {
+        Command::Cpus(cpus) => cpus_line(cpus),
+        Command::Exit(code) => format!("exit {code}"),
+    }
+}
+
+fn cpus_line(cpus: &CpusCommand) -> String {
+    match cpus {
+        CpusCommand::Show { json } => format!("cpus{}", flag(json)),
+        CpusCommand::Churn { masked } => {
             if *masked {
                 "cpus churn masked".into()
             } else {
                 "cpus churn".into()
             }
         }
-        Command::Cpus(CpusCommand::Hold(pages)) => format!("cpus hold {pages}"),
-        Command::Cpus(CpusCommand::Rest) => "cpus rest".into(),
-        Command::Cpus(CpusCommand::Tick(Some(hertz))) => format!("cpus tick {hertz}"),
-        Command::Cpus(CpusCommand::Tick(None)) => "cpus tick off".into(),
-        Command::Cpus(CpusCommand::Start(hardware)) => format!("cpus start {hardware:#x}"),
-        Command::Exit(code) => format!("exit {code}"),
+        CpusCommand::Hold(pages) => format!("cpus hold {pages}"),
+        CpusCommand::Rest => "cpus rest".into(),
+        CpusCommand::Tick(Some(hertz)) => format!("cpus tick {hertz}"),
+        CpusCommand::Tick(None) => "cpus tick off".into(),
+        CpusCommand::Start(hardware) => format!("cpus start {hardware:#x}"),
     }
 }
 

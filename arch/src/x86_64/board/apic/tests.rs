@@ -91,7 +91,7 @@ fn each_cpu_has_its_numbers_and_requests_what_others_send() {
     }
     apic.request_all(&mail);
     assert_eq!(apic.pending(), Some(0xfb));
-    assert_eq!(apic.read(REQUESTED), Ok(0), "an exception is no interrupt");
+    assert_eq!(apic.read(REQUESTED), Ok(0), "a vector of an exception is not requested");
     assert_eq!(apic.read(REQUESTED + 1), Ok(1 << 0x11));
 }
 
