@@ -22,7 +22,7 @@ impl Tour<'_> {
         let size = spec.size.bytes();
         self.report.chapter(format!("Create a guest of {}", human(size)));
         let free = self.machine.boot_free()?;
-        let vcpus = self.args.vcpus;
+        let vcpus = self.args.guest.vcpus;
         let create = format!("vm create {NAME} {size} --vcpus {vcpus} {}", spec.program.name());
         let reply = self.machine.command(&create)?;
         if let Some(why) = reply.error {
@@ -214,7 +214,7 @@ impl Tour<'_> {
     fn undisturbed(&mut self, pulled: &Guest) -> Result<Guest> {
         self.report.chapter("The same guest without the pull");
         self.machine.run(&format!("vm kill {NAME}"))?;
-        let vcpus = self.args.vcpus;
+        let vcpus = self.args.guest.vcpus;
         self.machine.run(&format!("vm create {NAME} {} --vcpus {vcpus} payload", pulled.bytes))?;
         self.machine.run(&format!("vm run {NAME} {}", pulled.rounds))?;
         let done = self.machine.wait_guest(NAME, "done", |guest| guest.state == "done")?;

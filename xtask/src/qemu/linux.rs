@@ -24,10 +24,10 @@ impl Tour<'_> {
         let before = log.last_round()?;
         let bytes_on_dimm = begun.bytes_in(blocks);
         self.report.fact("rounds before", before.number.to_string());
-        if self.args.vcpus > 1 {
+        if self.args.guest.vcpus > 1 {
             let cpus = log.cpus();
             self.report.fact("CPUs that it uses in turn", cpus.to_string());
-            ensure!(cpus == u64::from(self.args.vcpus), "the guest uses {cpus} CPUs");
+            ensure!(cpus == u64::from(self.args.guest.vcpus), "the guest uses {cpus} CPUs");
         }
 
         let (gone, nonzero_pages_left) = self.take_away(dimm)?;
@@ -74,7 +74,7 @@ impl Tour<'_> {
     fn linux_undisturbed(&mut self, bytes: u64, pulled: &Log, last: &Round) -> Result<Round> {
         self.report.chapter("The same guest without the pull");
         self.machine.run(&format!("vm kill {NAME}"))?;
-        let vcpus = self.args.vcpus;
+        let vcpus = self.args.guest.vcpus;
         self.machine.run(&format!("vm create {NAME} {bytes} --vcpus {vcpus} linux"))?;
         self.machine.run(&format!("vm run {NAME}"))?;
         let mut log = Log::default();
@@ -88,7 +88,7 @@ impl Tour<'_> {
         self.report.fact("checksum without", round.checksum.clone());
         ensure!(round == *last, "the last rounds differ: {last:?}, and without a pull {round:?}");
         // What several CPUs write comes in any order.
-        if self.args.vcpus == 1 {
+        if self.args.guest.vcpus == 1 {
             let same = pulled.clone().up_to(last.number).compare(&log)?;
             self.report
                 .checked(format!("{same} lines of both consoles are the same but for times"));

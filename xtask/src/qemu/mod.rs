@@ -3,6 +3,7 @@
 
 mod dimms;
 mod guest;
+mod guest_options;
 mod guest_report;
 mod interactive;
 mod linux;
@@ -55,11 +56,11 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     }
     setup::ready_to_run(&config)?;
     let image = build::image(root, config.image, &[])?;
-    if let Some(wanted) = args.linux() {
+    if let Some(wanted) = args.guest.linux() {
         let module = linux_guest::module(root, config.image, &wanted)?;
         config = config.module(module);
     }
-    if args.is_own() {
+    if args.guest.is_own() {
         let module = linux_guest::own_module(root, config.image)?;
         config = config.module(module);
     }

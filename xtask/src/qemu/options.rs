@@ -6,17 +6,13 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
-use super::guest_report::{GuestSpec, Program};
+use super::guest_options::GuestOptions;
 use crate::arch::{Arch, BuildChoices, MachineChoices, OptionSize, pick};
-use crate::linux::Wanted;
 use crate::machine::{Accel, Config, Placement, QemuDir};
 use crate::size::{DimmSpec, GIB, Size};
 
 /// CPUs of a tour. Where instructions are counted, those of all CPUs are: then there is one.
 const CPUS: u32 = 2;
-
-/// The MiB that the program of a Linux guest works on.
-const MIB: u64 = 64;
 
 /// The longest timeout there is, in seconds.
 const A_YEAR: u64 = 365 * 24 * 3600;
@@ -87,23 +83,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     pub(crate) touch: Option<Touch>,
 
-    /// Run a guest on the first DIMM and pull that from under it: `payload`, `linux` or `self`, and `:SIZE`
-    /// behind it
-    #[arg(long, value_name = "GUEST", conflicts_with = "interactive")]
-    pub(crate) guest: Option<GuestSpec>,
-
-    /// Virtual CPUs of the guest; each needs a CPU beside the first
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "guest",
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) vcpus: u32,
-
-    /// The kernel of `--guest linux` [default: Debian's, by apt]
-    #[arg(long, value_name = "FILE", requires = "guest")]
-    kernel: Option<PathBuf>,
-
-    /// A file system for `--guest linux`; our program is added to it
-    #[arg(long, value_name = "FILE", requires = "guest")]
-    initrd: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) guest: GuestOptions,
 
     /// A virtio-mem device instead of DIMMs, whose memory grows up to this size (x86_64, aarch64)
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["guest", "dimms"])]
@@ -201,7 +182,7 @@ impl Args {
     pub(crate) fn config(&self) -> Result<Config> {
         self.check()?;
         let image = self.build.image(self.arch)?;
-        self.check_guest()?;
+        self.guest.check(self.arch, self.dimms.len())?;
         ensure!(image.lab, "--no-lab: a tour needs the monitor; `cargo xtask test --no-lab` runs");
         let blocks: Vec<_> =
             (self.arch.about().blocks)(image.page).iter().copied().map(OptionSize).collect();
@@ -218,13 +199,7 @@ impl Args {
             patience: timeout,
             ..self.machine.config(image, if self.icount { 1 } else { CPUS })?
         };
-        ensure!(
-            self.vcpus == 1 || self.vcpus < config.cpus,
-            "--vcpus {}: the machine has {} CPUs, and the first one runs none (--smp {})",
-            self.vcpus,
-            config.cpus,
-            self.vcpus.saturating_add(1)
-        );
+        self.guest.check_cpus(config.cpus)?;
         let mut config =
             config.room_for(&self.dimms).word(format_args!("placement={}", self.placement.word()));
         config = self.add_nvdimm(self.add_memory_device(config)?)?;
@@ -243,47 +218,6 @@ impl Args {
             config.window += 64 * GIB;
         }
         Ok(self.words().fold(config, Config::word))
-    }
-
-    /// Refuses a guest without room to move to, options of another guest, and one that this architecture does not run.
-    fn check_guest(&self) -> Result<()> {
-        ensure!(
-            self.guest.is_none() || self.dimms.len() > 1,
-            "--guest needs a second --dimm: the guest's memory moves there"
-        );
-        let program = self.guest.map_or(Program::Payload, |guest| guest.program);
-        ensure!(
-            program == Program::Linux || (self.kernel.is_none() && self.initrd.is_none()),
-            "--kernel and --initrd are for --guest linux"
-        );
-        let runs = program == Program::Payload || self.arch.about().linux.is_some();
-        let (name, arch) = (program.name(), self.arch);
-        ensure!(runs, "--guest {name}: {arch} runs no kernel as a guest");
-        self.check_vcpus()
-    }
-
-    /// Refuses several virtual CPUs where no guest has them.
-    fn check_vcpus(&self) -> Result<()> {
-        let most = if self.is_own() { 1 } else { self.arch.about().vcpus };
-        ensure!(
-            self.vcpus <= most,
-            "--vcpus {}: this guest of {} has at most {most}",
-            self.vcpus,
-            self.arch
-        );
-        Ok(())
-    }
-
-    /// Whether the guest runs our own kernel.
-    pub(crate) fn is_own(&self) -> bool {
-        self.guest.is_some_and(|guest| guest.program == Program::Own)
-    }
-
-    /// What the Linux guest is made of, if there is one.
-    pub(crate) fn linux(&self) -> Option<Wanted> {
-        self.guest.filter(|guest| guest.program == Program::Linux)?;
-        let (kernel, initrd) = (self.kernel.clone(), self.initrd.clone());
-        Some(Wanted { kernel, initrd, mib: MIB, rounds: 0 })
     }
 
     /// The words of `--cmdline`.
@@ -359,44 +293,6 @@ mod tests {
         let args = read(&["--dimm", "128M", "--dimm", "2G@1"]);
         assert_eq!(args.config().unwrap().slots, 2);
         assert_eq!(args.config().unwrap().nodes, 2);
-    }
-
-    #[test]
-    fn files_of_a_linux_guest_need_one() {
-        let two = ["--arch", "aarch64", "--dimm", "1G", "--dimm", "1G"];
-        let linux = [&two[..], &["--guest", "linux", "--kernel", "k"]].concat();
-        let args = read(&linux);
-        args.config().unwrap();
-        assert_eq!(args.linux().unwrap().kernel, Some(PathBuf::from("k")));
-        let payload = [&two[..], &["--guest", "payload", "--initrd", "i"]].concat();
-        let error = read(&payload).config().unwrap_err().to_string();
-        assert_eq!(error, "--kernel and --initrd are for --guest linux");
-        let other = ["--arch", "ppc64", "--dimm", "1G", "--dimm", "1G", "--guest", "linux"];
-        let error = read(&other).config().unwrap_err().to_string();
-        assert_eq!(error, "--guest linux: ppc64 runs no kernel as a guest");
-        let own = ["--arch", "ppc64", "--dimm", "1G", "--dimm", "1G", "--guest", "self"];
-        let error = read(&own).config().unwrap_err().to_string();
-        assert_eq!(error, "--guest self: ppc64 runs no kernel as a guest");
-    }
-
-    #[test]
-    fn virtual_cpus_need_as_many_cpus_beside_the_first() {
-        let with = |arch: &str, words: &[&str]| {
-            let two = ["--arch", arch, "--dimm", "1G", "--dimm", "1G"];
-            read(&[&two[..], words].concat()).config().map_err(|error| error.to_string())
-        };
-        let payload = ["--guest", "payload", "--vcpus", "2"];
-        let config = with("aarch64", &[&payload[..], &["--smp", "3"]].concat());
-        assert_eq!(config.unwrap().cpus, 3);
-        let few = with("aarch64", &payload).unwrap_err();
-        assert_eq!(few, "--vcpus 2: the machine has 2 CPUs, and the first one runs none (--smp 3)");
-        let ppc64 = with("ppc64", &[&payload[..], &["--smp", "4"]].concat()).unwrap_err();
-        assert_eq!(ppc64, "--vcpus 2: this guest of ppc64 has at most 1");
-        let own = with("aarch64", &["--guest", "self", "--vcpus", "2", "--smp", "3"]);
-        assert_eq!(own.unwrap_err(), "--vcpus 2: this guest of aarch64 has at most 1");
-        with("x86_64", &["--guest", "linux", "--vcpus", "2", "--smp", "3"]).unwrap();
-        assert!(refusal(&["--vcpus", "0"]).contains("--vcpus"));
-        assert!(refusal(&["--vcpus", "2"]).contains("--guest"));
     }
 
     #[test]

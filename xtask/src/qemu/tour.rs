@@ -62,13 +62,13 @@ impl<'a> Tour<'a> {
         let mut plugged = Vec::new();
         for (index, &spec) in self.args.dimms.iter().enumerate() {
             plugged.extend(self.plug(spec)?);
-            if let (0, Some(guest), Some(dimm)) = (index, self.args.guest, plugged.first())
+            if let (0, Some(guest), Some(dimm)) = (index, self.args.guest.spec, plugged.first())
                 && let Some(refused) = self.create_guest(guest, dimm)?
             {
                 return Ok(refused);
             }
         }
-        if let Some(guest) = self.args.guest.filter(|_| !plugged.is_empty()) {
+        if let Some(guest) = self.args.guest.spec.filter(|_| !plugged.is_empty()) {
             let dimm = plugged.remove(0);
             match guest.program {
                 Program::Payload => self.pull(&dimm)?,
@@ -134,7 +134,7 @@ impl<'a> Tour<'a> {
     /// Plugs a DIMM; `None` if the kernel refuses it.
     fn plug(&mut self, spec: DimmSpec) -> Result<Option<Dimm>> {
         // A file is behind the first DIMM of a tour with a guest: what is left there is read afterwards.
-        let first = self.report.steps.is_empty() && self.args.guest.is_some();
+        let first = self.report.steps.is_empty() && self.args.guest.spec.is_some();
         let fill = self.args.fill.or(first.then_some(0));
         let dimm = self.machine.plug(spec, fill)?;
         let Dimm { id, start, size, node, .. } = &dimm;
