@@ -138,6 +138,19 @@ impl Guest {
         Ok(())
     }
 
+    /// Checks the pauses of extents of so many bytes of which the guest may change all while they are copied, or that are
+    /// moved in one piece: no page may take longer than in a batch.
+    ///
+    /// # Errors
+    /// When one is longer than its bound.
+    pub(crate) fn ensure_whole_extents(&self, page: u64, extent: u64) -> Result<()> {
+        let (of_page, of_batch) = bounds(page);
+        let (pause, most) = (self.longest_pause, of_batch.max(of_page * (extent / page)));
+        ensure!(pause > 0, "no extent was moved");
+        ensure!(pause <= most, "a pause of {pause} instructions by an extent, of {most} at most");
+        Ok(())
+    }
+
     /// Checks how long a batch of moves stopped a guest that runs on the CPU of the manager; the rest as for
     /// [`ensure_pauses`](Self::ensure_pauses).
     ///

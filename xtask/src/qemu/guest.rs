@@ -23,8 +23,7 @@ impl Tour<'_> {
         self.report.chapter(format!("Create a guest of {}", human(size)));
         let free = self.machine.boot_free()?;
         let vcpus = self.args.guest.vcpus;
-        let create = format!("vm create {NAME} {size} --vcpus {vcpus} {}", spec.program.name());
-        let reply = self.machine.command(&create)?;
+        let reply = self.machine.command(&self.args.guest.create_line(NAME, size))?;
         if let Some(why) = reply.error {
             self.report.push(Entry::Quote(why.clone()));
             return Ok(Some(Verdict::Refused(why)));
@@ -69,7 +68,7 @@ impl Tour<'_> {
         self.report.chapter(format!("Pull {} from under the guest", dimm.id));
         let blocks = self.machine.blocks_of_dimm(dimm)?;
         self.map_before(dimm)?;
-        self.machine.run(&format!("vm run {NAME}"))?;
+        self.machine.run(&self.args.guest.run_line(NAME, 0))?;
         let before =
             self.machine.wait_guest(NAME, "in its second round", |guest| guest.rounds > 0)?;
         let bytes_on_dimm = before.bytes_in(blocks);
@@ -210,17 +209,22 @@ impl Tour<'_> {
         self.machine.wait_guest(NAME, "done", |guest| guest.state == "done")
     }
 
+    /// Kills the guest, and creates the same again.
+    pub(super) fn create_again(&mut self, bytes: u64) -> Result<()> {
+        self.machine.run(&format!("vm kill {NAME}"))?;
+        self.machine.run(&self.args.guest.create_line(NAME, bytes))?;
+        Ok(())
+    }
+
     /// The same guest again, for as many rounds, without a pull; kills both.
     fn undisturbed(&mut self, pulled: &Guest) -> Result<Guest> {
         self.report.chapter("The same guest without the pull");
-        self.machine.run(&format!("vm kill {NAME}"))?;
-        let vcpus = self.args.guest.vcpus;
-        self.machine.run(&format!("vm create {NAME} {} --vcpus {vcpus} payload", pulled.bytes))?;
-        self.machine.run(&format!("vm run {NAME} {}", pulled.rounds))?;
+        self.create_again(pulled.bytes)?;
+        self.machine.run(&self.args.guest.run_line(NAME, pulled.rounds))?;
         let done = self.machine.wait_guest(NAME, "done", |guest| guest.state == "done")?;
         self.machine.run(&format!("vm kill {NAME}"))?;
         self.report.fact("rounds", done.rounds.to_string());
-        if vcpus > 1 {
+        if done.vcpus.len() > 1 {
             self.report.fact("of each virtual CPU", listed(&done.rounds_of_each()));
         }
         self.report.fact("checksum with the pull", pulled.checksum.clone());

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::guest_report::{GuestSpec, Program};
 use crate::arch::Arch;
 use crate::linux::Wanted;
+use crate::size::Size;
 
 /// The MiB that the program of a Linux guest works on.
 const MIB: u64 = 64;
@@ -24,6 +25,14 @@ pub(crate) struct GuestOptions {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) vcpus: u32,
 
+    /// Memory of the guest in extents of this size, such as 2M [default: a page]
+    #[arg(long, value_name = "SIZE", requires = "guest")]
+    pub(super) extent: Option<Size>,
+
+    /// How much of its memory a payload works on [default: all]
+    #[arg(long, value_name = "SIZE", requires = "guest")]
+    pub(super) bytes: Option<Size>,
+
     /// The kernel of `--guest linux` [default: Debian's, by apt]
     #[arg(long, value_name = "FILE", requires = "guest")]
     kernel: Option<PathBuf>,
@@ -40,10 +49,14 @@ impl GuestOptions {
             self.spec.is_none() || dimms > 1,
             "--guest needs a second --dimm: the guest's memory moves there"
         );
-        let program = self.spec.map_or(Program::Payload, |guest| guest.program);
+        let program = self.program();
         ensure!(
             program == Program::Linux || (self.kernel.is_none() && self.initrd.is_none()),
             "--kernel and --initrd are for --guest linux"
+        );
+        ensure!(
+            program == Program::Payload || self.bytes.is_none(),
+            "--bytes is for --guest payload: a kernel uses what it likes"
         );
         let runs = program == Program::Payload || arch.about().linux.is_some();
         ensure!(runs, "--guest {}: {arch} runs no kernel as a guest", program.name());
@@ -64,9 +77,35 @@ impl GuestOptions {
         Ok(())
     }
 
+    /// The monitor's line that creates the guest `name` with so much memory.
+    pub(super) fn create_line(&self, name: &str, bytes: u64) -> String {
+        let vcpus = self.vcpus;
+        let extent =
+            self.extent.map_or_else(String::new, |size| format!(" --extent {}", size.bytes()));
+        format!("vm create {name} {bytes}{extent} --vcpus {vcpus} {}", self.program().name())
+    }
+
+    /// The monitor's line that lets the payload `name` run for so many rounds, 0 for ever.
+    pub(super) fn run_line(&self, name: &str, rounds: u64) -> String {
+        let bytes =
+            self.bytes.map_or_else(String::new, |size| format!(" --bytes {}", size.bytes()));
+        format!("vm run {name} {rounds}{bytes}")
+    }
+
+    /// Whether a payload writes 1 % of an extent at most, again and again.
+    pub(super) fn writes_little(&self) -> bool {
+        let (extent, bytes) = (self.extent.map(Size::bytes), self.bytes.map(Size::bytes));
+        extent.zip(bytes).is_some_and(|(extent, bytes)| bytes * 100 <= extent)
+    }
+
+    /// What the guest runs, or would.
+    fn program(&self) -> Program {
+        self.spec.map_or(Program::Payload, |guest| guest.program)
+    }
+
     /// Whether the guest runs our own kernel.
     pub(super) fn is_own(&self) -> bool {
-        self.spec.is_some_and(|guest| guest.program == Program::Own)
+        self.program() == Program::Own
     }
 
     /// What the Linux guest is made of, if there is one.
@@ -127,5 +166,32 @@ mod tests {
         with("x86_64", &["--guest", "linux", "--vcpus", "2", "--smp", "3"]).unwrap();
         assert!(refusal(&["--vcpus", "0"]).contains("--vcpus"));
         assert!(refusal(&["--vcpus", "2"]).contains("--guest"));
+    }
+
+    #[test]
+    fn the_same_line_creates_a_guest_each_time() {
+        let two = ["--dimm", "1G", "--dimm", "1G", "--guest"];
+        let line = |words: &[&str]| read(&[&two[..], words].concat()).guest.create_line("g", 4096);
+        assert_eq!(line(&["payload"]), "vm create g 4096 --vcpus 1 payload");
+        assert_eq!(
+            line(&["self", "--extent", "2M", "--vcpus", "2"]),
+            "vm create g 4096 --extent 2097152 --vcpus 2 self"
+        );
+    }
+
+    #[test]
+    fn a_payload_may_work_on_a_part_of_its_memory() {
+        let two = ["--dimm", "1G", "--dimm", "1G", "--guest"];
+        let read = |words: &[&str]| read(&[&two[..], words].concat());
+        let part = read(&["payload", "--extent", "2M", "--bytes", "20K"]);
+        part.config().unwrap();
+        assert_eq!(part.guest.run_line("g", 3), "vm run g 3 --bytes 20480");
+        assert!(part.guest.writes_little());
+        assert!(!read(&["payload", "--extent", "2M", "--bytes", "24K"]).guest.writes_little());
+        assert_eq!(read(&["payload"]).guest.run_line("g", 0), "vm run g 0");
+        let kernel = read(&["linux", "--bytes", "20K"]).config().unwrap_err().to_string();
+        assert_eq!(kernel, "--bytes is for --guest payload: a kernel uses what it likes");
+        assert!(refusal(&["--extent", "2M"]).contains("--guest"));
+        assert!(refusal(&["--bytes", "2M"]).contains("--guest"));
     }
 }

@@ -73,9 +73,7 @@ impl Tour<'_> {
     /// Boots the same guest again without a pull, and compares; kills both.
     fn linux_undisturbed(&mut self, bytes: u64, pulled: &Log, last: &Round) -> Result<Round> {
         self.report.chapter("The same guest without the pull");
-        self.machine.run(&format!("vm kill {NAME}"))?;
-        let vcpus = self.args.guest.vcpus;
-        self.machine.run(&format!("vm create {NAME} {bytes} --vcpus {vcpus} linux"))?;
+        self.create_again(bytes)?;
         self.machine.run(&format!("vm run {NAME}"))?;
         let mut log = Log::default();
         let done = self.run_linux_to(last.number, &mut log)?;

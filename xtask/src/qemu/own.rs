@@ -90,8 +90,7 @@ impl Tour<'_> {
     /// Runs the same guest again without a pull, and compares; kills both. Returns its checksum.
     fn own_undisturbed(&mut self, bytes: u64, pulled: &Log, checks: u64) -> Result<String> {
         self.report.chapter("The same guest without the pull");
-        self.machine.run(&format!("vm kill {NAME}"))?;
-        self.machine.run(&format!("vm create {NAME} {bytes} self"))?;
+        self.create_again(bytes)?;
         let mut log = Log::default();
         self.start_own(checks, &mut log)?;
         let done = self.run_own_to(checks, &mut log)?;

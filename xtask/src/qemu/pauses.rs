@@ -11,6 +11,7 @@ use anyhow::{Result, ensure};
 
 use super::tour::Tour;
 use crate::machine::Guest;
+use crate::size::Size;
 
 impl Tour<'_> {
     /// The unit of a pause.
@@ -28,11 +29,27 @@ impl Tour<'_> {
         let unit = self.unit();
         self.report.fact("longest pause by a batch", format!("{} {unit}", end.longest_pause));
         self.report.fact("for each of its pages", format!("{} {unit}", end.longest_pause_of_page));
+        if end.extents_ahead > 0 {
+            self.report.fact("extents copied ahead", end.extents_ahead.to_string());
+            self.report.fact("changed faster than that", end.extents_hurried.to_string());
+        }
         if self.counts() {
-            end.ensure_pauses(self.geometry.page)?;
+            self.check_pauses(end)?;
             self.report.checked("no pause is longer than its bound");
         }
         Ok(())
+    }
+
+    /// Extents have bounds of their own: a short one for those that are copied ahead while the guest changes little.
+    fn check_pauses(&self, end: &Guest) -> Result<()> {
+        let page = self.geometry.page;
+        match self.args.guest.extent.map(Size::bytes) {
+            None => end.ensure_pauses(page),
+            Some(extent) if self.args.guest.writes_little() && end.extents_ahead > 0 => {
+                end.ensure_extents(end.bytes / extent)
+            }
+            Some(extent) => end.ensure_whole_extents(page, extent),
+        }
     }
 
     /// Reports how long the guest stood still, as the kernel and as it saw it.
