@@ -29,16 +29,10 @@ pub struct MachineInfo {
     pub start_cpu: Option<u32>,
     /// The server number of the CPU that boots (`boot_cpuid_phys` of the tree), unless that is 0.
     pub boot_cpu: Option<u32>,
-    /// The kernel leaves the machine by firmware, and not by an emulator that may run it.
-    pub leaves_by_firmware: Option<LeavesByFirmware>,
 }
 
-/// Firmware turns the machine off, though an emulator could end with a code (aarch64).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeavesByFirmware;
-
 /// One word for each field. No lock: the end of the kernel cannot wait for one.
-static NOTED: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+static NOTED: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 impl MachineInfo {
     /// Stores the fields that are given; the others keep their values.
@@ -52,7 +46,6 @@ impl MachineInfo {
             number(self.os_term),
             number(self.start_cpu),
             number(self.boot_cpu),
-            self.leaves_by_firmware.is_some().into(),
         ];
         for (noted, word) in NOTED.iter().zip(words).filter(|(_, word)| *word != 0) {
             // Relaxed: readers need the number only.
@@ -63,7 +56,7 @@ impl MachineInfo {
     /// The stored facts.
     pub fn noted() -> Self {
         let words = NOTED.each_ref().map(|word| word.load(Ordering::Relaxed));
-        let [timebase_hertz, terminal, psci, power_off, os_term, start_cpu, boot_cpu, leaves] =
+        let [timebase_hertz, terminal, psci, power_off, os_term, start_cpu, boot_cpu] =
             words.map(|word| Some(word).filter(|&word| word != 0));
         let number = |word: Option<u64>| word.map(|word| word as u32);
         Self {
@@ -74,7 +67,6 @@ impl MachineInfo {
             os_term: number(os_term),
             start_cpu: number(start_cpu),
             boot_cpu: number(boot_cpu),
-            leaves_by_firmware: leaves.map(|_| LeavesByFirmware),
         }
     }
 }
@@ -94,7 +86,6 @@ mod tests {
             os_term: Some(u32::MAX),
             start_cpu: Some(0x2011),
             boot_cpu: Some(8),
-            leaves_by_firmware: Some(LeavesByFirmware),
         };
         all.note();
         assert_eq!(MachineInfo::noted(), all);

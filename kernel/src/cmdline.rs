@@ -34,9 +34,6 @@ pub struct Options {
     pub icount: bool,
     /// `nmi=log|panic`: whether an NMI that the operator sends (x86_64) ends the kernel with a report.
     pub nmi_panics: bool,
-    /// `exit=emulator|firmware`: whether the kernel leaves the machine with a code if an emulator runs it, or always by
-    /// firmware: one that is a guest in an emulator must not end that (aarch64).
-    pub leaves_by_firmware: bool,
     /// `log=LEVEL`.
     pub log: LevelFilter,
 }
@@ -78,7 +75,6 @@ impl Default for Options {
             module: None,
             icount: false,
             nmi_panics: false,
-            leaves_by_firmware: false,
             log: LevelFilter::Info,
         }
     }
@@ -126,8 +122,6 @@ impl Options {
             ("icount", "") => self.icount = true,
             ("nmi", "log") => self.nmi_panics = false,
             ("nmi", "panic") => self.nmi_panics = true,
-            ("exit", "emulator") => self.leaves_by_firmware = false,
-            ("exit", "firmware") => self.leaves_by_firmware = true,
             ("log", level) => self.log = level.parse().ok()?,
             _ => return None,
         }
@@ -144,7 +138,7 @@ mod tests {
     #[test]
     fn every_word_sets_its_option() {
         let line =
-            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off blocks=whole initrdmem=0x48000000,3M nmi=panic exit=firmware virtio_mem=need:32M,96M";
+            b"placement=block  block=1G\tpolicy=offline icount log=debug kernelcore=256M budget=3 scrub=off blocks=whole initrdmem=0x48000000,3M nmi=panic virtio_mem=need:32M,96M";
         let options = Options::parse(line, |word| panic!("{word:?}"));
         let wanted = Options {
             placement: Placement::PerBlock,
@@ -159,7 +153,6 @@ mod tests {
             module: PhysRange::new(PhysAddr::new(0x4800_0000), 3 << 20),
             icount: true,
             nmi_panics: true,
-            leaves_by_firmware: true,
             log: LevelFilter::Debug,
         };
         assert_eq!(options, wanted);
@@ -206,7 +199,6 @@ mod tests {
             format!("log={log}"),
         ];
         words.extend((!self_hosting).then(|| "memmap_on_memory=off".into()));
-        words.extend(options.leaves_by_firmware.then(|| "exit=firmware".into()));
         words.push(format!("nmi={}", if *nmi_panics { "panic" } else { "log" }));
         words.push(format!("blocks={}", if *whole_blocks { "whole" } else { "any" }));
         let named = Scrub::ALL.into_iter().find(|(_, known)| known == scrub);
@@ -246,7 +238,6 @@ mod tests {
             module: PhysRange::new(PhysAddr::new(core), budget),
             icount: random.one_in(2),
             nmi_panics: random.one_in(2),
-            leaves_by_firmware: random.one_in(2),
             log: *random.pick(&[LevelFilter::Off, LevelFilter::Warn, LevelFilter::Trace]),
         }
     }

@@ -25,6 +25,7 @@ mod heap;
 pub mod holds;
 pub mod interrupts;
 pub mod last_dump;
+mod leave;
 mod lock;
 mod logger;
 pub mod memory;

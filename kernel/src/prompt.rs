@@ -10,14 +10,14 @@ use crate::firmware::KernelHotplug;
 use crate::lock::{self, Mutex};
 use crate::memory::KernelMachine;
 use crate::memory::steps::FAULTS;
-use crate::{guests, heap, interrupts, memory, protection};
+use crate::{guests, heap, interrupts, leave, memory, protection};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hotmem::{Machine as _, Mm, TooManyOwners, VirtAddr};
-use hotmem_arch::current::cpu::{self, Exit};
+use hotmem_arch::current::cpu;
 use hotmem_arch::current::probe::probe_read;
 use hotmem_hotplug::Clock;
 use hotmem_lab::monitor::{
@@ -210,7 +210,7 @@ impl Prompt {
                     }
                 };
                 if let After::Exit(code) = after {
-                    cpu::exit(Exit::Code(code));
+                    leave::with(code);
                 }
             }
         }

@@ -8,9 +8,9 @@ use crate::firmware::KernelHotplug;
 #[cfg(feature = "lab")]
 use crate::guests;
 use crate::memory::KernelMachine;
-use crate::{interrupts, nmi};
+use crate::{interrupts, leave, nmi};
 use hotmem::Mm;
-use hotmem_arch::current::cpu::{self, Exit};
+use hotmem_arch::current::cpu;
 use hotmem_hotplug::{HotplugSource, Line, Trigger};
 
 /// The inputs of the main loop.
@@ -54,7 +54,7 @@ impl Server {
             let event = self.hotplug.run_one(&mut Screen);
             if self.hotplug.source().wants_power_off() {
                 log::info!("the machine is turned off");
-                cpu::exit(Exit::Code(0));
+                leave::with(0);
             }
             let typed = console::receive();
             #[cfg(feature = "lab")]

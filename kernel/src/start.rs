@@ -20,11 +20,11 @@ use crate::memory::distances;
 use crate::memory::layout::Stack;
 use crate::memory::{self, Boot, KernelMachine};
 use crate::serve::Server;
-use crate::{console, heap, logger, nmi, say, traps};
+use crate::{console, heap, leave, logger, nmi, say, traps};
 use core::{fmt, mem};
 use hotmem::{BlockSize, BootMemory, Mm};
-use hotmem_arch::current::cpu::{self, Exit};
-use hotmem_arch::machine_info::{LeavesByFirmware, MachineInfo};
+use hotmem_arch::current::cpu;
+use hotmem_arch::machine_info::MachineInfo;
 use hotmem_boot::ranges::CAPACITY;
 use hotmem_boot::{BootInfo, HandoffError, exits};
 use hotmem_hotplug::{Growth, Hotplug, Policy};
@@ -45,7 +45,7 @@ const CANNOT_START: u8 = 1;
 /// Reports the reason why the kernel cannot start, and leaves the machine.
 fn give_up(why: fmt::Arguments<'_>) -> ! {
     say!("hotmem: cannot start: {why}");
-    cpu::exit(Exit::Code(CANNOT_START))
+    leave::with(CANNOT_START)
 }
 
 /// Runs on the early stack and the early page tables, with interrupts off.
@@ -70,8 +70,6 @@ pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
     if line.truncated() {
         log::warn!("command line: cut after {} bytes", line.as_bytes().len());
     }
-    let leaves_by_firmware = options.leaves_by_firmware.then_some(LeavesByFirmware);
-    MachineInfo { leaves_by_firmware, ..MachineInfo::default() }.note();
     log::set_max_level(options.log);
     nmi::set_panics(options.nmi_panics);
     log::info!("hotmem {}: {} KiB of RAM", env!("CARGO_PKG_VERSION"), info.ram.bytes() >> 10);

@@ -4,11 +4,11 @@
 #![expect(unsafe_code)]
 
 use super::switch::switch;
-use super::{Aarch64, pmu, psci, semihosting};
+use super::{Aarch64, pmu, psci};
 use crate::area::CpuArea;
 use crate::common::cache::each_line;
 use crate::contract::{Clock, Cpu, Cpus, Exit, Features, Layout};
-use crate::machine_info::MachineInfo;
+use crate::machine_info::{MachineInfo, Psci};
 use aarch64_cpu::asm::{self, barrier};
 use aarch64_cpu::registers::{
     CNTFRQ_EL0, CNTVCT_EL0, CurrentEL, DAIF, ID_AA64MMFR0_EL1, ID_AA64PFR0_EL1, MAIR_EL1,
@@ -19,10 +19,6 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hotmem_paging::addr::{PhysAddr, VirtAddr, VirtRange};
 
-/// The process's exit code for exit code 0.
-const EXIT_BASE: u64 = 0x10;
-/// The process's exit code after a panic.
-const EXIT_PANIC: u64 = 0xff;
 /// Attribute 0: memory, write-back; attribute 1: devices, nGnRnE.
 const MAIR: u64 = 0xff;
 
@@ -87,20 +83,12 @@ impl fmt::Display for Mode {
 }
 
 impl Cpu for Aarch64 {
-    /// Exits with a code by semihosting; without semihosting, or if the kernel leaves by firmware, turns the machine off by
-    /// PSCI.
-    fn exit(exit: Exit) -> ! {
+    /// Turns the machine off by PSCI, which takes no code. Before firmware's tables say how it is called, as the level above
+    /// is: that cannot do harm, since the machine is left.
+    fn exit(_: Exit) -> ! {
         if !LEAVING.swap(true, Ordering::Relaxed) {
-            let MachineInfo { psci, leaves_by_firmware, .. } = MachineInfo::noted();
-            if leaves_by_firmware.is_none() {
-                semihosting::exit(match exit {
-                    Exit::Code(code) => EXIT_BASE + u64::from(code),
-                    Exit::Panic => EXIT_PANIC,
-                });
-            }
-            if let Some(conduit) = psci {
-                psci::system_off(conduit);
-            }
+            let above = if CurrentEL.read(CurrentEL::EL) == 2 { Psci::Smc } else { Psci::Hvc };
+            psci::system_off(MachineInfo::noted().psci.unwrap_or(above));
         }
         halt_forever()
     }

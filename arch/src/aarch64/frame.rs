@@ -35,11 +35,6 @@ const IRQ: u64 = 1;
 const FIQ: u64 = 2;
 
 impl TrapFrame {
-    /// Continues after the instruction.
-    pub(super) fn skip(&mut self) {
-        self.elr = self.elr.wrapping_add(4);
-    }
-
     /// The name of the exception.
     fn name(&self) -> &'static str {
         match self.vector % 4 {

@@ -176,6 +176,8 @@ hotmem_payload_begin:
     b.eq 12f
     cmp x29, #{call}
     b.eq 13f
+    cmp x29, #{emulator}
+    b.eq 14f
     cmp x29, #{jump}
     b.ne 6b
     br x18
@@ -184,6 +186,11 @@ hotmem_payload_begin:
 13: mov w0, #0xbad
     hvc #0
     b 13b
+    /* SYS_EXIT (Arm, Semihosting for AArch32 and AArch64, 5.4): the reason and the code are at x1. */
+14: mov x0, #0x18
+    mov x1, x19
+    hlt #0xf000
+    b 6b
 
     .balign 8
 9:  .word {round}
@@ -201,4 +208,5 @@ hotmem_payload_end:
     call = const Misdeed::Call as u64,
     jump = const Misdeed::Jump as u64,
     search = const Misdeed::Search as u64,
+    emulator = const Misdeed::Emulator as u64,
 );

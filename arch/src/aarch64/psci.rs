@@ -20,8 +20,8 @@ const CPU_ON: u64 = 0xc400_0003;
 unsafe fn call(way: Psci, function: u64, [first, second, third]: [u64; 3]) -> i64 {
     let result: u64;
     match way {
-        // SAFETY: firmware reported that it takes this kind of call, and the operands list the registers that
-        // the call changes (Arm DEN 0028F 2.6); the rest holds by the contract of this function.
+        // SAFETY: the operands list the registers that the call changes (Arm DEN 0028F 2.6), and it traps if no firmware
+        // takes this kind of call; the rest holds by the contract of this function.
         Psci::Hvc => unsafe {
             asm!("hvc #0", inout("x0") function => result, in("x1") first, in("x2") second, in("x3") third,
                 clobber_abi("C"), options(nostack));
@@ -35,9 +35,9 @@ unsafe fn call(way: Psci, function: u64, [first, second, third]: [u64; 3]) -> i6
     result as i64
 }
 
-/// Turns the machine off; returns if that is not possible.
+/// Turns the machine off; returns if that is not possible, or traps if nothing takes such calls.
 pub(super) fn system_off(way: Psci) {
-    // SAFETY: the call does not return, or does nothing.
+    // SAFETY: the call does not return, does nothing, or traps.
     unsafe { call(way, SYSTEM_OFF, [0; 3]) };
 }
 

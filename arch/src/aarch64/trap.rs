@@ -14,7 +14,7 @@
 #![expect(unsafe_code)]
 
 use super::frame::{SYNCHRONOUS, TrapFrame};
-use super::{cpu, el2_switch, probe, semihosting};
+use super::{cpu, el2_switch, probe};
 use crate::common::trap::HandlerSlot;
 use core::arch::global_asm;
 
@@ -24,7 +24,7 @@ pub(super) static HANDLER: HandlerSlot<TrapFrame> = HandlerSlot::empty();
 /// Called by the entry code with interrupts off.
 extern "C" fn dispatch(frame: &mut TrapFrame) {
     let synchronous = frame.vector % 4 == SYNCHRONOUS;
-    if synchronous && (probe::resume(frame) || semihosting::resume(frame)) {
+    if synchronous && probe::resume(frame) {
         return;
     }
     if !HANDLER.call(frame) {

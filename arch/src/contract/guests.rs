@@ -439,17 +439,20 @@ pub enum Misdeed {
     /// Before its first round it searches its memory, but for the first 64 bytes, which it may use: each word that is
     /// not zero counts as wrong.
     Search = 6,
+    /// It runs an instruction that programs call an emulator or a debugger by (aarch64: semihosting), or an undefined one.
+    Emulator = 7,
 }
 
 impl Misdeed {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("store", Self::Store),
         ("firmware", Self::Firmware),
         ("call", Self::Call),
         ("wait", Self::Wait),
         ("jump", Self::Jump),
         ("search", Self::Search),
+        ("emulator", Self::Emulator),
     ];
 }
 

@@ -46,8 +46,6 @@ pub struct Described {
     pub rsdp: GuestAddr,
     /// Room for the start info, which no kernel is placed at.
     pub start_info: GuestRange,
-    /// Words that its board needs on the command line of this kernel, behind those of the operator.
-    pub words: &'static [u8],
     /// The map of its memory: ranges, some of them empty, with whether a kernel may use them.
     pub memory: [(GuestRange, bool); 5],
 }

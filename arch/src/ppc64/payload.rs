@@ -159,6 +159,8 @@ hotmem_payload:
     beq 11f
     cmpdi 25, {firmware}
     beq 12f
+    cmpdi 25, {emulator}
+    beq 12f
     cmpdi 25, {call}
     beq 13f
     cmpdi 25, {jump}
@@ -185,4 +187,5 @@ hotmem_payload_end:
     call = const Misdeed::Call as u64,
     jump = const Misdeed::Jump as u64,
     search = const Misdeed::Search as u64,
+    emulator = const Misdeed::Emulator as u64,
 );

@@ -226,6 +226,8 @@ hotmem_payload_rounds:
     je 11f
     cmpq ${call}, %rax
     je 12f
+    cmpq ${emulator}, %rax
+    je 14f
     cmpq ${jump}, %rax
     jne 8b
     jmpq *%r9
@@ -235,6 +237,7 @@ hotmem_payload_rounds:
 12: movl $0xbad, %eax
     vmmcall
     jmp 12b
+14: ud2
 
     .balign 4096
     .code16
@@ -308,6 +311,7 @@ hotmem_payload_end:
     call = const Misdeed::Call as u64,
     jump = const Misdeed::Jump as u64,
     search = const Misdeed::Search as u64,
+    emulator = const Misdeed::Emulator as u64,
     options(att_syntax)
 );
 

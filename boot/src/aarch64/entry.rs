@@ -236,8 +236,7 @@ at_el1:
     b stop
 
     /* EL3 belongs to secure firmware, which sets the interrupt controller up for the levels below. Say so on
-       the PL011 of QEMU's virt machine (the FLAGS register, 0x18, bit 5: transmit FIFO full), and leave by
-       semihosting (SYS_EXIT; reason, code); without semihosting the call traps, and the CPU stops. */
+       the PL011 of QEMU's virt machine (the FLAGS register, 0x18, bit 5: transmit FIFO full), and stop. */
 at_el3:
     adrp x0, stop_vectors
     add x0, x0, :lo12:stop_vectors
@@ -249,18 +248,14 @@ at_el3:
     adrp x0, el3_text
     add x0, x0, :lo12:el3_text
 5:  ldrb w2, [x0], #1
-    cbz w2, 7f
+    cbz w2, stop
     mov x4, #0x10000
 6:  ldr w3, [x1, #0x18]
     sub x4, x4, #1
-    cbz x4, 7f
+    cbz x4, stop
     tbnz w3, #5, 6b
     str w2, [x1]
     b 5b
-7:  mov x0, #0x18
-    adrp x1, el3_exit
-    add x1, x1, :lo12:el3_exit
-    hlt #0xf000
 stop:
     wfe
     b stop
@@ -273,8 +268,6 @@ stop_vectors:
     .balign 512
     b stop
     .balign 8
-el3_exit:
-    .quad 0x20026, 0x11
 el3_text:
     .asciz "hotmem: cannot start: the CPU is at EL3, and the kernel needs EL2 or EL1 (QEMU: secure=off)\r\n"
     .balign 4

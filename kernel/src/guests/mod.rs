@@ -333,7 +333,7 @@ fn own_files() -> Result<OwnFiles<'static>, String> {
 /// The misdeed with this name.
 fn misdeed_of(word: VmName) -> Result<Misdeed, String> {
     let found = Misdeed::ALL.iter().find(|(name, _)| *name == word.as_str());
-    let unknown = || "a misdeed is store, firmware, call, wait, jump or search".into();
+    let unknown = || "a misdeed is store, firmware, call, wait, jump, search or emulator".into();
     found.map(|(_, misdeed)| *misdeed).ok_or_else(unknown)
 }
 

@@ -297,7 +297,10 @@ fn requests_that_cannot_be_are_refused_by_name() {
             ),
             ("vm run b", "there is no guest b"),
             ("vm pause a", "guest a is ready"),
-            ("vm run a 1 theft", "a misdeed is store, firmware, call, wait, jump or search"),
+            (
+                "vm run a 1 theft",
+                "a misdeed is store, firmware, call, wait, jump, search or emulator",
+            ),
         ] {
             let answer = pc.ask(line);
             assert!(answer.starts_with("error: ") && answer.contains(why), "{line}: {answer}");

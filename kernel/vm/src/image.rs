@@ -139,18 +139,7 @@ pub fn place(
     Ok(KernelStart { entry: image.entry, arguments: [described.start_info.start().get(), 0, 0, 0] })
 }
 
-/// The parts one after the other in `room`; `None` if they do not fit.
-fn joined<'r>(room: &'r mut [u8], parts: [&[u8]; 3]) -> Option<&'r [u8]> {
-    let mut end = 0;
-    for part in parts {
-        room.get_mut(end..)?.get_mut(..part.len())?.copy_from_slice(part);
-        end += part.len();
-    }
-    room.get(..end)
-}
-
-/// Writes the start info. The addresses of the guest are physical ones to it. The last of several words about the same
-/// counts: those of the board come last.
+/// Writes the start info. The addresses of the guest are physical ones to it.
 fn put_start_info(described: &Described, words: &[u8], put: &mut Put<'_>) -> Result<(), NoKernel> {
     let at = described.start_info.start();
     let physical = |at: GuestAddr| PhysAddr::new(at.get());
@@ -162,8 +151,8 @@ fn put_start_info(described: &Described, words: &[u8], put: &mut Put<'_>) -> Res
         return Err(NoKernel("its command line has a zero byte, which would end it"));
     }
     let too_long = NoKernel("its command line is too long");
-    let mut line = [0; COMMAND_LINE_BYTES];
-    let command_line = joined(&mut line, [words, b" ", described.words]).ok_or(too_long)?;
+    let command_line =
+        Some(words).filter(|words| words.len() <= COMMAND_LINE_BYTES).ok_or(too_long)?;
     let info = StartInfo { rsdp: physical(described.rsdp), command_line };
     let mut bytes = [0; START_INFO_BYTES];
     let room = described.start_info.len().min(START_INFO_BYTES as u64) as usize;

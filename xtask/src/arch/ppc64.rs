@@ -52,7 +52,6 @@ pub(super) const ABOUT: About = About {
     dimm_alignment: LMB,
     slots: 32,
     linear_base: 0xc000_0000_0000_0000,
-    exit_code,
     read_exit,
     debugger: "gdb-multiarch",
     samples: &[
@@ -91,17 +90,10 @@ const TARGET: Target = Target {
     system_linker: "ld.lld",
 };
 
-/// RTAS knows two ends only: power-off, and an operating system that gave up.
-fn exit_code(code: u32) -> i32 {
-    i32::from(code != 0)
-}
-
-fn read_exit(code: i32) -> Exit {
-    match code {
-        0 => Exit::Left(0),
-        1 => Exit::Panicked,
-        other => Exit::Code(other),
-    }
+/// RTAS knows two ends only: power-off, and an operating system that gave up. The kernel's last line says more.
+fn read_exit(code: i32, said: Option<Exit>) -> Exit {
+    let fits = |said: &Exit| code == i32::from(*said != Exit::Left(0));
+    said.filter(fits).unwrap_or(Exit::Code(code))
 }
 
 fn machine(config: &Config, line: &mut Line) {

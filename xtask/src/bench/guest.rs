@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Row;
 use crate::arch::Arch;
-use crate::machine::{Add, Config, Machine, Online};
+use crate::machine::{Add, Config, Exit, Machine, Online};
 use crate::{build, setup};
 
 /// The memory that is plugged first: enough for every case that the kernel's heap has room for.
@@ -37,7 +37,7 @@ pub(super) fn rows(root: &Path, arch: Arch) -> Result<Vec<Row>> {
     machine.done::<Online>()?;
     let counted = machine.json("bench --json")?;
     let exit = machine.exit(0)?;
-    ensure!(exit == machine.left(0), "the kernel did not leave: {exit}");
+    ensure!(exit == Exit::Left(0), "the kernel did not leave: {exit}");
     let counted: Vec<Counted> = serde_json::from_value(counted).context("what `bench` says")?;
     let row = |Counted { case, instructions }| Row {
         allocator: format!("hotmem on {arch}"),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::arch::{Arch, Image};
-use crate::machine::{Add, Config, Dimm, Machine, Offline, Online, Remove};
+use crate::machine::{Add, Config, Dimm, Exit, Machine, Offline, Online, Remove};
 use crate::size::{DimmSpec, GIB, Size, grouped};
 use crate::{build, setup, tool};
 
@@ -117,7 +117,7 @@ fn run(
     life(&mut machine, dimms)?;
     let holds = machine.json("holds --json")?;
     let exit = machine.exit(0)?;
-    ensure!(exit == machine.left(0), "the kernel did not leave: {exit}");
+    ensure!(exit == Exit::Left(0), "the kernel did not leave: {exit}");
     let mut holds: Vec<Hold> = serde_json::from_value(holds).context("what `holds` says")?;
     holds.retain(|hold| hold.file.starts_with(MANAGER));
     Ok(holds)

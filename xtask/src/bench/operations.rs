@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plot::{Line, Plot};
 use crate::arch::Arch;
-use crate::machine::{Add, Config, Machine, Offline, Online, Placement, Remove};
+use crate::machine::{Add, Config, Exit, Machine, Offline, Online, Placement, Remove};
 use crate::size::{DimmSpec, GIB, Size, grouped};
 use crate::{build, setup, tool};
 
@@ -260,7 +260,7 @@ fn line(row: &Row) -> String {
 fn end(machine: &mut Machine) -> Result<()> {
     machine.run("verify")?;
     let exit = machine.exit(0)?;
-    ensure!(exit == machine.left(0), "the kernel did not leave: {exit}");
+    ensure!(exit == Exit::Left(0), "the kernel did not leave: {exit}");
     Ok(())
 }
 

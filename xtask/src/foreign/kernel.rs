@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::arch::{Arch, Firmware, Image, Target};
-use crate::machine::{Add, Config, Machine, Offline, Online, QemuDir, Remove, Request};
+use crate::machine::{Add, Config, Exit, Machine, Offline, Online, QemuDir, Remove, Request};
 use crate::size::{DimmSpec, MIB, Size};
 use crate::{build, root, setup};
 
@@ -103,7 +103,7 @@ pub(super) fn drive_sizes(image: &Path, config: &Config, bytes: u64) -> Result<(
 /// Has the kernel end.
 fn leave(machine: &mut Machine) -> Result<()> {
     let exit = machine.exit(0)?;
-    ensure!(exit == machine.left(0), "the kernel ended with {exit:?}");
+    ensure!(exit == Exit::Left(0), "the kernel ended with {exit:?}");
     Ok(())
 }
 

@@ -10,12 +10,15 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::exit::Exit;
 use super::inbox::{End, Inbox};
 
 /// What the kernel's monitor prints, without a newline, when it waits for a command.
 pub(crate) const PROMPT: &str = "hotmem> ";
 /// How a line begins that says the kernel has given up.
 const PANIC: &str = "hotmem: panic:";
+/// How the last line of a kernel begins that leaves with a code.
+const EXIT: &str = "hotmem: exit ";
 
 /// What has come in so far.
 #[derive(Default)]
@@ -81,6 +84,15 @@ impl Console {
             let message: Vec<_> = received.lines.iter().skip(at).take(2).cloned().collect();
             Some(message.join(" "))
         })
+    }
+
+    /// How a kernel said that it leaves: it has given up, or its last line tells the code.
+    pub(crate) fn said(&self) -> Option<Exit> {
+        if self.panic_message().is_some() {
+            return Some(Exit::Panicked);
+        }
+        let last = self.tail(usize::MAX).into_iter().rfind(|line| !line.is_empty())?;
+        last.strip_prefix(EXIT)?.parse().ok().map(Exit::Left)
     }
 
     /// Waits until `wanted` accepts a line at or after `*position`, and moves `*position` behind it.
@@ -291,6 +303,21 @@ mod tests {
             console.panic_message().unwrap(),
             "hotmem: panic: panicked at a.rs:1: invariant 2"
         );
+    }
+
+    #[test]
+    fn the_last_line_says_how_the_kernel_leaves() {
+        let said = |text| {
+            let console = saying(text);
+            console.wait_closed(soon());
+            console.said()
+        };
+        assert_eq!(said("hotmem> exit 7\nhotmem: exit 7\n"), Some(Exit::Left(7)));
+        assert_eq!(said("hotmem: exit 0\nanother line\n"), None, "a guest wrote it, say");
+        assert_eq!(said("hotmem: exit x\n"), None);
+        assert_eq!(said(""), None);
+        let panicked = "hotmem: panic: out of luck\n  0: main\nhotmem: exit 0\n";
+        assert_eq!(said(panicked), Some(Exit::Panicked));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) enum Exit {
     /// By the monitor's `exit N`.
     Left(u32),
-    /// The kernel gave up. Where the machine knows success and failure only, also `exit` with a failure.
+    /// The kernel gave up.
     Panicked,
     /// QEMU ended with a code that no kernel of ours leaves with.
     Code(i32),

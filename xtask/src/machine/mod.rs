@@ -395,11 +395,6 @@ impl Machine {
         self.wait_exit()
     }
 
-    /// How the monitor's `exit N` looks from here.
-    pub(crate) fn left(&self, code: u32) -> Exit {
-        self.about.left(code)
-    }
-
     /// Waits for the guest's end, and until all it said has come in.
     ///
     /// # Errors
@@ -407,13 +402,19 @@ impl Machine {
     pub(crate) fn wait_exit(&mut self) -> Result<Exit> {
         let deadline = self.soon();
         let end = self.process.wait(deadline)?;
+        Ok(self.meaning(end))
+    }
+
+    /// What the end of QEMU means, with all that the kernel said.
+    fn meaning(&self, end: process::End) -> Exit {
         self.console.wait_closed(Instant::now() + LAST_WORDS);
-        Ok(end.meaning(self.about))
+        end.meaning(self.about, self.console.said())
     }
 
     /// How the guest ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<Exit> {
-        Some(self.process.wait(Instant::now()).ok()?.meaning(self.about))
+        let end = self.process.wait(Instant::now()).ok()?;
+        Some(self.meaning(end))
     }
 
     /// Executes a QMP command.
@@ -441,7 +442,7 @@ impl Machine {
         } else {
             format!("; QEMU says: {complaints}")
         };
-        anyhow!("{error:#} ({}{more})", end.meaning(self.about))
+        anyhow!("{error:#} ({}{more})", self.meaning(end))
     }
 }
 

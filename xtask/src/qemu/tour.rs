@@ -15,8 +15,8 @@ use super::report::Report;
 use super::walked;
 use crate::layout::hanging;
 use crate::machine::{
-    Add, Config, DESCRIPTOR, Dimm, Geometry, Kind, Machine, Offline, Online, Placement, Remove,
-    Request, Step, Use, Verdict,
+    Add, Config, DESCRIPTOR, Dimm, Exit, Geometry, Kind, Machine, Offline, Online, Placement,
+    Remove, Request, Step, Use, Verdict,
 };
 use crate::progress::{Bar, Progress};
 use crate::size::{DimmSpec, both, counted, human, signed};
@@ -124,7 +124,7 @@ impl<'a> Tour<'a> {
     /// The end of a tour that never began.
     fn declined(&mut self, why: String) -> Result<Verdict> {
         let exit = self.machine.wait_exit()?;
-        ensure!(exit == self.machine.left(1), "the kernel cannot start: {why}, but {exit}");
+        ensure!(exit == Exit::Left(1), "the kernel cannot start: {why}, but {exit}");
         self.report.push(Entry::Quote(why.clone()));
         self.report
             .text("The kernel cannot start on this machine, or with these options, and says so.");
@@ -346,7 +346,7 @@ impl<'a> Tour<'a> {
 
         let verdict = self.machine.verdict()?;
         let exit = self.machine.exit(0)?;
-        ensure!(exit == self.machine.left(0), "the kernel's verdict is {verdict}, but {exit}");
+        ensure!(exit == Exit::Left(0), "the kernel's verdict is {verdict}, but {exit}");
         self.report.checked("the guest exited with the requested code");
         let refusals = self.report.steps.iter().any(|step| step.error().is_some());
         ensure!(

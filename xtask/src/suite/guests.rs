@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::lab::{Lab, Taken, exhaust, finish, free, leave_verified, plug, unchanged, unplug};
 use super::{Scenario, scenarios};
+use crate::arch::Arch;
 use crate::machine::{Config, Guest, Machine, Offline, Remove};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -135,6 +136,15 @@ fn payload_that_misbehaves_is_stopped_by_name(lab: &Lab) -> Result<()> {
             ("firmware", ""),
             ("call", "its call is unknown (0xbad)"),
             ("wait", "it waits for interrupts, which never come"),
+            // Undefined, and the payload handles no exceptions.
+            (
+                "emulator",
+                match lab.arch() {
+                    Arch::X86_64 => "it shut down (triple fault)",
+                    Arch::Aarch64 => "it ran code where it has no memory",
+                    Arch::Ppc64 => "it executed an instruction that the CPU does not have",
+                },
+            ),
         ] {
             machine.run("vm create bad 256K")?;
             machine.run(&format!("vm run bad 0 {misdeed}"))?;

@@ -12,7 +12,7 @@ use hotmem_storm::{
 use super::lab::{Lab, Storm, blocks_of, insert_unowned};
 use super::{Scenario, scenarios};
 use crate::arch::Replies;
-use crate::machine::{Config, Dimm, Guest as Payload, Machine, Place, UnplugEnd};
+use crate::machine::{Config, Dimm, Exit, Guest as Payload, Machine, Place, UnplugEnd};
 use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] =
@@ -156,7 +156,7 @@ impl<'m> Guest<'m> {
     /// that was refused is a failure to it.
     fn leave(self) -> Result<()> {
         let exit = self.machine.exit(0)?;
-        ensure!(exit == self.machine.left(0), "{exit}");
+        ensure!(exit == Exit::Left(0), "{exit}");
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use super::lab::{
     Lab, alloc, finish, free, leave_verified, plug, refused, switch, unchanged, unplug_taken,
 };
 use super::{Scenario, scenarios};
-use crate::machine::Machine;
+use crate::machine::{Exit, Machine};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     invalid_commands_get_errors_and_change_nothing,
@@ -243,7 +243,7 @@ fn the_guest_exits_with_the_code_that_was_typed(lab: &Lab) -> Result<()> {
         lab.with(&lab.room(&["128M"])?, |machine| {
             machine.type_line(command)?;
             let exit = machine.wait_exit()?;
-            ensure!(exit == machine.left(code), "`{command}`: {exit}");
+            ensure!(exit == Exit::Left(code), "`{command}`: {exit}");
             Ok(())
         })?;
     }

@@ -8,7 +8,7 @@ use super::lab::{
 };
 use super::{Scenario, scenarios};
 use crate::arch::Arch;
-use crate::machine::{Asked, Config, Dimm, Machine, Offline, Remove, UnplugEnd};
+use crate::machine::{Asked, Config, Dimm, Exit, Machine, Offline, Remove, UnplugEnd};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_machine_that_is_reset_has_all_of_each_dimm_whatever_its_state_was,
@@ -188,7 +188,7 @@ fn a_power_button_that_is_pressed_in_the_middle_of_an_unplug_turns_the_machine_o
         begin_unplug(lab, machine)?;
         machine.qmp("system_powerdown", json!({}))?;
         let exit = machine.wait_exit()?;
-        ensure!(exit == machine.left(0), "{exit}");
+        ensure!(exit == Exit::Left(0), "{exit}");
         Ok(())
     })
 }

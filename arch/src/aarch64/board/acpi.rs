@@ -74,7 +74,7 @@ pub fn describe(ram: GuestRange, cpus: usize, put: &mut Put<'_>) -> Result<Descr
     };
     let none = (GuestRange::default(), false);
     let memory = [(tables, false), (free, true), none, none, none];
-    Ok(Described { rsdp, start_info, words: b"exit=firmware", memory })
+    Ok(Described { rsdp, start_info, memory })
 }
 
 /// Hands the tables to `use_them`, which are to be written at `at`; `None` if they have no room.

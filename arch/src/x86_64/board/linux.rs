@@ -218,7 +218,6 @@ pub(crate) fn describe(memory: u64, cpus: usize, put: &mut Put<'_>) -> Result<De
     Ok(Described {
         rsdp: GuestAddr::new(acpi::AT),
         start_info: room.unwrap_or_default(),
-        words: b"",
         memory: map,
     })
 }

@@ -135,7 +135,7 @@ impl<'t> Words<'t> {
                     word = self.next();
                 }
                 let misdeed = word.map(|word| {
-                    let what = "--bytes, store, firmware, call, wait, jump or search";
+                    let what = "--bytes, store, firmware, call, wait, jump, search or emulator";
                     VmName::new(word).ok_or(CommandError::Bad(word, what))
                 });
                 VmCommand::Run { name, rounds, bytes, misdeed: misdeed.transpose()? }

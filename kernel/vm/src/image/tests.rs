@@ -11,7 +11,7 @@ fn board(ram: GuestRange) -> Described {
     let part = |from, bytes| GuestRange::new(ram.start().add(from), bytes).unwrap();
     let none = (GuestRange::default(), false);
     let memory = [(part(0, 4096), false), (part(4096, ram.len() - 4096), true), none, none, none];
-    Described { rsdp: ram.start(), start_info: part(4096, 4096), words: b"exit=firmware", memory }
+    Described { rsdp: ram.start(), start_info: part(4096, 4096), memory }
 }
 
 /// An image with a segment of 5 bytes that takes a page of memory, one that is not loaded, and one of zeroes.
@@ -87,14 +87,13 @@ fn segments_go_where_they_say_and_the_kernel_finds_its_board_described() {
 }
 
 #[test]
-fn the_words_of_the_board_are_the_last_on_the_command_line_whatever_those_before_are() {
-    let (memory, start) = placed(&image(), b"log=debug exit=emulator", 4 * MIB).unwrap();
-    let info = start_info::parse(&Seen(&memory), PhysAddr::new(start.arguments[0])).unwrap();
-    assert_eq!(info.command_line.as_bytes(), b"log=debug exit=emulator exit=firmware");
-    let most = [b'x'; COMMAND_LINE_BYTES - " exit=firmware".len()];
-    let (memory, start) = placed(&image(), &most, 4 * MIB).unwrap();
-    let info = start_info::parse(&Seen(&memory), PhysAddr::new(start.arguments[0])).unwrap();
-    assert!(info.command_line.as_bytes().ends_with(b" exit=firmware"));
+fn the_command_line_is_what_the_file_says() {
+    let longest = [b'x'; COMMAND_LINE_BYTES];
+    for words in [&b"log=debug policy=offline"[..], b"", &longest] {
+        let (memory, start) = placed(&image(), words, 4 * MIB).unwrap();
+        let info = start_info::parse(&Seen(&memory), PhysAddr::new(start.arguments[0])).unwrap();
+        assert_eq!(info.command_line.as_bytes(), words);
+    }
     assert_eq!(refusal(&image(), &[b'x'; 4096], 4 * MIB), "its command line is too long");
     let zero = "its command line has a zero byte, which would end it";
     assert_eq!(refusal(&image(), b"log=debug\0", 4 * MIB), zero);

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use crate::arch::{About, Arch, Firmware, Image, Replies};
 use crate::build::{self, Text};
 use crate::machine::{
-    Add, Block, Config, DESCRIPTOR, Dimm, Machine, Offline, Online, Remove, Request, Step, Use,
-    Verdict,
+    Add, Block, Config, DESCRIPTOR, Dimm, Exit, Machine, Offline, Online, Remove, Request, Step,
+    Use, Verdict,
 };
 use crate::size::{DimmSpec, MIB, Size};
 pub(crate) use operations::{add, alloc, exhaust, free, refused, remove, switch, take_all};
@@ -415,7 +415,7 @@ pub(crate) fn leave(machine: &mut Machine) -> Result<()> {
         operations.join(", ")
     );
     let exit = machine.exit(0)?;
-    ensure!(exit == machine.left(0), "{exit}");
+    ensure!(exit == Exit::Left(0), "{exit}");
     Ok(())
 }
 
