@@ -167,8 +167,7 @@ impl Linux {
     /// Loads it into the CPU; the guest's timer has its state of `now`.
     fn load(&mut self, board: &mut Board, timer: Timer, now: u64) {
         board.update(self.number, timer, now);
-        let gic = board.gic(self.number);
-        gic.enter();
+        let gic = board.enter(self.number);
         self.interface.load(gic.lists);
         let is_due = timer.due().is_some_and(|due| due <= now);
         gic_guest::set_timer_masked(is_due || gic.is_listed(TIMER_LINE as usize));

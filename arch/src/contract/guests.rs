@@ -129,6 +129,8 @@ pub enum GuestExit {
     /// The guest waits for an interrupt. Its timer has one when the [clock](super::Clock::timestamp) shows this value;
     /// it may run earlier.
     WaitUntil(u64),
+    /// The guest waits for an interrupt that only another of its CPUs can send.
+    WaitForCpus,
     /// A device of the guest was emulated. It continues after that instruction.
     Emulated,
     /// The guest wrote this byte to its serial port. It continues after that instruction.

@@ -13,6 +13,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use hotmem_arch::contract::{CpuReply, CpuRequest, CpuSet, CpuStart};
 
+/// What follows when no virtual CPU of a guest can go on.
+const DEADLOCK: After =
+    After::Stop("its CPUs wait for one another, and nothing can wake them", None);
+
 impl<M: Shared, P: Platform> Vms<M, P> {
     /// The virtual CPUs of a guest, each with the CPU that it is pinned to.
     pub(crate) fn vcpus(&self, vm: VmId) -> Vec<(VcpuId, usize)> {
@@ -32,8 +36,12 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     pub(crate) fn wake(&self, at: VcpuId) {
         let Some(slot) = self.slot(at.vm) else { return };
         slot.called.fetch_or(1 << at.number, Ordering::SeqCst);
-        let cpu = slot.life.lock().vcpus.get(at.number).map(|vcpu| vcpu.status.cpu);
-        cpu.into_iter().for_each(P::kick);
+        let mut life = slot.life.lock();
+        let Some(vcpu) = life.vcpus.get_mut(at.number) else { return };
+        vcpu.needs_others = false;
+        let cpu = vcpu.status.cpu;
+        drop(life);
+        P::kick(cpu);
     }
 
     /// Whether a virtual CPU was called since it ran last: it must not sleep.
@@ -42,11 +50,31 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         slot.is_some_and(|slot| slot.called.load(Ordering::SeqCst) >> at.number & 1 != 0)
     }
 
-    /// A virtual CPU that was called runs.
+    /// A virtual CPU runs, if it was called or not: what it was called for is answered.
     pub(crate) fn answer(&self, at: VcpuId) {
-        if let Some(slot) = self.slot(at.vm).filter(|_| self.is_woken(at)) {
+        let Some(slot) = self.slot(at.vm) else { return };
+        if self.is_woken(at) {
             slot.called.fetch_and(!(1 << at.number), Ordering::SeqCst);
         }
+        if let Some(vcpu) = slot.life.lock().vcpus.get_mut(at.number) {
+            vcpu.needs_others = false;
+        }
+    }
+
+    /// A virtual CPU waits for another one of its guest: for ever, if all do. One that was called since it ran does not; who
+    /// calls it says so before it looks here.
+    pub(crate) fn wait_for_cpus(&self, at: VcpuId) -> After {
+        let Some(slot) = self.slot(at.vm) else { return After::End(Slice::Idle) };
+        let mut life = slot.life.lock();
+        if let Some(vcpu) = life.vcpus.get_mut(at.number) {
+            vcpu.needs_others = !self.is_woken(at);
+        }
+        if life.is_deadlocked() { DEADLOCK } else { After::End(Slice::Sleeps(u64::MAX)) }
+    }
+
+    /// Whether each virtual CPU of a guest waits for another one.
+    fn is_deadlocked(&self, vm: VmId) -> bool {
+        self.slot(vm).is_some_and(|slot| slot.life.lock().is_deadlocked())
     }
 
     /// Calls the virtual CPUs that another one of their guest has called.
@@ -64,7 +92,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         request: CpuRequest,
     ) -> After {
         if request == CpuRequest::Stop && self.begin_stop(at) {
-            return After::End(Slice::Off);
+            return if self.is_deadlocked(at.vm) { DEADLOCK } else { After::End(Slice::Off) };
         }
         if let CpuRequest::Reset(cpus) = request
             && let Some(number) = self.first_on(at.vm, cpus)

@@ -56,6 +56,10 @@ impl<M: Shared, P: Platform> Vms<M, P> {
                 self.count(at, Was::Busy);
                 if P::timestamp() < until { After::End(Slice::Sleeps(until)) } else { After::GoOn }
             }
+            GuestExit::WaitForCpus => {
+                self.count(at, Was::Busy);
+                self.wait_for_cpus(at)
+            }
             GuestExit::Emulated => {
                 self.count(at, Was::Busy);
                 After::GoOn

@@ -66,6 +66,16 @@ impl Life {
         self.vcpus.iter().enumerate().any(|(other, vcpu)| other != number && is_on(vcpu))
     }
 
+    /// Whether each virtual CPU that is on waits for another one.
+    pub(crate) fn is_deadlocked(&self) -> bool {
+        let can_go_on = |vcpu: &VcpuLife| match vcpu.status.power {
+            Power::On => !vcpu.needs_others,
+            Power::Starting => true,
+            Power::Off | Power::Stopping | Power::Done => false,
+        };
+        self.state == State::Runs && !self.vcpus.iter().any(can_go_on)
+    }
+
     /// The program of a virtual CPU has ended, and that of the guest with the last one that is on, unless the guest was
     /// paused or killed meanwhile. Returns whether that of the guest has.
     pub(crate) fn end(&mut self, number: usize) -> bool {

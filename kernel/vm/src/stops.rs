@@ -60,7 +60,8 @@ impl Stops {
         let repeats = fault.is_some() && fault == self.fault;
         self.fault = fault;
         if !repeats {
-            let waits = matches!(exit, GuestExit::Wait | GuestExit::WaitUntil(_));
+            let waits =
+                matches!(exit, GuestExit::Wait | GuestExit::WaitUntil(_) | GuestExit::WaitForCpus);
             self.since = (!waits).then_some(now);
         }
     }

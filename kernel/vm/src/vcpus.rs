@@ -67,4 +67,6 @@ pub(crate) struct VcpuLife {
     pub(crate) idle: u64,
     /// The last of them was a wait for an interrupt.
     pub(crate) waits: bool,
+    /// It waits for another virtual CPU of its guest, and nothing else.
+    pub(crate) needs_others: bool,
 }

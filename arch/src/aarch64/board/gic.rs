@@ -1,5 +1,5 @@
-//! The part of the guest's interrupt controller that each CPU has, a GICv3's (Arm IHI 0069H 12.9 to 12.11): shared interrupts
-//! go to the first CPU, whose part is the distributor as well.
+//! The part of the guest's interrupt controller that each CPU has, a GICv3's (Arm IHI 0069H 12.9 to 12.11). What the
+//! distributor has of shared interrupts is in each of them ([`Controller`](super::controller::Controller)).
 //!
 //! ```text
 //!   lines, software --> distributor and redistributor (here) --> list registers --> CPU interface (hardware)
@@ -10,8 +10,11 @@
 
 use core::ops::Range;
 
-/// Interrupts: those of the CPU, and 32 shared ones.
-const INTERRUPTS: usize = 64;
+/// Interrupts of a CPU.
+pub const PRIVATES: usize = 32;
+/// Interrupts that CPUs share.
+pub const SHARED: usize = 32;
+const INTERRUPTS: usize = PRIVATES + SHARED;
 /// List registers that are used.
 pub const LISTS: usize = 4;
 
@@ -55,6 +58,8 @@ pub struct Gic {
     active: u64,
     /// The lines that are active now.
     lines: u64,
+    /// The interrupts that come to this CPU.
+    own: u64,
     edges: u64,
     priority: [u8; INTERRUPTS],
     /// The list registers.
@@ -71,6 +76,7 @@ impl Default for Gic {
             raised: 0,
             active: 0,
             lines: 0,
+            own: (1 << PRIVATES) - 1,
             // The interrupts that software raises.
             edges: 0xffff,
             priority: [0; INTERRUPTS],
@@ -100,14 +106,34 @@ impl Gic {
         self.raised |= bit((word >> 24 & 0xf) as usize);
     }
 
-    /// Sets whether the distributor forwards interrupts, which its enable bits say.
-    pub const fn set_control(&mut self, control: u32) {
-        self.control = control;
+    /// Sets which shared interrupts come to this CPU.
+    pub const fn set_own(&mut self, shared: u64) {
+        self.own = self.own & ((1 << PRIVATES) - 1) | shared;
     }
 
-    /// The enable bits of the distributor.
-    pub const fn control(&self) -> u32 {
-        self.control
+    /// Raises those of `ids` that come to this CPU; returns whether one does.
+    pub const fn raise(&mut self, ids: u64) -> bool {
+        self.raised |= ids & self.own;
+        ids & self.own != 0
+    }
+
+    /// Keeps interrupts that come to no CPU.
+    pub const fn keep(&mut self, ids: u64) {
+        self.raised |= ids;
+    }
+
+    /// Takes out what is raised of shared interrupts.
+    pub const fn take_shared(&mut self) -> u64 {
+        let shared = self.raised >> PRIVATES << PRIVATES;
+        self.raised &= !shared;
+        shared
+    }
+
+    /// Takes out what is raised and does not come to this CPU.
+    pub const fn take_strays(&mut self) -> u64 {
+        let strays = self.raised & !self.own;
+        self.raised &= self.own;
+        strays
     }
 
     /// The interrupts that are pending, as the guest sees it.
@@ -120,7 +146,7 @@ impl Gic {
     /// The interrupts that could be taken, if the CPU's interface lets them.
     fn ready(&self) -> u64 {
         let forwarded = if self.control & 0b10 != 0 { u64::MAX } else { 0 };
-        (self.raised | self.lines & !self.edges) & self.enabled & self.group & forwarded
+        (self.raised | self.lines & !self.edges) & self.own & self.enabled & self.group & forwarded
     }
 
     /// Whether an interrupt waits for the CPU.
@@ -155,7 +181,8 @@ impl Gic {
     pub fn enter(&mut self) {
         for list in &mut self.lists {
             let (state, mask) = (*list & (PENDING | ACTIVE), bit(listed(*list)));
-            let wanted = (self.lines | self.raised | self.edges) & self.enabled & mask != 0;
+            let wanted =
+                (self.lines | self.raised | self.edges) & self.own & self.enabled & mask != 0;
             if state == PENDING && !wanted {
                 self.raised |= self.edges & mask;
             }
@@ -265,7 +292,7 @@ impl Gic {
                     (first..first + 16).filter(|id| ids.contains(id) && self.edges & bit(*id) != 0);
                 edges.fold(0, |word, id| word | 0b10 << (2 * (id - first)))
             }
-            // GICD_IROUTER: everything goes to the first CPU. What is left is not implemented, and reads as zero.
+            // What is left is not implemented, and reads as zero.
             _ => 0,
         }
     }
@@ -277,7 +304,7 @@ impl Gic {
                 Bits::Group => self.group = self.group & !(0xffff_ffff << shift) | mask,
                 Bits::SetEnable => self.enabled |= mask,
                 Bits::ClearEnable => self.enabled &= !mask,
-                Bits::SetPending => self.raised |= mask,
+                Bits::SetPending => self.raised |= mask & self.own,
                 Bits::ClearPending => self.clear(mask, PENDING),
                 Bits::SetActive => {}
                 Bits::ClearActive => self.clear(mask, ACTIVE),
@@ -357,6 +384,7 @@ mod tests {
     /// A controller with both lines enabled, as Linux does it.
     fn gic() -> Gic {
         let mut gic = Gic::default();
+        gic.set_own(u64::MAX << PRIVATES);
         gic.write_distributor(0x0000, 4, 0b10);
         gic.write_redistributor(0x0014, 4, 0);
         gic.write_redistributor(PRIVATE + 0x080, 4, u64::MAX);

@@ -9,6 +9,7 @@
 //! CPU interface of the interrupt controller, and the timer.
 
 pub mod acpi;
+pub mod controller;
 pub mod gic;
 pub mod psci;
 pub mod serial;
@@ -17,6 +18,7 @@ pub mod system;
 use super::exits::{Cause, Next};
 use super::syndrome::class;
 use crate::contract::{Devices, GuestExit};
+use controller::Controller;
 use gic::{DISTRIBUTOR_BYTES, Gic, REDISTRIBUTOR_BYTES, receivers};
 use serial::Serial;
 use system::{IdRegisters, Outcome};
@@ -46,8 +48,7 @@ pub const MOST_CPUS: usize = 8;
 /// The devices.
 #[derive(Clone, Debug)]
 pub struct Board {
-    /// The interrupt controller's part of each CPU; that of the first one has the shared interrupts.
-    gics: [Gic; MOST_CPUS],
+    controller: Controller,
     cpus: usize,
     serial: Serial,
     /// CPUs that have to look at their interrupts: a bit for each.
@@ -73,8 +74,8 @@ impl Timer {
 
 impl Devices for Board {
     fn new(cpus: usize) -> Self {
-        let gics = core::array::from_fn(|_| Gic::default());
-        Self { gics, cpus: cpus.clamp(1, MOST_CPUS), serial: Serial::default(), called: 0 }
+        let cpus = cpus.clamp(1, MOST_CPUS);
+        Self { controller: Controller::new(cpus), cpus, serial: Serial::default(), called: 0 }
     }
 
     fn receive(&mut self, byte: u8) -> bool {
@@ -85,11 +86,19 @@ impl Devices for Board {
 impl Board {
     /// The part of the interrupt controller of CPU `cpu`; that of the first one for a number that no CPU has.
     pub fn gic(&mut self, cpu: usize) -> &mut Gic {
-        let [first, others @ ..] = &mut self.gics;
-        match cpu.checked_sub(1).and_then(|index| others.get_mut(index)) {
-            Some(gic) => gic,
-            None => first,
-        }
+        self.controller.part(cpu)
+    }
+
+    /// Brings the list registers of CPU `cpu` up to date before it runs.
+    pub fn enter(&mut self, cpu: usize) -> &Gic {
+        let called = self.controller.enter(cpu);
+        self.call_others(cpu, called);
+        self.controller.part(cpu)
+    }
+
+    /// Has CPUs other than `cpu` look at their interrupts.
+    const fn call_others(&mut self, cpu: usize, called: u64) {
+        self.called |= called & !(1 << (cpu & 63));
     }
 
     /// The CPUs that have to look at their interrupts since the last call: a bit for each.
@@ -99,38 +108,33 @@ impl Board {
 
     /// Sets the lines of the devices for CPU `cpu`, at the time `now`.
     pub fn update(&mut self, cpu: usize, timer: Timer, now: u64) {
-        let (due, control) = (timer.due().is_some_and(|due| due <= now), self.gic(0).control());
-        let gic = self.gic(cpu);
-        gic.set_line(TIMER_LINE as usize, due);
-        gic.set_control(control);
+        let due = timer.due().is_some_and(|due| due <= now);
+        self.gic(cpu).set_line(TIMER_LINE as usize, due);
         self.update_serial(cpu);
     }
 
-    /// Sets the line of the serial port; the first CPU looks at it if another one, `cpu`, changed it.
+    /// Sets the line of the serial port; the CPU that it interrupts looks at it if another one, `cpu`, changed it.
     fn update_serial(&mut self, cpu: usize) {
-        let is_active = self.serial.interrupts();
-        self.gic(0).set_line(SERIAL_LINE as usize, is_active);
-        self.called |= u64::from(is_active && cpu != 0);
+        let (line, is_active) = (SERIAL_LINE as usize, self.serial.interrupts());
+        self.controller.set_line(line, is_active);
+        if let Some(target) = self.controller.target(line).filter(|_| is_active) {
+            self.call_others(cpu, 1 << target);
+        }
     }
 
     /// The exit of CPU `cpu`, which waits for an interrupt, with its lines up to date.
     pub fn wait(&mut self, cpu: usize, timer: Timer) -> GuestExit {
-        let awaits_input = cpu == 0 && self.awaits_input();
+        let awaits_input =
+            self.controller.is_enabled(SERIAL_LINE as usize, cpu) && self.serial.awaits_input();
         let gic = self.gic(cpu);
         let due = timer.due().filter(|_| gic.is_enabled(TIMER_LINE as usize));
         match due {
             _ if gic.has_pending() => GuestExit::Emulated,
             Some(due) => GuestExit::WaitUntil(due),
-            // Another CPU may send it one.
-            None if awaits_input || self.cpus > 1 => GuestExit::WaitUntil(u64::MAX),
+            None if awaits_input => GuestExit::WaitUntil(u64::MAX),
+            None if self.cpus > 1 => GuestExit::WaitForCpus,
             None => GuestExit::Wait,
         }
-    }
-
-    /// Whether a byte for its serial port would wake the guest.
-    fn awaits_input(&self) -> bool {
-        let [first, ..] = &self.gics;
-        first.is_enabled(SERIAL_LINE as usize) && self.serial.awaits_input()
     }
 
     /// The exit of CPU `cpu` that `cause` describes, if that is a matter of the board, and where the guest continues. `x`
@@ -179,7 +183,7 @@ impl Board {
         for receiver in (0..self.cpus).filter(|receiver| receivers >> receiver & 1 != 0) {
             self.gic(receiver).send(word);
         }
-        self.called |= receivers & !(1 << (cpu & 63));
+        self.call_others(cpu, receivers);
     }
 
     /// Emulates an access of CPU `cpu` to the registers of a device. Returns `None` if no device has the address.
@@ -198,7 +202,7 @@ impl Board {
         let (bytes, register) = (1 << (syndrome >> 22 & 3), (syndrome >> 16 & 0x1f) as usize);
         let exit = if syndrome & STORE != 0 {
             let value = get(x, register) & mask(bytes);
-            let sent = self.store(device, bytes, value);
+            let sent = self.store(cpu, device, bytes, value);
             self.update_serial(cpu);
             sent.map_or(GuestExit::Emulated, GuestExit::Console)
         } else {
@@ -210,7 +214,7 @@ impl Board {
 
     fn load(&mut self, (device, offset): (Device, u64), bytes: u64) -> u64 {
         let value = match device {
-            Device::Distributor => self.gic(0).read_distributor(offset, bytes),
+            Device::Distributor => self.controller.read(offset, bytes),
             Device::Redistributor(cpu) => {
                 let is_last = cpu + 1 == self.cpus;
                 self.gic(cpu).read_redistributor(cpu as u64, is_last, offset, bytes)
@@ -220,10 +224,19 @@ impl Board {
         value & mask(bytes)
     }
 
-    /// Returns the byte that the serial port sends.
-    fn store(&mut self, (device, offset): (Device, u64), bytes: u64, value: u64) -> Option<u8> {
+    /// CPU `cpu` stores to a register. Returns the byte that the serial port sends.
+    fn store(
+        &mut self,
+        cpu: usize,
+        (device, offset): (Device, u64),
+        bytes: u64,
+        value: u64,
+    ) -> Option<u8> {
         match device {
-            Device::Distributor => self.gic(0).write_distributor(offset, bytes, value),
+            Device::Distributor => {
+                let called = self.controller.write(offset, bytes, value);
+                self.call_others(cpu, called);
+            }
             Device::Redistributor(cpu) => self.gic(cpu).write_redistributor(offset, bytes, value),
             Device::Serial => return self.serial.write(offset, value),
         }

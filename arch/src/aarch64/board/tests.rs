@@ -163,6 +163,27 @@ fn cpus_call_one_another_and_the_first_one_gets_the_interrupt_of_the_serial_port
 }
 
 #[test]
+fn the_serial_port_interrupts_the_cpu_that_its_route_names() {
+    let mut board = Board::new(3);
+    let mut x = [0; 31];
+    (x[1], x[2]) = (u64::MAX, 2);
+    for register in [DISTRIBUTOR, DISTRIBUTOR + 0x84, DISTRIBUTOR + 0x104, SERIAL + 0x38] {
+        board.exit(0, abort(register, 2, 1, true), &mut x, &IDS);
+    }
+    let none = Timer { control: 0, at: 0 };
+    let waits = |board: &mut Board| [0, 1, 2].map(|cpu| board.wait(cpu, none));
+    // A byte would wake the first CPU; the others wait for one another.
+    let (byte, cpus) = (GuestExit::WaitUntil(u64::MAX), GuestExit::WaitForCpus);
+    assert_eq!(waits(&mut board), [byte, cpus, cpus]);
+    board.exit(1, abort(DISTRIBUTOR + 0x6108, 3, 2, true), &mut x, &IDS);
+    assert_eq!(waits(&mut board), [cpus, cpus, byte]);
+    assert!(board.receive(b'x'));
+    board.update(0, none, 0);
+    assert_eq!(board.take_called(), 0b100);
+    assert_eq!(waits(&mut board), [cpus, cpus, GuestExit::Emulated]);
+}
+
+#[test]
 fn nothing_that_a_guest_does_causes_a_panic_or_lists_an_interrupt_twice() {
     let mut random = Random::new(11);
     let mut board = Board::new(3);
@@ -193,7 +214,7 @@ fn nothing_that_a_guest_does_causes_a_panic_or_lists_an_interrupt_twice() {
         let cpu = random.below(3) as usize;
         board.update(cpu, timer, random.below(1000));
         board.wait(cpu, timer);
-        board.gic(cpu).enter();
+        board.enter(cpu);
         let mut lists = board.gic(cpu).lists;
         let used = lists.iter().filter(|list| **list != 0);
         let mut ids: Vec<_> = used.map(|list| list & 0xffff_ffff).collect();

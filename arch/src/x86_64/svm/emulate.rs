@@ -246,7 +246,7 @@ impl Guest<'_> {
         self.skip(exit::HLT_BYTES);
         // Another CPU may wake it, or end the guest.
         let forever =
-            if self.board.has_others() { GuestExit::WaitUntil(u64::MAX) } else { GuestExit::Wait };
+            if self.board.has_others() { GuestExit::WaitForCpus } else { GuestExit::Wait };
         if self.vmcb.save.rflags & INTERRUPTS_ON == 0 {
             return Some(forever);
         }

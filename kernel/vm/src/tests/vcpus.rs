@@ -220,6 +220,48 @@ fn a_virtual_cpu_that_another_one_calls_is_interrupted_and_does_not_sleep() {
     vms.kill(id).unwrap();
 }
 
+/// Whether a CPU of a guest that waits for others sleeps.
+fn sleeps(vms: &Vms<Fake, Soft>, vm: VmId, number: usize) -> bool {
+    let after = leave(vms, vm, number, GuestExit::WaitForCpus);
+    matches!(after, After::End(Slice::Sleeps(u64::MAX)))
+}
+
+#[test]
+fn cpus_that_all_wait_for_one_another_stop_their_guest() {
+    let (_, vms) = machine();
+    let id = several(&vms, 3);
+    reply(&vms, id, start(CpuSet::one(1)));
+    assert!(sleeps(&vms, id, 0));
+    // The first one is called, and the other one, which is about to wait.
+    vms.wake_all(id, CpuSet::of_bits(0b11));
+    assert!(sleeps(&vms, id, 1));
+    vms.answer(VcpuId { vm: id, number: 0 });
+    assert!(sleeps(&vms, id, 0), "the other one was called, and has not run since");
+    // It runs, for a reason of the host.
+    vms.answer(VcpuId { vm: id, number: 1 });
+    vms.answer(VcpuId { vm: id, number: 0 });
+    assert!(sleeps(&vms, id, 1), "the first one runs");
+    assert_eq!(vms.state(id), State::Runs);
+    assert!(!sleeps(&vms, id, 0));
+    assert_eq!(vms.state(id), State::Stopped);
+    let log = vms.log(id);
+    let why = "its CPUs wait for one another, and nothing can wake them, on its CPU 0";
+    assert!(log.starts_with(why), "{log}");
+    vms.kill(id).unwrap();
+}
+
+#[test]
+fn the_last_cpu_that_goes_off_while_all_others_wait_stops_their_guest() {
+    let (_, vms) = machine();
+    let id = several(&vms, 2);
+    reply(&vms, id, start(CpuSet::one(1)));
+    let stop = GuestExit::Cpus(CpuRequest::Stop);
+    assert!(sleeps(&vms, id, 1));
+    leave(&vms, id, 0, stop);
+    assert_eq!(vms.state(id), State::Stopped);
+    vms.kill(id).unwrap();
+}
+
 #[test]
 fn a_line_is_typed_at_a_serial_port_and_the_payload_has_none() {
     let (_, vms) = machine();

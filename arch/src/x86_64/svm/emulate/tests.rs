@@ -146,7 +146,7 @@ fn a_guest_that_halts_waits_for_its_timer_or_for_nothing() {
 fn a_cpu_calls_others_starts_them_and_gets_what_they_send() {
     let mut parts = Parts::new();
     parts.board = Board::new(3);
-    assert_eq!(parts.leave(0x78, [0; 2]), Some(Some(GuestExit::WaitUntil(u64::MAX))));
+    assert_eq!(parts.leave(0x78, [0; 2]), Some(Some(GuestExit::WaitForCpus)));
     // To all but itself; to itself by its number.
     assert_eq!(parts.write(0x830, 0xc_00fb), GOES_ON);
     assert_eq!(parts.called, CpuSet::of_bits(0b110));
