@@ -117,15 +117,15 @@ impl<M: Shared, P: Platform> MovableOps for TableOwner<M, P> {
     fn isolate(&self, _moves: &[Move]) {}
 
     fn migrate(&self, moves: &[Move]) {
-        self.0.count_batch();
-        for one in moves.iter().filter(|one| !one.is_refused()) {
-            if !self.relocate(one) {
-                one.refuse();
+        self.0.in_a_batch(|| {
+            for one in moves.iter().filter(|one| !one.is_refused()) {
+                if !self.relocate(one) {
+                    one.refuse();
+                }
+                if self.0.scrubs() {
+                    switch::clear_unused(self.0.mm, one);
+                }
             }
-            if self.0.scrubs() {
-                switch::clear_unused(self.0.mm, one);
-            }
-        }
-        self.0.count_batch();
+        });
     }
 }

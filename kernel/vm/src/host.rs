@@ -80,6 +80,14 @@ impl<M: Shared, P: Platform> Host<M, P> {
         self.batches.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Calls `f`, which does a part of a move: a guest that stands still meanwhile is stopped by the move.
+    pub(crate) fn in_a_batch<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.count_batch();
+        let done = f();
+        self.count_batch();
+        done
+    }
+
     /// Begins and ends of batches of moves so far: odd while a batch is under way.
     pub(crate) fn batches(&self) -> u64 {
         self.batches.load(Ordering::Relaxed)

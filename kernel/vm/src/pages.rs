@@ -114,24 +114,20 @@ impl<M: Shared, P: Platform> PageOwner<M, P> {
         ahead.copy::<M, P>(self.0.mm, one, u64::MAX);
         let moves = core::slice::from_ref(one);
         self.for_each_guest(moves, |space, number| space.map_batch(of(moves, number)));
-        self.0.count_batch();
         if one.is_refused() {
-            return self.forget(one, &ahead);
+            self.forget(one, &ahead);
+        } else {
+            self.with(one, |space, frames| {
+                space.count_ahead(hurried);
+                space.fold(ahead.range, frames);
+            });
+            self.keep(ahead);
         }
-        self.with(one, |space, frames| {
-            space.count_ahead(hurried);
-            space.fold(ahead.range, frames);
-        });
-        self.keep(ahead);
-    }
-}
-
-impl<M: Shared, P: Platform> MovableOps for PageOwner<M, P> {
-    fn name(&self) -> &'static str {
-        "guest"
+        self.0.count_batch();
     }
 
-    fn copy_ahead(&self, one: &Move, pages: u64) -> Part {
+    /// Copies a part of an extent ahead, which it begins with if it is not the one under way.
+    fn copy_part(&self, one: &Move, pages: u64) -> Part {
         let Some(mut ahead) = self.take_ahead(one).or_else(|| self.begin(one)) else {
             return Part::NOTHING;
         };
@@ -157,13 +153,8 @@ impl<M: Shared, P: Platform> MovableOps for PageOwner<M, P> {
         }
     }
 
-    fn abandon(&self, one: &Move) {
-        if let Some(ahead) = self.take_ahead(one) {
-            self.forget(one, &ahead);
-        }
-    }
-
-    fn clear_behind(&self, one: &Move, pages: u64) -> Part {
+    /// Clears a part of what an extent has left.
+    fn clear_part(&self, one: &Move, pages: u64) -> Part {
         let Some(mut ahead) = self.take_ahead(one).filter(|_| self.0.scrubs()) else {
             return Part::NOTHING;
         };
@@ -172,6 +163,26 @@ impl<M: Shared, P: Platform> MovableOps for PageOwner<M, P> {
             self.keep(ahead);
         }
         Part { pages, last }
+    }
+}
+
+impl<M: Shared, P: Platform> MovableOps for PageOwner<M, P> {
+    fn name(&self) -> &'static str {
+        "guest"
+    }
+
+    fn copy_ahead(&self, one: &Move, pages: u64) -> Part {
+        self.0.in_a_batch(|| self.copy_part(one, pages))
+    }
+
+    fn abandon(&self, one: &Move) {
+        if let Some(ahead) = self.take_ahead(one) {
+            self.0.in_a_batch(|| self.forget(one, &ahead));
+        }
+    }
+
+    fn clear_behind(&self, one: &Move, pages: u64) -> Part {
+        self.0.in_a_batch(|| self.clear_part(one, pages))
     }
 
     fn isolate(&self, moves: &[Move]) {

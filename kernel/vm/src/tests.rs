@@ -48,6 +48,8 @@ thread_local! {
     static ENABLED: Cell<u64> = const { Cell::new(0) };
     /// Called once, when an extent is copied.
     static AT_COPY: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+    /// Called at each flush.
+    static AT_FLUSH: Cell<Option<&'static dyn Fn()>> = const { Cell::new(None) };
     /// Pages that were copied.
     static COPIED: Cell<u64> = const { Cell::new(0) };
     /// The CPUs do not mark what guests write.
@@ -84,6 +86,9 @@ impl<const REACHES: bool> Guests for Soft<REACHES> {
         FLUSHES.set(FLUSHES.get() + 1);
         FLUSHED.set(Some((space.tag(), space.root().get())));
         CACHED.with_borrow_mut(BTreeMap::clear);
+        if let Some(act) = AT_FLUSH.get() {
+            act();
+        }
     }
 
     unsafe fn copy_guest_memory(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {

@@ -169,6 +169,26 @@ fn the_guest_accesses_an_extent_until_the_last_pages_are_copied_and_its_copy_aft
     vms.verify().unwrap();
 }
 
+/// From the table that its leaf becomes to the leaf that the table becomes: a CPU in the guest waits for each.
+#[test]
+fn a_guest_that_waits_for_any_part_of_a_move_is_stopped_by_it() {
+    let (bench, vms, id) = large();
+    fill(bench, vms, id);
+    let flushes: &'static Cell<u64> = Box::leak(Box::new(Cell::new(0)));
+    let look = move || {
+        assert!(!vms.batches().is_multiple_of(2), "after {} flushes", flushes.get());
+        flushes.set(flushes.get() + 1);
+    };
+    AT_FLUSH.set(Some(Box::leak(Box::new(look))));
+    let op = bench.mm.start_offline(block(bench, vms, id)).unwrap();
+    let between = |step| assert!(vms.batches().is_multiple_of(2), "after step {step}");
+    assert!(steps(op, between, |_| false).is_none());
+    AT_FLUSH.set(None);
+    // Of each of two extents: unfolded, unmarked twice at least, cleared, folded.
+    assert!(flushes.get() >= 10, "{}", flushes.get());
+    vms.verify().unwrap();
+}
+
 /// Counts the copies of which the guest has no leaf; `flushes` is their number at the copy before.
 fn watch(vms: &'static Vms<Fake, Soft>, id: VmId, looked: &'static Cell<u64>, flushes: u64) {
     AT_COPY.set(Some(Box::new(move || {

@@ -44,6 +44,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "a_stop_that_begins_or_ends_inside_a_batch_of_another_cpu_is_one_by_moves",
     },
     Mutant {
+        what: "a stop while an extent is copied ahead does not count as one by moves",
+        file: "kernel/vm/src/pages.rs",
+        from: "self.0.in_a_batch(|| self.copy_part(one, pages))",
+        to: "self.copy_part(one, pages)",
+        suite: "-p hotmem-vm --lib",
+        test: "a_guest_that_waits_for_any_part_of_a_move_is_stopped_by_it",
+    },
+    Mutant {
         what: "memory that moves is found absent",
         file: "kernel/vm/src/space.rs",
         from: "if moving { Found::Moving } else { Found::Nothing }",
