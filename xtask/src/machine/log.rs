@@ -111,7 +111,12 @@ impl Log {
 
     /// Whether a line contains this.
     pub(crate) fn has(&self, text: &str) -> bool {
-        self.lines.iter().any(|line| line.contains(text))
+        self.find(text).is_some()
+    }
+
+    /// The first line that contains this.
+    pub(crate) fn find(&self, text: &str) -> Option<&str> {
+        self.lines.iter().map(String::as_str).find(|line| line.contains(text))
     }
 
     /// The last lines.

@@ -1,15 +1,16 @@
 //! Our own kernel as a guest of itself, whose memory is pulled while it checks its pages.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::lab::{Lab, finish, plug, unplug};
 use super::{Scenario, scenarios};
 use crate::linux;
-use crate::machine::{Config, Log};
+use crate::machine::{Config, Cpu, Log};
 use crate::{arch::Arch, root};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     our_own_kernel_is_a_guest_that_checks_its_pages_while_its_dimm_is_pulled if runs_own,
+    our_own_kernel_uses_memory_on_two_virtual_cpus_while_its_dimm_is_pulled if runs_own,
     our_own_kernel_without_its_image_is_refused_by_name if runs_guests,
 ];
 
@@ -67,6 +68,41 @@ fn our_own_kernel_is_a_guest_that_checks_its_pages_while_its_dimm_is_pulled(
             .wait_log("g", &mut log, "refusing", |log| log.has("this machine runs no guests"))?;
         ensure!(log.has("memory devices: 0"), "{:?}", log.tail(9));
         leave(lab, machine, &mut log)?;
+        machine.run("vm kill g")?;
+        unplug(machine, &second.dimm)?;
+        finish(machine)
+    })
+}
+
+/// It starts its second CPU as on a real machine; then both hold pages and free them, again and again.
+fn our_own_kernel_uses_memory_on_two_virtual_cpus_while_its_dimm_is_pulled(
+    lab: &Lab,
+) -> Result<()> {
+    let config = Config { cpus: 3, ..lab.room(&[DIMM, DIMM])? };
+    let module = linux::own_module(&root::workspace_root()?, config.image)?;
+    lab.with(&config.module(module), |machine| {
+        let first = plug(machine, DIMM)?;
+        machine.run(&format!("vm create g {SIZE} --vcpus 2 self"))?;
+        let second = plug(machine, DIMM)?;
+        machine.run("vm run g")?;
+        let mut log = Log::default();
+        machine.wait_log("g", &mut log, "ready", |log| log.has("hotmem: ready"))?;
+        let grow = format!("pool grow {}", PATTERN / lab.page());
+        machine.type_lines("g", &["cpus churn", &grow])?;
+        (0..CHECKS).try_for_each(|_| machine.type_lines("g", &["pool check"]))?;
+        machine.wait_checks("g", &mut log, 1)?;
+        unplug(machine, &first.dimm)?;
+        machine.type_lines("g", &["pool check", "cpus rest", "cpus --json", "verify", "exit"])?;
+        machine.wait_checks("g", &mut log, CHECKS + 1)?;
+        let end = machine.wait_log("g", &mut log, "leaving", |_| false)?;
+        machine.wait_log("g", &mut log, "done", |_| true)?;
+        ensure!(end.pages_moved >= end.bytes / lab.page(), "{end:?}");
+        let cpus = log.find("\"hardware\"").context("the guest lists no CPUs")?;
+        let cpus: Vec<Cpu> = serde_json::from_str(cpus).with_context(|| cpus.to_owned())?;
+        let [_, second_cpu] = cpus.as_slice() else { bail!("the guest has {cpus:?}") };
+        let has_used = second_cpu.allocated > 0 && second_cpu.allocated == second_cpu.freed;
+        ensure!(second_cpu.state == "up" && has_used, "{second_cpu:?}");
+        machine.run("verify")?;
         machine.run("vm kill g")?;
         unplug(machine, &second.dimm)?;
         finish(machine)
