@@ -12,6 +12,9 @@ const MODELS: &str = "--release -p hotmem-vm --test loom";
 /// A CPU that stays in a guest whose tables stay uses what was not dropped.
 const ON_TWO: &str =
     "vcpus::payload_on_two_virtual_cpus_computes_while_its_pages_are_pulled_and_its_tables_stay";
+const ON_THREE: &str = "vcpus::payload_on_three_virtual_cpus_computes_while_its_dimm_is_pulled";
+const EXTENTS: &str =
+    "vcpus::payload_on_two_virtual_cpus_computes_while_its_extents_of_two_mebibytes_are_copied";
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -165,6 +168,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "nop",
         suite: AARCH64,
         test: ON_TWO,
+    },
+    Mutant {
+        what: "translations of a guest on three CPUs are never dropped, on aarch64",
+        file: "arch/src/aarch64/el2.rs",
+        from: "tlbi vmalls12e1is",
+        to: "nop",
+        suite: AARCH64,
+        test: ON_THREE,
+    },
+    Mutant {
+        what: "translations of a guest in large extents are never dropped, on aarch64",
+        file: "arch/src/aarch64/el2.rs",
+        from: "tlbi vmalls12e1is",
+        to: "nop",
+        suite: AARCH64,
+        test: EXTENTS,
     },
     Mutant {
         what: "a flush of a guest is for the CPU that asks alone, on aarch64",
