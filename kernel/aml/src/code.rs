@@ -46,6 +46,8 @@ pub(crate) struct Path {
     pub(crate) at: u32,
     /// Number of segments.
     pub(crate) count: u32,
+    /// The first segment, if there is one.
+    pub(crate) first: NameSeg,
 }
 
 impl Path {
@@ -127,11 +129,17 @@ impl Code {
 
     /// Takes a little-endian number of `size` (at most 8) bytes.
     pub(crate) fn number(&self, cur: &mut Cursor, size: u32) -> Result<u64, ErrorKind> {
-        let mut value = 0;
-        for n in 0..size.min(8) {
-            value |= u64::from(self.byte(cur)?) << (8 * n);
-        }
-        Ok(value)
+        let bytes = self.take(cur, size.min(8))?;
+        Ok(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+    }
+
+    /// Takes `len` bytes.
+    #[inline]
+    fn take(&self, cur: &mut Cursor, len: u32) -> Result<&[u8], ErrorKind> {
+        let start = cur.at;
+        let end = start.checked_add(len).filter(|&end| end <= cur.end);
+        cur.at = end.ok_or(ErrorKind::Truncated)?;
+        self.bytes.get(start as usize..cur.at as usize).ok_or(ErrorKind::Truncated)
     }
 
     /// The opcode at `cur`, without taking it. A name counts as the byte it starts with.
@@ -173,7 +181,12 @@ impl Code {
 
     /// Takes a `NameString` (ACPI 6.5, 20.2.2).
     pub(crate) fn path(&self, cur: &mut Cursor) -> Result<Path, ErrorKind> {
-        let absolute = self.peek(*cur)? == b'\\';
+        let (lead, at) = (self.peek(*cur)?, cur.at);
+        if is_lead(lead) {
+            // Most names are a single segment.
+            return Ok(Path { absolute: false, up: 0, at, count: 1, first: self.segment(cur)? });
+        }
+        let absolute = lead == b'\\';
         let mut up = 0;
         if absolute {
             cur.at += 1;
@@ -202,16 +215,18 @@ impl Code {
             _ => 1,
         };
         let at = cur.at;
-        for _ in 0..count {
+        let first = if count == 0 { NameSeg::ROOT } else { self.segment(cur)? };
+        for _ in 1..count {
             self.segment(cur)?;
         }
-        Ok(Path { absolute, up, at, count })
+        Ok(Path { absolute, up, at, count, first })
     }
 
     /// Takes four characters of a name.
+    #[inline]
     pub(crate) fn segment(&self, cur: &mut Cursor) -> Result<NameSeg, ErrorKind> {
-        let bytes = self.number(cur, 4)? as u32;
-        NameSeg::new(bytes.to_le_bytes()).ok_or(ErrorKind::BadName)
+        let bytes = self.take(cur, 4)?.try_into().map_err(|_| ErrorKind::Truncated)?;
+        NameSeg::new(bytes).ok_or(ErrorKind::BadName)
     }
 
     /// Segment `n` of a path that was read already.

@@ -44,11 +44,10 @@ impl Exec<'_> {
             let found = self.m.descend(scope, path)?;
             return Ok(found.map(|node| self.m.names.follow(node)));
         }
-        let name = self.m.code.segment_of(path, 0)?;
         let mut at = Some(scope);
         while let Some(here) = at {
             self.charge(1)?;
-            if let Some(found) = self.m.names.child(here, name) {
+            if let Some(found) = self.m.names.child(here, path.first) {
                 return Ok(Some(self.m.names.follow(found)));
             }
             at = self.m.names.parent(here);

@@ -259,7 +259,7 @@ impl Machine {
     /// The node a path leads to, seen from `scope`; aliases are followed.
     pub(crate) fn lookup(&self, scope: NodeId, path: &Path) -> Res<Option<NodeId>> {
         let found = if path.is_searched() {
-            self.names.search(scope, self.code.segment_of(path, 0)?)
+            self.names.search(scope, path.first)
         } else {
             self.descend(scope, path)?
         };

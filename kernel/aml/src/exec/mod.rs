@@ -46,6 +46,8 @@ pub(crate) struct Exec<'m> {
     /// Where names are looked up from and defined.
     scope: NodeId,
     depth: u16,
+    /// Steps that it may take, and that it took.
+    most: u32,
     steps: u32,
     /// Microseconds slept and stalled.
     slept: u64,
@@ -84,10 +86,11 @@ impl<'m> Exec<'m> {
         m.looker = None;
         m.bytes.reset_all();
         m.cells.reset_all();
-        let scope = NodeId::ROOT;
+        let (scope, most) = (NodeId::ROOT, m.most_steps());
         Self {
             m,
             host,
+            most,
             scope,
             depth: 0,
             steps: 0,
@@ -196,9 +199,9 @@ impl<'m> Exec<'m> {
 
     /// Counts `count` steps. After one that is refused none is left.
     fn charge(&mut self, count: u32) -> Res<()> {
-        let (steps, most) = (self.steps.saturating_add(count), self.m.most_steps());
-        self.steps = steps.min(most);
-        if steps > most { Err(ErrorKind::TooLong) } else { Ok(()) }
+        let steps = self.steps.saturating_add(count);
+        self.steps = steps.min(self.most);
+        if steps > self.most { Err(ErrorKind::TooLong) } else { Ok(()) }
     }
 
     /// Goes one level deeper. An error ends the whole evaluation, or comes back up to [`Self::block`]

@@ -146,7 +146,7 @@ impl Exec<'_> {
         }
         if endless {
             self.m.note_end(kind);
-            (self.steps, self.slept) = (0, 0);
+            (self.most, self.steps, self.slept) = (self.m.most_steps(), 0, 0);
         }
         self.unwind();
         let from = Cursor { at: start, end: cur.end };

@@ -38,8 +38,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "terms and rounds of loops cost no steps",
         file: "kernel/aml/src/exec/mod.rs",
-        from: "        self.steps = steps.min(most);\n",
-        to: "        let _ = steps.min(most);\n",
+        from: "        self.steps = steps.min(self.most);\n",
+        to: "        let _ = steps.min(self.most);\n",
         suite: "-p hotmem-aml --lib",
         test: "each_term_and_each_round_of_a_loop_costs_a_step",
     },
