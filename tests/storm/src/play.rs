@@ -1,8 +1,8 @@
 //! Plays a log on a machine, and compares it with the model after each event.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -46,6 +46,19 @@ impl Failed {
             false => word.replace(|c: char| c.is_ascii_digit(), ""),
         });
         kinds.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether this host lacks something, so that other logs fail as well: room on a disk, for example.
+    pub fn is_of_host(&self) -> bool {
+        let lacks = |error: &io::Error| {
+            use io::ErrorKind::{
+                OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+            };
+            let kinds =
+                [StorageFull, QuotaExceeded, ReadOnlyFilesystem, PermissionDenied, OutOfMemory];
+            kinds.contains(&error.kind())
+        };
+        self.why.chain().filter_map(<dyn std::error::Error>::downcast_ref).any(lacks)
     }
 }
 

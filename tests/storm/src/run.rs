@@ -95,6 +95,7 @@ impl Storm<'_> {
     ) -> Result<Stats> {
         let failed = match play(log) {
             Ok(stats) => return Ok(stats),
+            Err(failed) if failed.is_of_host() => return Err(anyhow!("{name}: {:#}", failed.why)),
             Err(failed) => failed,
         };
         let whole = self.keep(&format!("{name}.log"), &failed, log);
@@ -104,13 +105,14 @@ impl Storm<'_> {
         let shrunk = shrink(begun, self.tries, |log| match play(log) {
             Err(failed) if failed.kind() == kind => {
                 last = failed;
-                true
+                Some(true)
             }
             Err(failed) => {
+                let more = !failed.is_of_host();
                 other.get_or_insert(failed);
-                false
+                more.then_some(false)
             }
-            Ok(_) => false,
+            Ok(_) => Some(false),
         });
         let repeat = match self.keep(&format!("{name}.short.log"), &last, &shrunk.log) {
             Ok(path) => {
@@ -196,6 +198,27 @@ mod tests {
         let text = storm.run(logs, |_| {}, play).unwrap_err().to_string();
         assert!(text.contains("is lost") && text.contains("alloc "), "{text}");
         assert_eq!(text.matches("cannot write /dev/null/storm/").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_host_that_lacks_something_ends_a_storm_before_a_shorter_log_is_tried() {
+        let storm = Storm { arch: "host", options: "", folder: Path::new("/dev/null"), tries: 9 };
+        let logs = Logs::Seed { seed: 3, events: 50, each: 50, guests: 0 };
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let mut plays = 0;
+        let error = storm.run(
+            logs,
+            |_| {},
+            |_| {
+                plays += 1;
+                Err(Failed {
+                    index: 50,
+                    why: anyhow!(std::io::Error::from(full.kind())).context("a log"),
+                })
+            },
+        );
+        let text = format!("{:#}", error.unwrap_err());
+        assert_eq!((plays, text), (1, format!("host-3: a log: {full}")));
     }
 
     #[test]

@@ -4,15 +4,14 @@
 //! It is built without optimisation. An optimised program also computes with the value of a `None`, which has none, and
 //! drops the result: memcheck reports that.
 
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
 use super::address::{PLANTED, host};
-use crate::root;
 use crate::setup::{self, Program};
+use crate::{root, tool};
 
 /// The storm: its seed, and its events, of which each takes a third of a second.
 const SEED: u64 = 1;
@@ -47,8 +46,7 @@ pub(super) fn run(root: &Path) -> Result<bool> {
 
     let log = root::target_dir(root).join("memcheck/storm.log");
     let events = hotmem_storm::generate(SEED, EVENTS, 0);
-    fs::write(&log, hotmem_storm::write("for memcheck", &events))
-        .with_context(|| format!("cannot write {}", log.display()))?;
+    tool::write_atomically(&log, hotmem_storm::write("for memcheck", &events).as_bytes())?;
     let words = ["run", "--quiet", "--profile", "test", "--package", "hotmem-storm-host"];
     let mut storm = cargo(root, &words)?;
     storm.args(["--", "--alone", "--replay"]).arg(&log).stderr(Stdio::inherit());

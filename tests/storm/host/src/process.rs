@@ -1,6 +1,6 @@
 //! A log is played by another process, which may panic, or never end.
 
-use std::io::Write;
+use std::io;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,17 +38,18 @@ pub(crate) fn play(log: &[Event], plant: bool) -> Result<Stats, Failed> {
 
 /// Runs the process; returns what it wrote.
 fn in_folder(folder: &std::path::Path, log: &[Event], plant: bool) -> Result<String> {
-    std::fs::create_dir_all(folder)?;
-    let (path, out) = (folder.join("log"), folder.join("out"));
-    std::fs::File::create(&path)?.write_all(write("on its way", log).as_bytes())?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let (path, text) = (folder.join("log"), write("on its way", log));
+    std::fs::write(&path, &text)
+        .with_context(|| format!("cannot write {} bytes to {}", text.len(), path.display()))?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--alone").arg("--replay").arg(&path).args(plant.then_some("--plant"));
-    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(std::fs::File::create(&out)?);
+    // It writes a few lines, for which the pipe has room.
+    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start a process")?;
     let patience = PATIENCE + PER_EVENT * u32::try_from(log.len()).unwrap_or(u32::MAX);
-    let ended = wait(&mut child, patience);
-    let text = std::fs::read_to_string(&out)?;
-    ended.map(|()| text)
+    wait(&mut child, patience)?;
+    Ok(child.stdout.map(io::read_to_string).transpose()?.unwrap_or_default())
 }
 
 fn wait(child: &mut Child, patience: Duration) -> Result<()> {

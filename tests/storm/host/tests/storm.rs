@@ -97,6 +97,23 @@ fn a_machine_that_is_reset_has_its_dimms_but_those_that_were_asked_for_and_no_gu
 }
 
 #[test]
+fn a_full_disk_ends_a_storm_with_what_it_could_not_write() {
+    // The log goes to a device on which nothing has room.
+    let folder = folder("full");
+    let log = "d=$TMPDIR/hotmem-storm-$$; mkdir -p $d; ln -s /dev/full $d/log; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", log, "sh", env!("CARGO_BIN_EXE_hotmem-storm-host"), "--events", "50"]);
+    std::fs::create_dir_all(&folder).unwrap();
+    let output = command.arg("--keep").arg(&folder).env("TMPDIR", &folder).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.starts_with("error: host-1: cannot write ") && text.contains("No space"),
+        "{text}"
+    );
+    assert!(!text.contains("tries") && !output.status.success(), "{text}");
+}
+
+#[test]
 fn a_log_that_cannot_be_read_is_refused_with_its_line() {
     let path = folder("bad.log");
     std::fs::write(&path, "settle\nfly away\n").unwrap();
