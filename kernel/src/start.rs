@@ -20,7 +20,7 @@ use crate::memory::distances;
 use crate::memory::layout::Stack;
 use crate::memory::{self, Boot, KernelMachine};
 use crate::serve::Server;
-use crate::{console, heap, leave, logger, nmi, say, traps};
+use crate::{clock, console, heap, leave, logger, nmi, say, traps};
 use core::{fmt, mem};
 use hotmem::{BlockSize, BootMemory, Mm};
 use hotmem_arch::current::cpu;
@@ -51,6 +51,7 @@ fn give_up(why: fmt::Arguments<'_>) -> ! {
 /// Runs on the early stack and the early page tables, with interrupts off.
 pub fn main(handoff: Result<BootInfo, HandoffError>) -> ! {
     table::enter_first();
+    clock::note_start();
     let exits = exits::noted();
     let (power_off, os_term) = (exits.power_off, exits.os_term);
     MachineInfo { power_off, os_term, ..MachineInfo::default() }.note();
@@ -186,6 +187,9 @@ fn serve(
         if !hotplug.run_one(&mut Screen) {
             break;
         }
+    }
+    if options.icount {
+        say!("hotmem: boot took {} instructions", clock::since_start());
     }
     say!("hotmem: ready");
     #[cfg(feature = "lab")]

@@ -17,7 +17,7 @@ use crate::setup::{self, Program};
 use crate::tool;
 
 /// The manager, among the allocators.
-const HOTMEM: &str = "hotmem";
+pub(super) const HOTMEM: &str = "hotmem";
 /// The program that does the work.
 const PROGRAM: &str = "alloc";
 /// Pairs of the short run that instructions are counted of, at least a round, and of what the long run has more.

@@ -1,7 +1,9 @@
 //! `cargo xtask bench alloc`: what the page allocator costs, beside others on a hosted machine (Linux), or on bare metal;
 //! `cargo xtask bench operations`: what memory costs that comes and goes; `cargo xtask bench lock`: how long locks are held;
-//! `cargo xtask bench size`: how large the code is.
+//! `cargo xtask bench boot`: what it takes to be ready; `cargo xtask bench size`: how large the code is.
 
+mod boot;
+mod committed;
 mod guest;
 mod host;
 mod lock;
@@ -13,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
 use crate::size::{DimmSpec, grouped};
@@ -23,9 +25,11 @@ use crate::tool;
 #[derive(Debug, ClapArgs)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
-    /// Count the operations again whose figures docs/costs has, and fail if one is 3 % worse
-    #[arg(long, required = true)]
-    check: bool,
+    /// Measure all again that docs/costs has figures of, or the files with NAME in their name, and fail if one is 3 %
+    /// worse
+    #[arg(long, required = true, value_name = "NAME", num_args = 0..=1, require_equals = true,
+          default_missing_value = "")]
+    check: Option<String>,
 
     #[command(subcommand)]
     what: Option<What>,
@@ -62,6 +66,15 @@ enum What {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// A boot: instructions from the kernel's first function until it is ready
+    Boot {
+        /// Count in QEMU, on the usual machine of this architecture
+        #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+        arch: Arch,
+        /// Write the figures to this file, a row for each size of memory
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// The code of an image: bytes of each package, and of each part of the memory manager
     Size {
         /// The image of this architecture
@@ -74,7 +87,7 @@ enum What {
 }
 
 /// A figure.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Row {
     allocator: String,
     case: String,
@@ -84,20 +97,59 @@ struct Row {
     ns: Option<f64>,
 }
 
+impl committed::Row for Row {
+    /// Of the manager.
+    fn figures(&self) -> Vec<(String, u64)> {
+        let ours = self.allocator.starts_with(host::HOTMEM);
+        let figure = || (self.case.clone(), self.instructions.round() as u64);
+        ours.then(figure).into_iter().collect()
+    }
+}
+
 /// Measures and prints a table.
 ///
 /// # Errors
 /// When a program is missing or does not build, or what measures fails.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
-    let Some(what) = &args.what else { return operations::check_all(root) };
+    let Some(what) = &args.what else {
+        return check(root, args.check.as_deref().unwrap_or_default());
+    };
     match what {
         What::Alloc { arch, threads, json, filter } => {
             alloc(root, *arch, *threads, json.as_deref(), filter.as_deref())
         }
         What::Operations(args) => operations::main(root, args),
         What::Lock { arch, dimm, json } => lock::main(root, *arch, *dimm, json.as_deref()),
+        What::Boot { arch, json } => boot::main(root, *arch, json.as_deref()),
         What::Size { arch, json } => size::main(root, *arch, json.as_deref()),
     }
+}
+
+/// Measures again what is committed in docs/costs, each in a file `KIND-MACHINE.json`.
+fn check(root: &Path, filter: &str) -> Result<()> {
+    let mut check = committed::Check::new(root, filter);
+    for arch in Arch::with_kernel() {
+        let name = |kind: &str| format!("{kind}-{arch}");
+        check.file(&name("operations"), || operations::measure(root, arch, &|_| true))?;
+        check.file(&name("boot"), || boot::measure(root, arch))?;
+        check.file(&name("size"), || size::measure(root, arch))?;
+        check.file(&name("alloc"), || guest::rows(root, arch))?;
+    }
+    let ours = |allocator: &str, _: &str| allocator == host::HOTMEM;
+    check.file("alloc-host", || host::rows(root, ours, print))?;
+    check.end()
+}
+
+/// Counts the operations again that have this in their row, and compares them with the committed figures.
+///
+/// # Errors
+/// When one is worse than it may be, there is none, or what measures fails.
+pub(crate) fn check_operations(root: &Path, arch: Arch, filter: &str) -> Result<()> {
+    let mut check = committed::Check::new(root, "");
+    let wants = |name: &str| name.contains(filter);
+    let measure = || operations::measure(root, arch, &wants);
+    check.rows(&format!("operations-{arch}"), &wants, measure)?;
+    check.end()
 }
 
 fn alloc(
@@ -160,7 +212,7 @@ mod tests {
     #[test]
     fn something_is_measured_or_all_that_is_known_is_checked() {
         let is_read = |words: &[&str]| Line::try_parse_from([&["bench"], words].concat()).is_ok();
-        assert!(is_read(&["--check"]) && is_read(&["size"]));
+        assert!(is_read(&["--check"]) && is_read(&["--check=boot"]) && is_read(&["size"]));
         assert!(!is_read(&[]) && !is_read(&["--check", "size"]));
     }
 

@@ -8,8 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::committed;
 use crate::arch::{Arch, Image};
 use crate::build::symbols;
 use crate::size::grouped;
@@ -17,17 +18,27 @@ use crate::{build, tool};
 
 /// Our packages' names begin with it, and that of the memory manager is it.
 const MANAGER: &str = "hotmem";
+/// All functions of it.
+const IMAGE: &str = "image";
 /// What is neither ours nor Rust's own.
 const OTHERS: &str = "other packages";
 const RUST: [&str; 3] = ["core", "alloc", "compiler_builtins"];
 
 /// The code of a package, or of a part of the manager.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Row {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Row {
     /// `package`, or `hotmem::wing::file`.
     name: String,
     functions: usize,
     bytes: u64,
+}
+
+impl committed::Row for Row {
+    /// Of our packages and of the image: those of others come and go with the compiler.
+    fn figures(&self) -> Vec<(String, u64)> {
+        let ours = self.name.starts_with(MANAGER) || self.name == IMAGE;
+        ours.then(|| (format!("the code of {}", self.name), self.bytes)).into_iter().collect()
+    }
 }
 
 /// Builds the image and prints a table.
@@ -35,20 +46,25 @@ struct Row {
 /// # Errors
 /// When it does not build, or the file cannot be written.
 pub(super) fn main(root: &Path, arch: Arch, json: Option<&Path>) -> Result<()> {
+    let rows = measure(root, arch)?;
+    json.map_or(Ok(()), |file| tool::write_in_folder(file, &serde_json::to_vec_pretty(&rows)?))
+}
+
+/// Builds the image and prints a table of it.
+pub(super) fn measure(root: &Path, arch: Arch) -> Result<Vec<Row>> {
     build::image(root, Image::of(arch), &[])?;
     let path = build::kernel(root, Image::of(arch));
     let image = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let functions = symbols::sizes(&image)?;
     ensure!(!functions.is_empty(), "{} has no symbols", path.display());
-    let rows = [table(&functions, package), table(&functions, part)].concat();
+    let whole = |_: &str| Some(IMAGE.to_owned());
+    let rows =
+        [table(&functions, whole), table(&functions, package), table(&functions, part)].concat();
     println!("{:<40} {:>10} {:>12}", "", "functions", "bytes");
     for Row { name, functions, bytes } in &rows {
         println!("{name:<40} {:>10} {:>12}", grouped(*functions as u64), grouped(*bytes));
     }
-    if let Some(file) = json {
-        tool::write_in_folder(file, &serde_json::to_vec_pretty(&rows)?)?;
-    }
-    Ok(())
+    Ok(rows)
 }
 
 /// Functions by what `group` says, the largest first.
