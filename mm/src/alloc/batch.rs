@@ -8,13 +8,12 @@ use crate::alloc::Allocator;
 use crate::alloc::cache::{Cache, CacheGuard};
 use crate::alloc::class::{Class, MAX_BATCH};
 use crate::alloc::list::{List, Taken};
-use crate::alloc::lists::{FreeLists, count_free, free_extent};
+use crate::alloc::lists::{FreeLists, free_extent};
 use crate::alloc::node::NodeId;
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::impossible::impossible;
 use crate::machine::Machine;
 use crate::memmap::page::PageState;
-use crate::memmap::section::Section;
 use crate::memmap::seen::Seen;
 use core::ops::Deref;
 
@@ -101,25 +100,14 @@ impl<'m, M: Machine> Cached<'m, M> {
         if self.caches.closing.is_closed(pfn, piece) {
             return 0;
         }
-        let (Some(section), Some(block)) = (memmap.known_section(pfn), memmap.known_record_of(pfn))
-        else {
-            return 0;
-        };
-        lists.unlink(zone, pfn, size);
-        lists.split(zone, section, pfn, size, piece);
-        count_free(zone, block, piece.pages().wrapping_neg());
+        let Some(section) = lists.take_piece(zone, (size, pfn), piece, order) else { return 0 };
         let count = piece.pages() / order.pages();
         if count == 1 {
-            memmap.soil(block, pfn, piece);
             section.set_head(pfn, order, PageState::Cached { order });
             list.push(memmap, pfn);
-            return 1;
+        } else {
+            list.push_run(memmap, PfnRange::new(pfn, piece.pages()), order);
         }
-        if piece == M::PART_ORDER {
-            section.clear_head(pfn, piece);
-            memmap.initialise_part(section, Section::<M>::part(pfn));
-        }
-        list.push_run(memmap, PfnRange::new(pfn, piece.pages()), order);
         count
     }
 
@@ -197,7 +185,7 @@ impl<'m, M: Machine> Cached<'m, M> {
 
 /// The largest piece for at most `wanted` extents of `order`: one of them, or several within a subsection, all of whose
 /// descriptors then hold a state.
-fn largest_piece<M: Machine>(order: Order, wanted: u64) -> Order {
+pub(super) fn largest_piece<M: Machine>(order: Order, wanted: u64) -> Order {
     let several = Order::new(order.get() + wanted.ilog2() as u8).unwrap_or(Order::MAX);
     several.min(M::PART_ORDER).max(order)
 }

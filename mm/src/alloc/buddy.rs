@@ -7,7 +7,6 @@ use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
 use crate::alloc::lists::free_extent;
 use crate::alloc::metas::{PRIVATE, SINCE};
-use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
 use crate::alloc::take::Take;
 use crate::alloc::zone::{Zone, ZoneKind};
@@ -115,37 +114,6 @@ impl<M: Machine> Allocator<M> {
                 nodes.find_map(|node| Take { allocator: self, node, kind, request, owner }.run())
             })
         })
-    }
-
-    /// Allocates the target of a move. Memory that can be removed comes before system memory, which page tables need;
-    /// in each memory of `node` before that of others, and there the smallest free extent that fits.
-    ///
-    /// As long as larger extents may have to move in one piece, the smallest of all is taken, and among equals one on
-    /// `node`, so that no large extent is split while a small one suffices: `explain` relies on that. See also
-    /// [`Request::for_move`].
-    pub(crate) fn alloc_best(
-        &self,
-        node: NodeId,
-        request: Request,
-        owner: Owner,
-    ) -> Result<Pfn, OutOfMemory> {
-        let kinds = ZoneKind::for_owner(owner).iter();
-        let zones = kinds.flat_map(|&kind| self.nodes.populated(kind).map(move |at| (at, kind)));
-        let sized = zones.filter_map(|(at, kind)| {
-            let size = self.nodes.lock(at, kind).smallest_from(request.order)?;
-            Some((size, kind == ZoneKind::System, at, kind))
-        });
-        let by_size = self.owners.may_have_larger(request.order);
-        // Another CPU may have taken it in the meantime; then any extent will do.
-        let far = |at, ranks: bool| ranks && at != node;
-        sized
-            .min_by_key(|&(size, system, at, _)| {
-                (system && !by_size, far(at, !by_size), size, system, far(at, by_size))
-            })
-            .and_then(|(_, _, at, kind)| {
-                Take { allocator: self, node: at, kind, request, owner }.run()
-            })
-            .map_or_else(|| self.alloc_request(request, owner), Ok)
     }
 
     /// Frees an extent whose owner `mine` accepts. Returns its order.

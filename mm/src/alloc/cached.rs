@@ -16,7 +16,7 @@ use crate::alloc::class::Class;
 use crate::alloc::metas::Metas;
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
-use crate::alloc::take::covered;
+use crate::alloc::take::{begin_use, covered};
 use crate::alloc::zone::ZoneKind;
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
@@ -109,7 +109,7 @@ impl<'m, M: Machine> Cached<'m, M> {
     ) -> Option<Pfn> {
         let order = request.order;
         let pfn = cache.list(kind, class).pop(memmap)?;
-        self.begin_use(memmap, pfn, request, cache.tag(kind));
+        begin_use(memmap, pfn, request, self.machine().stamp(), cache.tag(kind));
         Metas::of(memmap).fill(pfn, covered(request));
         memmap.page(pfn).set_state(PageState::Used { order, owner });
         cache.count_allocated(class);

@@ -11,7 +11,7 @@
 //! The survey finds unmovable pages before any page is migrated. The largest extents go first, so that whether they
 //! fit elsewhere does not depend on the order: see [`crate::observe::explain`].
 //!
-//! A step examines one extent; isolation handles several at once, and extents are migrated in batches
+//! A step examines one extent; several are examined while the zone is locked once, and extents are migrated in batches
 //! ([`moves`](super::moves)). No page of the range is allocated once it is isolated, so a range of `P` pages takes at
 //! most `P` steps to isolate, `P` to survey, and `P` for each pass over the extents of one order; an owner that does
 //! not release an extent is asked again, in [`PASSES`] passes in total. A range that is isolated completely at once
@@ -28,15 +28,21 @@ use crate::alloc::buddy::owners_word;
 use crate::alloc::budget::Budget;
 use crate::alloc::isolate::Area;
 use crate::alloc::migrate::{Extent, MOST_AHEAD};
+use crate::alloc::node::ZoneGuard;
 use crate::machine::Machine;
+use crate::memmap::extent::Heads;
 use crate::memmap::page::{MoverId, Owner, PageState};
 use crate::memmap::seen::Seen;
+use crate::memmap::state::StateWord;
 
 mod moving;
 pub(crate) mod parts;
 
 /// Passes over extents of one order before an owner's refusal is final.
 pub(crate) const PASSES: u64 = 8;
+
+/// Extents that are looked at while the zone is locked once: other CPUs wait for the lock.
+const LOOKS_PER_LOCK: usize = 64;
 
 /// The reason why a range cannot be emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +141,7 @@ impl Evacuation {
         } else if self.at < self.area.pfns.end {
             match self.phase {
                 Phase::Isolate => steps = self.isolate(allocator, memmap, budget.left()),
-                Phase::Survey => self.survey(allocator, memmap)?,
+                Phase::Survey => steps = self.survey(allocator, memmap, budget.left())?,
                 Phase::Move(order) | Phase::MoveDivisible(order) => {
                     steps = self.move_some(allocator, memmap, order, budget)?;
                 }
@@ -211,19 +217,29 @@ impl Evacuation {
         }
     }
 
-    /// The extent at the cursor, which advances past it.
-    fn next_extent<M: Machine>(
-        &mut self,
-        allocator: &Allocator<M>,
-        memmap: Seen<'_, M>,
-    ) -> Option<(Pfn, PageState)> {
-        let _zone = allocator.nodes.lock(self.area.node, self.area.kind);
-        let found = memmap.extent_of(self.at);
-        self.at = match found {
-            Some((head, state)) => head.add(state.extent_pages()),
-            None => memmap.skip(self.at),
-        };
-        found
+    /// Locks the zone to look at extents from the cursor on: at `most` of them, or as many as it may be locked for.
+    fn look<'m, M: Machine>(
+        &self,
+        allocator: &'m Allocator<M>,
+        memmap: Seen<'m, M>,
+        most: u64,
+    ) -> Look<'m, M> {
+        Look {
+            _zone: allocator.nodes.lock(self.area.node, self.area.kind),
+            memmap,
+            heads: Heads::of(memmap),
+            at: self.at,
+            next: self.at,
+            end: self.area.pfns.end,
+            left: most.min(LOOKS_PER_LOCK as u64),
+            passed: 0,
+        }
+    }
+
+    /// Ends that, with the cursor behind the extents that were passed. Returns their number.
+    fn looked<M: Machine>(&mut self, look: Look<'_, M>) -> u64 {
+        self.at = look.at;
+        look.passed
     }
 
     fn isolate<M: Machine>(
@@ -243,26 +259,83 @@ impl Evacuation {
         &mut self,
         allocator: &Allocator<M>,
         memmap: Seen<'_, M>,
-    ) -> Result<(), Stuck> {
-        let Some((pfn, PageState::Used { order, owner })) = self.next_extent(allocator, memmap)
-        else {
-            return Ok(());
-        };
-        match owner {
-            // Out of use, and no obstacle.
-            Owner::Poison | Owner::Offline => Ok(()),
-            Owner::Movable(mover)
-                if !Waits::of(allocator)
-                    .call(|| allocator.is_pinned(&extent(memmap, pfn, order), mover)) =>
+        budget: u64,
+    ) -> Result<u64, Stuck> {
+        let mut movable = [const { (Extent::NONE, MoverId::FIRST) }; LOOKS_PER_LOCK];
+        let (mut slots, mut known, mut held) = (movable.iter_mut(), None, None);
+        let mut look = self.look(allocator, memmap, budget);
+        while let Some((pfn, state)) = look.peek() {
+            let used = match known {
+                Some((same, order, mover)) if same == state => Some((order, mover)),
+                _ => match state.used() {
+                    // Out of use, and no obstacle.
+                    None | Some((_, Owner::Poison | Owner::Offline)) => None,
+                    Some((order, Owner::Movable(mover))) => {
+                        known = Some((state, order, mover));
+                        let divides = allocator.owners.splits(mover);
+                        let orders = if divides { &mut self.divisible } else { &mut self.orders };
+                        *orders |= 1 << order.get();
+                        Some((order, mover))
+                    }
+                    Some((_, owner)) => {
+                        held = Some(Stuck::Held(pfn, owner));
+                        break;
+                    }
+                },
+            };
+            if let Some((order, mover)) = used
+                && let Some(slot) = slots.next()
             {
-                let divides = allocator.owners.splits(mover);
-                let orders = if divides { &mut self.divisible } else { &mut self.orders };
-                *orders |= 1 << order.get();
+                *slot = (extent(memmap, pfn, order), mover);
                 self.found += order.pages();
-                Ok(())
             }
-            _ => Err(Stuck::Held(pfn, owner)),
+            look.pass();
         }
+        let steps = self.looked(look);
+        let rest = slots.into_slice().len();
+        let movable = movable.split_at(LOOKS_PER_LOCK - rest).0;
+        let pinned = |(extent, mover): &&(Extent, MoverId)| allocator.is_pinned(extent, *mover);
+        match Waits::of(allocator).call(|| movable.iter().find(pinned)) {
+            Some((extent, mover)) => Err(Stuck::Held(extent.pfn, Owner::Movable(*mover))),
+            None => held.map_or(Ok(steps), Err),
+        }
+    }
+}
+
+/// A look at some extents, with their zone locked.
+struct Look<'m, M: Machine> {
+    _zone: ZoneGuard<'m, M::Lock>,
+    memmap: Seen<'m, M>,
+    heads: Heads<'m, M>,
+    /// The cursor, and where it goes.
+    at: Pfn,
+    next: Pfn,
+    end: Pfn,
+    /// Extents that may be looked at, and those that were passed.
+    left: u64,
+    passed: u64,
+}
+
+impl<M: Machine> Look<'_, M> {
+    /// The extent at the cursor, and its state: that of a hole where there is none. `None` at the end.
+    #[inline(always)]
+    fn peek(&mut self) -> Option<(Pfn, StateWord)> {
+        if self.at >= self.end || self.passed >= self.left {
+            return None;
+        }
+        let found = self.heads.at(self.at);
+        self.next = match found {
+            Some((head, state)) => head.add(state.extent_pages()),
+            None => self.memmap.skip(self.at),
+        };
+        found.or_else(|| Some((self.at, PageState::Hole.into())))
+    }
+
+    /// Passes it.
+    #[inline(always)]
+    const fn pass(&mut self) {
+        self.at = self.next;
+        self.passed += 1;
     }
 }
 

@@ -16,11 +16,13 @@ use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
 use crate::alloc::buddy::set_owners_word;
-use crate::alloc::lists::FreeLists;
+use crate::alloc::lists::{FreeLists, free_extent};
+use crate::alloc::migrate::{Extent, Move};
 use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState};
+use crate::memmap::extent::Heads;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
@@ -105,10 +107,19 @@ impl Area {
         let mut zone = self.lock(allocator);
         let before = zone.isolated;
         let mut done = Isolated { next: at, extents: 0, pages: 0 };
-        let mut last = None;
+        let mut heads = Heads::of(memmap);
         while done.next < self.pfns.end && done.extents < budget.min(EXTENTS_PER_LOCK) {
-            last = memmap.section_after(last, done.next);
-            done.next = FreeLists::of(memmap).isolate_at(&mut zone, last, done.next);
+            done.next = match heads.at(done.next) {
+                Some((head, state)) => {
+                    if let Some(order) = state.free_order()
+                        && let Some(section) = heads.section(head)
+                    {
+                        FreeLists::of(memmap).isolate_free(&mut zone, section, head, order);
+                    }
+                    head.add(state.extent_pages())
+                }
+                None => memmap.skip(done.next),
+            };
             done.extents += 1;
         }
         done.pages = zone.isolated - before;
@@ -199,6 +210,35 @@ impl Area {
         }
     }
 
+    /// Frees the first of `moves`, which begin in the area: some, while the zone is locked once, and not those from one on
+    /// that its owner has not got, or that is held. Returns how many.
+    pub(super) fn free_some<M: Machine>(
+        &self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+        moves: &[Move],
+    ) -> usize {
+        let mut zone = self.lock(allocator);
+        let Some(block) = memmap.known_record_of(self.pfns.start) else { return 0 };
+        let mut freed = 0;
+        for one in moves.iter().take(EXTENTS_PER_LOCK as usize) {
+            let Extent { pfn, order, .. } = *one.from();
+            let page = memmap.page(pfn);
+            if !page.claim(order, Owner::Movable(one.mover())) {
+                break;
+            }
+            if self.pfns.covers(PfnRange::new(pfn, order.pages())) {
+                page.set_state(PageState::Isolated { order });
+                zone.isolated += order.pages();
+                block.free().add(order.pages());
+            } else if let Some(section) = memmap.known_section(pfn) {
+                free_extent(memmap, &mut zone, section, block, pfn, order);
+            }
+            freed += 1;
+        }
+        freed
+    }
+
     /// Frees what is `owner`'s: what was claimed for it, or put offline.
     pub(crate) fn unclaim<M: Machine>(
         &self,
@@ -230,32 +270,6 @@ pub(crate) fn next_used<M: Machine>(
 }
 
 impl<M: Machine> FreeLists<'_, M> {
-    /// Isolates the extent that contains `at`, a page of `section`, if it is free, as far as it is in the area being
-    /// emptied. Returns the start of the next extent.
-    #[inline]
-    fn isolate_at(&self, zone: &mut Zone, section: Option<Section<'_, M>>, at: Pfn) -> Pfn {
-        // Most of the area is free, and each free extent begins where the previous one ends.
-        if let Some(section) = section
-            && let Some(order) = section.free_order(at)
-        {
-            self.isolate_free(zone, section, at, order);
-            return at.add(order.pages());
-        }
-        self.isolate_around(zone, at)
-    }
-
-    /// The same for a page at which no free extent begins.
-    #[inline(never)]
-    fn isolate_around(&self, zone: &mut Zone, at: Pfn) -> Pfn {
-        let Some((head, state)) = self.0.extent_of(at) else { return self.0.skip(at) };
-        if let PageState::Free { order } = state
-            && let Some(section) = self.0.section_at(head)
-        {
-            self.isolate_free(zone, section, head, order);
-        }
-        head.add(state.extent_pages())
-    }
-
     /// Isolates a free extent, as far as it is in the area being emptied.
     fn isolate_free(&self, zone: &mut Zone, section: Section<'_, M>, head: Pfn, order: Order) {
         self.unlink(zone, head, order);

@@ -128,6 +128,30 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         }
     }
 
+    /// Takes a free extent of `size` off its list. Its first `piece` becomes extents of `order` that the caller gives
+    /// their states, the rest is freed.
+    #[inline]
+    pub(super) fn take_piece(
+        &self,
+        zone: &mut Zone,
+        (size, pfn): (Order, Pfn),
+        piece: Order,
+        order: Order,
+    ) -> Option<Section<'m, M>> {
+        let section = self.0.known_section(pfn)?;
+        let block = self.0.known_block_record(section.number())?;
+        self.unlink(zone, pfn, size);
+        self.split(zone, section, pfn, size, piece);
+        if piece == order {
+            self.0.soil(block, pfn, order);
+        } else if piece == M::PART_ORDER {
+            section.clear_head(pfn, piece);
+            self.0.initialise_part(section, Section::<M>::part(pfn));
+        }
+        count_free(zone, block, piece.pages().wrapping_neg());
+        Some(section)
+    }
+
     /// Frees `pfns`, of a block that comes online in `zone`, to the allocator.
     pub(crate) fn insert_range(&self, zone: &mut Zone, pfns: PfnRange) {
         let mut last = None;

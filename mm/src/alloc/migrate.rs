@@ -36,6 +36,11 @@ pub struct Extent {
     pub private: u64,
 }
 
+impl Extent {
+    /// Fills a list.
+    pub(crate) const NONE: Self = Self { pfn: Pfn::new(0), order: Order::ZERO, private: 0 };
+}
+
 /// One extent of a batch, and its target. Only the manager creates it; its owner reads it, and may refuse it.
 #[derive(Debug)]
 pub struct Move {
@@ -50,12 +55,16 @@ pub struct Move {
 impl Move {
     /// Fills a batch without an extent.
     pub(crate) const fn none() -> Self {
-        let from = Extent { pfn: Pfn::new(0), order: Order::ZERO, private: 0 };
-        Self::new(from, Pfn::new(0), MoverId::FIRST, false)
+        Self::new(Extent::NONE, MoverId::FIRST, false)
     }
 
-    pub(crate) const fn new(from: Extent, to: Pfn, mover: MoverId, bad: bool) -> Self {
-        Self { from, to, mover, bad, refused: Cell::new(false) }
+    /// A move whose target is not known yet.
+    pub(crate) const fn new(from: Extent, mover: MoverId, bad: bool) -> Self {
+        Self { from, to: Pfn::new(0), mover, bad, refused: Cell::new(false) }
+    }
+
+    pub(crate) const fn set_to(&mut self, to: Pfn) {
+        self.to = to;
     }
 
     /// The extent.

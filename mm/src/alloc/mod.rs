@@ -55,6 +55,7 @@ pub(crate) mod span;
 mod strand;
 pub(crate) mod tables;
 mod take;
+mod targets;
 pub(crate) mod watches;
 pub(crate) mod zeroed;
 pub(crate) mod zone;

@@ -1,16 +1,15 @@
 //! A batch of extents that are migrated together: see [`migrate`](super::migrate).
 //!
 //! ```text
-//!   gather: an extent, and a target for it    [from -> to][from -> to][from -> to] ...
+//!   gather: extents, then targets for them    [from -> to][from -> to][from -> to] ...
 //!   carry out: for each owner                  isolate all, carry words over, migrate all, free one of each pair
 //! ```
 
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
-use crate::alloc::metas::Metas;
+use crate::alloc::isolate::Area;
 use crate::alloc::migrate::{Extent, MovableOps, Move};
 use crate::alloc::node::NodeId;
-use crate::alloc::request::Request;
 use crate::machine::Machine;
 use crate::memmap::page::{MoverId, Owner};
 use crate::memmap::seen::Seen;
@@ -26,6 +25,8 @@ const MOST_BYTES: u64 = 2 << 20;
 pub(super) struct Batch {
     moves: [Move; MOST],
     len: usize,
+    /// The first ones, which have targets.
+    aimed: usize,
     pages: u64,
     /// The extents have bad memory.
     bad: bool,
@@ -33,7 +34,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) const fn new(bad: bool) -> Self {
-        Self { moves: [const { Move::none() }; MOST], len: 0, pages: 0, bad }
+        Self { moves: [const { Move::none() }; MOST], len: 0, aimed: 0, pages: 0, bad }
     }
 
     /// Whether an extent of the order fits.
@@ -50,36 +51,41 @@ impl Batch {
     /// Takes the only extent out, if it is large.
     pub(super) fn take_large<M: Machine>(&mut self) -> Option<Move> {
         let first = self.moves.first_mut().filter(|one| Self::is_large::<M>(one.from().order));
-        let one = first.filter(|_| self.len == 1)?;
-        (self.len, self.pages) = (0, 0);
+        let one = first.filter(|_| self.aimed == 1)?;
+        (self.len, self.aimed, self.pages) = (0, 0, 0);
         Some(mem::replace(one, Move::none()))
     }
 
-    /// The extents, each with its target.
+    /// The extents that have targets.
     pub(super) fn moves(&self) -> &[Move] {
-        self.moves.get(..self.len).unwrap_or_default()
+        self.moves.get(..self.aimed).unwrap_or_default()
     }
 
-    /// Adds an extent and a target for it, allocated as near to `node` as possible. Returns `false`, with nothing
-    /// changed, if there is no room for one, in memory or in the batch.
-    pub(super) fn add<M: Machine>(
+    /// Adds an extent, if it fits.
+    pub(super) fn add(&mut self, extent: Extent, mover: MoverId) {
+        if let Some(slot) = self.moves.get_mut(self.len) {
+            *slot = Move::new(extent, mover, self.bad);
+            self.len += 1;
+            self.pages += extent.order.pages();
+        }
+    }
+
+    /// Allocates targets for the extents that have none, as near to `node` as possible. Returns the first that finds no
+    /// room: it and those after it leave the batch.
+    pub(super) fn aim<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
         memmap: Seen<'_, M>,
         node: NodeId,
-        extent: Extent,
-        mover: MoverId,
-    ) -> bool {
-        let Some(slot) = self.moves.get_mut(self.len) else { return false };
-        let of_each = Metas::of(memmap).covers_all(extent.pfn, extent.order);
-        let request = Request::for_move(extent.order, of_each).with_private(extent.private);
-        let allowed = allocator.machine().allows_allocation();
-        let target = || allocator.alloc_best(node, request, Owner::Movable(mover)).ok();
-        let Some(to) = allowed.then(target).flatten() else { return false };
-        *slot = Move::new(extent, to, mover, self.bad);
-        self.len += 1;
-        self.pages += extent.order.pages();
-        true
+    ) -> Option<(Extent, MoverId)> {
+        let rest = self.moves.get_mut(self.aimed..self.len).unwrap_or_default();
+        let aimed = allocator.aim(memmap, node, rest);
+        let first = rest.get(aimed).map(|one| (*one.from(), one.mover()));
+        let gone = rest.iter().skip(aimed).map(|one| one.from().order.pages());
+        self.pages -= gone.sum::<u64>();
+        self.aimed += aimed;
+        self.len = self.aimed;
+        first
     }
 
     /// Frees all targets; nothing is migrated.
@@ -87,21 +93,48 @@ impl Batch {
         self.moves().iter().for_each(|one| give_back(allocator, one, one.to()));
     }
 
-    /// Migrates the extents, those of one owner after the other, and frees what is not used afterwards: an extent,
-    /// or the target of one that its owner refuses.
-    pub(super) fn carry_out<M: Machine>(&mut self, allocator: &Allocator<M>, memmap: Seen<'_, M>) {
-        let moves = self.moves.get_mut(..self.len).unwrap_or_default();
-        moves.sort_unstable_by_key(|one| (one.mover(), one.from().pfn));
+    /// Migrates the extents of an area, those of one owner after the other, and frees what is not used afterwards: an
+    /// extent, or the target of one that its owner refuses.
+    pub(super) fn carry_out<M: Machine>(
+        &mut self,
+        allocator: &Allocator<M>,
+        memmap: Seen<'_, M>,
+        area: &Area,
+    ) {
+        let moves = self.moves.get_mut(..self.aimed).unwrap_or_default();
+        // They ascend.
+        if !moves.is_sorted_by_key(Move::mover) {
+            moves.sort_unstable_by_key(|one| (one.mover(), one.from().pfn));
+        }
         for moves in moves.chunk_by_mut(|a, b| a.mover() == b.mover()) {
             match moves.first().and_then(|one| allocator.owners.mover(one.mover())) {
                 Some(ops) => migrate(allocator, memmap, ops, moves),
                 None => moves.iter().for_each(Move::refuse),
             }
-            for one in moves.iter() {
-                let unused = if one.is_refused() { one.to() } else { one.from().pfn };
-                give_back(allocator, one, unused);
+            for moves in moves.chunk_by(|a, b| a.is_refused() == b.is_refused()) {
+                match moves.first().is_some_and(Move::is_refused) {
+                    true => moves.iter().for_each(|one| give_back(allocator, one, one.to())),
+                    false => free_moved(allocator, memmap, area, moves),
+                }
             }
         }
+    }
+}
+
+/// Frees extents of an area that have moved.
+fn free_moved<M: Machine>(
+    allocator: &Allocator<M>,
+    memmap: Seen<'_, M>,
+    area: &Area,
+    moves: &[Move],
+) {
+    let mut rest = moves;
+    while let [first, others @ ..] = rest {
+        let freed = area.free_some(allocator, memmap, rest);
+        if freed == 0 {
+            give_back(allocator, first, first.from().pfn);
+        }
+        rest = rest.get(freed..).filter(|_| freed > 0).unwrap_or(others);
     }
 }
 
@@ -112,10 +145,6 @@ pub(super) fn migrate<M: Machine>(
     ops: &dyn MovableOps,
     moves: &mut [Move],
 ) {
-    // Before the owner stops using its extents: what that delays, an owner may have to wait for.
-    for one in moves.iter() {
-        allocator.inherit(memmap, one.from().pfn, one.to(), Owner::Movable(one.mover()));
-    }
     ops.isolate(moves);
     if moves.iter().any(Move::is_refused) {
         moves.sort_unstable_by_key(|one| (one.is_refused(), one.from().pfn));

@@ -8,13 +8,14 @@
 use crate::addr::{Order, Pfn};
 use crate::alloc::Allocator;
 use crate::alloc::cache::HomeTag;
-use crate::alloc::lists::{FreeLists, count_free};
+use crate::alloc::lists::FreeLists;
 use crate::alloc::metas::{Metas, PRIVATE, SINCE, fill};
 use crate::alloc::node::NodeId;
 use crate::alloc::request::Request;
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::page::{Owner, PageState};
+use crate::memmap::section::Section;
 use crate::memmap::seen::Seen;
 use core::sync::atomic::Ordering;
 
@@ -38,6 +39,13 @@ impl<M: Machine> Take<'_, M> {
     /// Allocates.
     pub(super) fn run(&self) -> Option<Pfn> {
         let pfn = self.take()?;
+        self.finish(pfn);
+        Some(pfn)
+    }
+
+    /// Does what is done with the zone unlocked.
+    #[inline]
+    pub(super) fn finish(&self, pfn: Pfn) {
         if self.is_held_first() {
             // The extent is held: it is not freed or migrated, so its block stays online.
             let look_up = self.allocator.memmap.read(pfn);
@@ -49,7 +57,6 @@ impl<M: Machine> Take<'_, M> {
                 here.page().release(self.request.order, self.owner);
             }
         }
-        Some(pfn)
     }
 
     /// Takes the extent off the lists of the zone.
@@ -75,17 +82,20 @@ impl<M: Machine> Take<'_, M> {
         &self,
         memmap: Seen<'_, M>,
         zone: &mut Zone,
-        (size, pfn): (Order, Pfn),
+        found: (Order, Pfn),
     ) -> Option<Pfn> {
-        let (request, owner) = (&self.request, self.owner);
-        let order = request.order;
-        let section = memmap.known_section(pfn)?;
-        let block = memmap.known_block_record(section.number())?;
-        let lists = FreeLists::of(memmap);
-        lists.unlink(zone, pfn, size);
-        lists.split(zone, section, pfn, size, order);
+        let (order, pfn) = (self.request.order, found.1);
+        let section = FreeLists::of(memmap).take_piece(zone, found, order, order)?;
+        self.begin(memmap, section, pfn, self.allocator.machine().stamp());
+        Some(pfn)
+    }
+
+    /// Makes an extent without a state, whose owner has it since `since`. The zone is locked.
+    #[inline]
+    pub(super) fn begin(&self, memmap: Seen<'_, M>, section: Section<'_, M>, pfn: Pfn, since: u64) {
+        let (request, order, owner) = (&self.request, self.request.order, self.owner);
         let tag = HomeTag::new(self.node, self.kind).get();
-        self.allocator.begin_use(memmap, pfn, request, tag);
+        begin_use(memmap, pfn, request, since, tag);
         let later = self.is_held_first();
         if !later {
             Metas::of(memmap).fill(pfn, covered(request));
@@ -97,9 +107,6 @@ impl<M: Machine> Take<'_, M> {
         } else {
             section.set_head(pfn, order, PageState::Used { order, owner });
         }
-        memmap.soil(block, pfn, order);
-        count_free(zone, block, order.pages().wrapping_neg());
-        Some(pfn)
     }
 
     /// Whether the extent has more metadata than is written with the zone locked.
@@ -110,15 +117,19 @@ impl<M: Machine> Take<'_, M> {
     }
 }
 
-impl<M: Machine> Allocator<M> {
-    /// Fills in the head of an extent that will be used, with the zone that `tag` names.
-    #[inline]
-    pub(super) fn begin_use(&self, memmap: Seen<'_, M>, pfn: Pfn, request: &Request, tag: u64) {
-        let page = memmap.page(pfn);
-        page.payload()[PRIVATE].store(request.private, Ordering::Relaxed);
-        page.payload()[SINCE].store(self.machine().stamp(), Ordering::Relaxed);
-        Metas::of(memmap).cover(pfn, covered(request), tag);
-    }
+/// Fills in the head of an extent that will be used, with the zone that `tag` names.
+#[inline]
+pub(super) fn begin_use<M: Machine>(
+    memmap: Seen<'_, M>,
+    pfn: Pfn,
+    request: &Request,
+    since: u64,
+    tag: u64,
+) {
+    let page = memmap.page(pfn);
+    page.payload()[PRIVATE].store(request.private, Ordering::Relaxed);
+    page.payload()[SINCE].store(since, Ordering::Relaxed);
+    Metas::of(memmap).cover(pfn, covered(request), tag);
 }
 
 /// The number of pages that have the kernel's metadata.

@@ -18,6 +18,7 @@ use crate::memmap::page::{Page, PageState};
 use crate::memmap::record::Part;
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
+use crate::memmap::state::StateWord;
 
 impl<'m, M: Machine> Section<'m, M> {
     /// Makes `pfn` the head of an extent. Initialises its subsection if the extent is smaller than a subsection.
@@ -53,17 +54,9 @@ impl<'m, M: Machine> Section<'m, M> {
     }
 
     /// The state in `pfn`'s descriptor as the head of an extent (or as a hole).
+    #[inline]
     pub(crate) fn head_state(self, pfn: Pfn) -> Option<PageState> {
         self.believed(pfn)?.state().filter(|&state| state != PageState::Tail)
-    }
-
-    /// The order of the free extent that begins at `pfn`, if one does.
-    #[inline]
-    pub(crate) fn free_order(self, pfn: Pfn) -> Option<Order> {
-        match self.believed(pfn)?.state() {
-            Some(PageState::Free { order }) => Some(order),
-            _ => None,
-        }
     }
 
     /// Whether a free extent of exactly `order` begins at `pfn`.
@@ -171,6 +164,55 @@ impl<'g, M: Machine> Seen<'g, M> {
             Place::Extent(..) => pfn.add(1),
             place => place.end(pfn),
         }
+    }
+}
+
+/// Heads of extents of online memory, one after the other, for the holder of their zone's lock: in a subsection that is
+/// initialised they are read without another look at the map.
+pub(crate) struct Heads<'g, M: Machine> {
+    memmap: Seen<'g, M>,
+    /// The section of the last look at the map.
+    section: Option<Section<'g, M>>,
+    /// An initialised subsection of it.
+    initialised: PfnRange,
+}
+
+impl<'g, M: Machine> Heads<'g, M> {
+    pub(crate) const fn of(memmap: Seen<'g, M>) -> Self {
+        Self { memmap, section: None, initialised: PfnRange::EMPTY }
+    }
+
+    /// The head and state of the extent that contains `pfn`, as [`Seen::extent_of`] returns them.
+    #[inline(always)]
+    pub(crate) fn at(&mut self, pfn: Pfn) -> Option<(Pfn, StateWord)> {
+        if self.initialised.contains(pfn)
+            && let Some(state) = StateWord::of_head(self.memmap.page(pfn))
+        {
+            return Some((pfn, state));
+        }
+        self.find(pfn)
+    }
+
+    #[inline(never)]
+    fn find(&mut self, pfn: Pfn) -> Option<(Pfn, StateWord)> {
+        self.section = self.memmap.section_after(self.section, pfn);
+        // Most extents begin where the previous one ends.
+        if let Some(section) = self.section
+            && let Some(state) = section.believed(pfn).and_then(StateWord::of_head)
+        {
+            if state.extent_pages() < M::PART_PAGES {
+                self.initialised = section.part_pfns(Section::<M>::part(pfn));
+            }
+            return Some((pfn, state));
+        }
+        let (head, _) = self.memmap.extent_of(pfn)?;
+        Some((head, StateWord::of_head(self.memmap.page(head))?))
+    }
+
+    /// The section of a head that was found.
+    #[inline]
+    pub(crate) fn section(&self, head: Pfn) -> Option<Section<'g, M>> {
+        self.memmap.section_after(self.section, head)
     }
 }
 

@@ -212,7 +212,7 @@ pub(super) const KIND_BITS: u32 = 4;
 pub(super) const ORDER_BITS: u32 = 8;
 const SECTIONS_BITS: u32 = 24;
 
-const TAIL: u64 = 1;
+pub(super) const TAIL: u64 = 1;
 const HOLE: u64 = 2;
 pub(super) const FREE: u64 = 3;
 pub(super) const USED: u64 = 4;
@@ -222,7 +222,7 @@ pub(super) const ISOLATED: u64 = 7;
 pub(super) const CACHED: u64 = 8;
 
 /// Set in the word of a used extent that must not be freed: a CPU accesses or clears it. Not part of a state.
-const HELD_BIT: u64 = 1 << 63;
+pub(super) const HELD_BIT: u64 = 1 << 63;
 /// Set in the word of a memmap's head if a page of the memmap is bad. Not part of a state.
 const BAD_BIT: u64 = 1 << 63;
 

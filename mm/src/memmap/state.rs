@@ -2,7 +2,8 @@
 
 use crate::addr::Order;
 use crate::memmap::page::{
-    CACHED, FREE, ISOLATED, KIND_BITS, ORDER_BITS, Owner, PageState, USED, field,
+    CACHED, FREE, HELD_BIT, ISOLATED, KIND_BITS, ORDER_BITS, Owner, Page, PageState, TAIL, USED,
+    field,
 };
 use core::fmt;
 use core::num::NonZeroU64;
@@ -15,7 +16,7 @@ use core::num::NonZeroU64;
 ///     mm.state(pfn).is_some_and(|state| state.owner() == Some(Owner::Kernel))
 /// }
 /// ```
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StateWord(NonZeroU64);
 
 impl StateWord {
@@ -25,6 +26,21 @@ impl StateWord {
         match NonZeroU64::new(word) {
             Some(word) => Some(Self(word)),
             None => None,
+        }
+    }
+
+    /// That of the head of an extent, or of a hole; `None` for other descriptors.
+    #[inline]
+    pub(crate) fn of_head(page: &Page) -> Option<Self> {
+        Self::new(page.word()).filter(|state| state.kind() != TAIL)
+    }
+
+    /// The size and the owner of the extent, if it is the head of one in use.
+    #[inline]
+    pub(crate) const fn used(self) -> Option<(Order, Owner)> {
+        match (self.order(), self.owner()) {
+            (Some(order), Some(owner)) => Some((order, owner)),
+            _ => None,
         }
     }
 
@@ -38,6 +54,12 @@ impl StateWord {
     #[inline]
     pub const fn is_free(self) -> bool {
         matches!(self.kind(), FREE | ISOLATED | CACHED)
+    }
+
+    /// The size of its extent, if it is the head of one on a free list.
+    #[inline]
+    pub(crate) const fn free_order(self) -> Option<Order> {
+        if self.kind() == FREE { self.order() } else { None }
     }
 
     /// The owner, if it is the head of an extent in use. The bits above are not looked at: [`decode`](Self::decode) knows
@@ -57,6 +79,21 @@ impl StateWord {
             FREE | ISOLATED | CACHED | USED => Order::new((self.0.get() >> KIND_BITS) as u8),
             _ => None,
         }
+    }
+
+    /// The pages of its extent, if it is the head of one; 1 otherwise.
+    #[inline]
+    pub(crate) const fn extent_pages(self) -> u64 {
+        match self.order() {
+            Some(order) => order.pages(),
+            None => 1,
+        }
+    }
+
+    /// Whether it is the head of a used extent that is held.
+    #[inline]
+    pub(crate) const fn is_held(self) -> bool {
+        self.kind() == USED && self.0.get() & HELD_BIT != 0
     }
 
     #[inline]
@@ -98,6 +135,8 @@ mod tests {
                 _ => (None, None, false),
             };
             assert_eq!((word.order(), word.owner(), word.is_free()), (order, owner, free));
+            assert_eq!(word.extent_pages(), state.extent_pages());
+            assert_eq!(word.used(), order.zip(owner));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The part of an evacuation that migrates extents: batches are gathered and carried out, and extents divided.
 
 use super::{Evacuation, Phase, Stuck, extent};
-use crate::addr::{Order, Pfn};
+use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::budget::Budget;
@@ -11,14 +11,6 @@ use crate::alloc::moves::Batch;
 use crate::machine::Machine;
 use crate::memmap::page::{MoverId, Owner, PageState};
 use crate::memmap::seen::Seen;
-
-/// What became of an extent at the cursor.
-enum Found {
-    /// It was examined, for this many pages of the budget.
-    Examined(u64),
-    /// It comes next time: the cursor is at it.
-    Later,
-}
 
 impl Evacuation {
     /// Migrates a batch of extents of an order. Returns the number of extents that were examined.
@@ -47,7 +39,7 @@ impl Evacuation {
             return Ok(steps);
         }
         // Migration changes nothing that looks rely on: it allocates and frees, as any CPU may do at the same time.
-        Waits::of(allocator).call(|| batch.carry_out(allocator, memmap));
+        Waits::of(allocator).call(|| batch.carry_out(allocator, memmap, &self.area));
         for one in batch.moves() {
             if one.is_refused() {
                 self.note_held(one.from().pfn, Owner::Movable(one.mover()));
@@ -67,59 +59,78 @@ impl Evacuation {
         budget: &mut Budget,
         batch: &mut Batch,
     ) -> Result<u64, Stuck> {
-        let divides = matches!(self.phase, Phase::MoveDivisible(_));
         let mut steps = 0;
         while self.at < self.area.pfns.end && !budget.is_over() && batch.fits::<M>(wanted) {
-            let at = self.at;
-            let found = match self.next_extent(allocator, memmap) {
-                Some((pfn, PageState::Used { order, owner: Owner::Movable(mover) }))
-                    if order == wanted && allocator.owners.splits(mover) == divides =>
-                {
-                    let from = extent(memmap, pfn, order);
-                    self.found(allocator, memmap, (from, mover), budget, batch)?
-                }
-                _ => Found::Examined(1),
+            steps += self.collect(allocator, memmap, wanted, budget, batch);
+            let Some((from, mover)) = batch.aim(allocator, memmap, self.area.node) else {
+                continue;
             };
-            let Found::Examined(pages) = found else {
-                self.at = at;
+            // Those after it are examined again.
+            let again = PfnRange { start: from.pfn, end: self.at };
+            steps = steps.saturating_sub(memmap.extents(again).count() as u64);
+            self.at = from.pfn;
+            if !allocator.owners.splits(mover) {
+                return Err(Stuck::NoRoom(from.order));
+            }
+            if !batch.moves().is_empty() {
+                // The others move first.
                 break;
-            };
-            budget.spend(pages);
+            }
+            if !self.divide(allocator, memmap, from, mover) {
+                return Err(Stuck::NoRoom(from.order));
+            }
+            self.at = from.pfn.add(from.order.pages());
             steps += 1;
         }
         Ok(steps)
     }
 
-    /// Adds an extent to a batch, or has it divided if there is no room for it.
-    fn found<M: Machine>(
+    /// Adds some of the next extents to a batch, those of an order. Returns the number of extents that were examined.
+    fn collect<M: Machine>(
         &mut self,
         allocator: &Allocator<M>,
         memmap: Seen<'_, M>,
-        (from, mover): (Extent, MoverId),
+        wanted: Order,
         budget: &mut Budget,
         batch: &mut Batch,
-    ) -> Result<Found, Stuck> {
-        if !budget.allows(from.order.pages()) {
-            return Ok(Found::Later);
+    ) -> u64 {
+        let divides = matches!(self.phase, Phase::MoveDivisible(_));
+        let (mut known, mut left) = (None, *budget);
+        let mut look = self.look(allocator, memmap, u64::MAX);
+        while let Some((pfn, state)) = look.peek() {
+            let mover = match known {
+                Some((same, mover)) if same == state => Some(mover),
+                _ => match state.used() {
+                    Some((order, Owner::Movable(mover)))
+                        if order == wanted && allocator.owners.splits(mover) == divides =>
+                    {
+                        known = Some((state, mover));
+                        Some(mover)
+                    }
+                    _ => None,
+                },
+            };
+            if let Some(mover) = mover {
+                if !batch.fits::<M>(wanted) || !left.allows(wanted.pages()) {
+                    break;
+                }
+                if state.is_held() {
+                    self.note_held(pfn, Owner::Movable(mover));
+                    left.spend(1);
+                } else {
+                    batch.add(extent(memmap, pfn, wanted), mover);
+                    // A large one costs as much as is done of it.
+                    left.spend(if Batch::is_large::<M>(wanted) { 0 } else { wanted.pages() });
+                }
+            } else if left.is_over() {
+                break;
+            } else {
+                left.spend(1);
+            }
+            look.pass();
         }
-        if memmap.page(from.pfn).is_held() {
-            self.note_held(from.pfn, Owner::Movable(mover));
-            return Ok(Found::Examined(1));
-        }
-        if batch.add(allocator, memmap, self.area.node, from, mover) {
-            // A large one costs as much as is done of it.
-            let large = Batch::is_large::<M>(from.order);
-            return Ok(Found::Examined(if large { 0 } else { from.order.pages() }));
-        }
-        if !allocator.owners.splits(mover) {
-            return Err(Stuck::NoRoom(from.order));
-        }
-        if !batch.moves().is_empty() {
-            // The others move first.
-            return Ok(Found::Later);
-        }
-        let divided = self.divide(allocator, memmap, from, mover);
-        if divided { Ok(Found::Examined(1)) } else { Err(Stuck::NoRoom(from.order)) }
+        *budget = left;
+        self.looked(look)
     }
 
     /// Has an owner divide an extent. Returns whether it did.

@@ -158,8 +158,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a part that is offline keeps its block online",
         file: "mm/src/alloc/evacuate.rs",
-        from: "            Owner::Poison | Owner::Offline => Ok(()),",
-        to: "            Owner::Poison => Ok(()),",
+        from: "Some((_, Owner::Poison | Owner::Offline)) => None,",
+        to: "Some((_, Owner::Poison)) => None,",
         suite: "-p hotmem --lib",
         test: "a_part_that_is_offline_is_no_obstacle_for_its_block",
     },

@@ -1,0 +1,121 @@
+//! Targets of moves, off the free lists of the zone that suits them best: many while it is locked once.
+
+use crate::addr::{Order, PfnRange};
+use crate::alloc::Allocator;
+use crate::alloc::batch::largest_piece;
+use crate::alloc::buddy::since;
+use crate::alloc::lists::FreeLists;
+use crate::alloc::metas::Metas;
+use crate::alloc::migrate::Move;
+use crate::alloc::node::NodeId;
+use crate::alloc::request::Request;
+use crate::alloc::take::Take;
+use crate::alloc::zone::ZoneKind;
+use crate::machine::Machine;
+use crate::memmap::page::Owner;
+use crate::memmap::seen::Seen;
+
+/// Free extents that are taken while a zone is locked once: other CPUs wait for the lock, and each may be split from the
+/// size of a block.
+const EXTENTS_PER_LOCK: usize = 4;
+
+/// A zone, and the size of its smallest free extent that suffices.
+#[derive(Clone, Copy)]
+struct Best {
+    node: NodeId,
+    kind: ZoneKind,
+    size: Order,
+}
+
+impl<M: Machine> Allocator<M> {
+    /// Allocates targets for `moves`, whose extents have one size, as near to `node` as possible. Returns how many have one
+    /// now: the first ones, and all unless there is no room.
+    ///
+    /// A target has its extent's word and age from the start. Those may change until its owner stops using the extent.
+    pub(super) fn aim(&self, memmap: Seen<'_, M>, node: NodeId, moves: &mut [Move]) -> usize {
+        let allowed = moves.iter().take_while(|_| self.machine().allows_allocation()).count();
+        let mut aimed = 0;
+        while let Some(first) = moves.get(aimed).filter(|_| aimed < allowed) {
+            let (request, owner) = wanted(memmap, first);
+            let best = self.best_zone(node, request.order, owner);
+            let rest = moves.get_mut(aimed..allowed).unwrap_or_default();
+            let mut some = best.map_or(0, |best| self.aim_at(memmap, best, request.order, rest));
+            if some == 0 {
+                // Another CPU has taken it in the meantime, or keeps it in its cache: any extent will do.
+                let Ok(to) = self.alloc_request(request, owner) else { break };
+                some = rest.iter_mut().take(1).map(|first| first.set_to(to)).count();
+            }
+            aimed += some;
+        }
+        aimed
+    }
+
+    /// The zone for the target of a move. Memory that can be removed comes before system memory, which page tables need; in
+    /// each memory of `node` before that of others, and there the smallest free extent that fits.
+    ///
+    /// As long as larger extents may have to move in one piece, the smallest of all is taken, and among equals one on
+    /// `node`, so that no large extent is split while a small one suffices: `explain` relies on that. See also
+    /// [`Request::for_move`].
+    fn best_zone(&self, node: NodeId, order: Order, owner: Owner) -> Option<Best> {
+        let kinds = ZoneKind::for_owner(owner).iter();
+        let zones =
+            kinds.flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
+        let sized = zones.filter_map(|(node, kind)| {
+            let size = self.nodes.lock(node, kind).smallest_from(order)?;
+            Some(Best { node, kind, size })
+        });
+        let by_size = self.owners.may_have_larger(order);
+        sized.min_by_key(|best| {
+            let (system, far) = (best.kind == ZoneKind::System, best.node != node);
+            (system && !by_size, far && !by_size, best.size, system, far)
+        })
+    }
+
+    /// Takes targets off the lists of a zone, as long as it is the best one. Returns how many.
+    fn aim_at(
+        &self,
+        memmap: Seen<'_, M>,
+        Best { node, kind, size }: Best,
+        order: Order,
+        moves: &mut [Move],
+    ) -> usize {
+        let target = |one: &Move| {
+            let (request, owner) = wanted(memmap, one);
+            Take { allocator: self, node, kind, request, owner }
+        };
+        let mut aimed = 0;
+        {
+            let mut guard = self.nodes.lock(node, kind);
+            let (zone, memmap) = self.locked(&mut guard);
+            let lists = FreeLists::of(memmap);
+            for _ in 0..EXTENTS_PER_LOCK {
+                let rest = moves.get_mut(aimed..).unwrap_or_default();
+                if rest.is_empty() {
+                    break;
+                }
+                // Once only larger ones are left, another zone may be better.
+                let found = lists.pick(zone, order).filter(|&(found, _)| found <= size);
+                let Some(found) = found else { break };
+                let piece = largest_piece::<M>(order, rest.len() as u64).min(found.0);
+                let Some(section) = lists.take_piece(zone, found, piece, order) else { break };
+                let parts = PfnRange::new(found.1, piece.pages()).iter();
+                for (one, to) in rest.iter_mut().zip(parts.step_by(order.pages() as usize)) {
+                    let since = since(memmap.page(one.from().pfn));
+                    target(one).begin(memmap, section, to, since);
+                    one.set_to(to);
+                    aimed += 1;
+                }
+            }
+        }
+        moves.iter().take(aimed).for_each(|one| target(one).finish(one.to()));
+        aimed
+    }
+}
+
+/// The target that a move wants.
+fn wanted<M: Machine>(memmap: Seen<'_, M>, one: &Move) -> (Request, Owner) {
+    let from = one.from();
+    let of_each = Metas::of(memmap).covers_all(from.pfn, from.order);
+    let request = Request::for_move(from.order, of_each).with_private(from.private);
+    (request, Owner::Movable(one.mover()))
+}
