@@ -19,10 +19,11 @@ use hotmem::{
     BootError, BootMemory, CpuCaches, MAX_NODES, Machine, Mm, NodeId, NodeTable, Page, Pfn,
     PhysAddr, PhysMem, PhysRange, Sizes, VirtAddr, VirtRange,
 };
-use hotmem_arch::current::Format;
+use hotmem_arch::contract::Guests as _;
 use hotmem_arch::current::addressing;
 use hotmem_arch::current::cpu::{self, Features};
 use hotmem_arch::current::probe::probe_read;
+use hotmem_arch::current::{Arch, Format};
 #[cfg(feature = "lab")]
 use hotmem_lab::fault::Point;
 use spin::Once;
@@ -120,6 +121,11 @@ unsafe impl PhysMem for KernelMachine {
     #[inline]
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         LinearMemory.pointer(at)
+    }
+
+    unsafe fn copy(&self, from: PhysAddr, to: PhysAddr, bytes: usize) {
+        // SAFETY: by the contract of this function: the pointers are valid up to the end of their frames.
+        unsafe { Arch::copy_guest_memory(self.pointer(from), self.pointer(to), bytes) };
     }
 }
 

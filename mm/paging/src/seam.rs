@@ -25,6 +25,19 @@ pub unsafe trait PhysMem {
     fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         pointer_to(self.linear_base().add(at.get()))
     }
+
+    /// Copies `bytes` of the frame at `from` to the one at `to`, for owners of pages that move. A machine that copies whole
+    /// pages faster than `memcpy` overrides the default.
+    ///
+    /// # Safety
+    ///
+    /// Both are mapped RAM, `bytes` are whole pages of 4 KiB and at most a frame, and no other code accesses either frame
+    /// meanwhile.
+    unsafe fn copy(&self, from: PhysAddr, to: PhysAddr, bytes: usize) {
+        // SAFETY: the pointers are valid up to the end of their frames, which are not the same one, since no other code
+        // accesses either of them.
+        unsafe { self.pointer(from).copy_to_nonoverlapping(self.pointer(to), bytes) };
+    }
 }
 
 /// Physical memory that can be read as bytes: data of a loader or firmware.

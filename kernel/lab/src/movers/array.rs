@@ -63,6 +63,13 @@ impl<M: Machine> Array<M> {
         }
     }
 
+    /// Sets the word at `index` to what `change` makes of it; returns whether it made something.
+    pub(super) fn change(&self, index: u64, change: impl FnOnce(u64) -> Option<u64>) -> bool {
+        let Some(word) = self.word(index) else { return false };
+        let changed = change(word.load(Ordering::Relaxed));
+        changed.inspect(|&value| word.store(value, Ordering::Relaxed)).is_some()
+    }
+
     /// Grows to at least `len` words, the new ones 0. After a failure the length is unchanged.
     pub(super) fn grow(&mut self, len: u64) -> Result<(), Full> {
         let before = self.len;

@@ -312,7 +312,8 @@ impl<M: Shared> Cache<M> {
             .map_err(CacheError::Memory)?;
         let words = self.owner.content(pfn);
         match record.stored {
-            Some(stored) => frame::copy(self.owner.content(stored), words),
+            // SAFETY: the caller holds the lock without which no code accesses the content of either page.
+            Some(stored) => unsafe { frame::copy(self.owner.mm, stored, pfn) },
             None => {
                 frame::clear(words);
                 table.set_sum(key, frame::checksum(words));
@@ -352,7 +353,8 @@ impl<M: Shared> Owner<M> {
             Some(stored) => stored,
             None => self.mm.alloc(Order::ZERO).map_err(CacheError::Memory)?.into_raw(),
         };
-        frame::copy(self.content(cached.pfn), self.content(stored));
+        // SAFETY: the caller holds the lock without which no code accesses the content of either page.
+        unsafe { frame::copy(self.mm, cached.pfn, stored) };
         table.set_stored(key, Some(stored));
         table.set_cached(key, Some(Cached { dirty: false, ..cached }));
         Ok(true)
@@ -382,7 +384,8 @@ impl<M: Shared> MovableOps for Owner<M> {
             let mut table = self.table.lock();
             match table.cached(one.from()).filter(|(_, cached)| cached.isolated) {
                 Some((key, cached)) => {
-                    frame::copy(self.content(cached.pfn), self.content(one.to()));
+                    // SAFETY: no code accesses the content of either page without the lock.
+                    unsafe { frame::copy(self.mm, cached.pfn, one.to()) };
                     let moved = Cached { pfn: one.to(), isolated: false, ..cached };
                     table.set_cached(key, Some(moved));
                     table.moved += 1;

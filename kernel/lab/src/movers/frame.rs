@@ -23,13 +23,14 @@ pub(super) unsafe fn words<M: Machine>(mm: &Mm<M>, pfn: Pfn) -> &[AtomicU64] {
     unsafe { core::slice::from_raw_parts(first.as_ptr(), count) }
 }
 
-/// Copies a page, which has a multiple of eight words. Eight are copied in a row, since the loop is most of a page's move.
-pub(super) fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
-    for (from, to) in from.as_chunks::<8>().0.iter().zip(to.as_chunks::<8>().0) {
-        for (from, to) in from.iter().zip(to) {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
+/// Copies a page.
+///
+/// # Safety
+///
+/// The caller's owner holds both pages, and no other code accesses either of them meanwhile.
+pub(super) unsafe fn copy<M: Machine>(mm: &Mm<M>, from: Pfn, to: Pfn) {
+    // SAFETY: pages that are held are mapped RAM; the rest by the contract of this function.
+    unsafe { mm.machine().copy(M::address(from), M::address(to), M::PAGE_BYTES as usize) };
 }
 
 /// Fills a page with zeros.

@@ -307,6 +307,11 @@ impl<M: Shared> Pool<M> {
     }
 }
 
+/// The word of an extent that is at `pfn`, and neither pinned nor isolated.
+const fn idle(extent: &Extent, pfn: Pfn) -> u64 {
+    Slot { pfn, order: extent.order, pinned: false, isolated: false }.encode()
+}
+
 /// The key of the pattern of a page.
 const fn key(handle: u64, page: u64) -> u64 {
     handle << 20 | page
@@ -358,14 +363,13 @@ impl<M: Shared> Owner<M> {
         unsafe { frame::words(self.mm, slot.pfn.add(page)) }
     }
 
-    /// Copies an isolated extent, and uses the copy.
-    fn move_to(&self, table: &mut Table<M>, handle: u64, slot: &Slot, to: Pfn) {
-        let moved = Slot { pfn: to, isolated: false, ..*slot };
-        for page in 0..slot.order.pages() {
-            frame::copy(self.content(slot, page), self.content(&moved, page));
+    /// Copies an extent that is in the table; returns where to.
+    fn copied(&self, one: &Move) -> Pfn {
+        for (from, to) in one.pages() {
+            // SAFETY: the caller holds the lock without which no code accesses the content of either page.
+            unsafe { frame::copy(self.mm, from, to) };
         }
-        table.words.set(handle, moved.encode());
-        table.moved += 1;
+        one.to()
     }
 
     fn give_back(&self, table: &mut Table<M>, handle: u64, mover: &Mover) -> Result<(), PoolError> {
@@ -383,19 +387,16 @@ impl<M: Shared> MovableOps for Owner<M> {
     }
 
     fn pinned(&self, extent: &Extent) -> bool {
-        let slot = self.table.lock().slot(extent.private);
-        slot.is_some_and(|slot| slot.pfn == extent.pfn && slot.pinned)
+        self.table.lock().words.get(extent.private) & !ISOLATED == idle(extent, extent.pfn) | PINNED
     }
 
     fn isolate(&self, moves: &[Move]) {
         let table = self.table.lock();
         for one in moves {
-            let from = one.from();
-            match table.slot(from.private).filter(|slot| slot.pfn == from.pfn && slot.idle()) {
-                Some(slot) => {
-                    table.words.set(from.private, Slot { isolated: true, ..slot }.encode());
-                }
-                None => one.refuse(),
+            let idle = idle(one.from(), one.from().pfn);
+            let isolated = |word| (word == idle).then_some(word | ISOLATED);
+            if !table.words.change(one.from().private, isolated) {
+                one.refuse();
             }
         }
     }
@@ -404,16 +405,16 @@ impl<M: Shared> MovableOps for Owner<M> {
         // The lock masks interrupts: it is held for one copy at a time.
         for one in moves {
             let (mut table, from) = (self.table.lock(), one.from());
-            let slot = table.slot(from.private);
-            match slot.filter(|slot| slot.pfn == from.pfn && slot.isolated) {
-                Some(slot) if self.faults.allows(Point::Move) => {
-                    self.move_to(&mut table, from.private, &slot, one.to());
-                }
-                Some(slot) => {
-                    table.words.set(from.private, Slot { isolated: false, ..slot }.encode());
-                    one.refuse();
-                }
-                None => one.refuse(),
+            let idle = |at| idle(from, at);
+            let moves = self.faults.allows(Point::Move);
+            let used = table.words.change(from.private, |word| {
+                let isolated = word == idle(from.pfn) | ISOLATED;
+                isolated.then(|| if moves { idle(self.copied(one)) } else { idle(from.pfn) })
+            });
+            if used && moves {
+                table.moved += 1;
+            } else {
+                one.refuse();
             }
         }
     }
