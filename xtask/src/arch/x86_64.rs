@@ -91,6 +91,8 @@ const UEFI_TARGET: Target = Target {
 
 /// A window larger than this needs more physical address bits than QEMU's `-cpu max` has by itself (40).
 const NEEDS_MORE_BITS: u64 = 900 * GIB;
+/// The option of a processor for the width of its addresses.
+const PHYS_BITS: &str = "phys-bits=";
 
 /// The kernel writes 0x10 + N to the exit device, and QEMU makes 2 x + 1 of it.
 fn read_exit(code: i32, _: Option<Exit>) -> Exit {
@@ -118,8 +120,9 @@ fn machine(config: &Config, line: &mut Line) {
     if !config.cpu.is_empty() {
         cpu.clone_from(&config.cpu);
     }
-    if config.accel == Accel::Tcg && config.window > NEEDS_MORE_BITS {
-        cpu.push_str(",phys-bits=46");
+    let has_bits = cpu.contains(PHYS_BITS);
+    if config.accel == Accel::Tcg && config.window > NEEDS_MORE_BITS && !has_bits {
+        cpu.push_str(&format!(",{PHYS_BITS}46"));
     }
     if config.icount.is_some() {
         // TCG counts `rep stosb` once for each byte; five-level paging would change the counts.

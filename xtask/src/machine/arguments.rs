@@ -36,6 +36,7 @@ impl Config {
             nodes: 0,
             cpu_nodes: Vec::new(),
             distances: Vec::new(),
+            globals: &[],
             icount: None,
             words: Vec::new(),
             module: None,
@@ -91,6 +92,7 @@ impl Config {
         let mut line = Line::default();
         let about = self.image.arch.about();
         (about.machine)(self, &mut line);
+        self.globals.iter().for_each(|&global| _ = line.add("-global", global));
         line.add("-accel", self.accel.name());
         if let Some(shift) = self.icount {
             line.add("-icount", format!("shift={shift},sleep=off"));

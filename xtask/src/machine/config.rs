@@ -89,6 +89,8 @@ pub(crate) struct Config {
     pub(crate) cpu_nodes: Vec<u32>,
     /// The distance of each node from each other one; empty if firmware does not describe it.
     pub(crate) distances: Vec<Vec<u8>>,
+    /// Properties of QEMU's devices, such as `q35-pcihost.pci-hole64-size=0`.
+    pub(crate) globals: &'static [&'static str],
     /// Make guest time count guest instructions, 2^N nanoseconds for each. QEMU gives each CPU 100 ms of that time in
     /// turn.
     pub(crate) icount: Option<u8>,

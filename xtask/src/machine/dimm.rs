@@ -82,6 +82,15 @@ impl Machine {
         plugged
     }
 
+    /// Plugs a DIMM at the end of the window for DIMMs.
+    ///
+    /// # Errors
+    /// When QEMU refuses it, there for example.
+    pub(crate) fn plug_last(&mut self, spec: DimmSpec) -> Result<Dimm> {
+        let start = self.region()?.take_last(spec.size.bytes());
+        self.plug_at(spec, None, start)
+    }
+
     /// Plugs a DIMM right behind another one, where the first of its memory may be in the same memory block.
     ///
     /// # Errors

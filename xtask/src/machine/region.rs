@@ -68,6 +68,13 @@ impl Region {
         self.taken.push((start, start.saturating_add(size)));
     }
 
+    /// Takes the last `size` bytes; returns their address.
+    pub(crate) fn take_last(&mut self, size: u64) -> u64 {
+        let start = self.end.saturating_sub(size);
+        self.take(start, size);
+        start
+    }
+
     /// Gives back the range at `start`.
     pub(crate) fn release(&mut self, start: u64) {
         self.taken.retain(|&(from, _)| from != start);
@@ -129,6 +136,14 @@ mod tests {
         let error = region.place(9 * GIB).unwrap_err().to_string();
         assert!(error.contains("9 GiB"), "{error}");
         assert!(region.place(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn the_end_of_the_window_is_taken_for_the_last_dimm() {
+        let mut region = region();
+        assert_eq!(region.take_last(GIB), 11 * GIB);
+        assert_eq!(region.place(7 * GIB).unwrap(), 4 * GIB);
+        assert!(region.place(GIB).is_err());
     }
 
     #[test]

@@ -8,10 +8,14 @@ use anyhow::{Context, Result, ensure};
 use super::lab::{Lab, Taken, finish, plug, refused, unplug};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::arch::Arch;
-use crate::machine::{Machine, Offline, Remove, Use};
+use crate::machine::{Config, Machine, Offline, Remove, Use};
+use crate::{bench, root};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_gibibyte_costs_a_tenth_of_what_linux_takes if on_x86_64,
+    an_insert_takes_few_instructions_from_the_interrupt_to_ost if on_x86_64,
+    a_page_in_use_costs_few_instructions_at_its_offline if on_x86_64,
+    operations_cost_what_they_did_when_their_figures_were_committed if on_x86_64,
     thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one,
     what_is_deferred_costs_less_than_on_linux if on_x86_64,
     every_case_of_an_allocation_is_counted,
@@ -25,14 +29,22 @@ const LINUX: [(&str, u64); 4] =
     [("add", 320_000), ("online", LINUX_ONLINE), ("offline", 46_600_000), ("remove", 74_000)];
 const LINUX_ONLINE: u64 = 14_900_000;
 
+/// The most that an insert of 1 GiB may take from the interrupt to `_OST`, most of it firmware's byte code.
+const INSERT: u64 = 93_000;
+/// The most that a page of 4 KiB that is moved may add to an offline.
+const PAGE: u64 = 1_200;
+
+/// A machine that counts, with one CPU: where several are up, an operation waits for their flushes, whose instructions count
+/// as its own.
+fn counting(lab: &Lab, sizes: &[&str]) -> Result<Config> {
+    let config = lab.room(sizes)?.word("placement=block").word("icount");
+    Ok(Config { icount: Some(0), cpus: 1, ..config })
+}
+
 /// The operations' instructions for one DIMM: add, online, offline, remove.
 fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
-    let mut config = lab.room(&[size])?.word("placement=block").word("icount");
-    config.icount = Some(0);
-    // Where several are up, an operation waits for their flushes, whose instructions count as its own.
-    config.cpus = 1;
     let mut costs = [0; 4];
-    lab.with(&config, |machine| {
+    lab.with(&counting(lab, &[size])?, |machine| {
         let Taken { dimm, add, online } = plug(machine, size)?;
         ensure!(add.event_instructions > add.instructions, "{add:?}");
         machine.unplug(&dimm)?;
@@ -61,6 +73,39 @@ fn a_gibibyte_costs_a_tenth_of_what_linux_takes(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+fn an_insert_takes_few_instructions_from_the_interrupt_to_ost(lab: &Lab) -> Result<()> {
+    lab.with(&counting(lab, &["1G"])?, |machine| {
+        let Taken { dimm, add, .. } = plug(machine, "1G")?;
+        let took = add.event_instructions.context("the insert counted nothing")?;
+        ensure!(took <= INSERT, "an insert takes {took} instructions, more than {INSERT}");
+        unplug(machine, &dimm)?;
+        finish(machine)
+    })
+}
+
+fn a_page_in_use_costs_few_instructions_at_its_offline(lab: &Lab) -> Result<()> {
+    lab.with(&counting(lab, &["1G", "1G"])?, |machine| {
+        let used = plug(machine, "1G")?;
+        let pages = used.online.managed() / lab.page() / 10;
+        machine.run(&format!("pool grow {pages}"))?;
+        let other = plug(machine, "1G")?;
+        machine.unplug(&used.dimm)?;
+        let (offline, _): (Offline, Remove) = (machine.done()?, machine.done()?);
+        machine.wait_deleted(&used.dimm)?;
+        let each = offline.instructions.context("the offline counted nothing")? / pages;
+        ensure!(each <= PAGE, "a page takes {each} instructions, more than {PAGE}");
+        machine.run("pool check")?;
+        machine.run("pool shrink 1000000")?;
+        unplug(machine, &other.dimm)?;
+        finish(machine)
+    })
+}
+
+/// Of the rows that are counted quickly; `cargo xtask bench --check` has all.
+fn operations_cost_what_they_did_when_their_figures_were_committed(lab: &Lab) -> Result<()> {
+    bench::check_operations(&root::workspace_root()?, lab.arch(), "1G, block, 1 %")
+}
+
 fn thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one(lab: &Lab) -> Result<()> {
     let (small, large) = (costs(lab, "1G")?, costs(lab, "32G")?);
     for ((operation, _), (small, large)) in LINUX.into_iter().zip(small.into_iter().zip(large)) {
@@ -71,11 +116,7 @@ fn thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one(lab: &Lab) -> Result<()
 }
 
 fn what_is_deferred_costs_less_than_on_linux(lab: &Lab) -> Result<()> {
-    let mut config = lab.room(&["1G"])?.word("placement=block").word("icount");
-    config.icount = Some(0);
-    // The instructions of other CPUs that are awake count, too.
-    config.cpus = 1;
-    lab.with(&config, |machine| {
+    lab.with(&counting(lab, &["1G"])?, |machine| {
         let mut deferred = first_use(machine)?;
         if deferred > LINUX_ONLINE {
             // QEMU's clock may jump when its CPU wakes, which is right before the first pass. It does not do so twice.

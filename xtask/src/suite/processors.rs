@@ -3,12 +3,14 @@
 
 use anyhow::{Result, ensure};
 
-use super::lab::{Lab, finish, plug, unplug_taken, use_all};
+use super::lab::{Lab, finish, plug, plugged, unplug_taken, use_all};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::machine::{Config, Placement};
+use crate::size::GIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_is_used_with_every_width_of_physical_addresses if on_x86_64,
+    the_last_block_below_the_limit_of_addresses_is_used if on_x86_64,
     a_dimm_is_used_without_leaves_of_1_gib if on_x86_64,
     a_machine_without_memory_devices_says_so if on_x86_64,
 ];
@@ -33,9 +35,30 @@ fn processor(lab: &Lab, cpu: &str) -> Result<Config> {
 }
 
 fn a_dimm_is_used_with_every_width_of_physical_addresses(lab: &Lab) -> Result<()> {
-    (36..=52).step_by(4).try_for_each(|bits| {
+    (36..=52).try_for_each(|bits| {
         plugged_and_unplugged(lab, &processor(lab, &format!("max,phys-bits={bits}"))?)
     })
+}
+
+/// At the limit of the processor, and at the kernel's, which is that of a processor with 46 bits.
+fn the_last_block_below_the_limit_of_addresses_is_used(lab: &Lab) -> Result<()> {
+    for bits in [36, 40, 46] {
+        let limit = 1 << bits;
+        let mut config = processor(lab, &format!("max,phys-bits={bits}"))?;
+        // The window begins at 4 GiB, and QEMU adds 1 GiB to it for each slot. Behind it would be that of PCI.
+        config.window = limit - (4 + u64::from(config.slots)) * GIB;
+        config.globals = &["q35-pcihost.pci-hole64-size=0"];
+        lab.with(&config, |machine| {
+            let dimm = machine.plug_last(lab.dimm("128M")?)?;
+            ensure!(dimm.start + dimm.size == limit, "{dimm:?} does not end at {limit:#x}");
+            let taken = plugged(machine, dimm)?;
+            let (touched, managed) = (use_all(machine)?, taken.online.managed());
+            ensure!(touched == managed, "{touched} bytes were touched of {managed}");
+            unplug_taken(machine, &taken)?;
+            finish(machine)
+        })?;
+    }
+    Ok(())
 }
 
 fn a_dimm_is_used_without_leaves_of_1_gib(lab: &Lab) -> Result<()> {

@@ -256,6 +256,11 @@ pub(crate) fn plug_filled(machine: &mut Machine, size: &str, fill: Option<u8>) -
 /// Plugs a DIMM of exactly this size, that has to be taken and put online.
 pub(crate) fn plug_spec(machine: &mut Machine, spec: DimmSpec, fill: Option<u8>) -> Result<Taken> {
     let dimm = machine.plug(spec, fill)?;
+    plugged(machine, dimm)
+}
+
+/// What the kernel says of a DIMM that was plugged, which has to be taken and put online.
+pub(crate) fn plugged(machine: &mut Machine, dimm: Dimm) -> Result<Taken> {
     let add = taken(machine, &dimm)?;
     let reported = machine.status(&dimm, Request::Insertion)?;
     check_success(reported, add.ost)?;
