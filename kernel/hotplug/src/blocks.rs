@@ -71,7 +71,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     ) -> Done<Removed, RemoveError> {
         let done = self.remove(range);
         let Err(RemoveError::NotOffline(id)) = done.result else { return done };
-        let alone = self.mm.block(id).is_some_and(|block| !self.has_others(&block, ranges));
+        let alone = self.mm.peek_block(id).is_some_and(|block| !self.has_others(&block, ranges));
         if alone && self.in_turn(|mm| mm.offline(id)).result.is_ok() {
             return self.remove(range);
         }
@@ -90,7 +90,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// The node that memory of `range`, which was added on `node`, is on. A block is on the node of the memory that came
     /// first: so another one, if all of the range came to blocks with other memory.
     pub(super) fn node_in(&self, range: PhysRange, node: NodeId) -> NodeId {
-        let blocks = self.mm.blocks_in(range).filter_map(|id| self.mm.block(id));
+        let blocks = self.mm.blocks_in(range).filter_map(|id| self.mm.peek_block(id));
         let mut nodes = blocks.map(|block| block.node);
         let first = nodes.next();
         first.filter(|&first| first != node && nodes.all(|other| other != node)).unwrap_or(node)
@@ -216,7 +216,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
 
     /// Brings a block back online, if some of it is still there.
     pub(super) fn online_again(&mut self, id: BlockId, zone: ZoneKind) {
-        let offline = self.mm.block(id).is_some_and(|at| at.state == BlockState::Offline);
+        let offline = self.mm.peek_block(id).is_some_and(|at| at.state == BlockState::Offline);
         let online = offline.then(|| self.online_unless_gone(id, zone)).flatten();
         if let Some(Done { result: Err(error), .. }) = online {
             log::error!("{error}: memory of another device in it stays offline");
@@ -226,7 +226,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
 
     /// The zone that a block is online in.
     pub(super) fn zone_of(&self, id: BlockId) -> Option<ZoneKind> {
-        match self.mm.block(id)?.state {
+        match self.mm.peek_block(id)?.state {
             BlockState::Online(zone) => Some(zone),
             BlockState::Offline => None,
         }
@@ -258,7 +258,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let first = before.map(|numbers| numbers.end - numbers.start).sum();
         let numbers = ranges.get(part.index).map_or(0..0, numbers);
         for (index, id) in (first..u64::MAX).zip(numbers.map(BlockId::new)) {
-            let done = match self.mm.block(id) {
+            let done = match self.mm.peek_block(id) {
                 Some(block) => operation(self, index, block),
                 None => absent(id).map(|error| Done { result: Err(error), instructions: Some(0) }),
             };

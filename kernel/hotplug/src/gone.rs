@@ -64,7 +64,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
     fn operators_part(&self, range: PhysRange) -> Option<PhysRange> {
         let is_operators = |share: &Share| {
             let id = self.mm.block_at(M::address(share.pfns.start));
-            let boot = self.mm.block(id).is_some_and(|block| block.boot);
+            let boot = self.mm.peek_block(id).is_some_and(|block| block.boot);
             !boot && !self.is_lost(id, share)
         };
         let mut shares = self.lost_in(range).filter(is_operators);

@@ -172,7 +172,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let last = |range: &PhysRange| range.start().add(range.len().saturating_sub(1));
         let ends = |range: &PhysRange| [range.start(), last(range)];
         let mut numbers = ranges.as_slice().iter().flat_map(|&range| self.numbers(range));
-        numbers.all(|raw| self.mm.block(BlockId::new(raw)).is_some_and(|block| block.boot))
+        numbers.all(|raw| self.mm.peek_block(BlockId::new(raw)).is_some_and(|block| block.boot))
             && ranges.as_slice().iter().flat_map(ends).all(|end| self.mm.is_ram(M::pfn(end)))
     }
 
@@ -316,7 +316,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     fn log_other_nodes(&self, ranges: &Ranges, node: NodeId) {
         // Only these can have memory that came before.
         for id in ranges.as_slice().iter().flat_map(|&range| self.ends(range)) {
-            if let Some(block) = self.mm.block(id).filter(|block| block.node != node) {
+            if let Some(block) = self.mm.peek_block(id).filter(|block| block.node != node) {
                 let other = block.node;
                 log::warn!("{id} is on {other}, and so is all memory of it, not on {node}");
             }

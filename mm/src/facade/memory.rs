@@ -41,6 +41,11 @@ impl<M: Machine> Mm<M> {
         self.allocator().memmap.block(id)
     }
 
+    /// As [`block`](Self::block), without draining: cached pages count as in use.
+    pub fn peek_block(&self, id: BlockId) -> Option<Block> {
+        self.allocator().memmap.block(id)
+    }
+
     /// Every present block, ascending, counted as by [`block`](Self::block).
     pub fn blocks(&self) -> impl Iterator<Item = Block> + '_ {
         Cached::of(self.allocator()).drain_caches();
