@@ -230,6 +230,7 @@ impl Evacuation {
             heads: Heads::of(memmap),
             at: self.at,
             next: self.at,
+            last: (PageState::Hole.into(), 1),
             end: self.area.pfns.end,
             left: most.min(LOOKS_PER_LOCK as u64),
             passed: 0,
@@ -310,6 +311,8 @@ struct Look<'m, M: Machine> {
     /// The cursor, and where it goes.
     at: Pfn,
     next: Pfn,
+    /// The last state, and the pages of its extent: most extents have that of the one before.
+    last: (StateWord, u64),
     end: Pfn,
     /// Extents that may be looked at, and those that were passed.
     left: u64,
@@ -323,12 +326,15 @@ impl<M: Machine> Look<'_, M> {
         if self.at >= self.end || self.passed >= self.left {
             return None;
         }
-        let found = self.heads.at(self.at);
-        self.next = match found {
-            Some((head, state)) => head.add(state.extent_pages()),
-            None => self.memmap.skip(self.at),
+        let Some((head, state)) = self.heads.at(self.at) else {
+            self.next = self.memmap.skip(self.at);
+            return Some((self.at, PageState::Hole.into()));
         };
-        found.or_else(|| Some((self.at, PageState::Hole.into())))
+        if self.last.0 != state {
+            self.last = (state, state.extent_pages());
+        }
+        self.next = head.add(self.last.1);
+        Some((head, state))
     }
 
     /// Passes it.

@@ -22,11 +22,11 @@ use crate::alloc::node::{NodeId, ZoneGuard};
 use crate::alloc::zone::{Zone, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState};
-use crate::memmap::extent::Heads;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
 use crate::memmap::share::Usable;
+use crate::memmap::state::StateWord;
 
 /// Extents that are isolated while the zone is locked once: other CPUs wait for the lock.
 const EXTENTS_PER_LOCK: u64 = 16;
@@ -107,19 +107,10 @@ impl Area {
         let mut zone = self.lock(allocator);
         let before = zone.isolated;
         let mut done = Isolated { next: at, extents: 0, pages: 0 };
-        let mut heads = Heads::of(memmap);
+        let mut last = None;
         while done.next < self.pfns.end && done.extents < budget.min(EXTENTS_PER_LOCK) {
-            done.next = match heads.at(done.next) {
-                Some((head, state)) => {
-                    if let Some(order) = state.free_order()
-                        && let Some(section) = heads.section(head)
-                    {
-                        FreeLists::of(memmap).isolate_free(&mut zone, section, head, order);
-                    }
-                    head.add(state.extent_pages())
-                }
-                None => memmap.skip(done.next),
-            };
+            last = memmap.section_after(last, done.next);
+            done.next = FreeLists::of(memmap).isolate_at(&mut zone, last, done.next);
             done.extents += 1;
         }
         done.pages = zone.isolated - before;
@@ -211,7 +202,7 @@ impl Area {
     }
 
     /// Frees the first of `moves`, which begin in the area: some, while the zone is locked once, and not those from one on
-    /// that its owner has not got, or that is held. Returns how many.
+    /// that was refused, or that its owner has not got, or that is held. Returns how many.
     pub(super) fn free_some<M: Machine>(
         &self,
         allocator: &Allocator<M>,
@@ -224,7 +215,7 @@ impl Area {
         for one in moves.iter().take(EXTENTS_PER_LOCK as usize) {
             let Extent { pfn, order, .. } = *one.from();
             let page = memmap.page(pfn);
-            if !page.claim(order, Owner::Movable(one.mover())) {
+            if one.is_refused() || !page.claim(order, Owner::Movable(one.mover())) {
                 break;
             }
             if self.pfns.covers(PfnRange::new(pfn, order.pages())) {
@@ -270,6 +261,34 @@ pub(crate) fn next_used<M: Machine>(
 }
 
 impl<M: Machine> FreeLists<'_, M> {
+    /// Isolates the extent that contains `at`, a page of `section`, if it is free, as far as it is in the area being
+    /// emptied. Returns the start of the next extent.
+    #[inline]
+    fn isolate_at(&self, zone: &mut Zone, section: Option<Section<'_, M>>, at: Pfn) -> Pfn {
+        // Each extent begins where the previous one ends.
+        if let Some(section) = section
+            && let Some(state) = section.believed(at).and_then(StateWord::of_head)
+        {
+            if let Some(order) = state.free_order() {
+                self.isolate_free(zone, section, at, order);
+            }
+            return at.add(state.extent_pages());
+        }
+        self.isolate_around(zone, at)
+    }
+
+    /// The same for a page at which no extent begins.
+    #[inline(never)]
+    fn isolate_around(&self, zone: &mut Zone, at: Pfn) -> Pfn {
+        let Some((head, state)) = self.0.extent_of(at) else { return self.0.skip(at) };
+        if let PageState::Free { order } = state
+            && let Some(section) = self.0.section_at(head)
+        {
+            self.isolate_free(zone, section, head, order);
+        }
+        head.add(state.extent_pages())
+    }
+
     /// Isolates a free extent, as far as it is in the area being emptied.
     fn isolate_free(&self, zone: &mut Zone, section: Section<'_, M>, head: Pfn, order: Order) {
         self.unlink(zone, head, order);

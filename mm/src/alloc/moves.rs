@@ -111,18 +111,13 @@ impl Batch {
                 Some(ops) => migrate(allocator, memmap, ops, moves),
                 None => moves.iter().for_each(Move::refuse),
             }
-            for moves in moves.chunk_by(|a, b| a.is_refused() == b.is_refused()) {
-                match moves.first().is_some_and(Move::is_refused) {
-                    true => moves.iter().for_each(|one| give_back(allocator, one, one.to())),
-                    false => free_moved(allocator, memmap, area, moves),
-                }
-            }
+            free_unused(allocator, memmap, area, moves);
         }
     }
 }
 
-/// Frees extents of an area that have moved.
-fn free_moved<M: Machine>(
+/// Frees the extents of an area that have moved, and the targets of the others.
+fn free_unused<M: Machine>(
     allocator: &Allocator<M>,
     memmap: Seen<'_, M>,
     area: &Area,
@@ -130,11 +125,14 @@ fn free_moved<M: Machine>(
 ) {
     let mut rest = moves;
     while let [first, others @ ..] = rest {
-        let freed = area.free_some(allocator, memmap, rest);
-        if freed == 0 {
-            give_back(allocator, first, first.from().pfn);
-        }
-        rest = rest.get(freed..).filter(|_| freed > 0).unwrap_or(others);
+        rest = match area.free_some(allocator, memmap, rest) {
+            0 => {
+                let unused = if first.is_refused() { first.to() } else { first.from().pfn };
+                give_back(allocator, first, unused);
+                others
+            }
+            freed => rest.get(freed..).unwrap_or_default(),
+        };
     }
 }
 

@@ -57,18 +57,19 @@ impl<M: Machine> Allocator<M> {
     /// `node`, so that no large extent is split while a small one suffices: `explain` relies on that. See also
     /// [`Request::for_move`].
     fn best_zone(&self, node: NodeId, order: Order, owner: Owner) -> Option<Best> {
-        let kinds = ZoneKind::for_owner(owner).iter();
-        let zones =
-            kinds.flat_map(|&kind| self.nodes.populated(kind).map(move |node| (node, kind)));
-        let sized = zones.filter_map(|(node, kind)| {
-            let size = self.nodes.lock(node, kind).smallest_from(order)?;
-            Some(Best { node, kind, size })
-        });
         let by_size = self.owners.may_have_larger(order);
-        sized.min_by_key(|best| {
-            let (system, far) = (best.kind == ZoneKind::System, best.node != node);
-            (system && !by_size, far && !by_size, best.size, system, far)
-        })
+        let mut best: Option<(_, Best)> = None;
+        for &kind in ZoneKind::for_owner(owner) {
+            for at in self.nodes.populated(kind) {
+                let Some(size) = self.nodes.lock(at, kind).smallest_from(order) else { continue };
+                let (system, far) = (kind == ZoneKind::System, at != node);
+                let rank = (system && !by_size, far && !by_size, size, system, far);
+                if best.is_none_or(|(least, _)| rank < least) {
+                    best = Some((rank, Best { node: at, kind, size }));
+                }
+            }
+        }
+        best.map(|(_, best)| best)
     }
 
     /// Takes targets off the lists of a zone, as long as it is the best one. Returns how many.

@@ -208,12 +208,6 @@ impl<'g, M: Machine> Heads<'g, M> {
         let (head, _) = self.memmap.extent_of(pfn)?;
         Some((head, StateWord::of_head(self.memmap.page(head))?))
     }
-
-    /// The section of a head that was found.
-    #[inline]
-    pub(crate) fn section(&self, head: Pfn) -> Option<Section<'g, M>> {
-        self.memmap.section_after(self.section, head)
-    }
 }
 
 /// What is at a place in memory.

@@ -12,7 +12,7 @@ use crate::size::{Size, grouped};
 use crate::{build, setup, tool};
 
 /// Boot memory, which nothing touches.
-const MEMORY: [&str; 3] = ["512M", "2G", "32G"];
+const MEMORY: [&str; 3] = ["512M", "2G", "8G"];
 /// What the kernel says before and behind the number.
 const SAID: (&str, &str) = ("boot took ", " instructions");
 

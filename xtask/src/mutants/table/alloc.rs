@@ -102,8 +102,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a target is on the node with the smallest free extent",
         file: "mm/src/alloc/targets.rs",
-        from: "far && !by_size, best.size, system, far)",
-        to: "best.size, system, far)",
+        from: "far && !by_size, size, system, far)",
+        to: "size, system, far)",
         suite: "-p hotmem --lib",
         test: "targets_are_on_the_node_of_their_extents_while_it_has_room_though_another_has_smaller_ones",
     },
