@@ -269,10 +269,9 @@ impl<M: Machine> FreeLists<'_, M> {
         if let Some(section) = section
             && let Some(state) = section.believed(at).and_then(StateWord::of_head)
         {
-            if let Some(order) = state.free_order() {
-                self.isolate_free(zone, section, at, order);
-            }
-            return at.add(state.extent_pages());
+            let Some(order) = state.free_order() else { return at.add(state.extent_pages()) };
+            self.isolate_free(zone, section, at, order);
+            return at.add(order.pages());
         }
         self.isolate_around(zone, at)
     }

@@ -59,7 +59,7 @@ impl StateWord {
     /// The size of its extent, if it is the head of one on a free list.
     #[inline]
     pub(crate) const fn free_order(self) -> Option<Order> {
-        if self.kind() == FREE { self.order() } else { None }
+        if self.kind() == FREE { Order::new((self.0.get() >> KIND_BITS) as u8) } else { None }
     }
 
     /// The owner, if it is the head of an extent in use. The bits above are not looked at: [`decode`](Self::decode) knows
