@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::lab::{Lab, Taken, finish, plug, refused, unplug};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::arch::Arch;
-use crate::machine::{Config, Machine, Offline, Remove, Use};
+use crate::machine::{Config, Machine, Offline, Placement, Remove, Use};
 use crate::{bench, root};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -36,15 +36,16 @@ const PAGE: u64 = 1_200;
 
 /// A machine that counts, with one CPU: where several are up, an operation waits for their flushes, whose instructions count
 /// as its own.
-fn counting(lab: &Lab, sizes: &[&str]) -> Result<Config> {
-    let config = lab.room(sizes)?.word("placement=block").word("icount");
+fn counting(lab: &Lab, sizes: &[&str], placement: Placement) -> Result<Config> {
+    let config = lab.room(sizes)?.word(format_args!("placement={}", placement.word()));
+    let config = config.word("icount");
     Ok(Config { icount: Some(0), cpus: 1, ..config })
 }
 
 /// The operations' instructions for one DIMM: add, online, offline, remove.
 fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
     let mut costs = [0; 4];
-    lab.with(&counting(lab, &[size])?, |machine| {
+    lab.with(&counting(lab, &[size], Placement::Block)?, |machine| {
         let Taken { dimm, add, online } = plug(machine, size)?;
         ensure!(add.event_instructions > add.instructions, "{add:?}");
         machine.unplug(&dimm)?;
@@ -74,7 +75,7 @@ fn a_gibibyte_costs_a_tenth_of_what_linux_takes(lab: &Lab) -> Result<()> {
 }
 
 fn an_insert_takes_few_instructions_from_the_interrupt_to_ost(lab: &Lab) -> Result<()> {
-    lab.with(&counting(lab, &["1G"])?, |machine| {
+    lab.with(&counting(lab, &["1G"], Placement::Device)?, |machine| {
         let Taken { dimm, add, .. } = plug(machine, "1G")?;
         let took = add.event_instructions.context("the insert counted nothing")?;
         ensure!(took <= INSERT, "an insert takes {took} instructions, more than {INSERT}");
@@ -84,7 +85,7 @@ fn an_insert_takes_few_instructions_from_the_interrupt_to_ost(lab: &Lab) -> Resu
 }
 
 fn a_page_in_use_costs_few_instructions_at_its_offline(lab: &Lab) -> Result<()> {
-    lab.with(&counting(lab, &["1G", "1G"])?, |machine| {
+    lab.with(&counting(lab, &["1G", "1G"], Placement::Block)?, |machine| {
         let used = plug(machine, "1G")?;
         let pages = used.online.managed() / lab.page() / 10;
         machine.run(&format!("pool grow {pages}"))?;
@@ -116,7 +117,7 @@ fn thirty_two_gibibytes_cost_as_much_per_gibibyte_as_one(lab: &Lab) -> Result<()
 }
 
 fn what_is_deferred_costs_less_than_on_linux(lab: &Lab) -> Result<()> {
-    lab.with(&counting(lab, &["1G"])?, |machine| {
+    lab.with(&counting(lab, &["1G"], Placement::Block)?, |machine| {
         let mut deferred = first_use(machine)?;
         if deferred > LINUX_ONLINE {
             // QEMU's clock may jump when its CPU wakes, which is right before the first pass. It does not do so twice.
