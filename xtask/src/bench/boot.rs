@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::committed;
 use crate::arch::Arch;
-use crate::machine::{Config, Machine};
+use crate::machine::{Config, Exit, Machine};
 use crate::size::{Size, grouped};
 use crate::{build, setup, tool};
 
@@ -57,7 +57,7 @@ fn boot(root: &Path, arch: Arch, memory: Size) -> Result<u64> {
     let line = machine.wait_line(SAID.0)?;
     machine.wait_ready()?;
     let exit = machine.exit(0)?;
-    ensure!(exit == machine.left(0), "the kernel did not leave: {exit}");
+    ensure!(exit == Exit::Left(0), "the kernel did not leave: {exit}");
     number(&line).with_context(|| format!("not a number of instructions: {line}"))
 }
 

@@ -226,7 +226,7 @@ mod tests {
     fn threads_are_two_to_four_and_go_with_neither_an_architecture_nor_a_file() {
         let threads = |words: &[&str]| match read(&[&["alloc"], words].concat())? {
             What::Alloc { threads, filter, .. } => Some((threads, filter)),
-            What::Operations(_) | What::Lock { .. } | What::Size { .. } => None,
+            What::Operations(_) | What::Boot { .. } | What::Lock { .. } | What::Size { .. } => None,
         };
         assert_eq!(threads(&["--threads", "2"]), Some((Some(2), None)));
         assert_eq!(threads(&["--threads", "4", "hot"]), Some((Some(4), Some("hot".into()))));
