@@ -12,6 +12,10 @@ const MODELS: &str = "--release -p hotmem-vm --test loom";
 /// A CPU that stays in a guest whose tables stay uses what was not dropped.
 const ON_TWO: &str =
     "vcpus::payload_on_two_virtual_cpus_computes_while_its_pages_are_pulled_and_its_tables_stay";
+const OWN_ON_TWO: &str =
+    "own::our_own_kernel_uses_memory_on_two_virtual_cpus_while_its_dimm_is_pulled";
+const LINUX_ON_TWO: &str =
+    "linux::linux_on_two_virtual_cpus_computes_on_each_while_its_dimm_is_pulled";
 const ON_THREE: &str = "vcpus::payload_on_three_virtual_cpus_computes_while_its_dimm_is_pulled";
 const EXTENTS: &str =
     "vcpus::payload_on_two_virtual_cpus_computes_while_its_extents_of_two_mebibytes_are_copied";
@@ -256,6 +260,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "            vcpu.needs_others = true;\n",
         suite: VM,
         test: "cpus_that_all_wait_for_one_another_stop_their_guest",
+    },
+    Mutant {
+        what: "a CPU that a guest of this kernel starts stays off",
+        file: "kernel/vm/src/cpus.rs",
+        from: "        life.change(at.number, Power::Starting, Power::On);\n",
+        to: "        life.change(at.number, Power::Starting, Power::Off);\n",
+        suite: AARCH64,
+        test: OWN_ON_TWO,
+    },
+    Mutant {
+        what: "a CPU that a Linux guest starts stays off",
+        file: "kernel/vm/src/cpus.rs",
+        from: "        life.change(at.number, Power::Starting, Power::On);\n",
+        to: "        life.change(at.number, Power::Starting, Power::Off);\n",
+        suite: AARCH64,
+        test: LINUX_ON_TWO,
     },
     Mutant {
         what: "a segment of an image may lie outside of the guest's memory",
