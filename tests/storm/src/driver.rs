@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::event::{BOOT_BLOCKS, Place, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS};
+use crate::event::{BOOT_BLOCKS, Place, REGION_BLOCKS, REGIONS, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS};
 
 /// What the monitor writes to a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Layout {
     pub window: u64,
     /// The numbers of the first blocks of slots.
     pub slots: [u64; SLOTS],
+    /// The numbers of the first blocks of persistent memory's regions, if the machine has it.
+    pub regions: Option<[u64; REGIONS]>,
     /// The numbers of boot memory's blocks that can go offline.
     pub boot: [u64; BOOT_BLOCKS as usize],
 }
@@ -44,13 +46,23 @@ impl Layout {
         match place {
             Place::Window(block) => self.window + block,
             Place::Slot(slot, block) => at(&self.slots, slot).saturating_add(block),
+            Place::Region(region, block) => {
+                at(self.regions.as_slice().as_flattened(), region).saturating_add(block)
+            }
             Place::Boot(block) => at(&self.boot, usize::try_from(block).unwrap_or(usize::MAX)),
         }
     }
 
-    /// The slot whose DIMM has this block.
-    pub fn slot_of(&self, number: u64) -> Option<usize> {
-        self.slots.iter().position(|&first| (first..first + SLOT_BLOCKS).contains(&number))
+    /// The first blocks of all devices, and how many each has at most: of slots, and of regions behind them.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let regions = self.regions.as_slice().as_flattened().iter();
+        let slots = self.slots.iter().map(|&first| (first, SLOT_BLOCKS));
+        slots.chain(regions.map(|&first| (first, REGION_BLOCKS)))
+    }
+
+    /// The device that has this block.
+    pub(crate) fn device_of(&self, number: u64) -> Option<usize> {
+        self.devices().position(|(first, blocks)| (first..first + blocks).contains(&number))
     }
 
     /// Whether this is one of the operator's blocks.
@@ -59,7 +71,8 @@ impl Layout {
     }
 }
 
-/// Whether a command leaves everything as it was if a step of it fails. A conversion may be done in part.
+/// Whether a command leaves everything as it was if a step of it fails. A conversion may be done in part, and persistent memory
+/// may be added and stay offline.
 pub fn undoes(line: &str) -> bool {
     ["add ", "remove ", "online ", "offline "].iter().any(|word| line.starts_with(word))
 }

@@ -11,16 +11,23 @@ pub const WINDOW_BLOCKS: u64 = 8;
 pub const SLOTS: usize = 4;
 /// Blocks of the largest DIMM of a slot.
 pub const SLOT_BLOCKS: u64 = 2;
+/// Regions of persistent memory, which the operator has serve as RAM, and takes back.
+pub const REGIONS: usize = 2;
+/// Blocks of a region.
+pub const REGION_BLOCKS: u64 = 2;
 /// Blocks of boot memory that can go offline.
 pub const BOOT_BLOCKS: u64 = 2;
 
-/// A block, by what it is: `w3` is the operator's fourth, `s1.0` the first of slot 1, `b0` one of boot memory.
+/// A block, by what it is: `w3` is the operator's fourth, `s1.0` the first of slot 1, `p1.0` that of the second region of
+/// persistent memory, `b0` one of boot memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// Of the operator's memory.
     Window(u64),
     /// Of the DIMM in a slot.
     Slot(usize, u64),
+    /// Of a region of persistent memory.
+    Region(usize, u64),
     /// Of boot memory.
     Boot(u64),
 }
@@ -80,6 +87,16 @@ words! {
         Block = "block",
         /// In boot memory.
         Boot = "boot",
+    }
+}
+
+words! {
+    /// Whether memory is used that may hold data.
+    Force {
+        /// It is not.
+        No = "gently",
+        /// It is.
+        Yes = "force",
     }
 }
 
@@ -167,6 +184,11 @@ pub enum Event {
     Remove(Run),
     /// `convert RUN`: each block gets a memmap of its own.
     Convert(Run),
+    /// `pmem-add REGION device|block|boot gently|force`: persistent memory serves as RAM. A machine that has none leaves this out,
+    /// and all else about it.
+    PmemAdd(usize, Memmap, Force),
+    /// `pmem-remove REGION now|wait`: the operator begins to take it back. While that is under way, both are left out.
+    PmemRemove(usize, Wait),
     /// `online PLACE normal|movable`.
     Online(Place, Zone),
     /// `offline PLACE`.
@@ -216,6 +238,7 @@ impl fmt::Display for Place {
         match self {
             Self::Window(block) => write!(f, "w{block}"),
             Self::Slot(slot, block) => write!(f, "s{slot}.{block}"),
+            Self::Region(region, block) => write!(f, "p{region}.{block}"),
             Self::Boot(block) => write!(f, "b{block}"),
         }
     }
@@ -236,6 +259,10 @@ impl FromStr for Place {
             ("s", Some((slot, block))) => Ok(Self::Slot(
                 usize::try_from(number(slot, SLOTS as u64)?)?,
                 number(block, SLOT_BLOCKS)?,
+            )),
+            ("p", Some((region, block))) => Ok(Self::Region(
+                usize::try_from(number(region, REGIONS as u64)?)?,
+                number(block, REGION_BLOCKS)?,
             )),
             _ => bail!("'{word}' is not a block"),
         }
@@ -273,6 +300,8 @@ impl fmt::Display for Event {
             Self::Add(run, memmap) => write!(f, "add {run} {memmap}"),
             Self::Remove(run) => write!(f, "remove {run}"),
             Self::Convert(run) => write!(f, "convert {run}"),
+            Self::PmemAdd(region, memmap, force) => write!(f, "pmem-add {region} {memmap} {force}"),
+            Self::PmemRemove(region, wait) => write!(f, "pmem-remove {region} {wait}"),
             Self::Online(place, zone) => write!(f, "online {place} {zone}"),
             Self::Offline(place) => write!(f, "offline {place}"),
             Self::Take(place) => write!(f, "take {place}"),
@@ -315,6 +344,12 @@ impl Words<'_> {
         ensure!(slot < SLOTS, "there is no slot {slot}");
         Ok(slot)
     }
+
+    fn region(&mut self) -> Result<usize> {
+        let region = self.next()?;
+        ensure!(region < REGIONS, "there is no region {region}");
+        Ok(region)
+    }
 }
 
 impl FromStr for Event {
@@ -344,6 +379,8 @@ fn read(words: &mut Words<'_>) -> Result<Event> {
         "add" => Event::Add(words.next()?, words.next()?),
         "remove" => Event::Remove(words.next()?),
         "convert" => Event::Convert(words.next()?),
+        "pmem-add" => Event::PmemAdd(words.region()?, words.next()?, words.next()?),
+        "pmem-remove" => Event::PmemRemove(words.region()?, words.next()?),
         "online" => Event::Online(words.next()?, words.next()?),
         "offline" => Event::Offline(words.next()?),
         "take" => Event::Take(words.next()?),
@@ -377,5 +414,19 @@ impl Event {
     pub fn name(&self) -> String {
         let line = self.to_string();
         line.split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    /// Whether it is about persistent memory.
+    pub(crate) const fn is_about_region(&self) -> bool {
+        match self {
+            Self::PmemAdd(..) | Self::PmemRemove(..) => true,
+            Self::Online(place, _)
+            | Self::Offline(place)
+            | Self::Take(place)
+            | Self::Poison(place, _) => {
+                matches!(place, Place::Region(..))
+            }
+            _ => false,
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Logs from seeds.
 
 use crate::event::{
-    BOOT_BLOCKS, Event, Kind, Memmap, Place, Policy, Run, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, Wait,
-    Zone,
+    BOOT_BLOCKS, Event, Force, Kind, Memmap, Place, Policy, REGION_BLOCKS, REGIONS, Run,
+    SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, Wait, Zone,
 };
 use hotmem_paging::testing::Random;
 
@@ -29,6 +29,8 @@ pub fn generate(seed: u64, count: u64, guests: u64) -> Vec<Event> {
         grown: Vec::new(),
         pinned: Vec::new(),
         full: [false; SLOTS],
+        used: [false; REGIONS],
+        then: None,
         groups: Vec::new(),
         vetoes: Vec::new(),
         vetoed: 0,
@@ -55,6 +57,10 @@ struct Maker {
     grown: Vec<u64>,
     pinned: Vec<u64>,
     full: [bool; SLOTS],
+    /// The regions of persistent memory that serve as RAM.
+    used: [bool; REGIONS],
+    /// The event that is next in any case.
+    then: Option<Event>,
     /// What the operator has added.
     groups: Vec<Group>,
     vetoes: Vec<Kind>,
@@ -63,10 +69,13 @@ struct Maker {
 
 impl Maker {
     fn next(&mut self) -> Event {
+        if let Some(event) = self.then.take() {
+            return event;
+        }
         if self.guests > 0 && self.random.one_in(GUESTS_EACH) {
             return self.guest();
         }
-        match self.random.below(100) {
+        match self.random.below(106) {
             0..8 => self.plug(),
             8..16 => self.unplug(),
             16..18 => Event::Cancel,
@@ -91,7 +100,8 @@ impl Maker {
             94 => Event::Compact(self.zone(), below(&mut self.random, 8)),
             95 => self.policy(),
             96 => Event::Hosting(!self.random.one_in(4)),
-            97 => Event::Fault(1 + self.random.below(MOST_STEPS)),
+            97 => self.fault(),
+            98..104 => self.region(),
             _ => self.vetoes.pop().map_or_else(|| self.unpin(), Event::Allow),
         }
     }
@@ -189,6 +199,10 @@ impl Maker {
     fn place(&mut self) -> Place {
         match self.random.below(10) {
             0 => Place::Boot(self.random.below(BOOT_BLOCKS)),
+            3 => {
+                let region = self.random.below(REGIONS as u64) as usize;
+                Place::Region(region, self.random.below(REGION_BLOCKS))
+            }
             1..3 => {
                 let slot = self.random.below(SLOTS as u64) as usize;
                 Place::Slot(slot, self.random.below(SLOT_BLOCKS))
@@ -215,6 +229,29 @@ impl Maker {
         self.full[slot] = false;
         let wait = self.wait();
         if self.random.one_in(3) { Event::Twice(slot, wait) } else { Event::Unplug(slot, wait) }
+    }
+
+    /// Persistent memory that is unused is mostly used, and the other way round.
+    fn region(&mut self) -> Event {
+        let region = self.random.below(REGIONS as u64) as usize;
+        let uses = !self.used[region] ^ self.random.one_in(6);
+        self.used[region] = uses;
+        if !uses {
+            return Event::PmemRemove(region, self.wait());
+        }
+        let memmap = self.pick(&[Memmap::Range, Memmap::Block]);
+        let memmap = if self.random.one_in(8) { Memmap::Boot } else { memmap };
+        let event = Event::PmemAdd(region, memmap, self.pick(Force::ALL));
+        if !self.random.one_in(3) {
+            return event;
+        }
+        // It is added rarely enough that few faults would meet it.
+        self.then = Some(event);
+        self.fault()
+    }
+
+    fn fault(&mut self) -> Event {
+        Event::Fault(1 + self.random.below(MOST_STEPS))
     }
 
     /// Rare: a bad page stays bad until its memory is removed.
@@ -296,6 +333,7 @@ impl Maker {
         self.groups.clear();
         self.vetoes.clear();
         self.vetoed = 0;
+        self.used = [false; REGIONS];
         Event::Reset
     }
 
@@ -356,6 +394,6 @@ mod tests {
         let (no, yes) = (waits(Wait::No), waits(Wait::Yes));
         assert!(no.abs_diff(yes) * 10 < no + yes, "{no} {yes}");
         let names: BTreeSet<String> = log.iter().map(Event::name).collect();
-        assert_eq!(names.len(), 29, "{names:?}");
+        assert_eq!(names.len(), 31, "{names:?}");
     }
 }

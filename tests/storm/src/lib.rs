@@ -21,14 +21,15 @@ mod generate;
 mod log;
 mod model;
 mod play;
+mod region;
 mod run;
 mod shrink;
 mod stats;
 
 pub use driver::{Driver, End, Layout, Reply, undoes};
 pub use event::{
-    BOOT_BLOCKS, Event, Kind, Memmap, Place, Policy, Run, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, Wait,
-    Zone,
+    BOOT_BLOCKS, Event, Force, Kind, Memmap, Place, Policy, REGION_BLOCKS, REGIONS, Run,
+    SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, Wait, Zone,
 };
 pub use generate::generate;
 pub use hotmem_paging::testing::Random;

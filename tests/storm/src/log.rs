@@ -57,6 +57,8 @@ mod tests {
             ("fly", "no event 'fly'"),
             ("plug 4 1 now", "no slot 4"),
             ("plug 0 3 now", "3 blocks"),
+            ("pmem-add 2 device force", "no region 2"),
+            ("offline p0.2", "'p0.2'"),
             ("add 7+2 block", "not within 8"),
             ("add 18446744073709551615+2 block", "not within 8"),
             ("online s0 movable", "'s0'"),

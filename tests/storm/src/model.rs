@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::driver::Layout;
-use crate::event::{Event, Kind, Memmap, Place, Policy, Run, SLOTS, Zone};
+use crate::event::{Event, Kind, Memmap, Place, Policy, REGIONS, Run, SLOTS, Zone};
+use crate::region::Region;
 
 /// What the outcome of an event must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +45,10 @@ pub(crate) struct Block {
     taken: bool,
 }
 
-/// A slot for a DIMM.
+/// A slot for a DIMM; or persistent memory, which nothing is in unless it serves as RAM.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Slot {
-    /// Blocks of the DIMM in it; 0 if it is empty.
+    /// Blocks of what is in it; 0 if it is empty.
     pub(crate) blocks: u64,
     /// It came, and the kernel may not have seen it yet.
     pub(crate) fresh: bool,
@@ -56,24 +57,31 @@ pub(crate) struct Slot {
     /// Nothing has held it since.
     pub(crate) free: bool,
     /// By this policy it comes online, if nothing else has happened to it.
-    policy: Option<Policy>,
+    pub(crate) policy: Option<Policy>,
     /// A page of its memory was marked bad before that was known to be there.
     may_be_bad: bool,
 }
 
 impl Slot {
     /// Whether a request has not ended.
-    pub(crate) fn open(&self) -> bool {
+    pub(crate) const fn open(&self) -> bool {
         self.fresh || self.asked
+    }
+
+    /// Whether nothing is in it.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.blocks == 0
     }
 }
 
 /// The model.
 #[derive(Debug)]
 pub(crate) struct Model {
-    layout: Layout,
+    pub(crate) layout: Layout,
     pub(crate) blocks: BTreeMap<u64, Block>,
-    pub(crate) slots: [Slot; SLOTS],
+    /// Those of DIMMs, and then those of persistent memory.
+    pub(crate) slots: [Slot; SLOTS + REGIONS],
+    pub(crate) regions: [Region; REGIONS],
     /// Unmovable extents: first page and order.
     pub(crate) held: BTreeMap<u64, (u64, u32)>,
     /// Movable extents: the pool's handle.
@@ -109,7 +117,8 @@ impl Model {
         Self {
             layout,
             blocks: layout.boot.into_iter().map(|number| (number, boot(number))).collect(),
-            slots: [Slot::default(); SLOTS],
+            slots: [Slot::default(); SLOTS + REGIONS],
+            regions: [Region::default(); REGIONS],
             held: BTreeMap::new(),
             grown: BTreeMap::new(),
             pinned: BTreeSet::new(),
@@ -120,13 +129,16 @@ impl Model {
         }
     }
 
-    /// Of the same machine when it was reset: DIMMs that were asked for before are gone, and the others have come.
+    /// Of the same machine when it was reset: DIMMs that were asked for before are gone, and the others have come. Persistent
+    /// memory has kept what is in it.
     pub(crate) fn after_reset(&self) -> Self {
         let mut model = Self::new(self.layout);
         let stays = |slot: &Slot| slot.blocks > 0 && !slot.asked;
-        for (slot, one) in self.slots.iter().enumerate().filter(|(_, slot)| stays(slot)) {
+        let dimms = self.slots.iter().take(SLOTS).enumerate();
+        for (slot, one) in dimms.filter(|(_, slot)| stays(slot)) {
             model.plugged(slot, one.blocks);
         }
+        model.regions = self.regions.map(|region| region.after_reset());
         model
     }
 
@@ -149,7 +161,7 @@ impl Model {
 
     /// Whether the slot that has this block, if one has, has an open request.
     pub(crate) fn is_open(&self, number: u64) -> bool {
-        let slot = self.layout.slot_of(number).and_then(|slot| self.slots.get(slot));
+        let slot = self.layout.device_of(number).and_then(|slot| self.slots.get(slot));
         slot.is_some_and(Slot::open)
     }
 
@@ -165,6 +177,8 @@ impl Model {
             Event::Add(run, _) => self.expect_add(run),
             Event::Remove(run) => self.expect_remove(run),
             Event::Convert(run) => self.expect_convert(run),
+            Event::PmemAdd(region, memmap, force) => self.expect_pmem_add(region, memmap, force),
+            Event::PmemRemove(region, _) => self.expect_pmem_remove(region),
             Event::Online(place, _) => self.expect_online(place),
             Event::Offline(place) => self.expect_offline(place),
             Event::Take(place) => self.expect_take(place),
@@ -190,6 +204,11 @@ impl Model {
             Expect::Done if !self.quiet() => Expect::Either,
             known => known,
         }
+    }
+
+    /// Whether a listener objects to blocks that come online.
+    pub(crate) const fn vetoes_online(&self) -> bool {
+        self.vetoes[index(Kind::Online)].is_some()
     }
 
     fn expect_add(&self, run: Run) -> Expect {
@@ -228,7 +247,7 @@ impl Model {
     }
 
     fn expect_online(&self, place: Place) -> Expect {
-        let vetoed = self.vetoes[index(Kind::Online)].is_some();
+        let vetoed = self.vetoes_online();
         let can = |block: &&Block| block.zone.is_none() && !block.bad && !block.taken && !vetoed;
         match self.blocks.get(&self.layout.number(place)).filter(can) {
             Some(block) if block.may_be_bad => Expect::Either,
@@ -306,7 +325,8 @@ impl Model {
         if let Some(block) = self.blocks.get_mut(&number) {
             block.zone = zone;
         }
-        if let Some(slot) = self.layout.slot_of(number).and_then(|slot| self.slots.get_mut(slot)) {
+        if let Some(slot) = self.layout.device_of(number).and_then(|slot| self.slots.get_mut(slot))
+        {
             slot.policy = None;
             slot.free &= zone != Some(Zone::Normal);
         }
@@ -316,7 +336,7 @@ impl Model {
     /// bad then.
     pub(crate) fn spoil(&mut self, number: u64, memmap: bool) {
         let Some(&Block { group: (first, end), .. }) = self.blocks.get(&number) else {
-            let slot = self.layout.slot_of(number).and_then(|slot| self.slots.get_mut(slot));
+            let slot = self.layout.device_of(number).and_then(|slot| self.slots.get_mut(slot));
             return slot.into_iter().for_each(|slot| slot.may_be_bad = true);
         };
         for (&other, block) in self.blocks.range_mut(first..end) {
@@ -327,7 +347,7 @@ impl Model {
 
     /// A DIMM has come.
     pub(crate) fn plugged(&mut self, slot: usize, blocks: u64) {
-        let vetoed = self.vetoes[index(Kind::Online)].is_some();
+        let vetoed = self.vetoes_online();
         let policy = Some(self.policy).filter(|_| !vetoed);
         self.slots[slot] = Slot { blocks, fresh: true, free: true, policy, ..Slot::default() };
     }
@@ -342,8 +362,8 @@ impl Model {
     /// Notes what holds the DIMMs that were asked for. Called after each event.
     pub(crate) fn note_obstacles(&mut self) {
         let held = !self.pinned.is_empty() || self.vetoes[index(Kind::Offline)].is_some();
-        for slot in 0..SLOTS {
-            let first = self.layout.slots[slot];
+        let devices: Vec<_> = self.layout.devices().collect();
+        for (slot, (first, _)) in devices.into_iter().enumerate() {
             let mut blocks = self.blocks.range(first..first + self.slots[slot].blocks);
             let stays =
                 |block: &Block| block.bad || block.may_be_bad || block.zone == Some(Zone::Normal);
@@ -356,8 +376,8 @@ impl Model {
     /// Takes over what became of the DIMM of a slot, whose requests have ended: it is gone, or all of it is there.
     pub(crate) fn settle(&mut self, slot: usize, gone: bool, shown: &[Shown]) -> Result<()> {
         let Slot { blocks, asked, policy, may_be_bad, .. } = self.slots[slot];
-        let first = self.layout.slots[slot];
-        let numbers = first..first + blocks;
+        let first = self.layout.devices().nth(slot).map_or(u64::MAX, |(first, _)| first);
+        let numbers = first..first.saturating_add(blocks);
         if gone {
             self.blocks.retain(|number, _| !numbers.contains(number));
             self.slots[slot] = Slot::default();
@@ -386,7 +406,7 @@ impl Model {
     pub(crate) fn compare(&self, shown: &[Shown]) -> Result<()> {
         let ours = |one: &&Shown| {
             let number = one.block;
-            let slot = self.layout.slot_of(number).is_some() && !self.is_open(number);
+            let slot = self.layout.device_of(number).is_some() && !self.is_open(number);
             slot || self.layout.in_window(number) || self.layout.boot.contains(&number)
         };
         let found: BTreeMap<u64, &Shown> =

@@ -8,18 +8,18 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::driver::{Driver, End, Layout};
-use crate::event::{Event, Kind, Place, Run, SLOTS, Wait};
+use crate::event::{Event, Force, Kind, Place, REGIONS, Run, SLOTS, Wait};
 use crate::model::{Block, Expect, Model, Shown, index};
 use crate::stats::Stats;
 
 /// How often a DIMM is asked for again that the kernel keeps without a reason.
 const MOST_ASKED: u32 = 32;
 /// How long a DIMM may take to be there.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Events between two checks of what movable pages hold.
 const BETWEEN_CHECKS: usize = 16;
 /// Work of the kernel between two looks whether a DIMM is there.
-const TURNS: u64 = 1000;
+pub(crate) const TURNS: u64 = 1000;
 
 /// The command that has DIMMs come online for movable pages.
 const POLICY: &str = "policy online_movable";
@@ -71,9 +71,9 @@ impl fmt::Display for Failed {
 /// Plays logs on a machine.
 #[derive(Debug)]
 pub struct Player<D> {
-    driver: D,
-    layout: Layout,
-    model: Model,
+    pub(crate) driver: D,
+    pub(crate) layout: Layout,
+    pub(crate) model: Model,
     stats: Stats,
     /// The step that is to fail during the next command.
     fault: u64,
@@ -132,6 +132,7 @@ impl<D: Driver> Player<D> {
                 Ok(())
             }
             Event::Guest(_) if !self.driver.runs_guests() => Ok(()),
+            _ if event.is_about_region() && self.layout.regions.is_none() => Ok(()),
             _ => self.command(event),
         }
     }
@@ -163,7 +164,7 @@ impl<D: Driver> Player<D> {
 
     /// Resets the machine: the policy for DIMMs that come is the one of the beginning again.
     fn reset(&mut self, event: &Event) -> Result<()> {
-        self.driver.reset(self.model.slots.map(|slot| slot.asked))?;
+        self.driver.reset(std::array::from_fn(|slot| self.model.slots[slot].asked))?;
         self.fault = 0;
         self.model = self.model.after_reset();
         self.accepted(POLICY)?;
@@ -171,13 +172,13 @@ impl<D: Driver> Player<D> {
         self.settle()
     }
 
-    fn wait(&mut self, wait: Wait) -> Result<()> {
+    pub(crate) fn wait(&mut self, wait: Wait) -> Result<()> {
         if wait == Wait::Yes { self.settle() } else { Ok(()) }
     }
 
     /// Waits for the end of all requests of firmware, and takes over what became of the DIMMs.
     fn settle(&mut self) -> Result<()> {
-        let mut gone = [false; SLOTS];
+        let mut gone = [false; SLOTS + REGIONS];
         for (slot, gone) in gone.iter_mut().enumerate() {
             *gone = self.model.slots[slot].asked && self.ends_gone(slot)?;
         }
@@ -190,41 +191,49 @@ impl<D: Driver> Player<D> {
         self.model.compare(&shown)
     }
 
-    /// Waits for the end of the request for the DIMM of a slot; returns whether it is gone.
+    /// Waits for the end of the request for what is in a slot; returns whether it is gone.
     fn ends_gone(&mut self, slot: usize) -> Result<bool> {
+        let region = slot.checked_sub(SLOTS);
+        let what = if region.is_some() { "region" } else { "dimm" };
         for _ in 0..MOST_ASKED {
             let free = self.model.slots[slot].free;
-            match self.driver.end(slot)? {
-                End::Gone => {
-                    self.stats.count("dimm", "gone");
+            let end = match region {
+                None => self.driver.end(slot)?,
+                Some(region) => self.region_end(region)?,
+            };
+            match (end, region) {
+                (End::Gone, _) => {
+                    self.stats.count(what, "gone");
                     return Ok(true);
                 }
-                End::Kept if !free => {
-                    self.stats.count("dimm", "kept");
+                (End::Kept, _) if !free => {
+                    self.stats.count(what, "kept");
                     return Ok(false);
                 }
-                End::Kept if self.driver.may_ask_again() => self.driver.ask_back(slot, 1)?,
-                End::Kept => break,
+                (End::Kept, None) if self.driver.may_ask_again() => {
+                    self.driver.ask_back(slot, 1)?
+                }
+                (End::Kept, _) => break,
             }
         }
-        bail!("the DIMM of slot {slot} stays, and nothing holds it")
+        bail!("the {what} of slot {slot} stays, and nothing holds it")
     }
 
     /// Waits until all DIMMs that came and did not go are there, and those that are gone are not.
-    fn wait_until_there(&mut self, gone: [bool; SLOTS]) -> Result<Vec<Shown>> {
+    fn wait_until_there(&mut self, gone: [bool; SLOTS + REGIONS]) -> Result<Vec<Shown>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.driver.turn(TURNS);
             let shown = self.shown()?;
             let there = |number: u64| shown.iter().any(|one| one.block == number);
-            let mut slots = self.model.slots.iter().zip(self.layout.slots).zip(gone);
-            let agrees = slots.all(|((slot, first), gone)| {
+            let mut slots = self.model.slots.iter().zip(self.layout.devices()).zip(gone);
+            let agrees = slots.all(|((slot, (first, _)), gone)| {
                 (first..first + slot.blocks).all(|number| there(number) != gone)
             });
             if agrees {
                 return Ok(shown);
             }
-            ensure!(Instant::now() < deadline, "the DIMMs {:?} are not there", self.model.slots);
+            ensure!(Instant::now() < deadline, "in slots there is not {:?}", self.model.slots);
         }
     }
 
@@ -261,7 +270,11 @@ impl<D: Driver> Player<D> {
             self.accepted("snapshot check").context("a refusal changed something")?;
         }
         self.count(event, if done { "done" } else { "refused" });
-        Ok(())
+        match *event {
+            Event::PmemAdd(region, ..) => self.note_pmem_add(region, done),
+            Event::PmemRemove(region, wait) if done => self.note_pmem_remove(region, wait),
+            _ => Ok(()),
+        }
     }
 
     /// What the monitor predicts of taking a block offline, if nothing else can happen.
@@ -290,11 +303,18 @@ impl<D: Driver> Player<D> {
         let (layout, model) = (&self.layout, &self.model);
         let run = |run: Run| self.range(model.numbers(run).start, run.count);
         let handle = |name: u64| model.grown.get(&name);
+        let leaves = |region: usize| model.slots[SLOTS + region].asked;
         Ok(match *event {
             Event::Cancel => Some("offline cancel".to_owned()),
             Event::Add(blocks, memmap) => Some(format!("add {} {memmap}", run(blocks))),
             Event::Remove(blocks) => Some(format!("remove {}", run(blocks))),
             Event::Convert(blocks) => Some(format!("convert {} block", run(blocks))),
+            Event::PmemAdd(region, ..) | Event::PmemRemove(region, _) if leaves(region) => None,
+            Event::PmemAdd(region, memmap, force) => Some(match force {
+                Force::No => format!("pmem add {region} {memmap}"),
+                Force::Yes => format!("pmem add {region} {memmap} force"),
+            }),
+            Event::PmemRemove(region, _) => Some(format!("pmem remove {region}")),
             Event::Online(place, zone) => {
                 Some(format!("online {} {}", layout.number(place), zone.way()))
             }
@@ -372,6 +392,7 @@ impl<D: Driver> Player<D> {
         self.driver.check()?;
         if index.is_multiple_of(BETWEEN_CHECKS) {
             self.accepted("pool check")?;
+            self.compare_regions()?;
         }
         self.compare()
     }
@@ -398,6 +419,8 @@ impl<D: Driver> Player<D> {
         };
         let mut last: Vec<Event> = self.model.blocks.iter().filter_map(online).collect();
         last.extend((0..SLOTS).map(|slot| Event::Unplug(slot, Wait::Yes)));
+        let used = |region: &usize| !self.model.slots[SLOTS + region].is_empty();
+        last.extend((0..REGIONS).filter(used).map(|region| Event::PmemRemove(region, Wait::Yes)));
         self.all(&last)?;
         let removals = self.removals();
         self.all(&removals)?;
@@ -428,7 +451,7 @@ impl<D: Driver> Player<D> {
         Ok(())
     }
 
-    fn shown(&mut self) -> Result<Vec<Shown>> {
+    pub(crate) fn shown(&mut self) -> Result<Vec<Shown>> {
         let blocks = self.json("blocks --json")?;
         serde_json::from_value(blocks).context("what `blocks --json` shows")
     }
@@ -437,7 +460,7 @@ impl<D: Driver> Player<D> {
         self.json("stats --json")?["system_bytes"].as_u64().context("`stats` shows no system bytes")
     }
 
-    fn json(&mut self, line: &str) -> Result<Value> {
+    pub(crate) fn json(&mut self, line: &str) -> Result<Value> {
         let lines = self.accepted(line)?;
         // What the kernel logs meanwhile may begin alike.
         let mut json = lines.iter().filter(|line| line.starts_with(['{', '[']));

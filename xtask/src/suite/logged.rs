@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use hotmem_storm::{
-    Driver, End, Event, Failed, Layout, Player, Reply, SLOT_BLOCKS, SLOTS, Stats, WINDOW_BLOCKS,
-    generate, undoes,
+    Driver, End, Event, Failed, Layout, Player, REGION_BLOCKS, REGIONS, Reply, SLOT_BLOCKS, SLOTS,
+    Stats, WINDOW_BLOCKS, generate, undoes,
 };
 
 use super::lab::{Lab, Storm, blocks_of, insert_unowned};
-use super::{Scenario, scenarios};
+use super::{Scenario, on_acpi, scenarios};
 use crate::arch::Replies;
-use crate::machine::{Config, Dimm, Exit, Guest as Payload, Machine, Place, UnplugEnd};
+use crate::machine::{Config, Dimm, Exit, Guest as Payload, Machine, Nvdimm, Place, UnplugEnd};
 use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] =
@@ -74,7 +74,14 @@ fn config(lab: &Lab) -> Result<Config> {
     let specs = [vec![window], vec![dimm; SLOTS]].concat();
     let config = lab.room(&[])?.room_for(&specs);
     let config = config.word(format_args!("kernelcore={}", CORE * lab.block()));
+    let config = if on_acpi(lab) { config.nvdimms(regions(lab)) } else { config };
     Ok(Config { memory: lab.memory(BOOT * lab.block()), restarts: true, ..config })
+}
+
+/// Persistent memory. What is in it is looked at, since it has no labels.
+fn regions(lab: &Lab) -> Vec<Nvdimm> {
+    let bytes = REGION_BLOCKS * lab.block();
+    vec![Nvdimm { bytes, labels: 0, file: None, node: None }; REGIONS]
 }
 
 /// The size of the operator's memory, as scenarios write it: on each machine it has as many blocks.
@@ -113,7 +120,12 @@ impl<'m> Guest<'m> {
         let movable: Vec<u64> = movable.map(|one| one.block).collect();
         let [.., last, next] = movable[..] else { bail!("only {movable:?} can go offline") };
         let first = window.start / block;
-        let layout = Layout { block, page, window: first, slots, boot: [last, next] };
+        let found: Vec<u64> = machine.pmem()?.iter().map(|one| one.start / block).collect();
+        let regions = match found[..] {
+            [] => None,
+            _ => Some(found.try_into().ok().context("another number of regions")?),
+        };
+        let layout = Layout { block, page, window: first, slots, regions, boot: [last, next] };
         let may_ask_again = lab.about().replies == Replies::Stays;
         let runs_guests = lab.runs_guests() == Some(true);
         let dimms = [const { None }; SLOTS];

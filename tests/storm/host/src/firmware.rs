@@ -1,4 +1,4 @@
-//! The firmware of the fake machine: slots, and requests about the DIMMs in them.
+//! The firmware of the fake machine: slots, requests about the DIMMs in them, and persistent memory.
 
 // UNSAFETY: vouches for fake RAM, which has no other use.
 #![expect(unsafe_code)]
@@ -11,16 +11,33 @@ use std::rc::Rc;
 
 use hotmem::testing::{Bench, Tiny};
 use hotmem::{NodeId, PhysRange};
-use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Ranges, Request};
+use hotmem_hotplug::{
+    DeviceId, Event, Holds, HotplugSource, Outcome, Persistent, Ranges, Reason, Request,
+};
+use hotmem_storm::REGIONS;
 
 /// The device that claims the operator's memory, and is refused.
 pub(crate) const OPERATORS: DeviceId = DeviceId::new(100);
+
+/// The first device that is a region of persistent memory.
+const FIRST_REGION: u16 = 200;
+
+/// A region of persistent memory.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    range: PhysRange,
+    /// A kernel before this one has written to it.
+    written: bool,
+    /// This kernel has.
+    used: bool,
+}
 
 /// The slots' contents, and requests that the kernel has not taken yet.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     requests: VecDeque<(DeviceId, Request<Infallible>)>,
     dimms: Vec<(DeviceId, PhysRange)>,
+    regions: Vec<Region>,
     /// A reply that is not true.
     pub(crate) lie: Option<String>,
 }
@@ -33,8 +50,23 @@ pub(crate) struct Firmware {
 }
 
 impl Firmware {
-    pub(crate) fn new(bench: &'static Bench<Tiny>) -> Self {
-        Self { bench, state: Rc::default() }
+    /// With persistent memory at these places, of which `written` holds data.
+    pub(crate) fn new(
+        bench: &'static Bench<Tiny>,
+        places: [PhysRange; REGIONS],
+        written: [bool; REGIONS],
+    ) -> Self {
+        places.iter().for_each(|&range| bench.plug(range));
+        let regions = places.into_iter().zip(written);
+        let regions = regions.map(|(range, written)| Region { range, written, used: false });
+        let state = State { regions: regions.collect(), ..State::default() };
+        Self { bench, state: Rc::new(RefCell::new(state)) }
+    }
+
+    /// What persistent memory a kernel has written to.
+    pub(crate) fn written(&self) -> [bool; REGIONS] {
+        let state = self.state.borrow();
+        std::array::from_fn(|number| state.regions[number].written || state.regions[number].used)
     }
 
     /// Announces a DIMM that is there.
@@ -77,12 +109,39 @@ impl Firmware {
     fn is_added(&self, device: DeviceId) -> Option<bool> {
         let state = self.state.borrow();
         let (_, range) = state.dimms.iter().find(|&&(other, _)| other == device)?;
-        let mut blocks = self.bench.mm.blocks_in(*range).map(|id| self.bench.mm.block(id));
-        Some(blocks.all(|block| block.is_some()))
+        Some(self.knows(*range))
+    }
+
+    fn knows(&self, range: PhysRange) -> bool {
+        let mut blocks = self.bench.mm.blocks_in(range).map(|id| self.bench.mm.block(id));
+        blocks.all(|block| block.is_some())
+    }
+
+    /// Takes note of a reply about persistent memory; returns whether it is true.
+    fn reply_of_region(&self, number: usize, outcome: Outcome) -> bool {
+        let Some(range) = self.state.borrow().regions.get(number).map(|region| region.range) else {
+            return false;
+        };
+        let knows = self.knows(range);
+        let region = &mut self.state.borrow_mut().regions[number];
+        match outcome {
+            Outcome::Inserted | Outcome::InsertedOffline => {
+                region.used = true;
+                knows
+            }
+            Outcome::InsertFailed | Outcome::Ejected => !knows,
+            Outcome::EjectRefused(_) | Outcome::Ejecting => knows,
+            Outcome::EjectFailed => false,
+        }
     }
 }
 
-// SAFETY: the ranges are those of fake DIMMs.
+/// The number of the region that a device is.
+fn region(device: DeviceId) -> Option<usize> {
+    device.number().checked_sub(FIRST_REGION).map(usize::from)
+}
+
+// SAFETY: the ranges are those of fake DIMMs and of fake persistent memory.
 unsafe impl HotplugSource for Firmware {
     type Error = Infallible;
 
@@ -106,6 +165,7 @@ unsafe impl HotplugSource for Firmware {
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Infallible> {
         let added = self.is_added(device);
         let true_now = match outcome {
+            _ if let Some(number) = region(device) => self.reply_of_region(number, outcome),
             _ if device == OPERATORS => outcome == Outcome::InsertFailed,
             Outcome::Inserted | Outcome::InsertedOffline => added == Some(true),
             Outcome::InsertFailed => added == Some(false),
@@ -132,7 +192,21 @@ unsafe impl HotplugSource for Firmware {
     }
 
     fn is_there(&mut self, device: DeviceId) -> bool {
-        self.has(device)
+        region(device).is_some() || self.has(device)
+    }
+
+    fn persistent_count(&self) -> usize {
+        REGIONS
+    }
+
+    fn persistent(&mut self, number: usize) -> Option<Persistent> {
+        let Region { range, written, used } = *self.state.borrow().regions.get(number)?;
+        let holds = match written && !used {
+            true => Holds::Data(Reason::new("a kernel before this one wrote to it")),
+            false => Holds::Nothing(Reason::new("no kernel before this one wrote to it")),
+        };
+        let device = DeviceId::new(FIRST_REGION + number as u16);
+        Some(Persistent { device, range, node: NodeId::ZERO, holds })
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {

@@ -9,7 +9,9 @@ use hotmem_hotplug::{DeviceId, Hotplug, Policy, Quiet};
 use hotmem_lab::fault::Faults;
 use hotmem_lab::monitor::Monitor;
 use hotmem_lab::testing::Blank;
-use hotmem_storm::{Driver, End, Layout, Reply, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, undoes};
+use hotmem_storm::{
+    Driver, End, Layout, REGION_BLOCKS, REGIONS, Reply, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, undoes,
+};
 
 use crate::firmware::{Firmware, OPERATORS};
 
@@ -48,12 +50,13 @@ enum Plant {
 }
 
 impl Machine {
-    /// Boots; with `plant`, has a fault.
-    pub(crate) fn boot(plant: bool) -> Result<Self> {
+    /// Boots; with `plant`, has a fault. Of persistent memory `written` holds data.
+    pub(crate) fn boot(plant: bool, written: [bool; REGIONS]) -> Result<Self> {
         let window = (WINDOW * BLOCK, 64 * BLOCK);
         let setup = Setup { ram: vec![(0, RAM, 0)], block: BLOCK, window, kernelcore: Some(CORE) };
         let bench: &'static Bench<Tiny> = Box::leak(Box::new(Bench::new(&setup)));
-        let firmware = Firmware::new(bench);
+        let regions = regions().map(|first| range(first * BLOCK, REGION_BLOCKS * BLOCK));
+        let firmware = Firmware::new(bench, regions, written);
         let hotplug = Hotplug::new(firmware.clone(), &bench.mm, (), Policy::default());
         let faults: &'static Faults = Box::leak(Box::default());
         let (Ok(hotplug), Ok(monitor)) = (hotplug, Monitor::new(&bench.mm, faults)) else {
@@ -112,6 +115,12 @@ fn device(slot: usize) -> DeviceId {
     DeviceId::new(u16::try_from(slot).unwrap_or(u16::MAX))
 }
 
+/// The first blocks of persistent memory, behind those of the last slot.
+fn regions() -> [u64; REGIONS] {
+    let first = WINDOW + WINDOW_BLOCKS + SLOT_BLOCKS * SLOTS as u64;
+    std::array::from_fn(|region| first + REGION_BLOCKS * region as u64)
+}
+
 fn layout(bench: &Bench<Tiny>) -> Result<Layout> {
     let movable = BlockState::Online(ZoneKind::Movable);
     let boot = bench.mm.blocks().filter(|block| block.state == movable);
@@ -120,7 +129,8 @@ fn layout(bench: &Bench<Tiny>) -> Result<Layout> {
     let slots = std::array::from_fn::<_, SLOTS, _>(|slot| {
         WINDOW + WINDOW_BLOCKS + SLOT_BLOCKS * slot as u64
     });
-    Ok(Layout { block: BLOCK, page: PAGE, window: WINDOW, slots, boot: [last, next] })
+    let (regions, boot) = (Some(regions()), [last, next]);
+    Ok(Layout { block: BLOCK, page: PAGE, window: WINDOW, slots, regions, boot })
 }
 
 impl Driver for Machine {
@@ -159,8 +169,9 @@ impl Driver for Machine {
     /// Another machine with the same DIMMs.
     fn reset(&mut self, asked: [bool; SLOTS]) -> Result<()> {
         let (dimms, before) = (self.firmware.dimms(), self.bench);
+        let written = self.firmware.written();
         become_cpu(0);
-        *self = Self { events: self.events, plant: self.plant, ..Self::boot(false)? };
+        *self = Self { events: self.events, plant: self.plant, ..Self::boot(false, written)? };
         before.mm.machine().mmu().ram().turn_off();
         for (device, range) in dimms {
             self.bench.plug(range);
@@ -189,9 +200,10 @@ impl Driver for Machine {
         self.run(turns);
     }
 
-    /// Kinds of steps take turns. Only what undoes itself has others than allocations fail.
+    /// Kinds of steps take turns. Only what undoes itself, or says how far it got, has others than allocations fail.
     fn fault(&mut self, line: &str, nth: u64) -> Result<bool> {
-        let (kind, nth) = if undoes(line) { ((nth - 1) % 4, (nth - 1) / 4 + 1) } else { (0, nth) };
+        let is_known = undoes(line) || line.starts_with("pmem add ");
+        let (kind, nth) = if is_known { ((nth - 1) % 4, (nth - 1) / 4 + 1) } else { (0, nth) };
         let machine = self.bench.mm.machine();
         match kind {
             0 => machine.plan().arm(nth),

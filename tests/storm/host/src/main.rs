@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use hotmem_storm::{Event, Failed, Logs, Player, Storm, load};
+use hotmem_storm::{Event, Failed, Logs, Player, REGIONS, Storm, load};
 
 use machine::Machine;
 
@@ -87,7 +87,7 @@ fn alone(args: &Args) -> Result<()> {
         process::report(Err((AT.load(Ordering::Relaxed), &text)));
         usual(panic);
     }));
-    let player = Player::new(Machine::boot(args.plant)?)?;
+    let player = Player::new(Machine::boot(args.plant, [false; REGIONS])?)?;
     match player.play(&log, |index| AT.store(index, Ordering::Relaxed)) {
         Ok((_, stats)) => process::report(Ok(&stats)),
         Err(Failed { index, why }) => {

@@ -41,7 +41,12 @@ fn a_storm_agrees_with_the_model_and_every_event_has_each_outcome() {
         assert!(stats.of(event, "done") > 0, "no {event}: {stats}");
     }
     assert!(stats.of("reset", "done") > 0, "{stats}");
-    assert!(stats.of("dimm", "gone") > 0 && stats.of("dimm", "kept") > 0, "{stats}");
+    for what in ["dimm", "region"] {
+        assert!(stats.of(what, "gone") > 0 && stats.of(what, "kept") > 0, "{what}: {stats}");
+    }
+    for event in ["pmem-add", "pmem-remove"] {
+        assert!(stats.of(event, "done") > 0 && stats.of(event, "refused") > 0, "{event}: {stats}");
+    }
 }
 
 #[test]
@@ -111,6 +116,19 @@ fn a_full_disk_ends_a_storm_with_what_it_could_not_write() {
         "{text}"
     );
     assert!(!text.contains("tries") && !output.status.success(), "{text}");
+}
+
+#[test]
+fn persistent_memory_is_data_for_the_next_kernel_and_is_used_by_force_only() {
+    let path = folder("pmem.log");
+    let log = "pmem-add 0 device gently\npmem-add 0 block force\npmem-add 1 boot force\nremove 0+1\noffline p0.1\n\
+               pmem-remove 0 wait\npmem-remove 0 now\npmem-add 0 block gently\nreset\npmem-add 0 device gently\n\
+               pmem-add 1 block gently\npmem-add 0 device force\nveto online\npmem-remove 1 now\nsettle\n\
+               pmem-add 1 device gently\npmem-remove 1 wait\n";
+    std::fs::write(&path, log).unwrap();
+    let (text, passed) = run(&["--replay", &path.to_string_lossy()], &folder("pmem"));
+    assert!(passed && text.contains("4 pmem-add done, 4 pmem-add refused"), "{text}");
+    assert!(text.contains("4 region gone"), "{text}");
 }
 
 #[test]
