@@ -229,7 +229,7 @@ impl<M: Machine> Convert<'_, M> {
     /// The same, with readers of the block held off. No list and no cache leads to its descriptors.
     fn move_alone(&self, index: u64, block: &Block) -> Result<(), ConvertError> {
         let gate = self.memmap.hold_off_readers(block.id);
-        let gate = gate.map_err(|Stays(cpu)| ConvertError::ReadersStay(cpu))?;
+        let gate = gate.map_err(|Stays(cpu)| ConvertError::ReadersStay(block.id, cpu))?;
         let claimed = self.head_area(index).map_or(0, |area| area.pages.into());
         let (from, to) = (self.plan.piece(index), self.plan.head(index));
         self.copy_frames(from, to.start);

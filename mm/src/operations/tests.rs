@@ -47,7 +47,11 @@ fn a_range_that_a_reader_does_not_leave_is_not_removed() {
     let guard = bench.mm.allocator().memmap.readers().enter(7, || 0, &crate::lock::relax);
     for _ in 0..2 {
         assert_eq!(bench.mm.remove(dimm), Err(RemoveError::ReadersStay(7)));
-        assert_eq!(bench.mm.convert(dimm), Err(ConvertError::ReadersStay(7)));
+        let last = bench.mm.blocks_in(dimm).last().unwrap();
+        let stays = ConvertError::ReadersStay(last, 7);
+        assert_eq!(bench.mm.convert(dimm), Err(stays));
+        let text = std::format!("{last}; blocks above it are converted");
+        assert!(std::format!("{stays}").contains(&text));
         bench.check();
         assert_eq!(bench.snapshot(), added);
         assert!(bench.mm.take_pages(Order::ZERO).is_ok_and(|pfn| bench.mm.free_pages(pfn).is_ok()));

@@ -7,7 +7,9 @@ use crate::memmap::placement::Placement;
 use crate::paging::{MapError, UnmapError};
 use core::fmt;
 
-/// The reason why a range was not converted. Nothing was changed, except that migrated pages are not moved back.
+/// The reason why a range was not converted. Nothing was changed, except that migrated pages are not moved back; and by the last
+/// three, which name the block where the conversion ended: the blocks above it are converted, and what is up to its end is one
+/// range, as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConvertError {
@@ -39,15 +41,13 @@ pub enum ConvertError {
     InUse(BlockId, Pfn, Owner, &'static str),
     /// There is no free extent elsewhere for an extent at the head of a block.
     NoRoom(BlockId, Order),
-    /// A look-up under way does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay). The blocks
-    /// that were reached before are converted, and the others are not.
-    ReadersStay(usize),
-    /// The descriptors of a block cannot be unmapped: a leaf holds those of other blocks, too. Or the mapper broke its
-    /// word, or a CPU does not acknowledge the flush; then the blocks above this one are converted, and the others are
-    /// not.
+    /// A look-up under way in a block does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay); the last field is
+    /// its CPU.
+    ReadersStay(BlockId, usize),
+    /// The descriptors of a block cannot be unmapped: a leaf holds those of other blocks, too, and nothing was changed. Or the
+    /// mapper broke its word, or a CPU does not acknowledge the flush.
     Unmap(BlockId, UnmapError),
-    /// The mapper broke its word: it does not map the descriptors of a block at its head. The blocks above
-    /// it are converted, and the others are not.
+    /// The mapper broke its word: it does not map the descriptors of a block at its head.
     Map(BlockId, MapError),
 }
 
@@ -74,9 +74,21 @@ impl fmt::Display for ConvertError {
             Self::NoRoom(id, order) => {
                 write!(f, "the head of {id} holds {} pages that fit nowhere else", order.pages())
             }
-            Self::ReadersStay(cpu) => write!(f, "a reader on CPU {cpu} does not leave"),
-            Self::Unmap(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
-            Self::Map(id, error) => write!(f, "the descriptors of {id} stay: {error}"),
+            Self::ReadersStay(id, cpu) => {
+                write!(
+                    f,
+                    "a reader on CPU {cpu} does not leave {id}; blocks above it are converted"
+                )
+            }
+            Self::Unmap(id, error @ UnmapError::CutsLeaf { .. }) => {
+                write!(f, "the descriptors of {id} stay: {error}")
+            }
+            Self::Unmap(id, error) => {
+                write!(f, "the descriptors of {id} stay: {error}; blocks above it are converted")
+            }
+            Self::Map(id, error) => {
+                write!(f, "the descriptors of {id} stay: {error}; blocks above it are converted")
+            }
         }
     }
 }
