@@ -54,10 +54,11 @@ impl<H: Hardware> AcpiSource<H> {
         let node = self.node(device)?;
         let status = self.status(node)?;
         if status & USABLE != USABLE {
-            self.pmem.claim(device.number(), &Ranges::default());
+            self.note_memory(device, Ranges::default());
             return Err(DeviceError::Absent(status));
         }
         let ranges = self.ranges(node)?;
+        self.note_memory(device, ranges);
         self.check_persistent(device, &ranges)?;
         let first = ranges.as_slice().first().ok_or(DeviceError::NoMemory)?;
         Ok((ranges, self.proximity(node, first.start())?))
@@ -65,10 +66,19 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// Refuses a device with persistent memory, unless it was known before that: what says that memory is of both is wrong, and
     /// persistent memory may hold somebody's data.
-    fn check_persistent(&mut self, device: DeviceId, ranges: &Ranges) -> Result<(), DeviceError> {
+    fn check_persistent(&self, device: DeviceId, ranges: &Ranges) -> Result<(), DeviceError> {
         let known = self.devices.get(device.number()).is_some_and(|device| device.announced);
-        let region = self.pmem.claim(device.number(), ranges).filter(|_| !known);
+        let is_in =
+            |region: &PhysRange| ranges.as_slice().iter().any(|piece| piece.overlaps(*region));
+        let region = self.pmem.ranges().find(is_in).filter(|_| !known);
         region.map_or(Ok(()), |region| Err(DeviceError::Persistent(region)))
+    }
+
+    /// Takes note of the memory that a device has now.
+    fn note_memory(&mut self, device: DeviceId, memory: Ranges) {
+        if let Some(device) = self.devices.get_mut(device.number()) {
+            device.memory = memory;
+        }
     }
 
     /// The request that a description makes.

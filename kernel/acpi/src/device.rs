@@ -7,7 +7,9 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use hotmem::PhysRange;
 use hotmem_aml::NodeId;
+use hotmem_hotplug::Ranges;
 
 use super::parent::{Asked, Parents};
 
@@ -60,6 +62,8 @@ pub(super) struct MemoryDevice {
     pub(super) reply_to: Option<u32>,
     /// The driver got an event with its memory, and has not given that up since.
     pub(super) announced: bool,
+    /// The memory that it had when it was described last, whether that was taken or not.
+    pub(super) memory: Ranges,
 }
 
 /// All memory devices, in the order of the tables, and the devices around them.
@@ -88,7 +92,8 @@ impl Devices {
         let room = self.list.len() < usize::from(u16::MAX) && self.list.try_reserve(1).is_ok();
         if room {
             let pending = Pending::default();
-            self.list.push(MemoryDevice { node, pending, reply_to: None, announced: false });
+            let (reply_to, announced, memory) = (None, false, Ranges::default());
+            self.list.push(MemoryDevice { node, pending, reply_to, announced, memory });
         }
         room
     }
@@ -116,6 +121,14 @@ impl Devices {
 
     pub(super) fn len(&self) -> usize {
         self.list.len()
+    }
+
+    /// A device that names memory of a range as its own.
+    pub(super) fn with_memory_in(&self, range: PhysRange) -> Option<NodeId> {
+        let has = |device: &&MemoryDevice| {
+            device.memory.as_slice().iter().any(|piece| piece.overlaps(range))
+        };
+        self.list.iter().find(has).map(|device| device.node)
     }
 
     pub(super) fn get_mut(&mut self, index: u16) -> Option<&mut MemoryDevice> {

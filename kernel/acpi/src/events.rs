@@ -15,7 +15,7 @@
 use core::fmt::{self, Display};
 
 use hotmem_aml::{self as aml, Arg};
-use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Persistent, Request, shown};
+use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Persistent, Ranges, Request, shown};
 
 use super::describe::is_empty;
 use super::device::Wanted;
@@ -148,7 +148,9 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         }
         let node = self.node(device)?;
         let entry = self.devices.get_mut(device.number()).ok_or(DeviceError::Unknown(device))?;
-        entry.announced &= outcome != Outcome::Ejected;
+        if outcome == Outcome::Ejected {
+            (entry.announced, entry.memory) = (false, Ranges::default());
+        }
         let asked = entry.reply_to;
         if self.is_member(device) {
             return self.reply_member(outcome);

@@ -337,7 +337,8 @@ pub unsafe trait HotplugSource {
         out.write_str(if json { "{\"left_out\":0}" } else { "nothing was left out\n" })
     }
 
-    /// How many regions of persistent memory the source has, or had: in use or not, and each with the same number for ever.
+    /// How many regions of persistent memory the source has, or had, in use or not: one more than the highest number. A region
+    /// keeps its number as long as it is there.
     fn persistent_count(&self) -> usize {
         0
     }

@@ -176,6 +176,11 @@ pub(crate) fn events(
     let described = Description { mcfg, madt, mainboard: &mainboard, persistent: &persistent };
     let pci = Pci::new(mm, described);
     let devices = memory_devices(mm, &pci, source.as_deref_mut());
+    if let (Some(acpi), Some(devices)) = (source.as_deref_mut(), devices.as_deref())
+        && acpi.keep_out(devices.regions()).is_err()
+    {
+        log::error!("acpi: no heap to keep persistent memory out of that of other devices");
+    }
     Events { source: Sources::new(source, devices), console_line, cpus }
 }
 

@@ -78,9 +78,8 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         let device =
             Device::start(transport, self.mm, &self.time).map_err(VirtioMemError::Fault)?;
         let range = device.region.range;
-        let others = self.devices.iter().map(|other| other.region.range);
-        let mut others = others.chain(self.kept_out.iter().copied());
-        if let Some(other) = others.find(|other| other.overlaps(range)) {
+        let is_in = |other: &PhysRange| other.overlaps(range);
+        if let Some(other) = self.regions().chain(self.kept_out.iter().copied()).find(is_in) {
             device.stop(self.mm, &self.time);
             return Err(VirtioMemError::Fault(Fault::Overlaps(range, other)));
         }
@@ -91,6 +90,11 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         let interrupts = device.interrupts();
         self.devices.push(device);
         Ok(interrupts)
+    }
+
+    /// Where memory of the devices is, or may be later.
+    pub fn regions(&self) -> impl Iterator<Item = PhysRange> + '_ {
+        self.devices.iter().map(|device| device.region.range)
     }
 
     /// Devices that were started.
@@ -327,8 +331,7 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
         }
         let (start, bytes) = (piece.range.start().add(keep), piece.range.len() - keep);
         let range = PhysRange::new(start, bytes).ok_or(unknown)?;
-        let device = self.devices.get_mut(piece.device).ok_or(unknown)?;
-        let result = device.unplug(range, &self.time);
+        let result = self.devices.get_mut(piece.device).ok_or(unknown)?.unplug(range, &self.time);
         let known = result.is_ok();
         if let Err(fault) = result {
             if fault.is_passing() {
@@ -367,8 +370,7 @@ impl<'m, M: Machine, T: Transport, C: Board> VirtioMemSource<'m, M, T, C> {
             false if excess != 0 => return Ok(keep),
             false => device.note_failure(),
         }
-        let is_eager = self.need.is_eager();
-        Err(if is_eager { VirtioMemError::Withdrawn } else { VirtioMemError::Needed })
+        Err(if self.need.is_eager() { VirtioMemError::Withdrawn } else { VirtioMemError::Needed })
     }
 
     /// Has what stays plugged of a piece announced again, in parts.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   a table is read --> region at known addresses: keeps its number, whatever is wrong beside it
-//!                   --> sound region that is new: the next number
+//!                   --> sound region that is new: the next number, or if none is left, that of one that is gone
 //!                   --> known region that it does not name: gone, its number stays
 //! ```
 //!
@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use hotmem::addr::{PhysAddr, PhysRange};
 use hotmem_aml::NodeId;
-use hotmem_hotplug::{OutOfHeap, Ranges};
+use hotmem_hotplug::OutOfHeap;
 
 use super::error::RegionError;
 use super::limits::{MOST_PARTS, MOST_REGIONS};
@@ -48,8 +48,8 @@ struct Entry {
     /// The table that was read last names it.
     is_there: bool,
     used: Used,
-    /// A memory device that has some of it, too.
-    device: Option<u16>,
+    /// It came, and that was not taken note of.
+    is_new: bool,
 }
 
 /// Whether a region is used as RAM.
@@ -118,24 +118,23 @@ impl Pmem {
         Some(number)
     }
 
-    /// Takes note of the memory that a memory device has now. Returns a region that is there and has some of it, too.
-    pub(crate) fn claim(&mut self, device: u16, memory: &Ranges) -> Option<PhysRange> {
-        let mut found = None;
-        for entry in self.known.iter_mut().flat_map(|known| &mut known.list) {
-            let range = entry.region.range;
-            if memory.as_slice().iter().any(|piece| piece.overlaps(range)) {
-                entry.device = Some(device);
-                found = found.or(Some(range).filter(|_| entry.is_there));
-            } else if entry.device == Some(device) {
-                entry.device = None;
-            }
-        }
-        found
+    /// Takes note of a region that is new; returns its number.
+    pub(super) fn take_new(&mut self) -> Option<usize> {
+        let list = &mut self.known.as_mut()?.list;
+        list.iter_mut().position(|entry| core::mem::take(&mut entry.is_new))
     }
 
-    /// The memory device that has some of a region, too.
-    pub(super) fn claimed(&self, number: usize) -> Option<u16> {
-        self.entry(number)?.device
+    /// Has regions in these ranges be refused from now on.
+    pub(super) fn keep_out(
+        &mut self,
+        ranges: impl Iterator<Item = PhysRange>,
+    ) -> Result<(), OutOfHeap> {
+        let Some(known) = &mut self.known else { return Ok(()) };
+        for range in ranges {
+            known.other.try_reserve(1).map_err(|_| OutOfHeap)?;
+            known.other.push(range);
+        }
+        Ok(())
     }
 
     /// Where the regions are.
@@ -177,16 +176,14 @@ impl Pmem {
         Ok(())
     }
 
-    /// Reads a table. Returns the numbers of the regions that are new.
-    pub(super) fn read(&mut self, table: Nfit<'_>) -> core::ops::Range<usize> {
-        let Some(known) = &mut self.known else { return 0..0 };
-        let before = known.list.len();
+    /// Reads a table.
+    pub(super) fn read(&mut self, table: Nfit<'_>) {
+        let Some(known) = &mut self.known else { return };
         known
             .table
             .read(table, Bounds { ram: &known.ram, other: &known.other, limit: known.limit });
         known.look_for_known();
         known.add_new();
-        before..known.list.len()
     }
 }
 
@@ -241,19 +238,25 @@ impl Known {
             return Err(RegionError::Overlap(index, other.region.index));
         }
         let known = self.list.iter().position(|entry| entry.region.range == range);
-        if known.is_none() && self.list.len() == self.list.capacity() {
-            return Err(RegionError::TooManyRegions);
-        }
-        let number = known.unwrap_or(self.list.len());
+        let number = known.or_else(|| self.free_number()).ok_or(RegionError::TooManyRegions)?;
         self.take_parts(number, index)?;
+        let new = Entry { region, is_there: true, used: Used::Never, is_new: true };
         match self.list.get_mut(number) {
-            Some(entry) => (entry.region, entry.is_there) = (region, true),
-            None => {
-                let used = Used::Never;
-                self.list.push(Entry { region, is_there: true, used, device: None });
-            }
+            Some(entry) if known.is_some() => (entry.region, entry.is_there) = (region, true),
+            Some(entry) => *entry = new,
+            None => self.list.push(new),
         }
         Ok(())
+    }
+
+    /// A number for a region that is new: one that none had, as long as there is one, so that those that are gone get theirs
+    /// back; then that of one that is gone.
+    fn free_number(&self) -> Option<usize> {
+        let is_free = |entry: &Entry| !entry.is_there && !entry.is_lost();
+        match self.list.len() {
+            count if count < self.list.capacity() => Some(count),
+            _ => self.list.iter().position(is_free),
+        }
     }
 
     /// Takes the parts of a region as the table has them. If the list is too full for them, the region keeps

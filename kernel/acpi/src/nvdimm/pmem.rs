@@ -1,7 +1,6 @@
 //! The persistent memory of a machine, as the driver of hotplug sees it: devices behind those of firmware's byte code.
 
 use core::fmt::{self, Display};
-use core::ops::Range;
 
 use alloc::vec::Vec;
 
@@ -66,6 +65,7 @@ impl<H: Hardware> AcpiSource<H> {
             self.pmem.read(table);
         }
         self.log_refused();
+        while self.pmem.take_new().is_some() {}
         Ok(())
     }
 
@@ -84,15 +84,15 @@ impl<H: Hardware> AcpiSource<H> {
         Ok(all)
     }
 
-    /// Reads `_FIT`; returns the numbers of the regions that are new, or `None` if there is nothing to read.
-    fn read_fit(&mut self) -> Option<Range<usize>> {
+    /// Reads `_FIT`; `None` if there is nothing to read.
+    fn read_fit(&mut self) -> Option<()> {
         let method = self.aml.child(self.pmem.root()?, "_FIT")?;
         let Self { aml, hardware, devices, lock, pmem, .. } = self;
         let value = aml.evaluate(&mut Bridge { hardware, devices, lock: *lock }, method, &[]);
         let error = match value
             .map(|value| value.buffer().map(|bytes| pmem.read(Nfit::of_method(bytes))))
         {
-            Ok(Some(new)) => return Some(new),
+            Ok(Some(())) => return Some(()),
             Ok(None) => LabelError::Value("_FIT"),
             Err(error) => LabelError::Method("_FIT", error),
         };
@@ -105,28 +105,29 @@ impl<H: Hardware> AcpiSource<H> {
         if !core::mem::take(&mut self.devices.nvdimms.changed) {
             return;
         }
-        let Some(new) = self.read_fit() else { return };
-        self.log_refused();
-        if new.is_empty() {
-            log::info!("acpi: NVDIMMs have changed, and no region of persistent memory is new");
+        if self.read_fit().is_none() {
+            return;
         }
-        self.claim_for_devices();
-        for number in new {
+        self.log_refused();
+        let mut new = 0;
+        while let Some(number) = self.pmem.take_new() {
             let range = self.pmem.get(number).map(|region| region.range).unwrap_or_default();
             log::info!("{}: {range} was plugged", self.pmem_label(number));
+            new += 1;
+        }
+        if new == 0 {
+            log::info!("acpi: NVDIMMs have changed, and no region of persistent memory is new");
         }
     }
 
-    /// Takes note of the memory that the driver has of devices: it was there before.
-    fn claim_for_devices(&mut self) {
-        for index in 0..self.devices.len() as u16 {
-            let Some(device) = self.devices.get(index).filter(|device| device.announced) else {
-                continue;
-            };
-            if let Ok(ranges) = self.ranges(device.node) {
-                self.pmem.claim(index, &ranges);
-            }
-        }
+    /// Has persistent memory that comes from now on be refused where it has addresses of these ranges: those of memory devices
+    /// that ACPI does not know, say. After [`find_pmem`](Self::find_pmem).
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfHeap`]: some of the ranges are not kept out then.
+    pub fn keep_out(&mut self, ranges: impl Iterator<Item = PhysRange>) -> Result<(), OutOfHeap> {
+        self.pmem.keep_out(ranges)
     }
 
     /// Where persistent memory is: nothing else can be there.
@@ -180,8 +181,8 @@ impl<H: Hardware> AcpiSource<H> {
 
     /// What the labels of all NVDIMMs of a region say.
     fn holds(&mut self, number: usize, region: &Region) -> Holds {
-        if let Some(device) = self.pmem.claimed(number).and_then(|index| self.devices.get(index)) {
-            let path = self.aml.path(device.node);
+        if let Some(node) = self.devices.with_memory_in(region.range) {
+            let path = self.aml.path(node);
             return Holds::Unknown(Reason::new(shown(|f| {
                 write!(f, "{path} names memory of it as its own")
             })));

@@ -14,14 +14,16 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
+use hotmem::{PhysAddr, PhysRange};
 use hotmem_aml::Limits;
-use hotmem_aml_fakes::{Machine, compile, tables};
+use hotmem_aml_fakes::{Machine, compile, compile_with, tables};
 
 use super::board::Wire;
 use super::firmware::{Memory as Pieces, RSDP, affinity, fix, put, table};
-use super::rig::{BLOCK, Still, WINDOW, bench, firmware, moved};
+use super::nvdimm::writer;
+use super::rig::{BLOCK, Still, WINDOW, bench, firmware, firmware_beside, moved, reduced};
 use super::tables::machine;
-use crate::{AcpiSource, Srat, Tables};
+use crate::{AcpiSource, BridgeError, Srat, Tables};
 use hotmem::testing::range;
 use hotmem_hotplug::Latch;
 use hotmem_hotplug::{Hotplug, HotplugSource, MAX_RANGES, Policy};
@@ -142,6 +144,66 @@ fn where_memory_may_be_plugged_is_known_without_a_heap() {
     let kept = Srat::window(&tables);
     assert_eq!(kept.as_slice().len(), MAX_RANGES);
     assert_eq!(kept.as_slice()[1], range(1 << 40, 1 << 30));
+}
+
+/// Of a machine with bridges to PCI.
+fn with_bridges() -> AcpiSource<Wire> {
+    let memory = firmware(&compile_with("bridges", &[]).unwrap(), true);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
+    AcpiSource::new(&tables, Wire::new(reduced(), 1), latch, Limits::DEFAULT).unwrap()
+}
+
+#[test]
+fn addresses_of_pci_that_the_heap_has_no_room_for_are_an_error_and_none_is_returned_without_the_others()
+ {
+    let mut source = with_bridges();
+    let windows = source.pci_windows().unwrap();
+    let mainboard = source.mainboard().unwrap();
+    assert!(windows.len() > 1 && mainboard.len() > 1);
+    let mut failures = [0; 2];
+    for room in (0..=8).map(|ranges| ranges * size_of::<PhysRange>()) {
+        ROOM.set(room);
+        let found = [source.pci_windows(), source.mainboard()];
+        ROOM.set(AMPLE);
+        for ((found, all), failures) in
+            found.into_iter().zip([&windows, &mainboard]).zip(&mut failures)
+        {
+            match found {
+                Ok(found) => assert_eq!(found, *all),
+                Err(error) => {
+                    assert_eq!(error, BridgeError::NoRoom);
+                    *failures += 1;
+                }
+            }
+        }
+    }
+    assert!(failures.into_iter().all(|count| (1..9).contains(&count)), "{failures:?}");
+}
+
+#[test]
+fn persistent_memory_is_found_whole_or_not_at_all_however_little_heap_there_is() {
+    let body = [[0; 4].to_vec(), writer::range(1, WINDOW, BLOCK), writer::part(1, 1, BLOCK)];
+    let nfit = super::firmware::table(b"NFIT", 1, &body.concat());
+    let memory = firmware_beside(&compile("moved").unwrap(), false, &[], &[nfit]);
+    let tables = Tables::new(&memory, RSDP).unwrap();
+    let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
+    let (mut failures, mut room) = (0, 0);
+    loop {
+        let wire = Wire::new(moved(), 4);
+        let mut source = AcpiSource::new(&tables, wire, latch, Limits::DEFAULT).unwrap();
+        ROOM.set(room);
+        let found = source.find_pmem(&tables, &[range(0, BLOCK)], PhysAddr::new(1 << 40));
+        let kept = found.and_then(|()| source.keep_out([range(2 * WINDOW, BLOCK)].into_iter()));
+        ROOM.set(AMPLE);
+        if kept.is_ok() {
+            assert_eq!(source.persistent_count(), 1);
+            break;
+        }
+        assert_eq!(source.persistent_count(), usize::from(found.is_ok()));
+        (failures, room) = (failures + 1, room + 16);
+    }
+    assert!(failures > 4, "{failures}");
 }
 
 #[test]

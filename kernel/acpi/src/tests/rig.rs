@@ -119,10 +119,22 @@ impl Rig {
 
     /// The machine of a firmware, with its persistent memory.
     pub(super) fn over(wire: Wire, memory: &Memory, event: Option<u8>, policy: Policy) -> Self {
+        Self::keeping(wire, memory, event, policy, &[])
+    }
+
+    /// The same, with ranges that persistent memory which comes later must not have.
+    pub(super) fn keeping(
+        wire: Wire,
+        memory: &Memory,
+        event: Option<u8>,
+        policy: Policy,
+        kept: &[PhysRange],
+    ) -> Self {
         let tables = Tables::new(memory, RSDP).unwrap();
         let latch: &'static Latch = Box::leak(Box::new(Latch::new()));
         let mut source = AcpiSource::new(&tables, wire.clone(), latch, Limits::DEFAULT).unwrap();
         source.find_pmem(&tables, &[range(0, 16 * MIB)], PhysAddr::new(1 << 40)).unwrap();
+        source.keep_out(kept.iter().copied()).unwrap();
         source.arm().unwrap();
         let bench = bench();
         let hotplug = Hotplug::new(source, &bench.mm, Still, policy).unwrap();

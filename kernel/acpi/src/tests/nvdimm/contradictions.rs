@@ -124,6 +124,23 @@ fn a_memory_device_with_persistent_memory_is_refused_by_name_and_one_beside_it_i
 }
 
 #[test]
+fn a_region_with_memory_of_two_devices_is_its_own_when_both_are_gone() {
+    let mut rig = rig(&[0], &[], "", &[]);
+    let half = |n: u64| range(place(0).start().get() + n * SIZE / 2, SIZE / 2);
+    for slot in [0, 1] {
+        let out = rig.announce_at(slot, half(slot as u64));
+        assert!(out.contains("which is persistent memory of the NFIT"), "{out}");
+    }
+    for slot in [1, 0] {
+        assert!(rig.use_region(0, false).unwrap_err().contains("names memory of it as its own"));
+        rig.wire.0.borrow_mut().controller.slots[slot] = Default::default();
+        rig.announce(slot as u32);
+        rig.run();
+    }
+    rig.use_region(0, false).unwrap();
+}
+
+#[test]
 fn memory_that_a_device_had_before_stays_in_use_when_a_region_comes_there() {
     let mut rig = rig(&[0], &[0, 2], "", &[]);
     rig.bench.unplug(place(2));
@@ -143,6 +160,9 @@ fn memory_that_a_device_had_before_stays_in_use_when_a_region_comes_there() {
     rig.run();
     assert_eq!(rig.states(dimm), []);
     rig.use_region(0, false).unwrap();
+    // The device is gone, so the other region is its own.
+    rig.bench.plug(place(2));
+    rig.use_region(1, false).unwrap();
 }
 
 #[test]

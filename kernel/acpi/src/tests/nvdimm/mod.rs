@@ -5,4 +5,4 @@ mod labels;
 mod operator;
 mod plugged;
 mod regions;
-mod writer;
+pub(super) mod writer;

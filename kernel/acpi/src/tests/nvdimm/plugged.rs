@@ -14,11 +14,15 @@ use super::super::board::Wire;
 use super::super::firmware::{self, put};
 use super::super::rig::{MIB, Rig, WINDOW, firmware_beside, moved};
 use super::writer;
+use crate::nvdimm::MOST_REGIONS;
 
 const SIZE: u64 = 8 * MIB;
 /// The event whose method notifies of NVDIMMs, of another device, and with another value.
 const EVENT: u8 = 2;
 const OTHERS: u8 = 3;
+/// How many places the regions of the longest test have, and how often one is plugged there.
+const PLACES: u64 = 200;
+const PLUGS: u64 = 1000;
 
 /// The n-th place for a region.
 fn place(n: u64) -> PhysRange {
@@ -34,6 +38,11 @@ fn region(index: u16, n: u64) -> Vec<u8> {
 
 /// A machine whose `_FIT` returns the next of these each time, and whose NFIT has the last place.
 fn rig(fits: &[Vec<u8>]) -> Rig {
+    rig_keeping(fits, &[])
+}
+
+/// The same, that keeps ranges for another use.
+fn rig_keeping(fits: &[Vec<u8>], kept: &[PhysRange]) -> Rig {
     let list: String = fits
         .iter()
         .map(|fit| {
@@ -59,7 +68,8 @@ fn rig(fits: &[Vec<u8>]) -> Rig {
     let body = [[0; 4].to_vec(), region(1, 8)].concat();
     let nfit = firmware::table(b"NFIT", 1, &body);
     let memory = firmware_beside(&compile_text(&text).unwrap(), false, &[], &[nfit]);
-    let rig = Rig::over(Wire::new(moved(), 0), &memory, Some(EVENT), Policy::default());
+    let wire = Wire::new(moved(), 0);
+    let rig = Rig::keeping(wire, &memory, Some(EVENT), Policy::default(), kept);
     (0..9).for_each(|n| rig.bench.plug(place(n)));
     rig
 }
@@ -221,6 +231,76 @@ fn where_a_region_was_another_one_comes_that_is_smaller() {
     assert_eq!(rig.places(), [None, Some(place(1)), Some(place(4))]);
     rig.take(2).unwrap();
     assert_eq!(rig.states(place(4)).len(), 4);
+}
+
+#[test]
+fn a_region_that_comes_where_other_memory_is_kept_is_refused_by_name() {
+    let all = [region(3, 4), region(9, 1)].concat();
+    let kept = range(place(4).start().get() + SIZE - MIB, 2 * SIZE);
+    let mut rig = rig_keeping(&[region(2, 6), all], &[kept]);
+    rig.notify();
+    assert_eq!(rig.places(), [None, Some(place(1))]);
+    let mut report = String::new();
+    rig.hotplug.source().write_firmware(false, &mut report).unwrap();
+    let shared = range(kept.start().get(), MIB);
+    let wanted = format!("range 3 has addresses of another use in it, {shared}");
+    assert!(report.contains(&wanted), "{report}");
+    rig.take(1).unwrap();
+}
+
+/// A machine whose `_FIT` has one region, each time at another of the places.
+fn moving() -> Rig {
+    let bytes = [writer::range(3, 0, 2 * MIB), writer::part(3, 0, 2 * MIB)].concat();
+    let bytes: String = bytes.iter().map(|byte| format!("{byte}, ")).collect();
+    let text = format!(
+        "DefinitionBlock (\"\", \"DSDT\", 2, \"HOTMEM\", \"MOVING\", 1) {{
+            Name (NEXT, 0)
+            Device (\\_SB.NVDR) {{ Name (_HID, \"ACPI0012\")
+                Device (NV00) {{ Name (_ADR, 0) }}
+                Name (FITS, Buffer () {{ {bytes} }})
+                CreateQWordField (FITS, 32, BASE)
+                Method (_FIT, 0, Serialized) {{
+                    BASE = {WINDOW:#x} + (NEXT % {PLACES}) * {:#x}
+                    NEXT++
+                    Return (FITS)
+                }}
+            }}
+            Scope (\\_GPE) {{ Method (_E02) {{ Notify (\\_SB.NVDR, 0x80) }} }} }}",
+        2 * MIB
+    );
+    let memory = firmware_beside(&compile_text(&text).unwrap(), false, &[], &[]);
+    Rig::over(Wire::new(moved(), 0), &memory, Some(EVENT), Policy::default())
+}
+
+#[test]
+fn numbers_of_regions_that_are_gone_are_given_again() {
+    let mut rig = moving();
+    let mut highest = 0;
+    for plug in 0..PLUGS {
+        let at = range(WINDOW + plug % PLACES * 2 * MIB, 2 * MIB);
+        let mut list = String::new();
+        rig.hotplug.write_pmem(false, &mut list).unwrap();
+        let (number, rest) = list.split_once(": ").unwrap();
+        let one = list.lines().count() == 1 && rest.starts_with(&at.to_string());
+        assert!(one && rest.contains(", unused; holds nothing"), "{plug}: {list}");
+        let number: usize = number.parse().unwrap();
+        highest = highest.max(number);
+        if plug % 7 == 0 {
+            // It is removed before it goes, or goes while it is in use.
+            rig.bench.plug(at);
+            rig.take(number).unwrap();
+            if plug % 2 == 0 {
+                rig.hotplug.pmem_remove(number, &mut String::new()).unwrap();
+                rig.run();
+            }
+        }
+        rig.notify();
+        assert_eq!(rig.states(at), []);
+        if plug % 7 == 0 {
+            rig.bench.unplug(at);
+        }
+    }
+    assert_eq!(highest + 1, MOST_REGIONS);
 }
 
 #[test]

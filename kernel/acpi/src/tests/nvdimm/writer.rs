@@ -12,7 +12,7 @@ pub(super) const VOLATILE: [u8; 16] =
     *b"\x4f\x50\x30\x73\x37\x7a\xf7\x44\xad\x56\x35\x65\x32\x94\x66\x34";
 
 /// A range.
-pub(super) fn range(index: u16, base: u64, length: u64) -> Vec<u8> {
+pub(in crate::tests) fn range(index: u16, base: u64, length: u64) -> Vec<u8> {
     range_of(PERSISTENT, index, base, length)
 }
 
@@ -29,7 +29,7 @@ pub(super) fn range_of(kind: [u8; 16], index: u16, base: u64, length: u64) -> Ve
 }
 
 /// A part of an NVDIMM, from its first address on.
-pub(super) fn part(index: u16, handle: u32, length: u64) -> Vec<u8> {
+pub(in crate::tests) fn part(index: u16, handle: u32, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; 48];
     put(&mut bytes, 0, 2, 1);
     put(&mut bytes, 2, 2, 48);
