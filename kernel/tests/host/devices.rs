@@ -3,8 +3,8 @@
 use crate::alone::alone;
 use crate::firmware::{Firmware, SCI};
 use crate::hotplug;
-use crate::pc::Pc;
-use crate::pci::SPACE;
+use crate::pc::{MIB, Pc, range};
+use crate::pci::{REGISTERS, SPACE};
 
 /// What a command register says: memory is decoded, the function accesses memory, and does not use its line.
 const DECODES: u32 = 1 << 1;
@@ -60,6 +60,47 @@ fn a_device_that_cannot_be_used_neither_interrupts_nor_accesses_memory() {
             assert_eq!(command(&pc, (0, device, 0)) & (MASTER | NO_LINE), NO_LINE, "{device}");
         }
         hotplug::plug(&pc);
+    });
+}
+
+/// Starts with a memory device whose registers are at `at`.
+fn start_with_registers_at(at: u64, firmware: &Firmware<'_>) -> String {
+    let pc = Pc::new(&Firmware { mcfg: Some(SPACE.start().get()), ..*firmware });
+    pc.machine.act(&pc.board, |board| {
+        board.functions.memory_device((0, 3, 0), 10);
+        let bar = SPACE.start().add(3 << 15 | 0x20);
+        board.functions.store(bar, at as u32);
+        board.functions.store(bar.add(4), (at >> 32) as u32);
+    });
+    let text = pc.start();
+    assert_eq!(command(&pc, (0, 3, 0)) & (MASTER | NO_LINE), NO_LINE, "{text}");
+    hotplug::plug(&pc);
+    text
+}
+
+/// Starts with registers at `at`, which are refused.
+fn refuses_registers_at(at: u64, named: &str) {
+    let text = start_with_registers_at(at, &Firmware::default());
+    assert!(text.contains("PCI: registers at [") && text.contains(named), "{text}");
+}
+
+#[test]
+fn registers_over_ram_are_refused_with_its_address_and_not_accessed() {
+    alone(|| refuses_registers_at(0x10_0000, "memory of the kernel is at 0x100000"));
+}
+
+#[test]
+fn registers_over_tables_are_refused_and_not_accessed() {
+    alone(|| refuses_registers_at(0xE_0000, "firmware's tables are there"));
+}
+
+#[test]
+fn registers_over_persistent_memory_are_refused_with_the_region_and_not_accessed() {
+    alone(|| {
+        let region = range(REGISTERS.start().get(), 2 * MIB);
+        let firmware = Firmware { persistent: Some(region), ..Firmware::default() };
+        let text = start_with_registers_at(REGISTERS.start().get(), &firmware);
+        assert!(text.contains(&format!("persistent memory is there, {region}")), "{text}");
     });
 }
 

@@ -52,18 +52,22 @@ pub(crate) struct Firmware<'a> {
     pub(crate) reduced: bool,
     /// Where it says that PCI's configuration space is.
     pub(crate) mcfg: Option<u64>,
+    /// Where it has persistent memory.
+    pub(crate) persistent: Option<PhysRange>,
 }
 
 impl Default for Firmware<'_> {
     fn default() -> Self {
         let io_apic = IO_APIC.start();
-        Self { command_line: "", ram: RAM, io_apic, cpus: &[(0, true)], reduced: false, mcfg: None }
+        let (cpus, reduced) = (&[(0, true)][..], false);
+        let (mcfg, persistent) = (None, None);
+        Self { command_line: "", ram: RAM, io_apic, cpus, reduced, mcfg, persistent }
     }
 }
 
 impl Rom {
     pub(crate) fn new(firmware: &Firmware<'_>) -> Self {
-        let Firmware { command_line, ram, io_apic, cpus, reduced, mcfg } = *firmware;
+        let Firmware { command_line, ram, io_apic, cpus, reduced, mcfg, persistent } = *firmware;
         let mut rom = Self { bytes: vec![0; ROM.len() as usize] };
         let mut at = TABLES;
         let mut place = |rom: &mut Self, table: &[u8]| {
@@ -75,7 +79,7 @@ impl Rom {
         let dsdt = if reduced { compile("reduced") } else { compile_text(include_str!("pc.asl")) };
         let dsdt = place(&mut rom, &dsdt.unwrap());
         let tables = [fadt(dsdt, reduced), madt(io_apic, cpus), srat(), slit()];
-        let tables = tables.into_iter().chain(mcfg.map(self::mcfg));
+        let tables = tables.into_iter().chain(mcfg.map(self::mcfg)).chain(persistent.map(nfit));
         let tables: Vec<_> = tables.map(|bytes| place(&mut rom, &bytes).get()).collect();
         let pointers: Vec<u8> = tables.into_iter().flat_map(u64::to_le_bytes).collect();
         rom.put(XSDT, &table(b"XSDT", 1, &pointers));
@@ -192,6 +196,18 @@ fn mcfg(at: u64) -> Vec<u8> {
     put(&mut body, 8, 8, at);
     body[19] = 63;
     table(b"MCFG", 1, &body)
+}
+
+/// A range of persistent memory (ACPI 6.5, 5.2.25.2).
+fn nfit(range: PhysRange) -> Vec<u8> {
+    const KIND: [u8; 16] = *b"\x79\xd3\xf0\x66\xf3\xb4\x74\x40\xac\x43\x0d\x33\x18\xb7\x8c\xdb";
+    let mut body = vec![0; 60];
+    put(&mut body, 6, 2, 56);
+    put(&mut body, 8, 2, 1);
+    body[20..36].copy_from_slice(&KIND);
+    put(&mut body, 36, 8, range.start().get());
+    put(&mut body, 44, 8, range.len());
+    table(b"NFIT", 1, &body)
 }
 
 /// Two nodes.

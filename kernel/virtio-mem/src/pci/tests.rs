@@ -326,6 +326,11 @@ fn a_line_is_rotated_by_each_bridge_on_the_way_to_bus_0() {
     let found = [at(0, 3), at(4, 5), at(7, 3)].map(|function| root_pin(&fake, function));
     assert_eq!(found, [Some((3, 1)), Some((6, 1)), Some((6, 0))]);
     assert_eq!([at(7, 4), at(7, 5), at(9, 0)].map(|function| root_pin(&fake, function)), [None; 3]);
+    // As many bridges as are followed, and one more.
+    (20..37).for_each(|bus| fake.put(at(bus - 1, 0), &bridge(bus.into())));
+    fake.put(at(0, 9), &bridge(20));
+    [35, 36].into_iter().for_each(|bus| fake.put(at(bus, 8), &pin(1)));
+    assert_eq!([35, 36].map(|bus| root_pin(&fake, at(bus, 8))), [Some((9, 0)), None]);
     // A bridge to the bus that it is on.
     fake.put(at(7, 0), &bridge(4));
     fake.put(at(0, 6), &[(0, u32::MAX)]);
