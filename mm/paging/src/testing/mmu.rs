@@ -11,7 +11,7 @@ use super::std::collections::HashMap;
 use super::std::hash::{BuildHasherDefault, Hasher};
 use super::std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::addr::{Address, PhysAddr, PhysRange, Space, VirtAddr, VirtRange};
-use crate::{Attr, Entry, Level, PteFormat, Tables};
+use crate::{Attr, Entry, PteFormat, Tables};
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -19,6 +19,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 mod tlb;
 mod used;
+mod walk;
+
+use walk::{MAX_LEVELS, first};
 
 /// RAM behind an MMU for tables of format `F`, whose caches never drop entries on their own.
 ///
@@ -87,25 +90,6 @@ struct Caches {
     pages: Map<u64, (PhysAddr, Attr)>,
     /// Level and first address -> the table that translates from there.
     tables: Map<(usize, u64), PhysAddr>,
-}
-
-/// The highest number of levels in a format.
-const MAX_LEVELS: usize = 6;
-
-/// The result of the hardware's walk.
-struct Walk {
-    /// The tables below the root, by level; the root's entry is unused.
-    tables: [Option<PhysAddr>; MAX_LEVELS],
-    /// First virtual address, target and attributes of the leaf.
-    leaf: Option<(u64, PhysAddr, Attr)>,
-}
-
-impl Walk {
-    /// The page of `bytes` that contains `at`.
-    fn page(&self, at: u64, bytes: u64) -> Option<(PhysAddr, Attr)> {
-        let (virt, phys, attr) = self.leaf?;
-        Some((phys.add((at & !(bytes - 1)) - virt), attr))
-    }
 }
 
 impl<F: PteFormat> SoftMmu<F> {
@@ -395,32 +379,6 @@ impl<F: PteFormat> SoftMmu<F> {
         unsafe { word.as_ref() }
     }
 
-    /// Reads the entry of the table at `frame` that translates `at`.
-    fn entry(&self, frame: PhysAddr, level: usize, at: u64) -> Entry {
-        let index = F::LEVELS[level].index(at) as u64;
-        F::decode(self.word(frame.add(8 * index)).load(Ordering::SeqCst), level)
-    }
-
-    /// The hardware's walk.
-    fn walk(&self, at: u64) -> Walk {
-        let mut walk = Walk { tables: [None; MAX_LEVELS], leaf: None };
-        let mut frame = self.root;
-        for (level, here) in F::LEVELS.iter().enumerate() {
-            match self.entry(frame, level, at) {
-                Entry::Absent => break,
-                Entry::Table(next) => {
-                    walk.tables[level + 1] = Some(next);
-                    frame = next;
-                }
-                Entry::Leaf(phys, attr) => {
-                    walk.leaf = Some((first(here, at), phys, attr));
-                    break;
-                }
-            }
-        }
-        walk
-    }
-
     fn access<I: Space>(&self, at: Address<I>) -> (PhysAddr, Attr) {
         if let Some(used) = self.used(at.get()) {
             return used;
@@ -482,9 +440,4 @@ impl<F: PteFormat> SoftMmu<F> {
 
 fn locked(caches: &Mutex<Caches>) -> MutexGuard<'_, Caches> {
     caches.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The first address that the entry of `level` for `at` translates.
-fn first(level: &Level, at: u64) -> u64 {
-    at & !(level.span() - 1)
 }
