@@ -60,6 +60,11 @@ pub fn small<S: Shape>(block: u64) -> Bench<S> {
 
 /// As [`tiny`], but firmware names no window: every table comes out of the allocator.
 pub fn tiny_without_reserve(block: u64) -> Bench<Tiny> {
+    small_without_reserve(block)
+}
+
+/// The same of another shape: [`Tiny`], or like it.
+pub fn small_without_reserve<S: Shape>(block: u64) -> Bench<S> {
     Bench::new(&Setup {
         ram: vec![(0, 16 * MIB, 0)],
         block,

@@ -43,6 +43,9 @@ pub trait Shape: 'static {
     const LINEAR_MAP_IS_COMPLETE: bool = false;
     /// Whether address spaces share the root entries of the windows.
     const SHARES_ROOT_ENTRIES: bool = false;
+    /// Whether accesses to memory take no lock, and order nothing, so that a sanitizer sees what the manager orders. Such a
+    /// machine finds no stale translations: it caches none.
+    const FLAT: bool = false;
 }
 
 /// For storms: 4 KiB pages, 1 MiB sections of 256 pages, 2 GiB of physical address space.
@@ -55,6 +58,19 @@ impl Shape for Tiny {
     const LINEAR_BASE: VirtAddr = VirtAddr::new(0);
     const VMEMMAP_BASE: VirtAddr = VirtAddr::new(0x8000_0000);
     const PHYS_LIMIT: PhysAddr = PhysAddr::new(0x8000_0000);
+}
+
+/// As [`Tiny`], but [flat](Shape::FLAT).
+#[derive(Clone, Copy, Debug)]
+pub struct Flat;
+
+impl Shape for Flat {
+    type Format = <Tiny as Shape>::Format;
+    const SECTION_SHIFT: u32 = Tiny::SECTION_SHIFT;
+    const LINEAR_BASE: VirtAddr = Tiny::LINEAR_BASE;
+    const VMEMMAP_BASE: VirtAddr = Tiny::VMEMMAP_BASE;
+    const PHYS_LIMIT: PhysAddr = Tiny::PHYS_LIMIT;
+    const FLAT: bool = true;
 }
 
 /// As [`Tiny`], but with sections of 16 pages: four share a memmap page and eight a record, as on POWER
@@ -126,7 +142,7 @@ impl<S: Shape> FakeMachine<S> {
     ///
     /// If the RAM is too small for its tables.
     pub fn start(ram: &[PhysRange], max_leaf: u64) -> (Self, FakeEarly) {
-        let plugged = FakeRam::new();
+        let plugged = if S::FLAT { FakeRam::flat(S::PHYS_LIMIT) } else { FakeRam::new() };
         for &range in ram {
             plugged.plug(range, Some(GARBAGE));
         }
@@ -135,7 +151,11 @@ impl<S: Shape> FakeMachine<S> {
         let Some(root) = early.take(bytes, bytes) else {
             panic!("no RAM for the root table");
         };
-        let mmu = SoftMmu::new(plugged, root);
+        let mmu = if S::FLAT {
+            SoftMmu::flat(plugged, root, windows::<S>())
+        } else {
+            SoftMmu::new(plugged, root)
+        };
         mmu.clear(root, bytes);
         mmu.before_flush(|ranges| super::lock::check_flush(ranges, is_memmap::<S>));
         let machine = Self {
@@ -149,6 +169,8 @@ impl<S: Shape> FakeMachine<S> {
             places: OnceLock::new(),
             cleaned: Mutex::new(Vec::new()),
         };
+        let witness = Arc::clone(&machine.mmu);
+        machine.tables.on_map(move |at, len| witness.note_mapped(VirtAddr::new(at), len));
         machine.map_ram(ram, max_leaf, &mut early);
         (machine, early)
     }
@@ -257,10 +279,21 @@ impl<S: Shape> Sizes for FakeMachine<S> {
     const SECTION_SHIFT: u32 = S::SECTION_SHIFT;
 }
 
+/// Bytes of the memmap's window.
+const fn memmap_bytes<S: Shape>() -> u64 {
+    S::PHYS_LIMIT.get() / FakeMachine::<S>::PAGE_BYTES * DESCRIPTOR_BYTES
+}
+
 /// Whether `range` lies in the memmap's window.
 fn is_memmap<S: Shape>(range: VirtRange) -> bool {
-    let bytes = S::PHYS_LIMIT.get() / FakeMachine::<S>::PAGE_BYTES * DESCRIPTOR_BYTES;
-    VirtRange::new(S::VMEMMAP_BASE, bytes).is_some_and(|window| window.covers(range))
+    let window = VirtRange::new(S::VMEMMAP_BASE, memmap_bytes::<S>());
+    window.is_some_and(|window| window.covers(range))
+}
+
+/// The addresses from the start of the linear map to the end of the memmap's window.
+fn windows<S: Shape>() -> VirtRange {
+    let end = S::VMEMMAP_BASE.add(memmap_bytes::<S>());
+    VirtRange::new(S::LINEAR_BASE, end.offset_from(S::LINEAR_BASE)).unwrap_or_default()
 }
 
 const fn last(levels: &[Level]) -> Level {

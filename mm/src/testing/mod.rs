@@ -28,7 +28,7 @@ pub use hotmem_paging::testing::{MapperRig, check_mapper};
 pub use hotmem_paging::testing::{check_format, fail_each_allocation, storm};
 pub use lock::{Hold, WatchedLock, locks_held, on_wait, take_holds};
 pub use machine::CPUS;
-pub use machine::{FakeEarly, FakeMachine, Granule16, Lmb, Shape, Tiny, TinyShared};
+pub use machine::{FakeEarly, FakeMachine, Flat, Granule16, Lmb, Shape, Tiny, TinyShared};
 pub use stubborn::Stubborn;
 pub use tag::Tag;
 pub use words::Word;

@@ -12,6 +12,7 @@ mod explain;
 mod faults;
 mod faulty;
 mod faulty_mapper;
+mod flat;
 mod floor;
 mod flushes;
 mod granules;
@@ -47,3 +48,6 @@ mod take;
 mod threads;
 mod unflushed;
 mod windows;
+
+/// The machine of suites that also run on another one: see [`flat`].
+use hotmem::testing::Tiny;

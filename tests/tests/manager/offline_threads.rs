@@ -7,12 +7,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use hotmem::testing::{Bench, Holder, Random, Tiny, range};
+use super::Tiny;
+use hotmem::testing::{Bench, Holder, Random, range};
 use hotmem::{
     BlockState, Extent, MovableOps, Move, Mover, OfflineError, Order, Pfn, PhysRange, Placement,
     PoisonError, Removability, Request, ZoneKind,
 };
-use hotmem_tests::memory::{MIB, TINY_WINDOW, tiny};
+use hotmem_tests::memory::{MIB, TINY_WINDOW, small};
 
 const BLOCKS: u64 = 4;
 const SECTION_PAGES: u64 = 256;
@@ -22,7 +23,7 @@ fn dimm() -> PhysRange {
 }
 
 fn rig() -> Bench<Tiny> {
-    let bench = tiny(MIB);
+    let bench = small::<Tiny>(MIB);
     bench.plug(dimm());
     bench.add(dimm(), Placement::PerBlock);
     bench.online(dimm());
@@ -151,7 +152,7 @@ fn contents_are_migrated_while_other_pages_are_allocated_and_freed() {
 /// readers of the block under way.
 #[test]
 fn a_part_leaves_and_joins_its_block_while_other_pages_of_it_are_allocated_and_freed() {
-    let bench = tiny(MIB);
+    let bench = small::<Tiny>(MIB);
     let parts = [range(TINY_WINDOW, MIB / 2), range(TINY_WINDOW + MIB / 2, MIB / 2)];
     let room = range(TINY_WINDOW + MIB, MIB);
     for dimm in [parts[0], parts[1], room] {

@@ -7,7 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use hotmem::testing::{Bench, Holder, Random, Setup, Tiny, become_cpu, range};
+use super::Tiny;
+use hotmem::testing::{Bench, Holder, Random, Setup, become_cpu, range};
 use hotmem::{
     BlockId, ContigError, ConvertError, NodeId, OfflineError, Order, Pfn, PhysRange, Placement,
     PoisonError, VirtAddr, ZoneKind,

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use hotmem::testing::{Bench, CPUS, FakeMachine, Random, Tiny, become_cpu, range};
+use super::Tiny;
+use hotmem::testing::{Bench, CPUS, FakeMachine, Random, become_cpu, range};
 use hotmem::{
     AddError, BlockId, BlockState, Mm, NodeId, OfflineError, OnlineError, Order, Owner, PageState,
     Pfn, PhysRange, Placement, RemoveError, ZoneKind,
 };
-use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, tiny, tiny_without_reserve};
+use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, small, small_without_reserve};
 
 const PAGE: u64 = 4096;
 const SECTION_PAGES: u64 = 256;
@@ -95,7 +96,7 @@ fn let_look(looks: &AtomicU64) {
 #[test]
 fn pages_are_looked_up_while_their_range_is_added_and_removed() {
     for placement in Placement::ALL {
-        let bench = tiny(MIB);
+        let bench = small::<Tiny>(MIB);
         let before = bench.snapshot();
         bench.plug(dimm());
         let first = TINY_WINDOW / PAGE;
@@ -127,7 +128,7 @@ fn pages_are_looked_up_while_their_range_is_added_and_removed() {
 #[test]
 fn blocks_are_listed_while_they_are_added_and_removed() {
     // Without a reserve the node of the section map is allocated by and freed to the allocator.
-    let bench = tiny_without_reserve(MIB);
+    let bench = small_without_reserve::<Tiny>(MIB);
     let far = range(1024 * MIB, 4 * MIB);
     bench.plug(far);
     let before = bench.snapshot();
@@ -163,7 +164,7 @@ fn blocks_are_listed_while_they_are_added_and_removed() {
 
 #[test]
 fn operations_from_many_threads_take_turns() {
-    let bench = tiny_without_reserve(MIB);
+    let bench = small_without_reserve::<Tiny>(MIB);
     let before = bench.snapshot();
     bench.plug(range(TINY_WINDOW, 8 * MIB));
     thread::scope(|scope| {
@@ -228,7 +229,7 @@ fn churn(bench: &Bench<Tiny>, seed: u64, steps: u64) -> Vec<(Pfn, Order)> {
 
 #[test]
 fn threads_that_allocate_at_once_never_share_a_page() {
-    let bench = tiny(MIB);
+    let bench = small::<Tiny>(MIB);
     let before = bench.snapshot();
     bench.plug(dimm());
     bench.add(dimm(), Placement::PerBlock);
@@ -257,7 +258,7 @@ fn threads_that_allocate_at_once_never_share_a_page() {
 
 #[test]
 fn blocks_go_offline_while_threads_allocate_and_free() {
-    let bench = tiny(MIB);
+    let bench = small::<Tiny>(MIB);
     let before = bench.snapshot();
     bench.plug(dimm());
     bench.add(dimm(), Placement::PerBlock);
@@ -302,7 +303,7 @@ fn blocks_go_offline_while_threads_allocate_and_free() {
 
 #[test]
 fn a_page_that_two_threads_free_is_freed_once() {
-    let bench = tiny(MIB);
+    let bench = small::<Tiny>(MIB);
     for _ in 0..500 {
         let Ok(pfn) = bench.alloc_movable(Order::ZERO) else {
             panic!("no page");
@@ -324,7 +325,7 @@ fn a_page_that_two_threads_free_is_freed_once() {
 
 #[test]
 fn no_look_up_uses_stale_descriptors_of_a_dimm_that_comes_online() {
-    let bench = tiny(MIB);
+    let bench = small::<Tiny>(MIB);
     let block = range(TINY_WINDOW, MIB);
     bench.plug(block);
     // As left by an earlier life: each descriptor is the head of a bad page.

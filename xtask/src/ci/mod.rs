@@ -58,7 +58,7 @@ enum Check {
     Address,
     /// A short storm under valgrind's memcheck, which must also find a planted fault
     Memcheck,
-    /// Storms of the host's threads under ThreadSanitizer, which must also find a planted race
+    /// Storms of the host's threads under ThreadSanitizer, which must also find two planted races
     Races,
     /// 2,000 cycles of memory that comes and goes while all CPUs, or the threads of the host, are busy
     Cycles,

@@ -6,6 +6,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 ///
 /// A test runs an operation with n = 1, 2, 3 ... and compares before with after, until a run meets no fault
 /// ([`fired`](Self::fired) returns `false`): then each allocation of the operation has failed once.
+///
+/// It orders nothing: threads must not depend on what a test counts.
 #[derive(Debug, Default)]
 pub struct FaultPlan {
     seen: AtomicU64,
@@ -21,33 +23,33 @@ impl FaultPlan {
 
     /// The `n`-th allocation from now on fails, once; 0 for none.
     pub fn arm(&self, n: u64) {
-        self.seen.store(0, Ordering::SeqCst);
-        self.fired.store(false, Ordering::SeqCst);
-        self.fails_at.store(n, Ordering::SeqCst);
+        self.seen.store(0, Ordering::Relaxed);
+        self.fired.store(false, Ordering::Relaxed);
+        self.fails_at.store(n, Ordering::Relaxed);
     }
 
     /// Nothing fails from now on.
     pub fn disarm(&self) {
-        self.fails_at.store(0, Ordering::SeqCst);
+        self.fails_at.store(0, Ordering::Relaxed);
     }
 
     /// Counts one allocation; returns whether it may succeed.
     pub fn allows(&self) -> bool {
-        let nth = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
-        let fails = nth == self.fails_at.load(Ordering::SeqCst);
+        let nth = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
+        let fails = nth == self.fails_at.load(Ordering::Relaxed);
         if fails {
-            self.fired.store(true, Ordering::SeqCst);
+            self.fired.store(true, Ordering::Relaxed);
         }
         !fails
     }
 
     /// Whether the planned failure has happened.
     pub fn fired(&self) -> bool {
-        self.fired.load(Ordering::SeqCst)
+        self.fired.load(Ordering::Relaxed)
     }
 
     /// Allocations counted since the plan was armed.
     pub fn seen(&self) -> u64 {
-        self.seen.load(Ordering::SeqCst)
+        self.seen.load(Ordering::Relaxed)
     }
 }

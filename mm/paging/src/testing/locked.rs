@@ -5,23 +5,28 @@
 
 use super::FaultPlan;
 use super::std;
-use super::std::sync::{Mutex, MutexGuard, PoisonError};
+use super::std::boxed::Box;
+use super::std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::addr::{Address, AddressRange, Space};
 use crate::{
     Gather, MapError, Mapper, Mapping, StrangeEntry, TableAt, TableFrames, Translation, UnmapError,
 };
+use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A mapper whose every call holds one lock, from its start to its end. The lock is not re-entrant: a call from
 /// inside another, by a callback or by the source of frames, panics where a kernel would deadlock.
-#[derive(Debug)]
 pub struct LockedMapper<T> {
     inner: T,
     lock: Mutex<()>,
     /// The thread that holds the lock.
     holder: AtomicUsize,
     refusals: FaultPlan,
+    on_map: OnceLock<Hook>,
 }
+
+/// A function of what has been mapped: its first address, and bytes.
+type Hook = Box<dyn Fn(u64, u64) + Send + Sync>;
 
 /// The lock, held.
 struct Held<'l> {
@@ -33,7 +38,12 @@ impl<T> LockedMapper<T> {
     /// Puts `inner` behind a lock.
     pub const fn new(inner: T) -> Self {
         let (lock, holder) = (Mutex::new(()), AtomicUsize::new(0));
-        Self { inner, lock, holder, refusals: FaultPlan::never() }
+        Self { inner, lock, holder, refusals: FaultPlan::never(), on_map: OnceLock::new() }
+    }
+
+    /// Calls `hook` with the first address and the bytes of all that is mapped; only the first call counts.
+    pub fn on_map(&self, hook: impl Fn(u64, u64) + Send + Sync + 'static) {
+        self.on_map.get_or_init(|| Box::new(hook));
     }
 
     /// The mapper inside, without the lock.
@@ -71,6 +81,12 @@ impl Drop for Held<'_> {
     }
 }
 
+impl<T: fmt::Debug> fmt::Debug for LockedMapper<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockedMapper").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
 // SAFETY: every guarantee is the inner mapper's own.
 unsafe impl<I: Space, T: Mapper<I>> Mapper<I> for LockedMapper<T> {
     type Tlb = T::Tlb;
@@ -84,7 +100,9 @@ unsafe impl<I: Space, T: Mapper<I>> Mapper<I> for LockedMapper<T> {
             return Err(MapError::AlreadyMapped { at: mapping.virt });
         }
         let _held = self.hold();
-        self.inner.map(mapping, frames)
+        self.inner.map(mapping, frames)?;
+        self.on_map.get().into_iter().for_each(|hook| hook(mapping.virt.get(), mapping.len));
+        Ok(())
     }
 
     fn unmap<S: TableFrames>(

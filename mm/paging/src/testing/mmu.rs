@@ -17,6 +17,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+mod flat;
 mod tlb;
 mod used;
 mod walk;
@@ -49,6 +50,7 @@ pub struct SoftMmu<F: PteFormat> {
     skips_flushes: AtomicBool,
     yields: AtomicBool,
     claimed: AtomicBool,
+    flat: Option<flat::Flat>,
     format: PhantomData<fn() -> F>,
 }
 
@@ -97,7 +99,12 @@ impl<F: PteFormat> SoftMmu<F> {
 
     /// A machine whose root table is at `root`.
     pub fn new(ram: FakeRam, root: PhysAddr) -> Arc<Self> {
+        Self::with(ram, root, None)
+    }
+
+    fn with(ram: FakeRam, root: PhysAddr, flat: Option<flat::Flat>) -> Arc<Self> {
         Arc::new(Self {
+            flat,
             ram,
             root,
             linear: OnceLock::new(),
@@ -110,9 +117,9 @@ impl<F: PteFormat> SoftMmu<F> {
             on_flush: Hook::new(),
             before_flush: FlushCheck::new(),
             on_access: Hook::new(),
-            skips_flushes: AtomicBool::new(false),
-            yields: AtomicBool::new(false),
-            claimed: AtomicBool::new(false),
+            skips_flushes: AtomicBool::default(),
+            yields: AtomicBool::default(),
+            claimed: AtomicBool::default(),
             format: PhantomData,
         })
     }
@@ -273,7 +280,7 @@ impl<F: PteFormat> SoftMmu<F> {
     ///
     /// As [`translate_through`](Self::translate_through).
     pub fn load(&self, at: VirtAddr) -> u64 {
-        self.word(self.access(at).0).load(Ordering::SeqCst)
+        self.word(self.access(at).0).load(self.order())
     }
 
     /// Stores the 8 bytes at `at`.
@@ -284,22 +291,22 @@ impl<F: PteFormat> SoftMmu<F> {
     pub fn store(&self, at: VirtAddr, value: u64) {
         let (target, attr) = self.access(at);
         assert!(attr.contains(Attr::WRITE), "store to read-only {at}");
-        self.word(target).store(value, Ordering::SeqCst);
+        self.word(target).store(value, self.order());
     }
 
     /// The 8 bytes of RAM at `at`, without the MMU, as the CPU loads them.
     pub fn peek(&self, at: PhysAddr) -> u64 {
-        self.word(at).load(Ordering::SeqCst)
+        self.word(at).load(self.order())
     }
 
     /// Writes the 8 bytes of RAM at `at`, without the MMU, as a device does.
     pub fn poke(&self, at: PhysAddr, value: u64) {
-        self.word(at).store(value, Ordering::SeqCst);
+        self.word(at).store(value, self.order());
     }
 
     /// Fills the 8 bytes of RAM at `at` with `byte`, without the MMU.
     pub(super) fn fill_word(&self, at: PhysAddr, byte: u8) {
-        self.word(at).store(u64::from_ne_bytes([byte; 8]), Ordering::SeqCst);
+        self.word(at).store(u64::from_ne_bytes([byte; 8]), self.order());
     }
 
     /// Zeroes `bytes` of RAM at `at`, without the MMU.
@@ -367,9 +374,10 @@ impl<F: PteFormat> SoftMmu<F> {
         locked(&self.caches[cpu])
     }
 
-    /// The caches of each CPU that runs, one at a time.
+    /// The caches of each CPU that runs, one at a time; a flat machine has none.
     fn running(&self) -> impl Iterator<Item = MutexGuard<'_, Caches>> {
-        self.caches.iter().take(self.cpus.load(Ordering::SeqCst)).map(locked)
+        let cpus = if self.flat.is_some() { 0 } else { self.cpus.load(Ordering::SeqCst) };
+        self.caches[..cpus].iter().map(locked)
     }
 
     fn word(&self, at: PhysAddr) -> &AtomicU64 {
@@ -380,6 +388,9 @@ impl<F: PteFormat> SoftMmu<F> {
     }
 
     fn access<I: Space>(&self, at: Address<I>) -> (PhysAddr, Attr) {
+        if let Some(flat) = &self.flat {
+            return self.access_flat(flat, at.get());
+        }
         if let Some(used) = self.used(at.get()) {
             return used;
         }

@@ -31,7 +31,12 @@ pub struct FakeRam {
     dimms: RwLock<Vec<Dimm>>,
     /// The present set of DIMMs has this number, which no other set has: see [`Recent`].
     generation: AtomicU64,
+    /// On a flat machine all chunks by their numbers: threads find them without a lock.
+    flat: Option<Chunks>,
 }
+
+/// Pointers to chunks, null where there is none.
+type Chunks = Box<[AtomicPtr<u8>]>;
 
 /// Numbers for sets of DIMMs; no two sets of any machine ever share one.
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
@@ -52,26 +57,39 @@ struct Dimm {
     fill: u8,
     /// There is no memory: stores that leave the caches are lost, and loads read `fill`.
     hollow: bool,
-    chunks: Box<[AtomicPtr<u8>]>,
+    chunks: Chunks,
 }
 
 impl FakeRam {
     /// A machine without memory.
     pub fn new() -> Self {
-        Self { dimms: RwLock::default(), generation: AtomicU64::new(next_generation()) }
+        let generation = AtomicU64::new(next_generation());
+        Self { dimms: RwLock::default(), generation, flat: None }
     }
 
-    /// Plugs memory that holds `fill` in every byte, or zeroes.
+    /// A machine without memory, for threads that only the code under test orders: accesses take no lock, and what is
+    /// plugged is not initialised, which memcheck and Miri notice of what reads it. Its addresses end at `limit`.
+    pub fn flat(limit: PhysAddr) -> Self {
+        let chunks = limit.get().div_ceil(CHUNK as u64);
+        let flat = (0..chunks).map(|_| AtomicPtr::new(null_mut())).collect();
+        Self { flat: Some(flat), ..Self::new() }
+    }
+
+    /// Plugs memory that holds `fill` in every byte, or zeroes; that of a flat machine holds anything.
     ///
     /// # Panics
     ///
-    /// If some of it is plugged already.
+    /// If some of it is plugged already. On a flat machine, if it is not whole chunks of 64 KiB below the limit.
     pub fn plug(&self, range: PhysRange, fill: Option<u8>) {
         let mut dimms = self.write();
         if let Some(old) = dimms.iter().find(|dimm| dimm.range.overlaps(range)) {
             panic!("{range} plugged over {}", old.range);
         }
-        dimms.push(Dimm::new(range, fill.unwrap_or(0)));
+        let dimm = Dimm::new(range, fill.unwrap_or(0));
+        if let Some(flat) = &self.flat {
+            dimm.show(flat);
+        }
+        dimms.push(dimm);
         self.generation.store(next_generation(), Ordering::SeqCst);
     }
 
@@ -112,6 +130,9 @@ impl FakeRam {
                 "unplugging {range} would break {}",
                 dimm.range
             );
+            if inside && let Some(flat) = &self.flat {
+                dimm.hide(flat);
+            }
             !inside
         });
         assert!(dimms.len() < before, "nothing is plugged in {range}");
@@ -125,6 +146,13 @@ impl FakeRam {
     #[inline]
     pub fn pointer(&self, at: PhysAddr) -> NonNull<u8> {
         let (number, offset) = (at.get() / CHUNK as u64, at.get() as usize % CHUNK);
+        if let Some(flat) = &self.flat {
+            // Relaxed: the machine orders nothing.
+            let chunk = flat.get(number as usize).map(|chunk| chunk.load(Ordering::Relaxed));
+            let Some(chunk) = chunk.and_then(NonNull::new) else { no_ram(at) };
+            // SAFETY: the chunk is an allocation of CHUNK bytes, and the offset is below that.
+            return unsafe { chunk.add(offset) };
+        }
         let generation = self.generation.load(Ordering::SeqCst);
         let recent = CHUNKS.with(|chunks| chunks[number as usize % RECENT].get());
         if (recent.0, recent.1) == (generation, number)
@@ -140,9 +168,7 @@ impl FakeRam {
     /// Finds the byte at `at` among the DIMMs, and caches its chunk.
     fn look_up(&self, at: PhysAddr, generation: u64) -> NonNull<u8> {
         let dimms = self.read();
-        let Some(dimm) = dimms.iter().find(|dimm| dimm.range.contains(at)) else {
-            panic!("bus error: no RAM at {at}")
-        };
+        let Some(dimm) = dimms.iter().find(|dimm| dimm.range.contains(at)) else { no_ram(at) };
         let pointer = dimm.pointer(at);
         let (number, offset) = (at.get() / CHUNK as u64, at.get() as usize % CHUNK);
         // A chunk that is RAM only in part is not cached: an access past the DIMM's end must fail.
@@ -158,6 +184,9 @@ impl FakeRam {
     pub fn turn_off(&self) {
         let mut dimms = self.write();
         self.generation.store(next_generation(), Ordering::SeqCst);
+        if let Some(flat) = &self.flat {
+            dimms.iter().for_each(|dimm| dimm.hide(flat));
+        }
         dimms.clear();
     }
 
@@ -194,9 +223,22 @@ impl Default for FakeRam {
     }
 }
 
+/// There is no RAM at `at`.
+#[cold]
+fn no_ram(at: PhysAddr) -> ! {
+    panic!("bus error: no RAM at {at}")
+}
+
 /// A number that no set of DIMMs had before.
 fn next_generation() -> u64 {
     GENERATIONS.fetch_add(1, Ordering::SeqCst)
+}
+
+/// A chunk without a value.
+fn allocate() -> NonNull<u8> {
+    // SAFETY: the layout's size is not zero.
+    let chunk = unsafe { alloc(LAYOUT) };
+    NonNull::new(chunk).unwrap_or_else(|| handle_alloc_error(LAYOUT))
 }
 
 impl Dimm {
@@ -205,6 +247,25 @@ impl Dimm {
         let end = (range.start().get() + range.len()).div_ceil(CHUNK as u64);
         let chunks = (first..end).map(|_| AtomicPtr::new(null_mut())).collect();
         Self { range, fill, hollow: false, chunks }
+    }
+
+    /// Allocates all chunks, without a value, and adds them to those of a flat machine.
+    fn show(&self, flat: &Chunks) {
+        let (start, len) = (self.range.start(), self.range.len());
+        let whole = start.is_aligned(CHUNK as u64) && len.is_multiple_of(CHUNK as u64);
+        assert!(whole, "{} on a flat machine", self.range);
+        for (own, shown) in self.chunks.iter().zip(&flat[start.get() as usize / CHUNK..]) {
+            // Relaxed: as an access to memory, an access to what was plugged is ordered by the code under test.
+            own.store(allocate().as_ptr(), Ordering::Relaxed);
+            shown.store(own.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Removes all chunks from those of a flat machine.
+    fn hide(&self, flat: &Chunks) {
+        let first = self.range.start().get() as usize / CHUNK;
+        let shown = flat.iter().skip(first).take(self.chunks.len());
+        shown.for_each(|chunk| chunk.store(null_mut(), Ordering::Relaxed));
     }
 
     /// Fills the chunk that contains `at` with the value that loads of missing memory return.
@@ -229,11 +290,7 @@ impl Dimm {
     /// Allocates a chunk for `slot`, unless another thread is faster.
     #[cold]
     fn fill_chunk(&self, slot: &AtomicPtr<u8>) -> NonNull<u8> {
-        // SAFETY: the layout's size is not zero.
-        let fresh = unsafe { alloc(LAYOUT) };
-        let Some(fresh) = NonNull::new(fresh) else {
-            handle_alloc_error(LAYOUT);
-        };
+        let fresh = allocate();
         // SAFETY: the allocation has CHUNK bytes, and is not published yet.
         unsafe { fresh.write_bytes(self.fill, CHUNK) };
         // Release pairs with the acquire load of a thread that finds the chunk: it is filled.

@@ -47,6 +47,7 @@ unsafe impl<F: PteFormat, I: Space> Tlb<I> for SoftMmu<F> {
         if self.skips_flushes.load(Ordering::SeqCst) {
             return Ok(());
         }
+        ranges.iter().for_each(|range| self.note_flushed(range.start().get(), range.len()));
         let touched = |at, len| {
             AddressRange::new(Address::new(at), len)
                 .is_some_and(|page| ranges.iter().any(|range| range.overlaps(page)))
