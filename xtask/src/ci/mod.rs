@@ -56,7 +56,7 @@ enum Check {
     Semver,
     /// Host suites under AddressSanitizer, which must also find a planted fault
     Address,
-    /// A short storm under valgrind's memcheck, which must also find a planted fault
+    /// A short storm under valgrind's memcheck, which must also find two planted faults
     Memcheck,
     /// Storms of the host's threads under ThreadSanitizer, which must also find two planted races
     Races,

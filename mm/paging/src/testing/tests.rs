@@ -1,6 +1,6 @@
 //! The detectors work.
 
-// UNSAFETY: reads freed memory on purpose.
+// UNSAFETY: reads memory on purpose that is freed, or was never written.
 #![expect(unsafe_code)]
 
 use super::std;
@@ -172,4 +172,17 @@ fn planted_use_of_memory_that_was_pulled() {
     // SAFETY: the memory is freed, which is the fault: a sanitizer ends the program here.
     let read = unsafe { byte.read_volatile() };
     std::println!("read {read} of memory that was freed");
+}
+
+#[test]
+#[ignore = "depends on a value that was never written, on purpose: for `cargo xtask ci memcheck`"]
+fn planted_use_of_memory_that_was_never_written() {
+    let ram = FakeRam::flat(PhysAddr::new(0x20_0000));
+    ram.plug(phys(0, 0x20_0000), None);
+    let byte = ram.pointer(PhysAddr::new(0x1234));
+    // SAFETY: the memory is the test's, and any byte is a number; it has no value, which is the fault: memcheck notices
+    // the branch that depends on it.
+    let read = unsafe { byte.read_volatile() };
+    let what = if read == 0 { "zero" } else { "not zero" };
+    std::println!("memory that was never written is {what}");
 }
