@@ -9,7 +9,7 @@ use crate::cpus::work::{self, Job, NotDone};
 use crate::firmware::KernelHotplug;
 use crate::lock::{self, Mutex};
 use crate::memory::KernelMachine;
-use crate::memory::steps::FAULTS;
+use crate::memory::steps::{FAULTS, FIRMWARE};
 use crate::{guests, heap, interrupts, leave, memory, protection};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -22,7 +22,7 @@ use hotmem_arch::current::probe::probe_read;
 use hotmem_hotplug::Clock;
 use hotmem_lab::monitor::{
     After, Breach, CpuError, CpuJob, CpuShown, Crash, Did, Edit, Hold, LineEditor, Machinery,
-    Monitor, VmCommand, allocate_and_free,
+    Monitor, Sites, VmCommand, allocate_and_free,
 };
 
 /// The text before a command.
@@ -186,7 +186,10 @@ impl Prompt {
     ///
     /// [`TooManyOwners`] if the monitor cannot own movable pages.
     pub(crate) fn new(mm: &'static Mm<KernelMachine>) -> Result<Self, TooManyOwners> {
-        Ok(Self { monitor: Monitor::new(mm, &FAULTS)?, editor: LineEditor::new() })
+        Ok(Self {
+            monitor: Monitor::new(mm, Sites { steps: &FAULTS, firmware: &FIRMWARE })?,
+            editor: LineEditor::new(),
+        })
     }
 
     /// Shows the prompt, with the text typed so far.

@@ -6,6 +6,12 @@
 //!
 //! The kernel asks before each step of an operation, and the lab before those of its own listener and owner of pages. An
 //! allocation of a page by anyone else asks nothing.
+//!
+//! Calls of firmware are counted by themselves, from the moment when that was asked for: requests come when they come.
+//!
+//! ```text
+//!   fault firmware 3 --> armed --- the third access of byte code, or call of a service ---> an error instead
+//! ```
 
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -25,11 +31,20 @@ pub enum Point {
     Listener,
     /// An owner does not move an extent.
     Move,
+    /// An access of firmware's byte code to a register, or a call of a service of firmware.
+    Firmware,
 }
 
 impl Point {
-    const ALL: [Self; 6] =
-        [Self::Turn, Self::Allocation, Self::Table, Self::Mapper, Self::Listener, Self::Move];
+    const ALL: [Self; 7] = [
+        Self::Turn,
+        Self::Allocation,
+        Self::Table,
+        Self::Mapper,
+        Self::Listener,
+        Self::Move,
+        Self::Firmware,
+    ];
 }
 
 impl fmt::Display for Point {
@@ -41,6 +56,7 @@ impl fmt::Display for Point {
             Self::Mapper => "mapper",
             Self::Listener => "listener",
             Self::Move => "page move",
+            Self::Firmware => "call of firmware",
         })
     }
 }

@@ -100,6 +100,11 @@ fn place(space: Space, address: u64) -> Result<Place, HostError> {
     }
 }
 
+/// Refuses an access that is to fail.
+fn allowed() -> Result<(), HostError> {
+    if super::is_allowed() { Ok(()) } else { Err(HostError::Unsupported) }
+}
+
 fn refused(error: IoError) -> HostError {
     match error {
         IoError::Unsupported => HostError::Unsupported,
@@ -109,6 +114,7 @@ fn refused(error: IoError) -> HostError {
 
 impl Io for KernelHardware {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
+        allowed()?;
         match space {
             Space::SystemMemory => self.load(address, width),
             _ => io::read(place(space, address)?, width.bytes()).map_err(refused),
@@ -122,6 +128,7 @@ impl Io for KernelHardware {
         width: Width,
         value: u64,
     ) -> Result<(), HostError> {
+        allowed()?;
         match space {
             Space::SystemMemory => self.store(address, width, value),
             _ => io::write(place(space, address)?, width.bytes(), value).map_err(refused),

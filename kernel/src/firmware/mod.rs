@@ -54,6 +54,15 @@ pub(crate) struct Events {
     pub(crate) cpus: Vec<Described>,
 }
 
+/// Whether a call of firmware may succeed: one fails where that was asked for.
+#[inline]
+fn is_allowed() -> bool {
+    #[cfg(feature = "lab")]
+    return crate::memory::steps::FIRMWARE.allows(hotmem_lab::fault::Point::Firmware);
+    #[cfg(not(feature = "lab"))]
+    true
+}
+
 /// Warns that no hotplug event can arrive, and why: otherwise a machine without memory hotplug looks like one where
 /// nothing was plugged yet.
 fn warn_of_no_events(why: &str) {

@@ -46,12 +46,19 @@ impl fmt::Display for PlanError {
     }
 }
 
+/// The status of a service that fails (PAPR, 7.2.6: -1).
+const HARDWARE_ERROR: u32 = u32::MAX;
+
 /// The run-time services of this machine.
 #[derive(Debug)]
 pub(crate) struct RunTime(Rtas);
 
 impl Services for RunTime {
     unsafe fn call(&mut self, token: u32, args: &[u32], rets: &mut [u32]) -> Result<(), NoRtas> {
+        if !super::is_allowed() {
+            rets.iter_mut().take(1).for_each(|status| *status = HARDWARE_ERROR);
+            return Ok(());
+        }
         // SAFETY: by the contract of this function.
         unsafe { self.0.call(token, args, rets) }.map_err(|_| NoRtas)
     }

@@ -14,6 +14,9 @@ use hotmem_lab::fault::{Faults, Point};
 /// The step that is to fail.
 pub(crate) static FAULTS: Faults = Faults::new();
 
+/// The call of firmware that is to fail.
+pub(crate) static FIRMWARE: Faults = Faults::new();
+
 /// The kernel's page tables, which fail where that was asked for.
 pub struct Faulty<T>(T);
 

@@ -68,6 +68,16 @@ impl Dimm {
     }
 }
 
+/// The status in `event` for a request about a DIMM. A device has no name in the event once it is gone, so DIMMs are
+/// distinguished by their slots.
+fn slot_status(event: &Value, dimm: &Dimm, request: Request) -> Option<u64> {
+    let info = &event["data"]["info"];
+    let ours = event["event"] == "ACPI_DEVICE_OST"
+        && info["source"] == request as u64
+        && info["slot"] == dimm.slot.to_string().as_str();
+    info["status"].as_u64().filter(|_| ours)
+}
+
 impl Machine {
     /// Plugs a DIMM, filled with `fill` if given. The guest is notified; this does not wait for it.
     ///
@@ -218,20 +228,29 @@ impl Machine {
         if self.about.replies != Replies::Ost {
             return Ok(statuses);
         }
-        let slot = dimm.slot.to_string();
-        // A device has no name in the event once it is gone, so DIMMs are distinguished by their slots.
-        let status = |event: &Value| {
-            let info = &event["data"]["info"];
-            let ours = event["event"] == "ACPI_DEVICE_OST"
-                && info["source"] == request as u64
-                && info["slot"] == slot.as_str();
-            info["status"].as_u64().filter(|_| ours)
-        };
+        let status = |event: &Value| slot_status(event, dimm, request);
         let what = format!("ACPI_DEVICE_OST ({request:?} of {})", dimm.id);
         while statuses.last().is_none_or(|&last| last == IN_PROGRESS) {
             let waited = self.qmp.wait_event(self.soon(), &what, status);
             statuses.push(waited.map_err(|error| self.explained(error))?);
         }
+        Ok(statuses)
+    }
+
+    /// All statuses that the firmware got for a request so far; none where the firmware takes no statuses.
+    ///
+    /// # Errors
+    /// When QEMU does not reply.
+    pub(crate) fn heard(&mut self, dimm: &Dimm, request: Request) -> Result<Vec<u64>> {
+        // A reply comes behind the events before it.
+        self.qmp("query-status", json!({}))?;
+        let mut statuses = Vec::new();
+        let mut status = |event: &Value| {
+            let found = slot_status(event, dimm, request);
+            statuses.extend(found);
+            found.is_some()
+        };
+        while self.qmp.take_event(&mut status).is_some() {}
         Ok(statuses)
     }
 

@@ -4,11 +4,11 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::lab::{
-    Lab, add, alloc, check_nothing_elsewhere, exhaust, free, leave_verified, plug, refused, remove,
-    take_all, taken, unchanged, unowned, unplug_taken,
+    Lab, add, alloc, blocks_of, check_nothing_elsewhere, exhaust, free, insert, leave_verified,
+    plug, refused, remove, take_all, taken, unchanged, unowned, unplug_taken,
 };
 use super::{Scenario, scenarios};
-use crate::machine::{Config, Machine};
+use crate::machine::{Block, Config, Dimm, Machine, Request};
 use crate::size::{DimmSpec, GIB, KIB, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -17,10 +17,17 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace,
     an_operation_that_fails_at_any_step_leaves_everything_as_it_was,
     an_offline_that_fails_at_any_step_keeps_the_pages_in_use_wherever_they_are,
+    a_dimm_comes_and_goes_whichever_call_of_firmware_failed_before,
 ];
 
 /// More steps than any operation here has.
 const MOST_STEPS: u64 = 100;
+/// More calls of firmware than a request about one DIMM takes.
+const MOST_CALLS: u64 = 300;
+/// Commands after which a request about one DIMM has ended: before each letter the kernel takes a step of it.
+const COMMANDS: u64 = 5;
+/// How often a DIMM is asked back that stays because of one call that failed.
+const REQUESTS: u64 = 4;
 /// Extents in use of a block that goes offline.
 const EXTENTS: u64 = 16;
 
@@ -134,6 +141,90 @@ fn an_offline_that_fails_at_any_step_keeps_the_pages_in_use_wherever_they_are(
         machine.run("pool check")?;
         let pool = machine.run("pool")?.concat();
         ensure!(!pool.contains(" 0 moved so far"), "no page has moved: {pool}");
+        leave_verified(machine)
+    })
+}
+
+/// Makes a request of firmware with call `nth` from then on failing. Returns what it returned, and whether there was such
+/// a call.
+fn with_firmware_fault<T>(
+    machine: &mut Machine,
+    nth: u64,
+    request: impl FnOnce(&mut Machine) -> Result<T>,
+) -> Result<(T, bool)> {
+    machine.run(&format!("fault firmware {nth}"))?;
+    let requested = request(machine)?;
+    come_to_rest(machine)?;
+    let told = machine.run("fault off")?.concat();
+    let failed = told.contains("a call of firmware failed");
+    ensure!(failed || told.contains("firmware had "), "`fault off` says {told}");
+    Ok((requested, failed))
+}
+
+/// Lets requests of firmware come to their end; their steps are not looked at.
+fn come_to_rest(machine: &mut Machine) -> Result<()> {
+    (0..COMMANDS).try_for_each(|_| machine.run("verify").map(drop))?;
+    machine.unread_steps().map(drop)
+}
+
+/// Asks a DIMM back until it goes; memory is as it was at the last snapshot then.
+fn take_back(machine: &mut Machine, dimm: &Dimm) -> Result<()> {
+    for _ in 0..REQUESTS {
+        if machine.reap(dimm)? {
+            return unchanged(machine);
+        }
+        machine.ask_back(dimm)?;
+        come_to_rest(machine)?;
+    }
+    ensure!(machine.reap(dimm)?, "{} stays after {REQUESTS} requests", dimm.id);
+    unchanged(machine)
+}
+
+/// Plugs a DIMM with call `nth` failing, and checks what firmware was told. Returns whether there was such a call.
+fn comes_with_fault(machine: &mut Machine, nth: u64) -> Result<bool> {
+    let (dimm, failed) = with_firmware_fault(machine, nth, |machine| insert(machine, "128M"))?;
+    let online = |block: &Block| block.state.starts_with("online");
+    let blocks = blocks_of(machine, &dimm)?;
+    let in_use = !blocks.is_empty() && blocks.iter().all(online);
+    let told = machine.heard(&dimm, Request::Insertion)?;
+    ensure!(in_use || told.last() != Some(&0), "firmware was told that memory came: {blocks:?}");
+    ensure!(in_use || failed, "{} did not come", dimm.id);
+    take_back(machine, &dimm)?;
+    Ok(failed)
+}
+
+/// Pulls a DIMM with call `nth` failing, and checks what firmware was told. Returns whether there was such a call.
+fn goes_with_fault(machine: &mut Machine, nth: u64) -> Result<bool> {
+    let dimm = plug(machine, "128M")?.dimm;
+    machine.heard(&dimm, Request::Ejection)?;
+    let (_, failed) =
+        with_firmware_fault(machine, nth, |machine| machine.ask_back(&dimm).map(drop))?;
+    let told = machine.heard(&dimm, Request::Ejection)?;
+    let gone = machine.reap(&dimm)?;
+    let blocks = blocks_of(machine, &dimm)?;
+    ensure!(!gone || blocks.is_empty(), "memory that is gone is used: {blocks:?}");
+    ensure!(gone || told.last() != Some(&0), "firmware was told that a DIMM went that is there");
+    ensure!(gone || failed, "{} did not go", dimm.id);
+    if gone {
+        unchanged(machine)?
+    } else {
+        take_back(machine, &dimm)?
+    }
+    Ok(failed)
+}
+
+fn a_dimm_comes_and_goes_whichever_call_of_firmware_failed_before(lab: &Lab) -> Result<()> {
+    lab.with(&small(lab, lab.room(&["128M"])?), |machine| {
+        for with_fault in [comes_with_fault, goes_with_fault] {
+            let mut calls = 0;
+            while with_fault(machine, calls + 1)
+                .with_context(|| format!("call {} of firmware failed", calls + 1))?
+            {
+                calls += 1;
+                ensure!(calls < MOST_CALLS, "firmware is called without an end");
+            }
+            ensure!(calls >= 4, "only {calls} calls of firmware failed");
+        }
         leave_verified(machine)
     })
 }

@@ -1,6 +1,6 @@
 //! The monitor's commands.
 
-use super::fault::{Fault, Kind};
+use super::fault::{FaultCommand, Kind};
 use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
 use super::vm::VmCommand;
@@ -121,8 +121,7 @@ pub enum Command {
     Bench {
         json: bool,
     },
-    /// The step that is to fail; or none.
-    Fault(Option<Fault>),
+    Fault(FaultCommand),
     SnapshotSave,
     SnapshotCheck,
     Verdict,

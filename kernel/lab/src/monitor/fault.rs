@@ -1,9 +1,11 @@
 //! The command `fault`: a step of the next operation of a kind fails.
 
-use super::listeners::{Objector, WatchError};
+use super::listeners::Objector;
+use super::memory::LifeError;
+use super::refused::Refused;
 use super::words::{CommandError, Words};
 use crate::fault::{Faults, Outcome};
-use core::fmt;
+use core::fmt::{self, Write};
 use hotmem::{Machine, Mm};
 
 macro_rules! kinds {
@@ -46,6 +48,17 @@ pub struct Fault {
     pub nth: u64,
 }
 
+/// What the operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultCommand {
+    /// Nothing is to fail any more.
+    Off,
+    /// A step of the next operation of a kind.
+    Step(Fault),
+    /// The call of firmware with this number, from 1 and from now on.
+    Firmware(u64),
+}
+
 /// What became of a fault, for the operator.
 pub(super) struct Became(Fault, Outcome);
 
@@ -61,31 +74,72 @@ impl fmt::Display for Became {
     }
 }
 
+/// What became of a fault of firmware, for the operator.
+struct BecameOfFirmware(Outcome);
+
+impl fmt::Display for BecameOfFirmware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Outcome::Failed(point) => write!(f, "fault: a {point} failed"),
+            Outcome::Fewer(seen) => write!(f, "fault: firmware had {seen} calls"),
+        }
+    }
+}
+
+/// The kernel's faults: those of operations, and of calls of firmware.
+#[derive(Clone, Copy, Debug)]
+pub struct Sites {
+    /// The steps of operations.
+    pub steps: &'static Faults,
+    /// The calls of firmware.
+    pub firmware: &'static Faults,
+}
+
 /// The fault that waits for its operation.
 #[derive(Debug)]
 pub(super) struct Pending {
     faults: &'static Faults,
+    firmware: &'static Faults,
+    /// Whether a call of firmware is to fail, or has.
+    watches_firmware: bool,
     next: Option<Fault>,
     /// Whether a listener asks whether it is to object.
     objects: bool,
 }
 
 impl Pending {
-    pub(super) const fn new(faults: &'static Faults) -> Self {
-        Self { faults, next: None, objects: false }
+    pub(super) const fn new(sites: Sites) -> Self {
+        let Sites { steps: faults, firmware } = sites;
+        Self { faults, firmware, watches_firmware: false, next: None, objects: false }
     }
 
-    /// Has a fault wait, instead of any other.
+    /// Has a fault wait, instead of any other of its kind; or none, and tells what became of one of firmware.
     pub(super) fn set<M: Machine>(
         &mut self,
         mm: &Mm<M>,
-        next: Option<Fault>,
-    ) -> Result<(), WatchError> {
-        if next.is_some() && !self.objects {
-            Objector::start(mm, self.faults)?;
-            self.objects = true;
+        command: FaultCommand,
+        out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
+        match command {
+            FaultCommand::Off => {
+                self.next = None;
+                let outcome = self.firmware.disarm();
+                if core::mem::take(&mut self.watches_firmware) {
+                    writeln!(out, "{}", BecameOfFirmware(outcome))?;
+                }
+            }
+            FaultCommand::Firmware(nth) => {
+                self.firmware.arm(nth);
+                self.watches_firmware = true;
+            }
+            FaultCommand::Step(fault) => {
+                if !self.objects {
+                    Objector::start(mm, self.faults).map_err(LifeError::Watch)?;
+                    self.objects = true;
+                }
+                self.next = Some(fault);
+            }
         }
-        self.next = next;
         Ok(())
     }
 
@@ -103,16 +157,19 @@ impl Pending {
 }
 
 impl<'t> Words<'t> {
-    pub(super) fn fault(&mut self) -> Result<Option<Fault>, CommandError<'t>> {
-        const WANTED: &str = "add, online, offline, remove, convert or off";
-        const NUMBER: &str = "the number of a step, from 1";
+    pub(super) fn fault(&mut self) -> Result<FaultCommand, CommandError<'t>> {
+        const WANTED: &str = "add, online, offline, remove, convert, firmware or off";
+        const STEP: &str = "the number of a step, from 1";
+        const CALL: &str = "the number of a call, from 1";
+        let number = |word: &str| hotmem_hotplug::number::parse(word).filter(|&nth| nth != 0);
         let word = self.word(WANTED)?;
-        if word == "off" {
-            return Ok(None);
+        match word {
+            "off" => return Ok(FaultCommand::Off),
+            "firmware" => return self.read(CALL, number).map(FaultCommand::Firmware),
+            _ => {}
         }
         let kind = Kind::ALL.iter().copied().find(|kind| kind.name() == word);
         let kind = kind.ok_or(CommandError::Bad(word, WANTED))?;
-        let step = |word: &str| hotmem_hotplug::number::parse(word).filter(|&nth| nth != 0);
-        Ok(Some(Fault { kind, nth: self.read(NUMBER, step)? }))
+        Ok(FaultCommand::Step(Fault { kind, nth: self.read(STEP, number)? }))
     }
 }

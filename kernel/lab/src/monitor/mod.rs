@@ -42,7 +42,7 @@ mod words;
 pub use bench::BenchError;
 pub use command::{Command, CpusCommand, PmemCommand, Sample};
 pub use cpus::{CpuError, CpuJob, CpuShown, Did};
-pub use fault::{Fault, Kind};
+pub use fault::{Fault, FaultCommand, Kind, Sites};
 pub use holds::Hold;
 pub use life::{CacheCommand, Life, PoolCommand, Watch};
 pub use line::{Edit, LineEditor, LineError, MAX_LINE};

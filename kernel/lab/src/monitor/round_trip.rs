@@ -1,7 +1,7 @@
 //! Every command is read back as it was written, with its numbers; no input makes the parser panic.
 
 use super::command::{Command, CpusCommand, HotplugCommand, PmemCommand, Sample, Shown};
-use super::fault::{Fault, Kind};
+use super::fault::{Fault, FaultCommand, Kind};
 use super::life::{CacheCommand, Life, PoolCommand, Watch};
 use super::line::{Edit, LineEditor};
 use super::listeners::Objection;
@@ -38,8 +38,11 @@ fn line(command: &Command) -> String {
         Command::Bench { json } => format!("bench{}", flag(json)),
         Command::Use(Sample::All) => "use all".into(),
         Command::Use(Sample::Seeded(seed)) => format!("use {seed}"),
-        Command::Fault(None) => "fault off".into(),
-        Command::Fault(Some(Fault { kind, nth })) => format!("fault {} {nth}", kind.name()),
+        Command::Fault(FaultCommand::Off) => "fault off".into(),
+        Command::Fault(FaultCommand::Firmware(nth)) => format!("fault firmware {nth}"),
+        Command::Fault(FaultCommand::Step(Fault { kind, nth })) => {
+            format!("fault {} {nth}", kind.name())
+        }
         Command::SnapshotSave => "snapshot save".into(),
         Command::SnapshotCheck => "snapshot check".into(),
         Command::Verdict => "verdict".into(),
@@ -267,8 +270,13 @@ impl Any {
         Growth::Need(Marks::new(low, low.saturating_add(self.number())).unwrap())
     }
 
-    fn fault(&mut self) -> Fault {
-        Fault { kind: *self.0.pick(Kind::ALL), nth: self.number().max(1) }
+    fn fault(&mut self) -> FaultCommand {
+        let nth = self.number().max(1);
+        match self.0.below(3) {
+            0 => FaultCommand::Off,
+            1 => FaultCommand::Firmware(nth),
+            _ => FaultCommand::Step(Fault { kind: *self.0.pick(Kind::ALL), nth }),
+        }
     }
 
     fn policy(&mut self) -> AutoOnline {
@@ -340,7 +348,7 @@ impl Any {
             Command::Show(Shown::Holds, json),
             Command::Use(Sample::All),
             Command::Use(Sample::Seeded(self.number())),
-            Command::Fault(json.then(|| self.fault())),
+            Command::Fault(self.fault()),
             Command::SnapshotSave,
             Command::SnapshotCheck,
             Command::Verdict,

@@ -3,13 +3,13 @@
 use super::bench;
 use super::command::{Command, CpusCommand, HotplugCommand, Sample, Shown};
 use super::cpus::{self, CpuError};
-use super::fault::Pending;
+use super::fault::{Pending, Sites};
 use super::growth;
 use super::held::Held;
 use super::holds;
 use super::machinery::Machinery;
 use super::mapping::Mapping;
-use super::memory::{LifeError, Lives};
+use super::memory::Lives;
 use super::movers::Movers;
 use super::parse::parse;
 use super::pmem;
@@ -18,7 +18,6 @@ use super::snapshot::Saved;
 use super::together::{self, Churning};
 use super::usage::{UseError, Used};
 use super::{page, show, table, usage, walk};
-use crate::fault::Faults;
 use crate::movers::Shared;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -63,22 +62,22 @@ pub struct Monitor<'m, M: Shared> {
 }
 
 impl<M: Shared> Monitor<'static, M> {
-    /// A monitor of `mm`, whose kernel asks `faults` before each step that can fail.
+    /// A monitor of `mm`, whose kernel asks `sites` before what can fail.
     ///
     /// # Errors
     ///
     /// [`TooManyOwners`] if the monitor cannot register as an owner of pages.
-    pub fn new(mm: &'static Mm<M>, faults: &'static Faults) -> Result<Self, TooManyOwners> {
+    pub fn new(mm: &'static Mm<M>, sites: Sites) -> Result<Self, TooManyOwners> {
         let held = Arc::new(mm.register(&Held)?);
         Ok(Self {
             mm,
             held,
             allocated: Vec::new(),
             lives: Lives::new(mm),
-            movers: Movers::new(mm, faults)?,
+            movers: Movers::new(mm, sites.steps)?,
             saved: Saved::default(),
             churning: None,
-            pending: Pending::new(faults),
+            pending: Pending::new(sites),
             broken: None,
         })
     }
@@ -157,9 +156,7 @@ impl<M: Shared> Monitor<'static, M> {
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
             Command::Free(pfn) => self.free(pfn)?,
-            Command::Fault(fault) => {
-                self.pending.set(self.mm, fault).map_err(LifeError::Watch)?;
-            }
+            Command::Fault(fault) => self.pending.set(self.mm, fault, out)?,
             Command::Verify => verify(self.mm, machinery)?,
             Command::SnapshotSave => writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?,
             Command::SnapshotCheck => {

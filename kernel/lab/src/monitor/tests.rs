@@ -4,7 +4,8 @@ mod cpus;
 mod policies;
 mod source;
 
-use super::{After, Monitor};
+use super::{After, Monitor, Sites};
+use crate::fault::Point;
 use crate::testing::Blank;
 use hotmem::testing::{Bench, FakeMachine, Setup, Tiny, range};
 use hotmem_hotplug::{Hotplug, Policy};
@@ -19,6 +20,7 @@ struct Fixture {
     bench: &'static Bench<Tiny>,
     hotplug: Hotplug<'static, Plug, Fake, ()>,
     monitor: Monitor<'static, Fake>,
+    sites: Sites,
     machine: Blank,
 }
 
@@ -42,8 +44,10 @@ impl Fixture {
         let source = Plug(pieces.to_vec());
         let mut hotplug = Hotplug::new(source, &bench.mm, (), Policy::default()).unwrap();
         while hotplug.run_one(&mut String::new()) {}
-        let monitor = Monitor::new(&bench.mm, Box::leak(Box::default())).unwrap();
-        Self { bench, hotplug, monitor, machine: Blank::default() }
+        let [steps, firmware] = [(); 2].map(|()| &*Box::leak(Box::default()));
+        let sites = Sites { steps, firmware };
+        let monitor = Monitor::new(&bench.mm, sites).unwrap();
+        Self { bench, hotplug, monitor, sites, machine: Blank::default() }
     }
 
     fn type_line(&mut self, line: &str) -> (String, After) {
@@ -81,13 +85,17 @@ impl Fixture {
 fn a_fault_waits_for_its_operation_and_what_is_no_fault_is_refused_by_name() {
     let mut this = Fixture::new();
     for (line, why) in [
-        ("fault", "add, online, offline, remove, convert or off is missing"),
-        ("fault alloc 1", "\"alloc\" is not add, online, offline, remove, convert or off"),
+        ("fault", "add, online, offline, remove, convert, firmware or off is missing"),
+        (
+            "fault alloc 1",
+            "\"alloc\" is not add, online, offline, remove, convert, firmware or off",
+        ),
         ("fault add", "the number of a step, from 1 is missing"),
         ("fault add 0", "\"0\" is not the number of a step, from 1"),
         ("fault add -1", "\"-1\" is not the number of a step, from 1"),
         ("fault add 1 2", "unexpected argument \"2\""),
         ("fault off 1", "unexpected argument \"1\""),
+        ("fault firmware 0", "\"0\" is not the number of a call, from 1"),
     ] {
         assert_eq!(this.refused(line), why);
     }
@@ -106,6 +114,21 @@ fn a_fault_waits_for_its_operation_and_what_is_no_fault_is_refused_by_name() {
     this.ok("fault offline 1");
     this.ok("fault off");
     assert!(!this.ok("offline 64").contains("fault"));
+}
+
+#[test]
+fn a_fault_of_firmware_fails_one_call_and_no_step_of_an_operation() {
+    let mut this = Fixture::new();
+    let firmware = this.sites.firmware;
+    this.ok("fault firmware 2");
+    this.ok("offline 64");
+    let calls = [(); 3].map(|()| firmware.allows(Point::Firmware));
+    assert_eq!(calls, [true, false, true]);
+    assert_eq!(this.ok("fault off"), "fault: a call of firmware failed\n");
+    assert_eq!(this.ok("fault off"), "");
+    this.ok("fault firmware 9");
+    assert!(firmware.allows(Point::Firmware));
+    assert_eq!(this.ok("fault off"), "fault: firmware had 1 calls\n");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use hotmem::testing::{Bench, CPUS, FakeMachine, FaultPlan, Setup, Tiny, become_c
 use hotmem::{BlockState, PhysRange, ZoneKind};
 use hotmem_hotplug::{DeviceId, Hotplug, Policy, Quiet};
 use hotmem_lab::fault::Faults;
-use hotmem_lab::monitor::Monitor;
+use hotmem_lab::monitor::{Monitor, Sites};
 use hotmem_lab::testing::Blank;
 use hotmem_storm::{
     Driver, End, Layout, REGION_BLOCKS, REGIONS, Reply, SLOT_BLOCKS, SLOTS, WINDOW_BLOCKS, undoes,
@@ -59,7 +59,8 @@ impl Machine {
         let firmware = Firmware::new(bench, regions, written);
         let hotplug = Hotplug::new(firmware.clone(), &bench.mm, (), Policy::default());
         let faults: &'static Faults = Box::leak(Box::default());
-        let (Ok(hotplug), Ok(monitor)) = (hotplug, Monitor::new(&bench.mm, faults)) else {
+        let sites = Sites { steps: faults, firmware: Box::leak(Box::default()) };
+        let (Ok(hotplug), Ok(monitor)) = (hotplug, Monitor::new(&bench.mm, sites)) else {
             bail!("no room for the driver or the monitor");
         };
         let layout = layout(bench)?;
