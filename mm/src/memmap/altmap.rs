@@ -115,3 +115,6 @@ fn is_of_group<M: Machine>(memmap: Seen<'_, M>, number: u64, described: PfnRange
     let first = section_of::<M>(described.start) / M::RECORD_SECTIONS;
     word.record() == described.start.add(number / M::RECORD_SECTIONS - first)
 }
+
+#[cfg(test)]
+mod tests;
