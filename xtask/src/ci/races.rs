@@ -23,12 +23,12 @@ const PROGRAMS: [&[&str]; 2] = [
     &["--package", "hotmem-hosted", "--test", "ticket", "--test", "queue"],
     &["--package", "hotmem-tests", "--test", "manager", "threads"],
 ];
-/// The tests with a race, as cargo selects them, and where each is: under the manager's locks; on a page's witness.
+/// The tests with a race, as cargo selects them, and where each is: under the manager's locks; in an access of the flat machine.
 const PLANTED: [(&[&str], &str); 2] = [
     (&["--package", "hotmem-hosted", "--test", "planted_race", "planted_race"], "<hotmem::alloc::"),
     (
         &["--package", "hotmem-tests", "--test", "manager", "planted_use_of_memory"],
-        "testing::mmu::flat::",
+        "testing/mmu/flat.rs",
     ),
 ];
 /// What ThreadSanitizer says of a race.

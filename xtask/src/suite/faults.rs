@@ -190,6 +190,8 @@ fn comes_with_fault(machine: &mut Machine, nth: u64) -> Result<bool> {
     ensure!(in_use || told.last() != Some(&0), "firmware was told that memory came: {blocks:?}");
     ensure!(in_use || failed, "{} did not come", dimm.id);
     take_back(machine, &dimm)?;
+    // What came late is not about the next DIMM, which has the same slot.
+    machine.heard(&dimm, Request::Insertion)?;
     Ok(failed)
 }
 

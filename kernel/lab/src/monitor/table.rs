@@ -248,10 +248,7 @@ pub(super) const TABLE: &[Entry] = &[
         name: "fault",
         help: &[
             ("OP K", "step K of the next add, online, offline, remove or convert fails"),
-            (
-                "firmware K",
-                "call K of firmware from now on fails",
-            ),
+            ("firmware K", "call K of firmware from now on fails"),
             ("off", "forget both, and tell of the call of firmware"),
         ],
         read: |words| words.fault().map(Command::Fault),

@@ -348,6 +348,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "a_part_of_a_range_with_one_memmap_is_not_removed",
     },
     Mutant {
+        what: "the records of a group lack the last one",
+        file: "mm/src/memmap/altmap.rs",
+        from: "PfnRange { start: self.memmap.start, end: last.add(1) }",
+        to: "PfnRange { start: self.memmap.start, end: last }",
+        suite: "-p hotmem --lib",
+        test: "layouts_of_every_small_geometry_agree_with_counts_one_by_one",
+    },
+    Mutant {
+        what: "large extents alone are marked for the scrub",
+        file: "mm/src/memmap/granules.rs",
+        from: "        block.soil(mask(self.block_size().pages::<M>(), PfnRange::new(pfn, order.pages())));\n",
+        to: "        if order >= M::PART_ORDER {\n            block.soil(mask(self.block_size().pages::<M>(), PfnRange::new(pfn, order.pages())));\n        }\n",
+        suite: "-p hotmem --lib",
+        test: "what_was_allocated_is_cleared_although_the_record_has_lost_that_its_subsection_was_initialised",
+    },
+    Mutant {
         what: "the word of a section is stored without order",
         file: "mm/src/memmap/section.rs",
         from: "node[(section % NODE_SECTIONS) as usize].store(word.0, Ordering::SeqCst);",
