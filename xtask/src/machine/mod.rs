@@ -423,7 +423,8 @@ impl Machine {
     /// When QEMU refuses it or does not reply.
     pub(crate) fn qmp(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let deadline = self.soon();
-        self.qmp.execute(command, arguments, deadline)
+        let executed = self.qmp.execute(command, arguments, deadline);
+        executed.map_err(|error| if qmp::is_refusal(&error) { error } else { self.explained(error) })
     }
 
     /// `error`, with the end of a machine that caused it.

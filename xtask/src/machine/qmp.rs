@@ -32,6 +32,14 @@ pub(crate) struct Qmp {
     next_id: u64,
 }
 
+/// How an error begins if QEMU has replied.
+const REFUSES: &str = "QEMU refuses";
+
+/// Whether QEMU has refused the command, in its words.
+pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
+    error.to_string().starts_with(REFUSES)
+}
+
 impl Qmp {
     /// Connects to the socket that a QEMU makes at `path`, waiting for it until `deadline` while the
     /// QEMU is `alive`.
@@ -110,7 +118,7 @@ impl Qmp {
             }
             if let Some(error) = reply.get("error") {
                 let why = error["desc"].as_str().map_or_else(|| error.to_string(), str::to_owned);
-                return Err(anyhow!("QEMU refuses {command}: {why}"));
+                return Err(anyhow!("{REFUSES} {command}: {why}"));
             }
             return Ok(reply["return"].take());
         }
