@@ -424,7 +424,8 @@ impl Machine {
     pub(crate) fn qmp(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let deadline = self.soon();
         let executed = self.qmp.execute(command, arguments, deadline);
-        executed.map_err(|error| if qmp::is_refusal(&error) { error } else { self.explained(error) })
+        executed
+            .map_err(|error| if qmp::is_refusal(&error) { error } else { self.explained(error) })
     }
 
     /// `error`, with the end of a machine that caused it.
