@@ -11,7 +11,7 @@ use hotmem_storm::{
 
 use super::lab::{Lab, Storm, blocks_of, insert_unowned};
 use super::{Scenario, on_acpi, scenarios};
-use crate::arch::Replies;
+use crate::arch::{Arch, Replies};
 use crate::machine::{Config, Dimm, Exit, Guest as Payload, Machine, Nvdimm, Place, UnplugEnd};
 use crate::size::{DimmSpec, MIB, Size};
 
@@ -105,6 +105,9 @@ struct Guest<'m> {
     /// Whether the guest takes a DIMM by the same call by which it refuses an unplug.
     may_ask_again: bool,
     runs_guests: bool,
+    /// Whether QEMU aborts if it resets a CPU that is in a guest. On pseries it does (7.2, hw/ppc/spapr_hcall.c,
+    /// spapr_exit_nested: `Assertion env->spr[SPR_LPIDR] != 0 failed`): guests end before a reset.
+    ends_guests: bool,
     checks: u32,
 }
 
@@ -128,8 +131,18 @@ impl<'m> Guest<'m> {
         let layout = Layout { block, page, window: first, slots, regions, boot: [last, next] };
         let may_ask_again = lab.about().replies == Replies::Stays;
         let runs_guests = lab.runs_guests() == Some(true);
-        let dimms = [const { None }; SLOTS];
-        Ok(Self { machine, layout, window, places, dimms, may_ask_again, runs_guests, checks: 0 })
+        let ends_guests = runs_guests && lab.arch() == Arch::Ppc64;
+        Ok(Self {
+            machine,
+            layout,
+            window,
+            places,
+            dimms: [const { None }; SLOTS],
+            may_ask_again,
+            runs_guests,
+            ends_guests,
+            checks: 0,
+        })
     }
 
     fn dimm(&self, slot: usize) -> Result<Dimm> {
@@ -215,6 +228,11 @@ impl Driver for Guest<'_> {
 
     /// The kernel takes the operator's memory, too, which has to go and come again for that.
     fn reset(&mut self, asked: [bool; SLOTS]) -> Result<()> {
+        if self.ends_guests {
+            for guest in self.machine.guests()? {
+                self.machine.run(&format!("vm kill {}", guest.name))?;
+            }
+        }
         self.machine.reset()?;
         self.machine.wait_ready()?;
         for (slot, asked) in asked.into_iter().enumerate() {
