@@ -1,11 +1,9 @@
 //! The command `fault`: a step of the next operation of a kind fails.
 
-use super::listeners::Objector;
-use super::memory::LifeError;
-use super::refused::Refused;
+use super::listeners::{Objector, WatchError};
 use super::words::{CommandError, Words};
 use crate::fault::{Faults, Outcome};
-use core::fmt::{self, Write};
+use core::fmt;
 use hotmem::{Machine, Mm};
 
 macro_rules! kinds {
@@ -75,7 +73,7 @@ impl fmt::Display for Became {
 }
 
 /// What became of a fault of firmware, for the operator.
-struct BecameOfFirmware(Outcome);
+pub(super) struct BecameOfFirmware(Outcome);
 
 impl fmt::Display for BecameOfFirmware {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,15 +116,13 @@ impl Pending {
         &mut self,
         mm: &Mm<M>,
         command: FaultCommand,
-        out: &mut dyn Write,
-    ) -> Result<(), Refused<'static>> {
+    ) -> Result<Option<BecameOfFirmware>, WatchError> {
         match command {
             FaultCommand::Off => {
                 self.next = None;
                 let outcome = self.firmware.disarm();
-                if core::mem::take(&mut self.watches_firmware) {
-                    writeln!(out, "{}", BecameOfFirmware(outcome))?;
-                }
+                let watched = core::mem::take(&mut self.watches_firmware);
+                return Ok(watched.then_some(BecameOfFirmware(outcome)));
             }
             FaultCommand::Firmware(nth) => {
                 self.firmware.arm(nth);
@@ -134,13 +130,13 @@ impl Pending {
             }
             FaultCommand::Step(fault) => {
                 if !self.objects {
-                    Objector::start(mm, self.faults).map_err(LifeError::Watch)?;
+                    Objector::start(mm, self.faults)?;
                     self.objects = true;
                 }
                 self.next = Some(fault);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Arms the fault that waits for an operation of this kind, if one does.

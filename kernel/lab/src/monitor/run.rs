@@ -9,7 +9,7 @@ use super::held::Held;
 use super::holds;
 use super::machinery::Machinery;
 use super::mapping::Mapping;
-use super::memory::Lives;
+use super::memory::{LifeError, Lives};
 use super::movers::Movers;
 use super::parse::parse;
 use super::pmem;
@@ -156,7 +156,10 @@ impl<M: Shared> Monitor<'static, M> {
                 writeln!(out, "{pfn}, {} pages", order.pages())?;
             }
             Command::Free(pfn) => self.free(pfn)?,
-            Command::Fault(fault) => self.pending.set(self.mm, fault, out)?,
+            Command::Fault(fault) => {
+                let became = self.pending.set(self.mm, fault).map_err(LifeError::Watch)?;
+                became.map_or(Ok(()), |became| writeln!(out, "{became}"))?;
+            }
             Command::Verify => verify(self.mm, machinery)?,
             Command::SnapshotSave => writeln!(out, "{} facts saved", self.saved.save(self.mm)?)?,
             Command::SnapshotCheck => {

@@ -22,8 +22,6 @@ mod tlb;
 mod used;
 mod walk;
 
-use walk::{MAX_LEVELS, first};
-
 /// RAM behind an MMU for tables of format `F`, whose caches never drop entries on their own.
 ///
 /// Like a real MMU it caches leaves (page by page) and, separately, pointers to tables, and translates by what it
@@ -410,7 +408,7 @@ impl<F: PteFormat> SoftMmu<F> {
         }
 
         for level in 1..F::LEVELS.len() {
-            let base = first(&F::LEVELS[level - 1], at.get());
+            let base = walk::first(&F::LEVELS[level - 1], at.get());
             let cached = caches.tables.get(&(level, base)).copied();
             assert!(
                 cached.is_none() || cached == walk.tables[level],

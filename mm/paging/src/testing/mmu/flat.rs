@@ -16,7 +16,8 @@
 use super::super::FakeRam;
 use super::super::std::boxed::Box;
 use super::super::std::sync::Arc;
-use super::{SoftMmu, first};
+use super::SoftMmu;
+use super::walk::first;
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::{Attr, Entry, PteFormat};
 use core::cell::UnsafeCell;

@@ -6,7 +6,8 @@
 
 use super::super::cpu::cpu;
 use super::super::std;
-use super::{MAX_LEVELS, SoftMmu};
+use super::SoftMmu;
+use super::walk::MAX_LEVELS;
 use crate::addr::PhysAddr;
 use crate::{Attr, Entry, PteFormat};
 use core::cell::RefCell;
