@@ -356,14 +356,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "layouts_of_every_small_geometry_agree_with_counts_one_by_one",
     },
     Mutant {
-        what: "large extents alone are marked for the scrub",
-        file: "mm/src/memmap/granules.rs",
-        from: "        block.soil(mask(self.block_size().pages::<M>(), PfnRange::new(pfn, order.pages())));\n",
-        to: "        if order >= M::PART_ORDER {\n            block.soil(mask(self.block_size().pages::<M>(), PfnRange::new(pfn, order.pages())));\n        }\n",
-        suite: "-p hotmem --lib",
-        test: "what_was_allocated_is_cleared_although_the_record_has_lost_that_its_subsection_was_initialised",
-    },
-    Mutant {
         what: "the word of a section is stored without order",
         file: "mm/src/memmap/section.rs",
         from: "node[(section % NODE_SECTIONS) as usize].store(word.0, Ordering::SeqCst);",
