@@ -1,6 +1,6 @@
 //! Targets of moves, off the free lists of the zone that suits them best: many while it is locked once.
 
-use crate::addr::{Order, PfnRange};
+use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::batch::largest_piece;
 use crate::alloc::buddy::since;
@@ -36,14 +36,15 @@ impl<M: Machine> Allocator<M> {
         let allowed = moves.iter().take_while(|_| self.machine().allows_allocation()).count();
         let mut aimed = 0;
         while let Some(first) = moves.get(aimed).filter(|_| aimed < allowed) {
-            let (request, owner) = wanted(memmap, first);
+            let (request, owner) = wanted(memmap, first, first.from().pfn);
             let best = self.best_zone(node, request.order, owner);
             let rest = moves.get_mut(aimed..allowed).unwrap_or_default();
             let mut some = best.map_or(0, |best| self.aim_at(memmap, best, request.order, rest));
             if some == 0 {
                 // Another CPU has taken it in the meantime, or keeps it in its cache: any extent will do.
                 let Ok(to) = self.alloc_request(request, owner) else { break };
-                some = rest.iter_mut().take(1).map(|first| first.set_to(to)).count();
+                rest.iter_mut().take(1).for_each(|first| first.set_to(to));
+                some = 1;
             }
             aimed += some;
         }
@@ -80,8 +81,8 @@ impl<M: Machine> Allocator<M> {
         order: Order,
         moves: &mut [Move],
     ) -> usize {
-        let target = |one: &Move| {
-            let (request, owner) = wanted(memmap, one);
+        let target = |one: &Move, like: Pfn| {
+            let (request, owner) = wanted(memmap, one, like);
             Take { allocator: self, node, kind, request, owner }
         };
         let mut aimed = 0;
@@ -101,22 +102,26 @@ impl<M: Machine> Allocator<M> {
                 let Some(section) = lists.take_piece(zone, found, piece, order) else { break };
                 let parts = PfnRange::new(found.1, piece.pages()).iter();
                 for (one, to) in rest.iter_mut().zip(parts.step_by(order.pages() as usize)) {
-                    let since = since(memmap.page(one.from().pfn));
-                    target(one).begin(memmap, section, to, since);
+                    let from = one.from().pfn;
+                    target(one, from).begin(memmap, section, to, since(memmap.page(from)));
                     one.set_to(to);
                     aimed += 1;
                 }
             }
         }
-        moves.iter().take(aimed).for_each(|one| target(one).finish(one.to()));
+        // The extents may be free by now, and have other metadata.
+        moves.iter().take(aimed).for_each(|one| target(one, one.to()).finish(one.to()));
         aimed
     }
 }
 
-/// The target that a move wants.
-fn wanted<M: Machine>(memmap: Seen<'_, M>, one: &Move) -> (Request, Owner) {
+/// The target that a move wants, with metadata for as many pages as the extent of its size at `like` has.
+fn wanted<M: Machine>(memmap: Seen<'_, M>, one: &Move, like: Pfn) -> (Request, Owner) {
     let from = one.from();
-    let of_each = Metas::of(memmap).covers_all(from.pfn, from.order);
+    let of_each = Metas::of(memmap).covers_all(like, from.order);
     let request = Request::for_move(from.order, of_each).with_private(from.private);
     (request, Owner::Movable(one.mover()))
 }
+
+#[cfg(test)]
+mod tests;
