@@ -44,12 +44,19 @@ fn in_folder(folder: &std::path::Path, log: &[Event], plant: bool) -> Result<Str
         .with_context(|| format!("cannot write {} bytes to {}", text.len(), path.display()))?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--alone").arg("--replay").arg(&path).args(plant.then_some("--plant"));
-    // It writes a few lines, for which the pipe has room.
-    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().context("cannot start a process")?;
-    let patience = PATIENCE + PER_EVENT * u32::try_from(log.len()).unwrap_or(u32::MAX);
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    output(command, PATIENCE + PER_EVENT * u32::try_from(log.len()).unwrap_or(u32::MAX))
+}
+
+/// Runs a process, and returns what it wrote.
+fn output(mut command: Command, patience: Duration) -> Result<String> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start a process")?;
+    let stdout = child.stdout.take();
+    // A process whose pipe is full would wait for a reader.
+    let reader = thread::spawn(|| stdout.map(io::read_to_string).transpose());
     wait(&mut child, patience)?;
-    Ok(child.stdout.map(io::read_to_string).transpose()?.unwrap_or_default())
+    let text = reader.join().map_err(|_| anyhow!("what a process wrote was not read"))??;
+    Ok(text.unwrap_or_default())
 }
 
 fn wait(child: &mut Child, patience: Duration) -> Result<()> {
@@ -88,5 +95,13 @@ mod tests {
         let (index, why) = read("storm: failed at 7 a panic\nstorm: played \n").unwrap_err();
         assert_eq!((index, why.to_string().as_str()), (Some(7), "a panic"));
         assert_eq!(read("killed\n").unwrap_err().0, None);
+    }
+
+    #[test]
+    fn a_process_may_write_more_than_a_pipe_holds() {
+        let mut command = Command::new("seq");
+        command.arg("100000");
+        let text = output(command, Duration::from_secs(20)).unwrap();
+        assert!(text.ends_with("\n100000\n"), "{} bytes", text.len());
     }
 }
