@@ -142,9 +142,8 @@ impl<'m, M: Machine> FreeLists<'m, M> {
         let block = self.0.known_block_record(section.number())?;
         self.unlink(zone, pfn, size);
         self.split(zone, section, pfn, size, piece);
-        if piece == order {
-            self.0.soil(block, pfn, order);
-        } else if piece == M::PART_ORDER {
+        self.0.soil(block, pfn, piece);
+        if piece != order && piece == M::PART_ORDER {
             section.clear_head(pfn, piece);
             self.0.initialise_part(section, Section::<M>::part(pfn));
         }

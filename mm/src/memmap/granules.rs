@@ -5,9 +5,9 @@
 //!   dirty       0        1        0        1
 //! ```
 //!
-//! Memory is scrubbed before its device goes: see [`Mm::scrub`](crate::Mm::scrub). No allocation of a page costs
-//! anything for that. An extent of less than a subsection has initialised its subsection, so [`fold`] finds it when
-//! the block goes offline; only larger extents are marked when they are allocated.
+//! Memory is scrubbed before its device goes: see [`Mm::scrub`](crate::Mm::scrub). An extent that leaves a free list is
+//! marked, which costs a load if its granule is marked. Subsections that are initialised are marked when the block goes
+//! offline ([`fold`]): descriptors were written there, even if no extent was allocated.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::machine::Machine;
@@ -18,12 +18,10 @@ use crate::memmap::seen::Seen;
 pub(crate) const GRANULES: u64 = 32;
 
 impl<M: Machine> Seen<'_, M> {
-    /// Marks the granules of an extent that is allocated, unless its subsection shows that it is.
+    /// Marks the granules of an extent that is allocated, whatever the bitmaps of its section say.
     #[inline]
     pub(crate) fn soil(self, block: Record<'_>, pfn: Pfn, order: Order) {
-        if order >= M::PART_ORDER {
-            block.soil(mask(self.block_size().pages::<M>(), PfnRange::new(pfn, order.pages())));
-        }
+        block.soil(mask(self.block_size().order::<M>(), PfnRange::new(pfn, order.pages())));
     }
 
     /// The granules in which subsections of a record are initialised, of a block that goes offline; `index` is the
@@ -34,11 +32,12 @@ impl<M: Machine> Seen<'_, M> {
     }
 }
 
-/// The bits of the granules that `pfns`, in one block of `pages`, touch.
-fn mask(pages: u64, pfns: PfnRange) -> u32 {
-    let granule = pages / GRANULES;
-    let first = pfns.start.get() % pages / granule;
-    let last = (pfns.end.get() - 1) % pages / granule;
+/// The bits of the granules that `pfns`, in one block of `size`, touch.
+#[inline]
+fn mask(size: Order, pfns: PfnRange) -> u32 {
+    // No division: pages for users are marked, too.
+    let granule = |pfn: u64| (pfn >> (u32::from(size.get()) - GRANULES.ilog2())) % GRANULES;
+    let (first, last) = (granule(pfns.start.get()), granule(pfns.end.get() - 1));
     (u32::MAX >> (31 - last)) & (u32::MAX << first)
 }
 
@@ -101,18 +100,19 @@ mod tests {
 
     #[test]
     fn an_extent_marks_the_granules_that_it_touches_and_no_others() {
-        for pages in [64, 256, 32 * 1024] {
+        for size in [6, 8, 15].map(|raw| Order::new(raw).unwrap()) {
+            let pages = size.pages();
             let granule = pages / GRANULES;
             for first in 0..GRANULES {
                 for count in 1..=GRANULES - first {
                     let start = Pfn::new(7 * pages + first * granule);
-                    let found = mask(pages, PfnRange::new(start, count * granule));
+                    let found = mask(size, PfnRange::new(start, count * granule));
                     let wanted = (first..first + count).fold(0, |bits, at| bits | 1 << at);
                     assert_eq!(found, wanted);
                 }
             }
             let inside = PfnRange::new(Pfn::new(pages + granule + granule / 2), 1);
-            assert_eq!(mask(pages, inside), 2);
+            assert_eq!(mask(size, inside), 2);
         }
     }
 }

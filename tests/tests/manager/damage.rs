@@ -16,7 +16,7 @@ use crate::arm64::Arm64;
 const FEW: usize = 1_000;
 const MANY: usize = 10_000;
 
-/// Damage that `verify` does not find, and why it does no harm, or which.
+/// Damage that `verify` does not find, and why it does no harm.
 const NOT_FOUND: [(&str, &str); 4] = [
     (
         "starts of memory",
@@ -33,8 +33,8 @@ const NOT_FOUND: [(&str, &str); 4] = [
     ),
     (
         "initialised subsections",
-        "a subsection inside one extent or memmap, whose descriptors are written again before they are read. The one harm: \
-         `scrub` does not clear what was freed there since the block came online",
+        "a subsection inside one extent or memmap, whose descriptors are written again before they are read; `scrub` \
+         clears it all the same if it was allocated, which the word of its block says",
     ),
 ];
 

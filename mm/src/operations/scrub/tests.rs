@@ -111,6 +111,21 @@ fn memory_that_was_never_allocated_is_not_written() {
 }
 
 #[test]
+fn what_was_allocated_is_cleared_although_the_record_has_lost_that_its_subsection_was_initialised()
+{
+    let bench = bench::<Tiny>(MIB, Placement::Boot, 0);
+    let holder = Holder::register(&bench);
+    use_all(&bench, holder);
+    bench.mm.drain_caches();
+    for word in bench.words().into_iter().filter(|word| word.name == "initialised subsections") {
+        bench.mm.machine().mmu().poke(word.at, 0);
+    }
+    bench.offline(dimm(MIB));
+    scrub(&bench, MIB);
+    assert_eq!(others(&bench, MIB, 0), [0; 0]);
+}
+
+#[test]
 fn a_large_extent_that_was_freed_is_cleared_and_so_is_what_an_earlier_online_left() {
     let bench = bench::<Tiny>(MIB, Placement::Boot, 0);
     let pfns = PfnRange::new(Pfn::new(WINDOW / 4096), 4 * 256);
