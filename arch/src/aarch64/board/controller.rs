@@ -90,6 +90,7 @@ impl Controller {
             Some(offset) => self.set_route(offset, bytes, value),
             None => self.parts().for_each(|part| part.write_distributor(offset, bytes, value)),
         }
+        self.route();
         self.with_pending() & !before
     }
 
@@ -111,10 +112,10 @@ impl Controller {
         if let Some(route) = self.routes.get_mut((offset / ROUTE_BYTES) as usize) {
             *route = (*route & !written | value << shift & written) & AFFINITY;
         }
-        self.route();
     }
 
-    /// Tells each part which shared interrupts are its own. What waits for a CPU that does not exist waits in the first part.
+    /// Tells each part which shared interrupts are its own, and leaves what is raised to those. What waits for a CPU that does
+    /// not exist waits in the first part.
     fn route(&mut self) {
         let strays = self.parts().fold(0, |strays, part| strays | part.take_shared());
         for cpu in 0..self.cpus {
@@ -205,6 +206,11 @@ mod tests {
             assert_eq!(controller.write(ROUTE, 8, none), 0, "{none:#x}");
             assert_eq!(controller.read(0x204, 4), 1 << (ID - 32));
         }
+        // It is raised again while it has no CPU.
+        controller.write(0x284, 4, 1 << (ID - 32));
+        assert_eq!(controller.read(0x204, 4), 0);
+        assert_eq!(controller.write(0x204, 4, 1 << (ID - 32)), 0);
+        assert_eq!(controller.read(0x204, 4), 1 << (ID - 32));
         assert_eq!(controller.write(ROUTE, 8, 1), 0b010);
         // The upper half is one of its own; IRM and what is reserved stay zero.
         controller.write(ROUTE + 4, 4, 0x1ff);

@@ -304,7 +304,7 @@ impl Gic {
                 Bits::Group => self.group = self.group & !(0xffff_ffff << shift) | mask,
                 Bits::SetEnable => self.enabled |= mask,
                 Bits::ClearEnable => self.enabled &= !mask,
-                Bits::SetPending => self.raised |= mask & self.own,
+                Bits::SetPending => self.raised |= mask,
                 Bits::ClearPending => self.clear(mask, PENDING),
                 Bits::SetActive => {}
                 Bits::ClearActive => self.clear(mask, ACTIVE),

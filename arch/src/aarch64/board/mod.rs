@@ -237,7 +237,12 @@ impl Board {
                 let called = self.controller.write(offset, bytes, value);
                 self.call_others(cpu, called);
             }
-            Device::Redistributor(cpu) => self.gic(cpu).write_redistributor(offset, bytes, value),
+            Device::Redistributor(to) => {
+                let gic = self.gic(to);
+                gic.write_redistributor(offset, bytes, value);
+                let called = u64::from(gic.has_pending()) << to;
+                self.call_others(cpu, called);
+            }
             Device::Serial => return self.serial.write(offset, value),
         }
         None

@@ -163,6 +163,26 @@ fn cpus_call_one_another_and_the_first_one_gets_the_interrupt_of_the_serial_port
 }
 
 #[test]
+fn a_cpu_whose_own_interrupt_another_one_makes_pending_or_enables_is_called() {
+    let mut board = Board::new(3);
+    let mut x = [0; 31];
+    x[1] = u64::MAX;
+    board.exit(0, abort(DISTRIBUTOR, 2, 1, true), &mut x, &IDS);
+    let frame = REDISTRIBUTOR + 2 * REDISTRIBUTOR_BYTES + 0x1_0000;
+    let mut write = |from, offset| {
+        board.exit(from, abort(frame + offset, 2, 1, true), &mut x, &IDS);
+        board.take_called()
+    };
+    // Its group, pending, enabled; pending again, by itself.
+    assert_eq!(
+        [(1, 0x80), (1, 0x200), (1, 0x100), (2, 0x200)].map(|(from, offset)| write(from, offset)),
+        [0, 0, 0b100, 0]
+    );
+    write(1, 0x280);
+    assert_eq!(write(0, 0x200), 0b100);
+}
+
+#[test]
 fn the_serial_port_interrupts_the_cpu_that_its_route_names() {
     let mut board = Board::new(3);
     let mut x = [0; 31];
