@@ -28,7 +28,7 @@ mod traps;
 
 pub use console::Port;
 pub use cpu::HostTlb;
-pub use guest::{Bus, Interpreter, Op, SoftVcpu, instruction};
+pub use guest::{Bus, Interpreter, Op, SoftPort, SoftVcpu, instruction};
 pub use irq::Controllers;
 pub use machine::{Device, Machine};
 pub use traps::{CpuTables, Trap, TrapFrame};

@@ -66,6 +66,11 @@ impl Life {
         self.vcpus.iter().enumerate().any(|(other, vcpu)| other != number && is_on(vcpu))
     }
 
+    /// The first virtual CPU that is on; the first of all if none is.
+    pub(crate) fn first_on(&self) -> usize {
+        self.vcpus.iter().position(|vcpu| vcpu.status.power == Power::On).unwrap_or(0)
+    }
+
     /// Whether each virtual CPU that is on waits for another one.
     pub(crate) fn is_deadlocked(&self) -> bool {
         let can_go_on = |vcpu: &VcpuLife| match vcpu.status.power {

@@ -36,13 +36,15 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         // With the lock held: the last byte that is taken clears the bit.
         slot.called.fetch_or(TYPED, Ordering::SeqCst);
         drop(console);
-        self.wake(VcpuId { vm: id, number: 0 });
+        let number = slot.life.lock().first_on();
+        self.wake(VcpuId { vm: id, number });
         Ok(())
     }
 
-    /// Hands typed bytes to the first CPU of a guest, as far as it has room. Returns whether it got any.
+    /// Hands typed bytes to the port of a guest, as far as that has room, by any of its virtual CPUs: each may be the one that
+    /// reads them. Returns whether the port got any; then this virtual CPU runs.
     pub(crate) fn hand_typed(&self, at: VcpuId, vcpu: &OwnVcpu<M, P>) -> bool {
-        let Some(slot) = self.slot(at.vm).filter(|_| at.number == 0) else { return false };
+        let Some(slot) = self.slot(at.vm) else { return false };
         if slot.called.load(Ordering::SeqCst) & TYPED == 0 {
             return false;
         }
@@ -51,6 +53,10 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let got_any = console.hand_typed(|byte| devices.with(|devices| devices.receive(byte)));
         if !console.has_typed() {
             slot.called.fetch_and(!TYPED, Ordering::SeqCst);
+        }
+        drop(console);
+        if got_any {
+            self.answer(at);
         }
         got_any
     }

@@ -16,7 +16,7 @@ use super::Host;
 use super::machine::own;
 use super::memory::Memory;
 use crate::contract::{
-    Access, Clock, GuestExit, GuestSpace, Guests, Locked, NoGuests, StateMemory, Vcpu,
+    Access, Clock, Devices, GuestExit, GuestSpace, Guests, Locked, NoGuests, StateMemory, Vcpu,
 };
 use crate::x86_64::pte::X86Pte4;
 use core::fmt;
@@ -28,6 +28,22 @@ const SLICE: u64 = 20_000;
 /// A virtual CPU of this machine.
 #[derive(Clone, Debug)]
 pub struct SoftVcpu(Interpreter);
+
+/// The devices of a guest: a serial port with room for one byte, which its programs do not read.
+#[derive(Clone, Debug, Default)]
+pub struct SoftPort(Option<u8>);
+
+impl Devices for SoftPort {
+    fn new(_cpus: usize) -> Self {
+        Self::default()
+    }
+
+    fn receive(&mut self, byte: u8) -> bool {
+        let is_free = self.0.is_none();
+        self.0.get_or_insert(byte);
+        is_free
+    }
+}
 
 /// The memory of the machine, through the tables of a space.
 struct Through<'m> {
@@ -56,13 +72,13 @@ impl Bus for Through<'_> {
 
 impl Vcpu for SoftVcpu {
     const STATE_BYTES: u64 = 0;
-    type Devices = ();
+    type Devices = SoftPort;
 
     fn new(_state: StateMemory, entry: GuestAddr, arguments: [u64; 4]) -> Self {
         Self(Interpreter::new(entry, arguments))
     }
 
-    unsafe fn run(&mut self, space: &GuestSpace, _devices: &impl Locked<()>) -> GuestExit {
+    unsafe fn run(&mut self, space: &GuestSpace, _devices: &impl Locked<SoftPort>) -> GuestExit {
         let machine = own();
         if !machine.guests_are_enabled() {
             panic!("a guest runs before guests are enabled");

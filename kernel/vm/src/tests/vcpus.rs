@@ -282,6 +282,52 @@ fn a_line_is_typed_at_a_serial_port_and_the_payload_has_none() {
     vms.kill(id).unwrap();
 }
 
+/// A guest with two virtual CPUs and a serial port, whose second CPU is on, too.
+fn two_with_a_port(vms: &Vms<Fake, Soft>) -> VmId {
+    let (name, files) = (
+        Name::new("a").unwrap(),
+        LinuxFiles { kernel: b"kernel", initrd: b"fs", command_line: b"" },
+    );
+    let id = vms.create(name, MIB / 4, Order::ZERO, None, 2, &Program::Linux(files)).unwrap();
+    vms.start(id, 0, Misdeed::None, &[1, 2]).unwrap();
+    assert_eq!(reply(vms, id, start(CpuSet::one(1))), CpuReply::Done);
+    id
+}
+
+/// Has a CPU of a guest hand over what was typed.
+fn hands(vms: &Vms<Fake, Soft>, vm: VmId, number: usize) -> bool {
+    let at = VcpuId { vm, number };
+    let place = vms.host.vcpu(at).unwrap();
+    let vcpu = place.lock().take().unwrap();
+    let got_any = vms.hand_typed(at, &vcpu);
+    *place.lock() = Some(vcpu);
+    got_any
+}
+
+#[test]
+fn what_is_typed_is_handed_over_by_any_cpu_that_is_on_and_wakes_one() {
+    let (_, vms) = machine();
+    let id = two_with_a_port(&vms);
+    leave(&vms, id, 0, GuestExit::Cpus(CpuRequest::Stop));
+    vms.type_line(id, b"x").unwrap();
+    assert_eq!([0, 1].map(|number| vms.is_woken(VcpuId { vm: id, number })), [false, true]);
+    assert!(hands(&vms, id, 1));
+    assert!(!hands(&vms, id, 1), "the port has room for one byte");
+    vms.kill(id).unwrap();
+}
+
+#[test]
+fn a_cpu_that_goes_on_with_what_was_typed_waits_for_no_other_one() {
+    let (_, vms) = machine();
+    let id = two_with_a_port(&vms);
+    vms.type_line(id, b"x").unwrap();
+    vms.answer(VcpuId { vm: id, number: 0 });
+    assert!(sleeps(&vms, id, 0) && hands(&vms, id, 0));
+    assert!(sleeps(&vms, id, 1), "the first one runs");
+    assert_eq!(vms.state(id), State::Runs);
+    vms.kill(id).unwrap();
+}
+
 #[test]
 fn rounds_and_misdeeds_are_not_for_linux() {
     let (_, vms) = machine();
