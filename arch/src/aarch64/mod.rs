@@ -40,7 +40,6 @@ mod probe;
 #[cfg(target_arch = "aarch64")]
 mod psci;
 #[cfg(target_arch = "aarch64")]
-#[cfg(target_arch = "aarch64")]
 mod start;
 #[cfg(target_arch = "aarch64")]
 mod switch;

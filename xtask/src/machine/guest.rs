@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The most pages of a batch.
 const BATCH: u64 = 64;
 
-/// The most instructions of a pause by an extent of 2 MiB of which the guest writes 1 % while it is copied.
+/// The most instructions of a pause by an extent of which the guest writes 1 % while it is copied.
 const EXTENT: u64 = 100_000;
 
 /// The most instructions of a stop by a batch on a guest's own CPU, in pauses of the longest kind: finding the pages and
@@ -119,7 +119,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Checks the pause of extents of 2 MiB that were copied ahead, on a machine that counts instructions.
+    /// Checks the pause of extents that were copied ahead, on a machine that counts instructions.
     ///
     /// # Errors
     /// When none was, or one took longer than its bound.
