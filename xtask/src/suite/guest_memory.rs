@@ -10,6 +10,7 @@ use super::lab::{Lab, Taken, finish, plug, plug_filled, unplug};
 use super::{Scenario, scenarios};
 use crate::arch::Arch;
 use crate::machine::{Config, Guest, Machine, Remains};
+use crate::size::MIB;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     payload_leaves_nothing_on_a_dimm_that_is_pulled_from_under_it if runs_guests,
@@ -107,8 +108,7 @@ fn a_guest_larger_than_boot_memory_lies_in_added_memory_with_all_its_tables(
     let mut config = lab.room(&[dimm])?.word("scrub=off");
     ensure!(config.memory.bytes() <= 1 << 30, "{} at boot", config.memory.word());
     if long {
-        // POWER's memory comes in blocks of this size.
-        config.memory = if lab.arch() == Arch::Ppc64 { "256M" } else { "64M" }.parse()?;
+        config.memory = lab.memory(64 * MIB);
         config.timeout = config.timeout.map(|timeout| timeout + Duration::from_secs(600));
         config.patience += Duration::from_secs(600);
     }
