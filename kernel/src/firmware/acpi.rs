@@ -156,14 +156,7 @@ pub(crate) fn events(
     let madt = find_madt(&tables);
     let console_line = madt.and_then(|madt| take_interrupts(&tables, &madt, mm));
     let cpus = madt.map(|madt| described(&tables, &madt)).unwrap_or_default();
-    let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
-    let mut source = match AcpiSource::new(&tables, hardware, &EVENT_LINES, Limits::default()) {
-        Ok(source) => Some(Box::new(source)),
-        Err(error) => {
-            log::error!("no memory hotplug: {error}");
-            None
-        }
-    };
+    let mut source = start(&tables, mm);
     if let Some(source) = source.as_deref_mut() {
         find_pmem(source, &tables, ram);
     }
@@ -182,6 +175,18 @@ pub(crate) fn events(
         log::error!("acpi: no heap to keep persistent memory out of that of other devices");
     }
     Events { source: Sources::new(source, devices), console_line, cpus }
+}
+
+/// Starts ACPI's driver. A failure is reported.
+fn start<P: ReadPhys>(
+    tables: &Tables<'_, P>,
+    mm: &'static Mm<KernelMachine>,
+) -> Option<Box<AcpiSource<KernelHardware>>> {
+    let failed = |error: &dyn fmt::Display| log::error!("no memory hotplug: {error}");
+    let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
+    let hardware = hardware.inspect_err(|error| failed(error)).ok()?;
+    let source = AcpiSource::new(tables, hardware, &EVENT_LINES, Limits::default());
+    source.inspect_err(|error| failed(error)).ok().map(Box::new)
 }
 
 /// Finds the persistent memory, which is used on the operator's request.
@@ -237,7 +242,9 @@ fn arm_firmware(source: &mut Option<Box<AcpiSource<KernelHardware>>>) -> usize {
 /// Measures the frequency of the time stamp counter, if no other source gives it.
 fn measure_clock(fadt: &Fadt, mm: &'static Mm<KernelMachine>) {
     let Some(timer) = fadt.pm_timer.filter(|_| !cpu::timestamp_is_known()) else { return };
-    let mut hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
+    let hardware = KernelHardware::new(mm, cpu::timestamp_hertz());
+    let hardware = hardware.inspect_err(|error| log::error!("clock: {error}"));
+    let Ok(mut hardware) = hardware else { return };
     if let Some(hertz) = timer.measure(&mut hardware, cpu::timestamp) {
         MachineInfo { timebase_hertz: Some(hertz), ..MachineInfo::default() }.note();
         log::info!("clock: {hertz} Hz, by the ACPI timer");

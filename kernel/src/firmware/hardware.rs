@@ -8,7 +8,7 @@
 
 use crate::interrupts;
 use crate::memory::samples::{Unreadable, first_used};
-use crate::memory::windows::{Refused, Windows};
+use crate::memory::windows::{NoRoom, Refused, Windows};
 use crate::memory::{KernelMachine, Window};
 use hotmem::{Geometry, Mm, PhysAddr, PhysRange};
 use hotmem_acpi::Hardware;
@@ -32,8 +32,15 @@ pub(crate) struct KernelHardware {
 
 impl KernelHardware {
     /// The machine whose memory `mm` manages.
-    pub(crate) fn new(mm: &'static Mm<KernelMachine>, ticks_per_second: u64) -> Self {
-        Self { mm, pages: Windows::new(PAGES), ticks_per_second }
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`].
+    pub(crate) fn new(
+        mm: &'static Mm<KernelMachine>,
+        ticks_per_second: u64,
+    ) -> Result<Self, NoRoom> {
+        Ok(Self { mm, pages: Windows::new(PAGES)?, ticks_per_second })
     }
 
     /// The window that contains `address`.

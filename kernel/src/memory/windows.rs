@@ -1,8 +1,19 @@
 //! Windows on pages of registers that byte code uses: each page is mapped once, and checked at each use.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use hotmem::PhysAddr;
+
+/// The heap has no room for the list of so many windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom(usize);
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the heap has no room for a list of {} pages of registers", self.0)
+    }
+}
 
 /// The reason why byte code cannot use a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +34,15 @@ pub struct Windows<W> {
 }
 
 impl<W> Windows<W> {
-    /// Room for `most` windows.
-    pub fn new(most: usize) -> Self {
-        Self { pages: Vec::with_capacity(most), most }
+    /// Room for `most` windows: [`on`](Self::on) takes nothing from the heap, which may be empty by then.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`].
+    pub fn new(most: usize) -> Result<Self, NoRoom> {
+        let mut pages = Vec::new();
+        pages.try_reserve_exact(most).map_err(|_| NoRoom(most))?;
+        Ok(Self { pages, most })
     }
 
     /// The window on a page; `map` creates it if there is none yet.
@@ -64,8 +81,17 @@ mod tests {
     const PAGE: PhysAddr = PhysAddr::new(0x1_0000_0000);
 
     #[test]
+    fn a_list_that_the_heap_has_no_room_for_is_refused_with_its_length() {
+        for most in [usize::MAX, isize::MAX as usize / 2 / size_of::<(PhysAddr, u64)>()] {
+            let refused = Windows::<u64>::new(most).unwrap_err();
+            assert_eq!(refused, NoRoom(most));
+            assert!(refused.to_string().contains(&format!("a list of {most} pages")), "{refused}");
+        }
+    }
+
+    #[test]
     fn a_page_that_became_memory_is_refused_though_it_is_mapped() {
-        let mut windows = Windows::new(2);
+        let mut windows = Windows::new(2).unwrap();
         assert_eq!(windows.on(PAGE, |_| false, |_| Some(7)), Ok(&7));
         // A DIMM is plugged, and unplugged.
         assert_eq!(windows.on(PAGE, |_| true, |_| Some(8)), Err(Refused::Ram));
@@ -74,7 +100,7 @@ mod tests {
 
     #[test]
     fn memory_is_never_mapped_and_a_page_is_mapped_once() {
-        let mut windows = Windows::new(1);
+        let mut windows = Windows::new(1).unwrap();
         let never = |_| -> Option<u8> { panic!("mapped") };
         assert_eq!(windows.on(PAGE, |page| page == PAGE, never), Err(Refused::Ram));
         assert_eq!(windows.on(PAGE, |_| false, |_| None), Err(Refused::Unmapped));
