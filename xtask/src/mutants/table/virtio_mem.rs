@@ -168,8 +168,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "two devices have the same addresses",
         file: "kernel/virtio-mem/src/source.rs",
-        from: "others.find(|other| other.overlaps(range))",
-        to: "others.find(|other| *other == range)",
+        from: "let is_in = |other: &PhysRange| other.overlaps(range);",
+        to: "let is_in = |other: &PhysRange| *other == range;",
         suite: LIB,
         test: "a_device_whose_region_is_anothers_and_one_too_many_are_refused",
     },
