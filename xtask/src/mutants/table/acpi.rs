@@ -179,4 +179,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-acpi --lib",
         test: "without_labels_whatever_is_not_zero_is_data",
     },
+    Mutant {
+        what: "memory of a device that is gone keeps persistent memory from being used",
+        file: "kernel/acpi/src/events.rs",
+        from: "            (entry.announced, entry.memory) = (false, Ranges::default());",
+        to: "            entry.announced = false;",
+        suite: "-p hotmem-acpi --lib",
+        test: "memory_that_a_device_had_before_stays_in_use_when_a_region_comes_there",
+    },
+    Mutant {
+        what: "the number of persistent memory that is gone is never given again",
+        file: "kernel/acpi/src/nvdimm/known.rs",
+        from: "            _ => self.list.iter().position(is_free),",
+        to: "            _ => self.list.iter().position(is_free).filter(|_| false),",
+        suite: "-p hotmem-acpi --lib",
+        test: "numbers_of_regions_that_are_gone_are_given_again",
+    },
 ];
