@@ -47,6 +47,8 @@ fn run_guests(event: bool) -> bool {
 impl Server {
     /// Serves for ever.
     pub(crate) fn run(mut self) -> ! {
+        // All else ran with them off. Events must not wait for the first sleep, which typing and zeroing put off.
+        cpu::enable_interrupts();
         loop {
             self.set_pace();
             nmi::report();
