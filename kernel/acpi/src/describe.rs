@@ -81,6 +81,13 @@ impl<H: Hardware> AcpiSource<H> {
         }
     }
 
+    /// Notes that the driver gets the memory of a device.
+    pub(super) fn announce(&mut self, device: DeviceId) {
+        if let Some(device) = self.devices.get_mut(device.number()) {
+            device.announced = true;
+        }
+    }
+
     /// The request that a description makes.
     pub(super) fn insert_request(
         &mut self,
@@ -91,9 +98,7 @@ impl<H: Hardware> AcpiSource<H> {
             Err(DeviceError::Absent(_)) if self.is_lost(device) => Request::Gone,
             Err(error) => Request::Unreadable(error),
             Ok((ranges, node)) => {
-                if let Some(device) = self.devices.get_mut(device.number()) {
-                    device.announced = true;
-                }
+                self.announce(device);
                 Request::Insert { ranges, node }
             }
         }

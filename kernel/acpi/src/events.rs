@@ -14,6 +14,7 @@
 
 use core::fmt::{self, Display};
 
+use hotmem::NodeId;
 use hotmem_aml::{self as aml, Arg};
 use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Persistent, Ranges, Request, shown};
 
@@ -162,6 +163,22 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         }
         // A scan found the device: no notification waits for `_OST`.
         asked.map_or(Ok(None), |source| self.evaluate_ost(node, source, outcome))
+    }
+
+    fn described(&mut self, device: DeviceId) -> Option<(Ranges, NodeId)> {
+        if self.pmem_number(device).is_some() {
+            return None;
+        }
+        match self.describe(device) {
+            Ok(described) => {
+                self.announce(device);
+                Some(described)
+            }
+            Err(error) => {
+                log::warn!("{}: {error}", self.label(device));
+                None
+            }
+        }
     }
 
     fn can_eject(&self, device: DeviceId) -> Result<(), DeviceError> {

@@ -7,7 +7,8 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use crate::shown::shown;
-use crate::{DeviceId, Event, Growth, GrowthRefused, HotplugSource, Outcome, Persistent};
+use crate::{DeviceId, Event, Growth, GrowthRefused, HotplugSource, Outcome, Persistent, Ranges};
+use hotmem::NodeId;
 
 /// What can go wrong with a source that may be absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,10 @@ unsafe impl<S: HotplugSource> HotplugSource for Option<Box<S>> {
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error> {
         let source = self.as_mut().ok_or(SourceError::NoSource(device))?;
         source.reply(device, outcome).map_err(SourceError::Source)
+    }
+
+    fn described(&mut self, device: DeviceId) -> Option<(Ranges, NodeId)> {
+        self.as_mut()?.described(device)
     }
 
     fn can_eject(&self, device: DeviceId) -> Result<(), Self::Error> {

@@ -110,6 +110,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
             return;
         }
         self.reply(context, Outcome::Ejecting);
+        self.look_again(context.device);
         match self.check_eject(context.device) {
             Ok(()) => {
                 self.taken.clear();
@@ -118,6 +119,17 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
                 self.ejecting = Some(Ejecting::new(context, ranges));
             }
             Err(error) => self.refuse(context, error, out),
+        }
+    }
+
+    /// Asks the source once more for the memory of a device of which none is known. It is not added, so that the device
+    /// may go unless the memory is in use for another reason.
+    fn look_again(&mut self, device: DeviceId) {
+        if self.owners.of(device).next().is_none()
+            && let Some((ranges, node)) = self.source.described(device)
+            && self.owners.has_room(device, &ranges)
+        {
+            self.owners.set(device, &ranges, node, Claim::Refused);
         }
     }
 

@@ -297,6 +297,13 @@ pub unsafe trait HotplugSource {
     /// Whatever the firmware's interface reports.
     fn reply(&mut self, device: DeviceId, outcome: Outcome) -> Result<Option<u32>, Self::Error>;
 
+    /// The memory of a device of which the driver knows none, and its node: its description could not be read when it was
+    /// announced. The driver asks before it gives the device up; `None` if the description still cannot be read.
+    fn described(&mut self, device: DeviceId) -> Option<(Ranges, NodeId)> {
+        let _ = device;
+        None
+    }
+
     /// Whether the firmware has a way to take the device away. It is asked before anything moves.
     ///
     /// # Errors

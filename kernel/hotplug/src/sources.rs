@@ -14,7 +14,8 @@
 use core::fmt;
 
 use crate::shown::shown;
-use crate::{DeviceId, Event, Growth, GrowthRefused, HotplugSource, Outcome, Persistent};
+use crate::{DeviceId, Event, Growth, GrowthRefused, HotplugSource, Outcome, Persistent, Ranges};
+use hotmem::NodeId;
 
 /// Two sources that are served in turns.
 #[derive(Debug)]
@@ -128,6 +129,13 @@ unsafe impl<A: HotplugSource, B: HotplugSource> HotplugSource for Sources<A, B> 
         match Self::of(device) {
             OneOf::First(device) => self.first.reply(device, outcome).map_err(OneOf::First),
             OneOf::Second(device) => self.second.reply(device, outcome).map_err(OneOf::Second),
+        }
+    }
+
+    fn described(&mut self, device: DeviceId) -> Option<(Ranges, NodeId)> {
+        match Self::of(device) {
+            OneOf::First(device) => self.first.described(device),
+            OneOf::Second(device) => self.second.described(device),
         }
     }
 

@@ -116,3 +116,25 @@ fn a_dimm_goes_whichever_access_failed_when_it_was_asked_for_first() {
         assert_eq!(rig.bench.snapshot(), before, "access {nth}");
     }
 }
+
+#[test]
+fn a_dimm_that_did_not_come_goes_whichever_access_failed() {
+    let dsdt = compile("moved").unwrap();
+    for nth in 1.. {
+        let mut rig = Rig::with(Wire::new(moved(), 4), &dsdt, EVENT, Policy::default());
+        rig.run();
+        let before = rig.bench.snapshot();
+        let (fired, _) = with_fault(&mut rig, nth, |rig| {
+            plug(rig);
+        });
+        if !fired {
+            assert!(nth > 10, "only {} accesses", nth - 1);
+            return;
+        }
+        rig.unplug(SLOT);
+        rig.run();
+        let slot = rig.wire.0.borrow().controller.slots[SLOT as usize].enabled;
+        assert!(!slot, "access {nth}: it stays: {:x?}", rig.reported());
+        assert_eq!(rig.bench.snapshot(), before, "access {nth}");
+    }
+}

@@ -43,6 +43,8 @@ pub(super) struct Played {
     pub(super) withdrawn: bool,
     /// The firmware has no way to take a device away.
     pub(super) fixed: bool,
+    /// The memory of devices whose announcement had none.
+    pub(super) memory: Option<PhysRange>,
     /// Devices that are not there.
     pub(super) absent: Vec<u16>,
     /// Persistent memory, with the number of its device.
@@ -113,6 +115,12 @@ unsafe impl HotplugSource for Script {
         played.call()?;
         played.reported.push((device.number(), outcome));
         if played.deaf { Err(Wrong("deaf")) } else { Ok(Some(played.reported.len() as u32)) }
+    }
+
+    fn described(&mut self, _: DeviceId) -> Option<(Ranges, NodeId)> {
+        let mut ranges = Ranges::default();
+        ranges.push(self.0.borrow().memory?).unwrap();
+        Some((ranges, NodeId::default()))
     }
 
     fn can_eject(&self, _: DeviceId) -> Result<(), Wrong> {

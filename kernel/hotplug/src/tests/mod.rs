@@ -391,3 +391,22 @@ fn what_the_console_takes_is_not_counted_as_part_of_an_eject() {
     assert!(counter.get() > 1_000_000);
     assert!((50..1000).contains(&figure), "{figure}");
 }
+
+#[test]
+fn a_device_that_could_not_be_described_goes_once_it_can_be_unless_its_memory_is_in_use() {
+    for used in [false, true] {
+        let mut this = Fixture::new();
+        this.script.event(3, Request::Unreadable(Wrong("broken")));
+        if used {
+            this.script.insert(0, &this.pieces[..1]);
+        }
+        this.run();
+        this.script.reported();
+        this.script.0.borrow_mut().memory = Some(this.pieces[0]);
+        this.script.eject(3);
+        this.run();
+        let last = if used { Outcome::EjectRefused(Refusal::InUse) } else { Outcome::Ejected };
+        assert_eq!(this.script.reported(), [Outcome::Ejecting, last]);
+        assert_eq!(this.script.0.borrow().ejected.is_empty(), used);
+    }
+}
