@@ -241,7 +241,7 @@ impl<'s, S: Services> Connector<'s, S> {
     }
 
     /// Has firmware describe the block: node by node, property by property.
-    fn configure(&mut self) -> Result<Associativity, ConnectorError> {
+    pub(super) fn configure(&mut self) -> Result<Associativity, ConnectorError> {
         let (service, connector) = ("ibm,configure-connector", self.number);
         let area = self.services.buffer_address();
         let memory = self.services.buffer();

@@ -234,7 +234,7 @@ impl<S: Services> PaprSource<S> {
             if self.held.node(at).is_none()
                 && let Err(error) = self.leave(at)
             {
-                log::info!("a block that is not used stays usable: {error}");
+                log::info!("a block that is not used stays: {error}");
             }
         }
     }
@@ -245,16 +245,34 @@ impl<S: Services> PaprSource<S> {
         for at in connectors {
             let Err(error) = self.leave(at) else { continue };
             log::info!("a block that is not used is held: {error}");
-            if !self.held.insert(at, node) {
-                log::error!("connector {at:#x} is lost: too many blocks are held");
-            }
+            self.hold(at, node);
         }
     }
 
+    /// Notes a block that is configured and not used.
+    fn hold(&mut self, at: u32, node: NodeId) {
+        if !self.held.insert(at, node) {
+            log::error!("connector {at:#x} is lost: too many blocks are held");
+        }
+    }
+
+    /// Isolates a block that is not used. One whose configuration failed is configured first, and held: QEMU isolates
+    /// none between the two (`drc_isolate_logical`).
+    fn isolate(&mut self, at: u32) -> Result<(), ConnectorError> {
+        let mut connector = Connector::new(&mut self.services, &self.board.tokens, at);
+        let isolated = connector.isolate();
+        if !isolated.is_err_and(|error| error.is_absent()) {
+            return isolated;
+        }
+        let list = connector.configure()?;
+        self.hold(at, self.board.node(list.as_slice()).unwrap_or_default());
+        Connector::new(&mut self.services, &self.board.tokens, at).isolate()
+    }
+
     /// Leaves a block that is not used to the hypervisor, whatever its state: one that is gone already stays so,
-    /// and nothing is undone. After an error it is as it was, and configured if it was.
+    /// and nothing is undone. After an error it is as it was, or configured and held.
     pub(super) fn leave(&mut self, at: u32) -> Result<(), ConnectorError> {
-        Connector::new(&mut self.services, &self.board.tokens, at).isolate()?;
+        self.isolate(at)?;
         // Whether it becomes unusable or not: to be used again, it has to be configured again.
         self.held.remove(at);
         if let Err(error) = Connector::new(&mut self.services, &self.board.tokens, at).forbid() {

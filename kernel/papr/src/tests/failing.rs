@@ -114,3 +114,25 @@ fn a_refusal_that_does_not_reach_the_hypervisor_is_an_error_and_the_memory_stays
         }
     }
 }
+
+#[test]
+fn memory_that_did_not_come_is_given_back_whichever_call_failed() {
+    for nth in 1.. {
+        let mut rig = Rig::new(0);
+        fail(&rig, nth);
+        rig.send(log(1, 4, [BLOCKS, FIRST]));
+        // QEMU gives a block back only when that is requested.
+        rig.fake.0.borrow_mut().withdrawn = true;
+        let device = arrival(&mut rig);
+        if !has_failed(&rig) {
+            assert!(nth > 20, "only {} calls", nth - 1);
+            return;
+        }
+        rig.fake.0.borrow_mut().withdrawn = false;
+        if device.is_none() {
+            rig.send(log(2, 4, [BLOCKS, FIRST]));
+            assert_eq!(arrival(&mut rig), None);
+            assert_eq!(rig.states(BLOCKS), [AWAY; BLOCKS as usize], "call {nth}");
+        }
+    }
+}

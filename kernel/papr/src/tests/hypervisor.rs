@@ -24,6 +24,9 @@ pub(super) struct Connector {
 
 pub(super) const AWAY: Connector = Connector { usable: false, isolated: true, configured: false };
 pub(super) const HERE: Connector = Connector { usable: true, isolated: false, configured: true };
+/// Neither isolated, nor configured: QEMU isolates none of these (`drc_isolate_logical`).
+pub(super) const BETWEEN: Connector =
+    Connector { usable: true, isolated: false, configured: false };
 
 #[derive(Default)]
 pub(super) struct Hypervisor {
@@ -91,7 +94,9 @@ impl Hypervisor {
                 }
                 Connector { isolated: false, ..state }
             }
-            (9001, 0) => Connector { isolated: true, configured: false, ..state },
+            (9001, 0) if state.configured || state.isolated => {
+                Connector { isolated: true, configured: false, ..state }
+            }
             _ => return (-3_i32).cast_unsigned(),
         };
         *self.connector(number) = next;

@@ -1,6 +1,6 @@
 //! Events, from the log to the connectors.
 
-use super::hypervisor::{AWAY, Connector, Fake, HERE, Side};
+use super::hypervisor::{AWAY, BETWEEN, Connector, Fake, HERE, Side};
 use super::log_entry::log;
 use super::tree::{FIRST, board, lmbs, tree, tree_of};
 use crate::connector::ConnectorError;
@@ -147,7 +147,7 @@ fn one_block_that_cannot_be_configured_gives_the_others_back() {
         Request::Unreadable(error) => assert_eq!(error, PaprError::Connector(failed)),
         other => panic!("{other:?}"),
     }
-    assert_eq!(rig.states(4), [AWAY; 4]);
+    assert_eq!(rig.states(4), [AWAY, AWAY, BETWEEN, AWAY]);
 }
 
 #[test]
