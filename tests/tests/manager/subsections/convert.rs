@@ -2,10 +2,10 @@
 //! alone: beside other memory, in use, and with each of its allocations failing.
 
 use hotmem::paging::UnmapError;
-use hotmem::testing::{Bench, Granule16, Holder, Lmb, Shape, TinyShared, range};
+use hotmem::testing::{Bench, FakeMachine, Granule16, Holder, Lmb, Shape, TinyShared, range};
 use hotmem::{
-    Block, BlockState, ConvertError, Fact, Order, PageState, PhysRange, Placement, RemoveError,
-    Share, ZoneKind,
+    Block, BlockState, ConvertError, Fact, Geometry as _, Order, PageState, Pfn, PhysRange,
+    Placement, RemoveError, Share, ZoneKind,
 };
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, Real, TINY_WINDOW, assert_same, fail_each_allocation, real, small, tiny,
@@ -259,6 +259,47 @@ fn a_memmap_that_reaches_past_the_first_share_is_moved_over_itself() {
         dismantle(&rig, dimm, units == 65);
         assert_same(&before, &rig.bench.snapshot());
     }
+}
+
+/// The memmap of 130 MiB at the end of a block is copied over its own end, which describes the last unit.
+#[test]
+fn a_memmap_that_is_moved_over_itself_keeps_what_it_says_of_pages_in_use_at_its_end() {
+    let rig = Rig::<Real>::over(real(512 * MIB, 128 * MIB, 16 * GIB), 128 * MIB, REAL_WINDOW);
+    let (bench, dimm, last) = (&rig.bench, rig.units(63, 65), rig.units(127, 1));
+    bench.add(dimm, Placement::PerRange);
+    online(&rig, dimm, STATES[1]);
+    let holder = Holder::register(bench);
+    let (page, unit) = (Order::ZERO, Order::new(9).unwrap());
+    let pfns = || FakeMachine::<Real>::pfns(last).iter();
+    // Whole units, so that only the last one has pages left; then some of these.
+    while holder.take_in_zone(bench, unit).is_some() {}
+    let at = |handle: &u64| holder.at(*handle).is_some_and(|(pfn, _)| pfns().any(|one| one == pfn));
+    let whole = holder.handles().into_iter().find(at).unwrap();
+    holder.release(bench, whole);
+    let taken: Vec<_> = (0..2000).map_while(|_| holder.take_in_zone(bench, page)).collect();
+    // Every other one, so that the states of neighbours differ.
+    taken.into_iter().step_by(2).for_each(|handle| holder.release(bench, handle));
+    // Those that are free may be taken for pages of the head that is emptied.
+    let is_used = |pfn: &Pfn| {
+        let state = bench.mm.page_info(*pfn).and_then(|info| info.state);
+        matches!(state, Some(PageState::Used { .. }))
+    };
+    let used: Vec<_> = pfns().filter(is_used).collect();
+    assert!(used.len() > 100);
+    let facts = || used.iter().map(|&pfn| bench.mm.page_info(pfn)).collect::<Vec<_>>();
+    let before = facts();
+    bench.mm.machine().mmu().start_cpus(3);
+    bench.mm.machine().mmu().silence(Some(2));
+    assert!(matches!(bench.mm.convert(dimm), Err(ConvertError::Unmap(..))));
+    bench.mm.machine().mmu().silence(None);
+    bench.check();
+    assert_eq!(before, facts());
+    assert_eq!(bench.mm.convert(dimm), Ok(2));
+    is_converted(&rig, dimm);
+    assert_eq!(before, facts());
+    holder.check(bench);
+    holder.handles().into_iter().for_each(|handle| holder.release(bench, handle));
+    dismantle(&rig, dimm, true);
 }
 
 #[test]
