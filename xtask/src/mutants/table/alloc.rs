@@ -108,6 +108,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "targets_are_on_the_node_of_their_extents_while_it_has_room_though_another_has_smaller_ones",
     },
     Mutant {
+        what: "a target is taken off the free lists by itself, as slowly as an allocation",
+        file: "mm/src/alloc/targets.rs",
+        from: "rest.len() as u64",
+        to: "1",
+        suite: "--arch x86_64",
+        test: "figures::operations_cost_what_they_did_when_their_figures_were_committed",
+    },
+    Mutant {
         what: "a call moves more than its budget",
         file: "mm/src/alloc/evacuate/moving.rs",
         from: "|| !left.allows(wanted.pages()) {",

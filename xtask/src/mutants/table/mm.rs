@@ -404,6 +404,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "no_memmap_moves_beside_a_look_that_does_not_end",
     },
     Mutant {
+        what: "a memmap that is moved over itself is copied from the wrong end",
+        file: "mm/src/operations/convert.rs",
+        from: "if from.start < to {",
+        to: "if from.start > to {",
+        suite: "-p hotmem-tests --test manager",
+        test: "a_memmap_that_is_moved_over_itself_keeps_what_it_says_of_pages_in_use_at_its_end",
+    },
+    Mutant {
         what: "a conversion that a look prevents keeps the heads of blocks",
         file: "mm/src/operations/convert.rs",
         from: "    alone.inspect_err(|_| convert.unclaim_heads(plan.count()))?;\n",
