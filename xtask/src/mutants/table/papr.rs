@@ -38,8 +38,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a block is made unusable before it is isolated",
         file: "kernel/papr/src/source.rs",
-        from: "        Connector::new(&mut self.services, &self.board.tokens, at).isolate()?;",
-        to: "        Connector::new(&mut self.services, &self.board.tokens, at).forbid()?;\n        Connector::new(&mut self.services, &self.board.tokens, at).isolate()?;",
+        from: "        self.isolate(at)?;",
+        to: "        Connector::new(&mut self.services, &self.board.tokens, at).forbid()?;\n        self.isolate(at)?;",
         suite: "-p hotmem-papr --lib",
         test: "a_refusal_after_an_old_log_cancels_for_the_whole_larger_device",
     },
