@@ -7,8 +7,7 @@
 //!   GICD_IROUTER               ---> here                     of the others a part shows that it is not its own
 //! ```
 
-use super::MOST_CPUS;
-use super::gic::{Gic, PRIVATES, SHARED};
+use super::gic::{Gic, MOST_CPUS, PRIVATES, SHARED};
 
 /// GICD_IROUTER<32>: 8 bytes for each shared interrupt.
 const ROUTES: u64 = 0x6100;

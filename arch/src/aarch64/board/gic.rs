@@ -10,6 +10,8 @@
 
 use core::ops::Range;
 
+/// The most CPUs of a board.
+pub const MOST_CPUS: usize = 8;
 /// Interrupts of a CPU.
 pub const PRIVATES: usize = 32;
 /// Interrupts that CPUs share.

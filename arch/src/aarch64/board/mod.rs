@@ -19,6 +19,7 @@ use super::exits::{Cause, Next};
 use super::syndrome::class;
 use crate::contract::{Devices, GuestExit};
 use controller::Controller;
+pub use gic::MOST_CPUS;
 use gic::{DISTRIBUTOR_BYTES, Gic, REDISTRIBUTOR_BYTES, receivers};
 use serial::Serial;
 use system::{IdRegisters, Outcome};
@@ -41,9 +42,6 @@ const DESCRIBED: u64 = 1 << 24;
 const SIGNED: u64 = 1 << 21;
 const WIDE: u64 = 1 << 15;
 const STORE: u64 = 1 << 6;
-
-/// The most CPUs of a board.
-pub const MOST_CPUS: usize = 8;
 
 /// The devices.
 #[derive(Clone, Debug)]
