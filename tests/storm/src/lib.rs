@@ -15,6 +15,7 @@
 //!
 //! A log is text, one event on a line; [`Event`] describes the lines. `#` begins a comment.
 
+mod contents;
 mod driver;
 mod event;
 mod generate;

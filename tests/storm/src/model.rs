@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use crate::contents::Region;
 use crate::driver::Layout;
 use crate::event::{Event, Kind, Memmap, Place, Policy, REGIONS, Run, SLOTS, Zone};
-use crate::region::Region;
 
 /// What the outcome of an event must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

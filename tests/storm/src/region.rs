@@ -12,31 +12,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use crate::contents::{Contents, Region};
 use crate::driver::{Driver, End};
 use crate::event::{Force, Memmap, Policy, REGION_BLOCKS, SLOTS, Wait};
 use crate::model::{Expect, Model};
 use crate::play::{PATIENCE, Player, TURNS};
-
-/// What is known of what is in a region.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Region {
-    /// What this kernel takes it for.
-    data: Contents,
-    /// What the next kernel takes it for.
-    later: Contents,
-}
-
-/// What is in memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Contents {
-    /// Nothing, or what this kernel wrote.
-    #[default]
-    Nothing,
-    /// One or the other.
-    Unknown,
-    /// Somebody's data.
-    Data,
-}
 
 /// A region, as `pmem list --json` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -46,13 +26,6 @@ struct Shown {
     bytes: u64,
     state: String,
     holds: String,
-}
-
-impl Region {
-    /// When the machine was reset.
-    pub(crate) const fn after_reset(self) -> Self {
-        Self { data: self.later, later: self.later }
-    }
 }
 
 impl Model {
