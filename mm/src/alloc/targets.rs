@@ -7,7 +7,7 @@ use crate::alloc::buddy::since;
 use crate::alloc::lists::FreeLists;
 use crate::alloc::metas::Metas;
 use crate::alloc::migrate::Move;
-use crate::alloc::node::NodeId;
+use crate::alloc::node::{NodeId, NodeStorage, Nodes};
 use crate::alloc::request::Request;
 use crate::alloc::take::Take;
 use crate::alloc::zone::ZoneKind;
@@ -27,6 +27,29 @@ struct Best {
     size: Order,
 }
 
+impl<S: NodeStorage> Nodes<S> {
+    /// The zone for the target of a move. Memory that can be removed comes before system memory, which page tables need; in
+    /// each memory of `node` before that of others, and there the smallest free extent that fits.
+    ///
+    /// With `by_size`, as long as larger extents may have to move in one piece, the smallest of all is taken, and among
+    /// equals one on `node`, so that no large extent is split while a small one suffices: `explain` relies on that. See also
+    /// [`Request::for_move`].
+    fn best(&self, node: NodeId, order: Order, owner: Owner, by_size: bool) -> Option<Best> {
+        let mut best: Option<(_, Best)> = None;
+        for &kind in ZoneKind::for_owner(owner) {
+            for at in self.populated(kind) {
+                let Some(size) = self.lock(at, kind).smallest_from(order) else { continue };
+                let (system, far) = (kind == ZoneKind::System, at != node);
+                let rank = (system && !by_size, far && !by_size, size, system, far);
+                if best.is_none_or(|(least, _)| rank < least) {
+                    best = Some((rank, Best { node: at, kind, size }));
+                }
+            }
+        }
+        best.map(|(_, best)| best)
+    }
+}
+
 impl<M: Machine> Allocator<M> {
     /// Allocates targets for `moves`, whose extents have one size, as near to `node` as possible. Returns how many have one
     /// now: the first ones, and all unless there is no room.
@@ -37,7 +60,8 @@ impl<M: Machine> Allocator<M> {
         let mut aimed = 0;
         while let Some(first) = moves.get(aimed).filter(|_| aimed < allowed) {
             let (request, owner) = wanted(memmap, first, first.from().pfn);
-            let best = self.best_zone(node, request.order, owner);
+            let by_size = self.owners.may_have_larger(request.order);
+            let best = self.nodes.best(node, request.order, owner, by_size);
             let rest = moves.get_mut(aimed..allowed).unwrap_or_default();
             let mut some = best.map_or(0, |best| self.aim_at(memmap, best, request.order, rest));
             if some == 0 {
@@ -49,28 +73,6 @@ impl<M: Machine> Allocator<M> {
             aimed += some;
         }
         aimed
-    }
-
-    /// The zone for the target of a move. Memory that can be removed comes before system memory, which page tables need; in
-    /// each memory of `node` before that of others, and there the smallest free extent that fits.
-    ///
-    /// As long as larger extents may have to move in one piece, the smallest of all is taken, and among equals one on
-    /// `node`, so that no large extent is split while a small one suffices: `explain` relies on that. See also
-    /// [`Request::for_move`].
-    fn best_zone(&self, node: NodeId, order: Order, owner: Owner) -> Option<Best> {
-        let by_size = self.owners.may_have_larger(order);
-        let mut best: Option<(_, Best)> = None;
-        for &kind in ZoneKind::for_owner(owner) {
-            for at in self.nodes.populated(kind) {
-                let Some(size) = self.nodes.lock(at, kind).smallest_from(order) else { continue };
-                let (system, far) = (kind == ZoneKind::System, at != node);
-                let rank = (system && !by_size, far && !by_size, size, system, far);
-                if best.is_none_or(|(least, _)| rank < least) {
-                    best = Some((rank, Best { node: at, kind, size }));
-                }
-            }
-        }
-        best.map(|(_, best)| best)
     }
 
     /// Takes targets off the lists of a zone, as long as it is the best one. Returns how many.
