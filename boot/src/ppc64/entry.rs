@@ -425,11 +425,13 @@ refuse:
     .org 0xc00
     .ascii "hotmem: cannot start: the hypervisor agrees to no POWER9 or newer with a radix MMU."
     .ascii " Pass QEMU -cpu power9 or -cpu power10, and no max-cpu-compat below POWER9.\r\n"
+    .ascii "hotmem: exit 1\r\n"
     .byte 0
 
     .org 0xd00
     .ascii "hotmem: cannot start: the image was linked for the address 0x400000, and is at another one."
     .ascii " Start QEMU without kernel-addr=...\r\n"
+    .ascii "hotmem: exit 1\r\n"
     .byte 0
 
     .org 0x1000

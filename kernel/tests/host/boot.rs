@@ -14,7 +14,8 @@ fn refusal(pc: &Pc) -> String {
     assert_eq!(pc.machine.wait_for_exit(), Exit::Code(1), "{}", pc.machine.written());
     let text = pc.machine.written();
     let (_, why) = text.split_once("hotmem: cannot start: ").unwrap_or_else(|| panic!("{text}"));
-    why.trim_end().to_owned()
+    let why = why.trim_end().strip_suffix("\nhotmem: exit 1");
+    why.unwrap_or_else(|| panic!("the last line is not the exit: {text}")).to_owned()
 }
 
 #[test]
