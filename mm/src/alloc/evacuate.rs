@@ -320,7 +320,7 @@ struct Look<'m, M: Machine> {
 }
 
 impl<M: Machine> Look<'_, M> {
-    /// The extent at the cursor, and its state: that of a hole where there is none. `None` at the end.
+    /// The extent at the cursor and its state, or the page there and the state of a hole. `None` at the end.
     #[inline(always)]
     fn peek(&mut self) -> Option<(Pfn, StateWord)> {
         if self.at >= self.end || self.passed >= self.left {

@@ -51,8 +51,8 @@ impl<S: NodeStorage> Nodes<S> {
 }
 
 impl<M: Machine> Allocator<M> {
-    /// Allocates targets for `moves`, whose extents have one size, as near to `node` as possible. Returns how many have one
-    /// now: the first ones, and all unless there is no room.
+    /// Allocates targets for `moves`, whose extents have one size, as near to `node` as possible. Returns how many of them,
+    /// from the first on, have one now: all, or fewer if memory runs out.
     ///
     /// A target has its extent's word and age from the start. Those may change until its owner stops using the extent.
     pub(super) fn aim(&self, memmap: Seen<'_, M>, node: NodeId, moves: &mut [Move]) -> usize {

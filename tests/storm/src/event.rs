@@ -341,13 +341,13 @@ impl Words<'_> {
 
     fn slot(&mut self) -> Result<usize> {
         let slot = self.next()?;
-        ensure!(slot < SLOTS, "there is no slot {slot}");
+        ensure!(slot < SLOTS, "no slot {slot} exists");
         Ok(slot)
     }
 
     fn region(&mut self) -> Result<usize> {
         let region = self.next()?;
-        ensure!(region < REGIONS, "there is no region {region}");
+        ensure!(region < REGIONS, "no region {region} exists");
         Ok(region)
     }
 }

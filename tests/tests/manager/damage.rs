@@ -25,7 +25,8 @@ const NOT_FOUND: [(&str, &str); 4] = [
     ),
     (
         "word of a block",
-        "a word that another block could have: all of its memory was added at once, which only saves searching for shares",
+        "a word that another block could have: all of its memory was added at once, which only saves searching for shares; or \
+         with fewer marks for the scrub, which does harm (docs/soundness.md, Open)",
     ),
     (
         "head of an extent in use",

@@ -143,7 +143,7 @@ fn check(root: &Path, filter: &str) -> Result<()> {
 /// Counts the operations again that have this in their row, and compares them with the committed figures.
 ///
 /// # Errors
-/// When one is worse than it may be, there is none, or what measures fails.
+/// When a figure is worse than it may be, when no row has that name, or when the measurement fails.
 pub(crate) fn check_operations(root: &Path, arch: Arch, filter: &str) -> Result<()> {
     let mut check = committed::Check::new(root, "");
     let wants = |name: &str| name.contains(filter);

@@ -156,7 +156,7 @@ fn sizes(
     Ok(rows)
 }
 
-/// A DIMM comes and goes beside another like it.
+/// Plugs a DIMM, and counts a second one of the same size that comes and goes.
 fn beside_another(
     machine: &mut Machine,
     placement: Placement,

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::lab::{Lab, Taken, add, check_groups, check_online, check_success, finish};
 use super::lab::{finish_refused, refused};
-use super::lab::{remove, switch, taken, unowned, unplug_taken, use_all};
+use super::lab::{remove, switch, taken, unowned, use_all, use_and_unplug};
 use super::{Scenario, scenarios};
 use crate::machine::{DESCRIPTOR, Machine, Online, Placement, Request};
 use crate::size::{DimmSpec, MIB};
@@ -38,10 +38,7 @@ fn a_dimm_that_is_no_whole_blocks_is_used_and_goes_in_each_placement(lab: &Lab) 
         lab.with(&config, |machine| {
             let dimm = machine.plug(odd(lab), None)?;
             let taken = come_online(machine, dimm)?;
-            let (touched, managed) = (use_all(machine)?, taken.online.managed());
-            ensure!(touched == managed, "{touched} bytes were touched of {managed}");
-            unplug_taken(machine, &taken)?;
-            finish(machine)
+            use_and_unplug(machine, &taken)
         })?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::lab::{Lab, finish, plug, plugged, unplug_taken, use_all};
+use super::lab::{Lab, finish, plug, plugged, use_and_unplug};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::machine::{Config, Placement};
 use crate::size::GIB;
@@ -21,10 +21,7 @@ fn plugged_and_unplugged(lab: &Lab, config: &Config) -> Result<()> {
         let config = config.clone().word(format_args!("placement={}", placement.word()));
         lab.with(&config, |machine| {
             let taken = plug(machine, "256M")?;
-            let (touched, managed) = (use_all(machine)?, taken.online.managed());
-            ensure!(touched == managed, "{touched} bytes were touched of {managed}");
-            unplug_taken(machine, &taken)?;
-            finish(machine)
+            use_and_unplug(machine, &taken)
         })?;
     }
     Ok(())
@@ -53,10 +50,7 @@ fn the_last_block_below_the_limit_of_addresses_is_used(lab: &Lab) -> Result<()> 
             let dimm = machine.plug_last(lab.dimm("128M")?)?;
             ensure!(dimm.start + dimm.size == limit, "{dimm:?} does not end at {limit:#x}");
             let taken = plugged(machine, dimm)?;
-            let (touched, managed) = (use_all(machine)?, taken.online.managed());
-            ensure!(touched == managed, "{touched} bytes were touched of {managed}");
-            unplug_taken(machine, &taken)?;
-            finish(machine)
+            use_and_unplug(machine, &taken)
         })?;
     }
     Ok(())

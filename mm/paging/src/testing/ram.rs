@@ -35,7 +35,7 @@ pub struct FakeRam {
     flat: Option<Chunks>,
 }
 
-/// Pointers to chunks, null where there is none.
+/// A pointer to each chunk, null until the chunk exists.
 type Chunks = Box<[AtomicPtr<u8>]>;
 
 /// Numbers for sets of DIMMs; no two sets of any machine ever share one.
@@ -223,7 +223,7 @@ impl Default for FakeRam {
     }
 }
 
-/// There is no RAM at `at`.
+/// Reports an access where the machine lacks RAM.
 #[cold]
 fn no_ram(at: PhysAddr) -> ! {
     panic!("bus error: no RAM at {at}")

@@ -21,7 +21,7 @@ fn dimm((start, len): (u64, u64)) -> PhysRange {
 struct Leaver {
     bench: Bench<Tiny>,
     mover: OnceLock<Mover>,
-    /// The first page of the extent; 0 if there is none.
+    /// The first page of the extent; 0 once it is free.
     at: AtomicU64,
     /// Accesses until it is freed.
     left: AtomicI64,
