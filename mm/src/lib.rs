@@ -114,6 +114,8 @@ mod tests;
 mod turn;
 mod wait;
 
+#[doc(hidden)]
+pub use hotmem_paging::errors;
 pub use hotmem_paging::{self as paging, addr, geometry};
 pub use hotmem_paging::{BlockSize, Geometry, GeometryError, Sizes};
 pub use hotmem_paging::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange};

@@ -15,31 +15,20 @@ use super::{
 };
 use crate::addr::{Address, AddressRange, PhysAddr, Space};
 
-use core::fmt;
 use core::sync::atomic::Ordering;
 
-/// The reason why a leaf was not replaced by a table, or a table by a leaf: the tree is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FoldError {
-    /// No leaf translates the address, or no leaf of the other size can.
-    NoLeaf,
-    /// No frame is free for the table.
-    OutOfFrames(OutOfFrames),
-    /// A CPU did not drop its cached translations.
-    NotFlushed(NotFlushed),
-}
-
-impl fmt::Display for FoldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoLeaf => f.write_str("no leaf of this size can translate the address"),
-            Self::OutOfFrames(error) => error.fmt(f),
-            Self::NotFlushed(cpu) => cpu.fmt(f),
-        }
+crate::errors! {
+    /// The reason why a leaf was not replaced by a table, or a table by a leaf: the tree is unchanged.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum FoldError {
+        /// No leaf translates the address, or no leaf of the other size can.
+        NoLeaf => "no leaf of this size can translate the address",
+        /// No frame is free for the table.
+        OutOfFrames(error: OutOfFrames) => "{error}",
+        /// A CPU did not drop its cached translations.
+        NotFlushed(cpu: NotFlushed) => "{cpu}",
     }
 }
-
-impl core::error::Error for FoldError {}
 
 impl<F: PteFormat, P: PhysMem, T: Tlb<I>, I: Space> Tables<F, P, T, I> {
     /// Replaces the leaf that translates `at` by a table of leaves of the next level, all of them marked as

@@ -1,7 +1,6 @@
 //! Page, section and memory-block sizes of a machine.
 
 use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
-use core::fmt;
 
 /// Bytes of one page descriptor.
 pub const DESCRIPTOR_BYTES: u64 = 64;
@@ -104,61 +103,39 @@ pub struct BlockSize {
     shift: u32,
 }
 
-/// The reason why a geometry is invalid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GeometryError {
-    /// A block must be a power of two of whole sections.
-    NotWholeSections {
-        /// The block's bytes.
-        block: u64,
-        /// A section's bytes.
-        section: u64,
-    },
-    /// A block has more pages than the largest extent.
-    TooLarge {
-        /// The block's bytes.
-        block: u64,
-        /// The largest block's bytes.
-        largest: u64,
-    },
-    /// A block is too small: its descriptors must fill two whole pages, one for its head and one for its record.
-    TooSmall {
-        /// The block's bytes.
-        block: u64,
-        /// The smallest block's bytes.
-        smallest: u64,
-    },
-    /// A section is too small: a subsection must contain two pages, and lie in one section.
-    SectionTooSmall {
-        /// A section's bytes.
-        section: u64,
-    },
-}
-
-impl fmt::Display for GeometryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NotWholeSections { block, section } => write!(
-                f,
-                "a memory block of {block:#x} bytes is not a power of two of sections of {section:#x} bytes"
-            ),
-            Self::TooLarge { block, largest } => {
-                write!(f, "a memory block of {block:#x} bytes is larger than {largest:#x} bytes")
-            }
-            Self::TooSmall { block, smallest } => write!(
-                f,
-                "a memory block of {block:#x} bytes is smaller than {smallest:#x} bytes, the least that \
-                 two pages describe"
-            ),
-            Self::SectionTooSmall { section } => {
-                write!(f, "a section of {section:#x} bytes is too small")
-            }
-        }
+crate::errors! {
+    /// The reason why a geometry is invalid.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum GeometryError {
+        /// A block must be a power of two of whole sections.
+        NotWholeSections {
+            /// The block's bytes.
+            block: u64,
+            /// A section's bytes.
+            section: u64,
+        } => "a memory block of {block:#x} bytes is not a power of two of sections of {section:#x} bytes",
+        /// A block has more pages than the largest extent.
+        TooLarge {
+            /// The block's bytes.
+            block: u64,
+            /// The largest block's bytes.
+            largest: u64,
+        } => "a memory block of {block:#x} bytes is larger than {largest:#x} bytes",
+        /// A block is too small: its descriptors must fill two whole pages, one for its head and one for its record.
+        TooSmall {
+            /// The block's bytes.
+            block: u64,
+            /// The smallest block's bytes.
+            smallest: u64,
+        } => "a memory block of {block:#x} bytes is smaller than {smallest:#x} bytes, the least that two pages describe",
+        /// A section is too small: a subsection must contain two pages, and lie in one section.
+        SectionTooSmall {
+            /// A section's bytes.
+            section: u64,
+        } => "a section of {section:#x} bytes is too small",
     }
 }
-
-impl core::error::Error for GeometryError {}
 
 impl BlockSize {
     /// The size whose logarithm is `shift`. [`new`](Self::new) checks it against a geometry.

@@ -23,6 +23,7 @@
 
 pub mod addr;
 mod entry;
+mod errors;
 mod few_pages;
 mod fold;
 mod gather;

@@ -17,18 +17,19 @@ use super::tables::Tables;
 use super::{Entry, Gather, NoFrames, NotFlushed, PhysMem, PteFormat, TableFrame, TablePlace, Tlb};
 use crate::addr::{Address, AddressRange, PhysAddr, Space};
 
-use core::fmt;
 use core::sync::atomic::Ordering;
 
-/// The reason why a table was not moved: the tree is unchanged.
-#[derive(Debug)]
-pub enum RelocateError {
-    /// The tree has no table in that frame at that place, or it is the root. The new frame comes back.
-    NoTable(TableFrame),
-    /// The new frame has another size than the table, and comes back.
-    Size(TableFrame),
-    /// A CPU did not drop its cached pointers to the table, which stays in use. The new frame comes back.
-    NotFlushed(NotFlushed, TableFrame),
+crate::errors! {
+    /// The reason why a table was not moved: the tree is unchanged.
+    #[derive(Debug)]
+    pub enum RelocateError {
+        /// The tree has no table in that frame at that place, or it is the root. The new frame comes back.
+        NoTable(_: TableFrame) => "the tree has no such table",
+        /// The new frame has another size than the table, and comes back.
+        Size(frame: TableFrame) => ("the table does not have {} bytes", frame.bytes()),
+        /// A CPU did not drop its cached pointers to the table, which stays in use. The new frame comes back.
+        NotFlushed(cpu: NotFlushed, _: TableFrame) => "{cpu}",
+    }
 }
 
 impl RelocateError {
@@ -36,16 +37,6 @@ impl RelocateError {
     pub fn into_frame(self) -> TableFrame {
         match self {
             Self::NoTable(frame) | Self::Size(frame) | Self::NotFlushed(_, frame) => frame,
-        }
-    }
-}
-
-impl fmt::Display for RelocateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoTable(_) => f.write_str("the tree has no such table"),
-            Self::Size(frame) => write!(f, "the table does not have {} bytes", frame.bytes()),
-            Self::NotFlushed(cpu, _) => cpu.fmt(f),
         }
     }
 }

@@ -5,7 +5,6 @@
 
 use crate::addr::{AddressRange, PhysAddr, PhysRange, Space, VirtAddr, Virtual};
 
-use core::fmt;
 use core::ptr::NonNull;
 
 /// The access of the walker, and of the memory manager, to physical memory.
@@ -219,39 +218,21 @@ impl TableFrames for NoFrames {
     }
 }
 
-/// A CPU did not acknowledge in time that it dropped stale translations: it may still use them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotFlushed {
-    /// Its number, or the lowest of several.
-    pub cpu: usize,
+crate::errors! {
+    /// A CPU did not acknowledge in time that it dropped stale translations: it may still use them.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct NotFlushed {
+        /// Its number, or the lowest of several.
+        pub cpu: usize,
+    } => "CPU {cpu} does not acknowledge the flush, and may still use stale translations";
+
+    /// There is no free frame for a page table.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct OutOfFrames {
+        /// Bytes of the requested table.
+        pub bytes: u64,
+    } => "no frame left for a page table of {bytes} bytes";
 }
-
-impl fmt::Display for NotFlushed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "CPU {} does not acknowledge the flush, and may still use stale translations",
-            self.cpu
-        )
-    }
-}
-
-impl core::error::Error for NotFlushed {}
-
-/// There is no free frame for a page table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfFrames {
-    /// Bytes of the requested table.
-    pub bytes: u64,
-}
-
-impl fmt::Display for OutOfFrames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no frame left for a page table of {} bytes", self.bytes)
-    }
-}
-
-impl core::error::Error for OutOfFrames {}
 
 /// Implements the trait for each `$reference` to a `$target` that implements it: memory, or a TLB.
 macro_rules! refer {
