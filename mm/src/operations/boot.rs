@@ -96,67 +96,45 @@ pub struct BootMemory<'b> {
     pub kernelcore: Option<u64>,
 }
 
-/// The reason why the boot memory could not be taken over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BootError {
-    /// The block size does not fit the geometry.
-    Geometry(GeometryError),
-    /// The RAM ranges are not ascending and disjoint.
-    Unsorted(PhysRange),
-    /// The machine has no room for a node that has RAM: see [`Machine::Nodes`].
-    NoSuchNode(NodeId),
-    /// RAM lies past the end of the section map or of the linear map.
-    BeyondLimit(PhysRange),
-    /// The early allocator has no memory for nodes or descriptors.
-    OutOfMemory,
-    /// The memmap could not be mapped.
-    Map(MapError),
-    /// The linear map and the memmap's window overlap, or one has no room for all memory below
-    /// [`Machine::phys_limit`]: their bases, and that limit.
-    Windows {
-        /// The linear map's.
-        linear: VirtAddr,
-        /// The memmap window's.
-        vmemmap: VirtAddr,
-        /// The limit.
-        limit: PhysAddr,
-    },
-    /// There is a mapping in the address range of memory that may be added (see [`Machine::linear_map_is_complete`]), or
-    /// of the memmap of such memory or of RAM.
-    WindowMapped(Translation),
-    /// The entry of the root table for this address cannot be [shared](Machine::root_entry_bytes), since it does not
-    /// point to a table.
-    RootEntry(VirtAddr),
-    /// The manager has its memory already.
-    AlreadyBooted,
-}
-
-impl fmt::Display for BootError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Geometry(error) => error.fmt(f),
-            Self::Unsorted(range) => write!(f, "RAM range {range} is not above the one before it"),
-            Self::NoSuchNode(node) => write!(f, "no room for {node}"),
-            Self::BeyondLimit(range) => write!(f, "RAM range {range} is past what can be mapped"),
-            Self::OutOfMemory => f.write_str("too little boot memory for its own descriptors"),
-            Self::Map(error) => write!(f, "mapping the boot memmap: {error}"),
-            Self::Windows { linear, vmemmap, limit } => write!(
-                f,
-                "the linear map at {linear} and the memmap at {vmemmap} have no room for memory up to {limit}"
-            ),
-            Self::WindowMapped(Translation { virt, phys, len, .. }) => {
-                write!(f, "{virt} is mapped already, by a leaf of {len:#x} bytes to {phys}")
-            }
-            Self::RootEntry(at) => {
-                write!(f, "the root entry for {at} has no table of its own, and cannot be shared")
-            }
-            Self::AlreadyBooted => f.write_str("boot memory was taken over before"),
-        }
+hotmem_paging::errors! {
+    /// The reason why the boot memory could not be taken over.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum BootError {
+        /// The block size does not fit the geometry.
+        Geometry(error: GeometryError) => "{error}",
+        /// The RAM ranges are not ascending and disjoint.
+        Unsorted(range: PhysRange) => "RAM range {range} is not above the one before it",
+        /// The machine has no room for a node that has RAM: see [`Machine::Nodes`].
+        NoSuchNode(node: NodeId) => "no room for {node}",
+        /// RAM lies past the end of the section map or of the linear map.
+        BeyondLimit(range: PhysRange) => "RAM range {range} is past what can be mapped",
+        /// The early allocator has no memory for nodes or descriptors.
+        OutOfMemory => "too little boot memory for its own descriptors",
+        /// The memmap could not be mapped.
+        Map(error: MapError) => "mapping the boot memmap: {error}",
+        /// The linear map and the memmap's window overlap, or one has no room for all memory below
+        /// [`Machine::phys_limit`]: their bases, and that limit.
+        Windows {
+            /// The linear map's.
+            linear: VirtAddr,
+            /// The memmap window's.
+            vmemmap: VirtAddr,
+            /// The limit.
+            limit: PhysAddr,
+        } => "the linear map at {linear} and the memmap at {vmemmap} have no room for memory up to {limit}",
+        /// There is a mapping in the address range of memory that may be added (see [`Machine::linear_map_is_complete`]), or
+        /// of the memmap of such memory or of RAM.
+        WindowMapped(leaf: Translation) =>
+            ("{} is mapped already, by a leaf of {:#x} bytes to {}", leaf.virt, leaf.len, leaf.phys),
+        /// The entry of the root table for this address cannot be [shared](Machine::root_entry_bytes), since it does not
+        /// point to a table.
+        RootEntry(at: VirtAddr) =>
+            "the root entry for {at} has no table of its own, and cannot be shared",
+        /// The manager has its memory already.
+        AlreadyBooted => "boot memory was taken over before",
     }
 }
-
-impl core::error::Error for BootError {}
 
 impl From<MapError> for BootError {
     fn from(error: MapError) -> Self {

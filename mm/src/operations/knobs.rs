@@ -65,17 +65,11 @@ impl Default for AutoOnline {
     }
 }
 
-/// The name is not that of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownPolicy;
-
-impl fmt::Display for UnknownPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a policy is offline, online, online_kernel, online_movable or auto_movable")
-    }
+hotmem_paging::errors! {
+    /// The name is not that of a policy.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct UnknownPolicy => "a policy is offline, online, online_kernel, online_movable or auto_movable";
 }
-
-impl core::error::Error for UnknownPolicy {}
 
 impl FromStr for AutoOnline {
     type Err = UnknownPolicy;

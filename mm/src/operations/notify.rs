@@ -104,19 +104,13 @@ impl fmt::Display for Veto {
     }
 }
 
-/// The list of listeners does not change while a memory operation is under way, so that exactly those listeners that
-/// were notified of its begin are notified of its end. `listen` and `unlisten` return this instead of waiting, so a
-/// listener that calls them does not deadlock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListInUse;
-
-impl fmt::Display for ListInUse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("listeners cannot be added or removed while a memory operation is under way")
-    }
+hotmem_paging::errors! {
+    /// The list of listeners does not change while a memory operation is under way, so that exactly those listeners that
+    /// were notified of its begin are notified of its end. `listen` and `unlisten` return this instead of waiting, so a
+    /// listener that calls them does not deadlock.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ListInUse => "listeners cannot be added or removed while a memory operation is under way";
 }
-
-impl core::error::Error for ListInUse {}
 
 /// The functions of a listener.
 ///

@@ -29,108 +29,73 @@ use crate::operations::notify::{Change, Event, Veto};
 use crate::turn::Operation;
 use core::fmt;
 
-/// The reason why a block could not go offline. Its state is unchanged, except that extents already migrated are not
-/// moved back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OfflineError {
-    /// Another operation is running.
-    Busy,
-    /// There is no such block.
-    NoSuchBlock(BlockId),
-    /// The block is offline.
-    AlreadyOffline(BlockId),
-    /// The block is system memory, which never goes offline.
-    SystemMemory(BlockId),
-    /// A part of a block was named that is not whole, aligned subsections.
-    NotWholeSubsections {
-        /// The range.
-        range: PhysRange,
-        /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
-        subsection: u64,
-    },
-    /// A part of a block was named that is all of it: the block goes offline.
-    WholeBlock(BlockId),
-    /// A part of a block was named that is not what was added at once. If it is less, it holds the memmap of what stays, or
-    /// has its own there.
-    NotOneShare {
-        /// The block.
-        block: BlockId,
-        /// What the range has of it.
-        part: PfnRange,
-        /// The first memory there that was added at once.
-        share: PfnRange,
-    },
-    /// The part of the block that was named lacks memory.
-    NothingThere(BlockId),
-    /// A part was named of a block with memory that the machine was started with, which is never removed.
-    BootMemory(BlockId),
-    /// The block is not going offline, or no longer: it was cancelled.
-    NotGoing(BlockId),
-    /// A listener objects.
-    Vetoed(BlockId, Veto),
-    /// An extent of the block is unmovable, or its owner does not release it.
-    InUse {
-        /// The block.
-        block: BlockId,
-        /// The number of its pages in use.
-        pages: u64,
-        /// The first unmovable one, and its owner; `None` if it was freed in the meantime.
-        first: Option<(Pfn, Owner)>,
-        /// The name of that owner: a movable owner's or a user's own, or the kind of owner.
-        by: &'static str,
-    },
-    /// There is no free extent elsewhere for an extent of the block.
-    NoRoom {
-        /// The block.
-        block: BlockId,
-        /// The size of the extent.
-        order: Order,
-    },
-}
-
-impl fmt::Display for OfflineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
-            Self::AlreadyOffline(id) => write!(f, "{id} is offline already"),
-            Self::SystemMemory(id) => write!(f, "{id} is system memory, it stays online"),
-            Self::NotWholeSubsections { range, subsection } => write!(
+hotmem_paging::errors! {
+    /// The reason why a block could not go offline. Its state is unchanged, except that extents already migrated are not
+    /// moved back.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum OfflineError {
+        /// Another operation is running.
+        Busy => ("{}", crate::turn::BUSY),
+        /// There is no such block.
+        NoSuchBlock(id: BlockId) => "{id} is not there",
+        /// The block is offline.
+        AlreadyOffline(id: BlockId) => "{id} is offline already",
+        /// The block is system memory, which never goes offline.
+        SystemMemory(id: BlockId) => "{id} is system memory, it stays online",
+        /// A part of a block was named that is not whole, aligned subsections.
+        NotWholeSubsections {
+            /// The range.
+            range: PhysRange,
+            /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
+            subsection: u64,
+        } => ("{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes", range.len()),
+        /// A part of a block was named that is all of it: the block goes offline.
+        WholeBlock(id: BlockId) => "that is all of {id}, which goes offline as a whole",
+        /// A part of a block was named that is not what was added at once. If it is less, it holds the memmap of what stays, or
+        /// has its own there.
+        NotOneShare {
+            /// The block.
+            block: BlockId,
+            /// What the range has of it.
+            part: PfnRange,
+            /// The first memory there that was added at once.
+            share: PfnRange,
+        } => "{part} of {block} is not what was added at once: {share} was, under one memmap",
+        /// The part of the block that was named lacks memory.
+        NothingThere(id: BlockId) => "that part of {id} is not there",
+        /// A part was named of a block with memory that the machine was started with, which is never removed.
+        BootMemory(id: BlockId) => "{id} is memory the machine was started with, its parts stay",
+        /// The block is not going offline, or no longer: it was cancelled.
+        NotGoing(id: BlockId) => "{id} is not going offline",
+        /// A listener objects.
+        Vetoed(id: BlockId, veto: Veto) => "{id} stays online: {veto}",
+        /// An extent of the block is unmovable, or its owner does not release it.
+        InUse {
+            /// The block.
+            block: BlockId,
+            /// The number of its pages in use.
+            pages: u64,
+            /// The first unmovable one, and its owner; `None` if it was freed in the meantime.
+            first: Option<(Pfn, Owner)>,
+            /// The name of that owner: a movable owner's or a user's own, or the kind of owner.
+            by: &'static str,
+        } => { f => match first {
+            Some((pfn, _)) => write!(
                 f,
-                "{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes",
-                range.len()
+                "{block}: {pages} pages are in use, and {pfn}, held by {by}, cannot be migrated"
             ),
-            Self::WholeBlock(id) => write!(f, "that is all of {id}, which goes offline as a whole"),
-            Self::NotOneShare { block, part, share } => write!(
-                f,
-                "{part} of {block} is not what was added at once: {share} was, under one memmap"
-            ),
-            Self::NothingThere(id) => write!(f, "that part of {id} is not there"),
-            Self::BootMemory(id) => {
-                write!(f, "{id} is memory the machine was started with, its parts stay")
-            }
-            Self::NotGoing(id) => write!(f, "{id} is not going offline"),
-            Self::Vetoed(id, veto) => write!(f, "{id} stays online: {veto}"),
-            Self::InUse { block, pages, first: Some((pfn, _)), by } => {
-                write!(
-                    f,
-                    "{block}: {pages} pages are in use, and {pfn}, held by {by}, cannot be migrated"
-                )
-            }
-            Self::InUse { block, pages, first: None, .. } => {
-                write!(f, "{block}: {pages} pages were in use")
-            }
-            Self::NoRoom { block, order } => write!(
-                f,
-                "{block}: no other online memory has {} free pages in one piece",
-                order.pages()
-            ),
-        }
+            None => write!(f, "{block}: {pages} pages were in use"),
+        } },
+        /// There is no free extent elsewhere for an extent of the block.
+        NoRoom {
+            /// The block.
+            block: BlockId,
+            /// The size of the extent.
+            order: Order,
+        } => ("{block}: no other online memory has {} free pages in one piece", order.pages()),
     }
 }
-
-impl core::error::Error for OfflineError {}
 
 /// The progress of an offline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,51 +14,33 @@ use crate::memmap::share::Lot;
 use crate::operations::Operations;
 use crate::operations::notify::{Change, Event, Veto};
 use crate::operations::probe::Probe;
-use core::fmt;
 
-/// The reason why a block was not brought online. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnlineError {
-    /// Another operation is running.
-    Busy,
-    /// There is no such block.
-    NoSuchBlock(BlockId),
-    /// The block is online.
-    AlreadyOnline(BlockId),
-    /// The block can be taken offline, so its memory cannot serve as system memory.
-    NotSystemMemory(BlockId),
-    /// A part of the block's memory is bad.
-    Poisoned(BlockId),
-    /// The block is out of the linear map.
-    Taken(BlockId),
-    /// A listener objects.
-    Vetoed(BlockId, Veto),
-    /// The block's memory does not keep a written value: there may be no memory.
-    NoMemory {
-        /// The address that was probed.
-        at: PhysAddr,
-    },
-}
-
-impl fmt::Display for OnlineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
-            Self::AlreadyOnline(id) => write!(f, "{id} is online already"),
-            Self::NotSystemMemory(id) => {
-                write!(f, "{id} can be taken offline, so it cannot be system memory")
-            }
-            Self::Poisoned(id) => write!(f, "{id} has bad memory, it stays offline"),
-            Self::Taken(id) => write!(f, "{id} was taken out of the linear map"),
-            Self::Vetoed(id, veto) => write!(f, "{id} stays offline: {veto}"),
-            Self::NoMemory { at } => write!(f, "memory at {at} does not hold what is written"),
-        }
+hotmem_paging::errors! {
+    /// The reason why a block was not brought online. Nothing was changed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum OnlineError {
+        /// Another operation is running.
+        Busy => ("{}", crate::turn::BUSY),
+        /// There is no such block.
+        NoSuchBlock(id: BlockId) => "{id} is not there",
+        /// The block is online.
+        AlreadyOnline(id: BlockId) => "{id} is online already",
+        /// The block can be taken offline, so its memory cannot serve as system memory.
+        NotSystemMemory(id: BlockId) => "{id} can be taken offline, so it cannot be system memory",
+        /// A part of the block's memory is bad.
+        Poisoned(id: BlockId) => "{id} has bad memory, it stays offline",
+        /// The block is out of the linear map.
+        Taken(id: BlockId) => "{id} was taken out of the linear map",
+        /// A listener objects.
+        Vetoed(id: BlockId, veto: Veto) => "{id} stays offline: {veto}",
+        /// The block's memory does not keep a written value: there may be no memory.
+        NoMemory {
+            /// The address that was probed.
+            at: PhysAddr,
+        } => "memory at {at} does not hold what is written",
     }
 }
-
-impl core::error::Error for OnlineError {}
 
 impl<M: Machine> Operations<M> {
     /// See [`Mm::online`](crate::Mm::online).

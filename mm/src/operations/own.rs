@@ -9,7 +9,6 @@ use crate::machine::Machine;
 use crate::memmap::Memmap;
 use crate::operations::Operations;
 use crate::paging::{MapError, Mapper, Mapping, TableAt, Translation, UnmapError};
-use core::fmt;
 
 /// The highest number of levels in a walk.
 const MAX_LEVELS: usize = 8;
@@ -30,33 +29,22 @@ impl Walk {
     }
 }
 
-/// The reason why the kernel's own addresses were not mapped or unmapped. Nothing was changed; but after
-/// `NotFlushed` nothing is mapped, and a CPU may still reach the memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OwnMapError {
-    /// An operation is under way.
-    Busy,
-    /// The range overlaps the linear map or the memmap's window, which the manager maps.
-    InWindow(VirtRange),
-    /// The mapper's error.
-    Map(MapError),
-    /// The mapper's error.
-    Unmap(UnmapError),
-}
-
-impl fmt::Display for OwnMapError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str("a memory operation is running"),
-            Self::InWindow(range) => write!(f, "{range} overlaps the memory manager's windows"),
-            Self::Map(error) => error.fmt(f),
-            Self::Unmap(error) => error.fmt(f),
-        }
+hotmem_paging::errors! {
+    /// The reason why the kernel's own addresses were not mapped or unmapped. Nothing was changed; but after
+    /// `NotFlushed` nothing is mapped, and a CPU may still reach the memory.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum OwnMapError {
+        /// An operation is under way.
+        Busy => "a memory operation is running",
+        /// The range overlaps the linear map or the memmap's window, which the manager maps.
+        InWindow(range: VirtRange) => "{range} overlaps the memory manager's windows",
+        /// The mapper's error.
+        Map(error: MapError) => "{error}",
+        /// The mapper's error.
+        Unmap(error: UnmapError) => "{error}",
     }
 }
-
-impl core::error::Error for OwnMapError {}
 
 impl<M: Machine> Operations<M> {
     /// See [`Mm::walk`](crate::Mm::walk).

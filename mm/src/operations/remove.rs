@@ -27,103 +27,67 @@ use crate::operations::notify::News;
 use crate::operations::part::is_offline_part;
 use crate::operations::ranges::{nodes_of, release_node};
 use crate::paging::{MapError, Mapper, UnmapError};
-use core::fmt;
 
-/// The reason why a range was not removed. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RemoveError {
-    /// Another operation is running.
-    Busy,
-    /// The range is not whole, aligned subsections.
-    NotWholeSubsections {
-        /// The range.
-        range: PhysRange,
-        /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
-        subsection: u64,
-    },
-    /// A block of the range is not present.
-    NoSuchBlock(BlockId),
-    /// The range has a hole.
-    Hole {
-        /// The place.
-        at: PhysAddr,
-    },
-    /// A block of the range holds memory that the machine was started with.
-    BootMemory(BlockId),
-    /// A block of the range is online, and not only with other memory.
-    NotOffline(BlockId),
-    /// The memmap of a block also describes memory outside the range, or memory of a block that came at once is inside
-    /// and outside: it was added in one piece and can only be removed as one.
-    SplitsGroup {
-        /// The first such block.
-        block: BlockId,
-        /// The range that must be removed together.
-        whole: PfnRange,
-    },
-    /// Two parts of a section were added apart: they are removed one after the other.
-    AddedApart {
-        /// The block.
-        block: BlockId,
-        /// The second part.
-        second: PfnRange,
-    },
-    /// Some blocks of the range hold their memmap and others do not: they were added separately and must be removed
-    /// separately.
-    MixedPlacement(BlockId),
-    /// The page tables cannot unmap the range, or a CPU does not acknowledge the flush: then the range is mapped
-    /// again, and the tables that led to it are stranded ([`Owner::Stranded`](crate::Owner::Stranded)).
-    Unmap(UnmapError),
-    /// A look-up under way does not end: its CPU stopped in it, or its thread was preempted. This is the number of
-    /// that CPU ([`Machine::cpu`]), modulo 16.
-    ReadersStay(usize),
-    /// The block's record has a value that the manager never wrote: its memory was overwritten.
-    Broken(BlockId),
-    /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper used a larger
-    /// leaf than requested.
-    CutsLeaf {
-        /// The first address of the range to unmap.
-        virt: VirtAddr,
-    },
-}
-
-impl fmt::Display for RemoveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NotWholeSubsections { range, subsection } => write!(
-                f,
-                "{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes",
-                range.len()
-            ),
-            Self::Hole { at } => write!(f, "there is no memory at {at}"),
-            Self::AddedApart { block, second } => write!(
-                f,
-                "{second} of {block} was added apart from the memory before it, and is removed apart"
-            ),
-            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
-            Self::BootMemory(id) => {
-                write!(f, "{id} is memory the machine was started with, it cannot be removed")
-            }
-            Self::NotOffline(id) => write!(f, "{id} is online"),
-            Self::SplitsGroup { block, whole } => write!(
-                f,
-                "{block} was added with {whole} under one memmap, they can only be removed together"
-            ),
-            Self::MixedPlacement(id) => {
-                write!(f, "{id} keeps its memmap elsewhere than the blocks before it")
-            }
-            Self::Broken(id) => write!(f, "the record of {id} is invalid"),
-            Self::CutsLeaf { virt } => {
-                write!(f, "the mapping from {virt} on does not begin and end with a leaf")
-            }
-            Self::Unmap(error) => error.fmt(f),
-            Self::ReadersStay(cpu) => write!(f, "a reader on CPU {cpu} does not leave"),
-        }
+hotmem_paging::errors! {
+    /// The reason why a range was not removed. Nothing was changed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum RemoveError {
+        /// Another operation is running.
+        Busy => ("{}", crate::turn::BUSY),
+        /// The range is not whole, aligned subsections.
+        NotWholeSubsections {
+            /// The range.
+            range: PhysRange,
+            /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
+            subsection: u64,
+        } => ("{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes", range.len()),
+        /// A block of the range is not present.
+        NoSuchBlock(id: BlockId) => "{id} is not there",
+        /// The range has a hole.
+        Hole {
+            /// The place.
+            at: PhysAddr,
+        } => "there is no memory at {at}",
+        /// A block of the range holds memory that the machine was started with.
+        BootMemory(id: BlockId) =>
+            "{id} is memory the machine was started with, it cannot be removed",
+        /// A block of the range is online, and not only with other memory.
+        NotOffline(id: BlockId) => "{id} is online",
+        /// The memmap of a block also describes memory outside the range, or memory of a block that came at once is inside
+        /// and outside: it was added in one piece and can only be removed as one.
+        SplitsGroup {
+            /// The first such block.
+            block: BlockId,
+            /// The range that must be removed together.
+            whole: PfnRange,
+        } => "{block} was added with {whole} under one memmap, they can only be removed together",
+        /// Two parts of a section were added apart: they are removed one after the other.
+        AddedApart {
+            /// The block.
+            block: BlockId,
+            /// The second part.
+            second: PfnRange,
+        } => "{second} of {block} was added apart from the memory before it, and is removed apart",
+        /// Some blocks of the range hold their memmap and others do not: they were added separately and must be removed
+        /// separately.
+        MixedPlacement(id: BlockId) => "{id} keeps its memmap elsewhere than the blocks before it",
+        /// The page tables cannot unmap the range, or a CPU does not acknowledge the flush: then the range is mapped
+        /// again, and the tables that led to it are stranded ([`Owner::Stranded`](crate::Owner::Stranded)).
+        Unmap(error: UnmapError) => "{error}",
+        /// A look-up under way does not end: its CPU stopped in it, or its thread was preempted. This is the number of
+        /// that CPU ([`Machine::cpu`]), modulo 16.
+        ReadersStay(cpu: usize) => "a reader on CPU {cpu} does not leave",
+        /// The block's record has a value that the manager never wrote: its memory was overwritten.
+        Broken(id: BlockId) => "the record of {id} is invalid",
+        /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper used a larger
+        /// leaf than requested.
+        CutsLeaf {
+            /// The first address of the range to unmap.
+            virt: VirtAddr,
+        } => "the mapping from {virt} on does not begin and end with a leaf",
     }
 }
-
-impl core::error::Error for RemoveError {}
 
 /// A range that was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

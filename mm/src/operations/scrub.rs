@@ -28,51 +28,31 @@ use crate::memmap::section::section_of;
 use crate::memmap::seen::Seen;
 use crate::memmap::share::Share;
 use crate::operations::Operations;
-use core::fmt;
 
-/// The reason why a block was not scrubbed. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ScrubError {
-    /// Another operation is running.
-    Busy,
-    /// There is no such block.
-    NoSuchBlock(BlockId),
-    /// The block is online, or what is to be cleared of it.
-    NotOffline(BlockId),
-    /// The block holds memory that the machine was started with, which never leaves.
-    BootMemory(BlockId),
-    /// A part of the block's memory, of what is to be cleared, is bad and must not be written.
-    Poisoned(BlockId),
-    /// The range is not whole, aligned subsections.
-    NotWholeSubsections {
-        /// The range.
-        range: PhysRange,
-        /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
-        subsection: u64,
-    },
-}
-
-impl fmt::Display for ScrubError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
-            Self::NotOffline(id) => write!(f, "{id} is online"),
-            Self::BootMemory(id) => {
-                write!(f, "{id} is memory the machine was started with, it stays")
-            }
-            Self::Poisoned(id) => write!(f, "{id} has bad memory, it is not written"),
-            Self::NotWholeSubsections { range, subsection } => write!(
-                f,
-                "{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes",
-                range.len()
-            ),
-        }
+hotmem_paging::errors! {
+    /// The reason why a block was not scrubbed. Nothing was changed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum ScrubError {
+        /// Another operation is running.
+        Busy => ("{}", crate::turn::BUSY),
+        /// There is no such block.
+        NoSuchBlock(id: BlockId) => "{id} is not there",
+        /// The block is online, or what is to be cleared of it.
+        NotOffline(id: BlockId) => "{id} is online",
+        /// The block holds memory that the machine was started with, which never leaves.
+        BootMemory(id: BlockId) => "{id} is memory the machine was started with, it stays",
+        /// A part of the block's memory, of what is to be cleared, is bad and must not be written.
+        Poisoned(id: BlockId) => "{id} has bad memory, it is not written",
+        /// The range is not whole, aligned subsections.
+        NotWholeSubsections {
+            /// The range.
+            range: PhysRange,
+            /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
+            subsection: u64,
+        } => ("{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes", range.len()),
     }
 }
-
-impl core::error::Error for ScrubError {}
 
 /// The result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

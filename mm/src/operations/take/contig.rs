@@ -12,56 +12,41 @@ use crate::memmap::page::Owner;
 use crate::operations::Operations;
 use crate::paging::UnmapError;
 use crate::turn::Operation;
-use core::fmt;
 
-/// The reason why no memory was taken. Nothing was changed, except that pages already migrated are not moved back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ContigError {
-    /// An operation is running.
-    Busy,
-    /// The size is zero, or not a whole number of memory blocks.
-    NotWholeBlocks {
-        /// The requested bytes.
-        bytes: u64,
-        /// Bytes of a memory block.
-        block: u64,
-    },
-    /// The node has no such run of adjacent online boot blocks in one zone that can be emptied; this is the last
-    /// block that could not, if there was one.
-    NoRun(Option<BlockId>),
-    /// The only runs that can be emptied are mapped by leaves larger than a memory block, and live leaves are never
-    /// split. This is one of their blocks.
-    CutsLeaf {
-        /// The block.
-        block: BlockId,
-        /// The first virtual address of that leaf.
-        at: VirtAddr,
-        /// Its bytes.
-        len: u64,
-    },
-    /// The page tables cannot unmap a block.
-    Unmap(BlockId, UnmapError),
-}
-
-impl fmt::Display for ContigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NotWholeBlocks { bytes, block } => {
-                write!(f, "{bytes:#x} bytes are not whole memory blocks of {block:#x} bytes")
-            }
-            Self::NoRun(None) => f.write_str("no run of movable boot blocks is as long"),
-            Self::NoRun(Some(id)) => write!(f, "{id} cannot be emptied"),
-            Self::CutsLeaf { block, at, len } => {
-                write!(f, "{block} is mapped by the leaf of {len:#x} bytes at {at}, larger than it")
-            }
-            Self::Unmap(id, error) => write!(f, "{id} stays mapped: {error}"),
-        }
+hotmem_paging::errors! {
+    /// The reason why no memory was taken. Nothing was changed, except that pages already migrated are not moved back.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum ContigError {
+        /// An operation is running.
+        Busy => ("{}", crate::turn::BUSY),
+        /// The size is zero, or not a whole number of memory blocks.
+        NotWholeBlocks {
+            /// The requested bytes.
+            bytes: u64,
+            /// Bytes of a memory block.
+            block: u64,
+        } => "{bytes:#x} bytes are not whole memory blocks of {block:#x} bytes",
+        /// The node has no such run of adjacent online boot blocks in one zone that can be emptied; this is the last
+        /// block that could not, if there was one.
+        NoRun(block: Option<BlockId>) => { f => match block {
+            None => f.write_str("no run of movable boot blocks is as long"),
+            Some(id) => write!(f, "{id} cannot be emptied"),
+        } },
+        /// The only runs that can be emptied are mapped by leaves larger than a memory block, and live leaves are never
+        /// split. This is one of their blocks.
+        CutsLeaf {
+            /// The block.
+            block: BlockId,
+            /// The first virtual address of that leaf.
+            at: VirtAddr,
+            /// Its bytes.
+            len: u64,
+        } => "{block} is mapped by the leaf of {len:#x} bytes at {at}, larger than it",
+        /// The page tables cannot unmap a block.
+        Unmap(id: BlockId, error: UnmapError) => "{id} stays mapped: {error}",
     }
 }
-
-impl core::error::Error for ContigError {}
 
 impl<M: Machine> Operations<M> {
     /// See [`Mm::take_contig`](crate::Mm::take_contig).

@@ -34,82 +34,51 @@ use crate::memmap::whole::Whole;
 use crate::operations::Operations;
 use crate::paging::{MapError, Translation, UnmapError};
 use crate::turn::Operation;
-use core::fmt;
 
-/// The reason why blocks were not taken. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TakeError {
-    /// An operation is running.
-    Busy,
-    /// A block is not present.
-    NoSuchBlock(BlockId),
-    /// A block is on another node than in the list.
-    OtherNode(BlockId, NodeId),
-    /// A block was added: it belongs to its device.
-    NotBootMemory(BlockId),
-    /// A block is taken already.
-    AlreadyTaken(BlockId),
-    /// A block is online.
-    NotOffline(BlockId),
-    /// A block has bad memory.
-    Poisoned(BlockId),
-    /// A block is in the list twice.
-    Twice(BlockId),
-    /// A block is mapped by a leaf that is larger than the block, and live leaves are never split.
-    CutsLeaf {
-        /// The block.
-        block: BlockId,
-        /// The first virtual address of that leaf.
-        at: VirtAddr,
-        /// Its bytes.
-        len: u64,
-    },
-    /// The page tables cannot unmap a block.
-    Unmap(BlockId, UnmapError),
-}
+hotmem_paging::errors! {
+    /// The reason why blocks were not taken. Nothing was changed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum TakeError {
+        /// An operation is running.
+        Busy => ("{}", crate::turn::BUSY),
+        /// A block is not present.
+        NoSuchBlock(id: BlockId) => "{id} is not there",
+        /// A block is on another node than in the list.
+        OtherNode(id: BlockId, node: NodeId) => "{id} is on {node}",
+        /// A block was added: it belongs to its device.
+        NotBootMemory(id: BlockId) => "{id} was added, it is its device's",
+        /// A block is taken already.
+        AlreadyTaken(id: BlockId) => "{id} is taken already",
+        /// A block is online.
+        NotOffline(id: BlockId) => "{id} is online",
+        /// A block has bad memory.
+        Poisoned(id: BlockId) => "{id} has bad memory",
+        /// A block is in the list twice.
+        Twice(id: BlockId) => "{id} is named twice",
+        /// A block is mapped by a leaf that is larger than the block, and live leaves are never split.
+        CutsLeaf {
+            /// The block.
+            block: BlockId,
+            /// The first virtual address of that leaf.
+            at: VirtAddr,
+            /// Its bytes.
+            len: u64,
+        } => "{block} is mapped by the leaf of {len:#x} bytes at {at}, larger than it",
+        /// The page tables cannot unmap a block.
+        Unmap(id: BlockId, error: UnmapError) => "{id} stays mapped: {error}",
+    }
 
-impl fmt::Display for TakeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NoSuchBlock(id) => write!(f, "{id} is not there"),
-            Self::OtherNode(id, node) => write!(f, "{id} is on {node}"),
-            Self::NotBootMemory(id) => write!(f, "{id} was added, it is its device's"),
-            Self::AlreadyTaken(id) => write!(f, "{id} is taken already"),
-            Self::NotOffline(id) => write!(f, "{id} is online"),
-            Self::Poisoned(id) => write!(f, "{id} has bad memory"),
-            Self::Twice(id) => write!(f, "{id} is named twice"),
-            Self::CutsLeaf { block, at, len } => {
-                write!(f, "{block} is mapped by the leaf of {len:#x} bytes at {at}, larger than it")
-            }
-            Self::Unmap(id, error) => write!(f, "{id} stays mapped: {error}"),
-        }
+    /// The reason why nothing was released. Nothing was changed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum ReleaseError {
+        /// An operation is running.
+        Busy => ("{}", crate::turn::BUSY),
+        /// The linear map of a block could not be restored. Its tables were kept, so this is an error of the mapper.
+        Map(id: BlockId, error: MapError) => "{id} cannot be mapped again: {error}",
     }
 }
-
-impl core::error::Error for TakeError {}
-
-/// The reason why nothing was released. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReleaseError {
-    /// An operation is running.
-    Busy,
-    /// The linear map of a block could not be restored. Its tables were kept, so this is an error of the mapper.
-    Map(BlockId, MapError),
-}
-
-impl fmt::Display for ReleaseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::Map(id, error) => write!(f, "{id} cannot be mapped again: {error}"),
-        }
-    }
-}
-
-impl core::error::Error for ReleaseError {}
 
 impl<M: Machine> Operations<M> {
     /// See [`Mm::take`](crate::Mm::take).
