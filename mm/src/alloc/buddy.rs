@@ -16,53 +16,32 @@ use crate::memmap::lookup::{Here, LookUp};
 use crate::memmap::page::{Owner, Page, PageState};
 use crate::memmap::record::Record;
 use crate::memmap::seen::Seen;
-use core::fmt;
 use core::sync::atomic::Ordering;
 
-/// No zone that the owner may use has a free extent of the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory {
-    /// The requested order.
-    pub order: Order,
-}
+hotmem_paging::errors! {
+    /// No zone that the owner may use has a free extent of the order.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct OutOfMemory {
+        /// The requested order.
+        pub order: Order,
+    } => ("no free extent of {order} ({} pages)", order.pages());
 
-impl fmt::Display for OutOfMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no free extent of {} ({} pages)", self.order, self.order.pages())
+    /// The reason why a page was not freed, or why its owner's word or metadata cannot be accessed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum FreeError {
+        /// The page is not in an online block.
+        NotOnline(pfn: Pfn) => "{pfn} is not in an online block",
+        /// No allocated extent begins at the page.
+        NotAllocated(pfn: Pfn) => "no allocated extent begins at {pfn}",
+        /// The extent has another owner: boot memory, tables or descriptors.
+        NotYours(pfn: Pfn, owner: Owner) => ("{pfn} is held by {}", owner.name()),
+        /// An operation empties the extent's block or a part of it.
+        Leaving(pfn: Pfn) => "{pfn} is about to be moved",
+        /// The page is outside of the extent, or its request asked only for the first page's metadata.
+        NoMeta(pfn: Pfn) => "the extent has no metadata for {pfn}",
     }
 }
-
-impl core::error::Error for OutOfMemory {}
-
-/// The reason why a page was not freed, or why its owner's word or metadata cannot be accessed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FreeError {
-    /// The page is not in an online block.
-    NotOnline(Pfn),
-    /// No allocated extent begins at the page.
-    NotAllocated(Pfn),
-    /// The extent has another owner: boot memory, tables or descriptors.
-    NotYours(Pfn, Owner),
-    /// An operation empties the extent's block or a part of it.
-    Leaving(Pfn),
-    /// The page is outside of the extent, or its request asked only for the first page's metadata.
-    NoMeta(Pfn),
-}
-
-impl fmt::Display for FreeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotOnline(pfn) => write!(f, "{pfn} is not in an online block"),
-            Self::NotAllocated(pfn) => write!(f, "no allocated extent begins at {pfn}"),
-            Self::NotYours(pfn, owner) => write!(f, "{pfn} is held by {}", owner.name()),
-            Self::Leaving(pfn) => write!(f, "{pfn} is about to be moved"),
-            Self::NoMeta(pfn) => write!(f, "the extent has no metadata for {pfn}"),
-        }
-    }
-}
-
-impl core::error::Error for FreeError {}
 
 /// The place of a page: its section, its block's record and word, and the zone that the block is online in.
 pub(crate) struct Home<'m, M> {

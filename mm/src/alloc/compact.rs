@@ -15,41 +15,24 @@ use crate::machine::Machine;
 use crate::memmap::block::{Block, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
-use core::fmt;
 
-/// The reason why no free extent of the order was created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CompactError {
-    /// An operation is running.
-    Busy,
-    /// No block is that large.
-    TooLarge(Order),
-    /// Every run of the size holds memmap or unmovable pages.
-    Immovable(Order),
-    /// An owner, whose name is the last field, did not release an extent.
-    InUse(Pfn, Owner, &'static str),
-    /// There is no free extent of this order elsewhere, to migrate an extent of the run to.
-    NoRoom(Order),
-}
-
-impl fmt::Display for CompactError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::TooLarge(order) => write!(f, "no block has {} pages", order.pages()),
-            Self::Immovable(order) => {
-                write!(f, "every run of {} pages holds unmovable pages", order.pages())
-            }
-            Self::InUse(pfn, _, by) => write!(f, "{pfn}, held by {by}, cannot be migrated"),
-            Self::NoRoom(order) => {
-                write!(f, "no free extent of {} pages elsewhere", order.pages())
-            }
-        }
+hotmem_paging::errors! {
+    /// The reason why no free extent of the order was created.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum CompactError {
+        /// An operation is running.
+        Busy => ("{}", crate::turn::BUSY),
+        /// No block is that large.
+        TooLarge(order: Order) => ("no block has {} pages", order.pages()),
+        /// Every run of the size holds memmap or unmovable pages.
+        Immovable(order: Order) => ("every run of {} pages holds unmovable pages", order.pages()),
+        /// An owner, whose name is the last field, did not release an extent.
+        InUse(pfn: Pfn, _: Owner, by: &'static str) => "{pfn}, held by {by}, cannot be migrated",
+        /// There is no free extent of this order elsewhere, to migrate an extent of the run to.
+        NoRoom(order: Order) => ("no free extent of {} pages elsewhere", order.pages()),
     }
 }
-
-impl core::error::Error for CompactError {}
 
 impl<M: Machine> Allocator<M> {
     /// See [`Mm::compact`](crate::Mm::compact).

@@ -10,20 +10,14 @@ use spin::Once;
 /// The number of managers that have registered an owner.
 static MANAGERS: AtomicU32 = AtomicU32::new(0);
 
-/// The table of owners of this kind is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyOwners {
-    /// The number of registered owners.
-    pub count: usize,
+hotmem_paging::errors! {
+    /// The table of owners of this kind is full.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct TooManyOwners {
+        /// The number of registered owners.
+        pub count: usize,
+    } => "{count} owners have registered already";
 }
-
-impl fmt::Display for TooManyOwners {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} owners have registered already", self.count)
-    }
-}
-
-impl core::error::Error for TooManyOwners {}
 
 /// A registered owner of movable pages: the handle to allocate and free memory for that owner.
 /// [`Mm::register`](crate::Mm::register) returns one for each owner and it cannot be copied, so it proves that the

@@ -19,7 +19,6 @@ use crate::memmap::block::BlockState;
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::section::{Section, section_of};
 use crate::memmap::seen::Seen;
-use core::fmt;
 
 /// The outcome for a bad page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,39 +34,26 @@ pub enum Quarantined {
     Offline,
 }
 
-/// The reason why a bad page was not taken out of use. Nothing was changed, except that extents already migrated are
-/// not moved back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PoisonError {
-    /// An operation is running.
-    Busy,
-    /// There is no memory at the page.
-    NotMemory(Pfn),
-    /// It is out of use already.
-    Already(Pfn),
-    /// It is unmovable, or its owner, whose name is the last field, does not release it: the caller must handle
-    /// that.
-    InUse(Pfn, Owner, &'static str),
-    /// There is no free extent to migrate its extent to.
-    NoRoom(Pfn, Order),
-}
-
-impl fmt::Display for PoisonError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str(crate::turn::BUSY),
-            Self::NotMemory(pfn) => write!(f, "there is no memory at {pfn}"),
-            Self::Already(pfn) => write!(f, "{pfn} is out of use already"),
-            Self::InUse(pfn, _, by) => write!(f, "{pfn} is held by {by}"),
-            Self::NoRoom(pfn, order) => {
-                write!(f, "no free extent elsewhere for the {} pages around {pfn}", order.pages())
-            }
-        }
+hotmem_paging::errors! {
+    /// The reason why a bad page was not taken out of use. Nothing was changed, except that extents already migrated are
+    /// not moved back.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum PoisonError {
+        /// An operation is running.
+        Busy => ("{}", crate::turn::BUSY),
+        /// There is no memory at the page.
+        NotMemory(pfn: Pfn) => "there is no memory at {pfn}",
+        /// It is out of use already.
+        Already(pfn: Pfn) => "{pfn} is out of use already",
+        /// It is unmovable, or its owner, whose name is the last field, does not release it: the caller must handle
+        /// that.
+        InUse(pfn: Pfn, _: Owner, by: &'static str) => "{pfn} is held by {by}",
+        /// There is no free extent to migrate its extent to.
+        NoRoom(pfn: Pfn, order: Order) =>
+            ("no free extent elsewhere for the {} pages around {pfn}", order.pages()),
     }
 }
-
-impl core::error::Error for PoisonError {}
 
 /// Takes bad pages out of use, for the operation under way.
 pub(crate) struct Quarantine<'m, M: Machine> {

@@ -54,47 +54,28 @@ impl Marks {
     }
 }
 
-/// A low mark is above the high mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MarksReversed {
-    /// The low mark, in bytes.
-    pub low: u64,
-    /// The high mark, in bytes.
-    pub high: u64,
-}
+hotmem_paging::errors! {
+    /// A low mark is above the high mark.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct MarksReversed {
+        /// The low mark, in bytes.
+        pub low: u64,
+        /// The high mark, in bytes.
+        pub high: u64,
+    } => "the low mark of {low:#x} bytes is above the high mark of {high:#x} bytes";
 
-impl fmt::Display for MarksReversed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { low, high } = self;
-        write!(f, "the low mark of {low:#x} bytes is above the high mark of {high:#x} bytes")
+    /// The reason why free memory is not watched.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum WatchError {
+        /// [`MAX_WATCHES`] are registered already.
+        TooMany => "{MAX_WATCHES} watches have registered already",
+        /// The watch is registered with another manager.
+        Elsewhere => "the watch is registered with another manager",
+        /// The machine has no room for this node.
+        NoNode(node: NodeId) => "the machine has no room for {node}",
     }
 }
-
-impl core::error::Error for MarksReversed {}
-
-/// The reason why free memory is not watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WatchError {
-    /// [`MAX_WATCHES`] are registered already.
-    TooMany,
-    /// The watch is registered with another manager.
-    Elsewhere,
-    /// The machine has no room for this node.
-    NoNode(NodeId),
-}
-
-impl fmt::Display for WatchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooMany => write!(f, "{MAX_WATCHES} watches have registered already"),
-            Self::Elsewhere => f.write_str("the watch is registered with another manager"),
-            Self::NoNode(node) => write!(f, "the machine has no room for {node}"),
-        }
-    }
-}
-
-impl core::error::Error for WatchError {}
 
 /// What a [`Watch`] calls.
 pub trait Pressure: Sync {

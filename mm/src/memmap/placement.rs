@@ -67,17 +67,11 @@ impl fmt::Display for Placement {
     }
 }
 
-/// The name is not that of a placement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownPlacement;
-
-impl fmt::Display for UnknownPlacement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a placement is device, block or boot")
-    }
+hotmem_paging::errors! {
+    /// The name is not that of a placement.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct UnknownPlacement => "a placement is device, block or boot";
 }
-
-impl core::error::Error for UnknownPlacement {}
 
 impl FromStr for Placement {
     type Err = UnknownPlacement;

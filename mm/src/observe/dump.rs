@@ -11,7 +11,6 @@ use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
 use crate::observe::View;
 use crate::observe::runs::{Piece, next_run};
-use core::fmt;
 
 /// The contents of the pages of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,17 +32,11 @@ pub struct DumpRun {
     pub content: Content,
 }
 
-/// Descriptors are being moved: none of them can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DescriptorsMove;
-
-impl fmt::Display for DescriptorsMove {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("descriptors are being moved and cannot be read")
-    }
+hotmem_paging::errors! {
+    /// Descriptors are being moved: none of them can be read.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct DescriptorsMove => "descriptors are being moved and cannot be read";
 }
-
-impl core::error::Error for DescriptorsMove {}
 
 impl<M: Machine> View<'_, M> {
     /// See [`Mm::dump`](crate::Mm::dump).
