@@ -15,8 +15,6 @@
 //! its pages where they are. One in which other memory arrives after it went offline comes back online at each of these
 //! ends, with all that is in it then: also with memory that was added again.
 
-use core::fmt;
-
 use hotmem::{
     BlockId, BlockState, Machine, NodeId, Obstacle, OfflineError, Order, PhysRange, Progress,
     Removability, RemoveError, Removed, ScrubError, Stepped, ZoneKind,
@@ -33,42 +31,27 @@ use super::report::Reason;
 use super::step::{Failure, Operation, Replied, Step};
 use super::underway::{Context, Ejecting, Turn};
 
-/// Why a device is not given up.
-#[derive(Clone, Copy, Debug)]
-enum EjectError {
-    /// A block does not go offline.
-    Offline(OfflineError),
-    /// A block is not cleared.
-    Scrub(ScrubError),
-    /// The memory manager keeps a range.
-    Remove(RemoveError),
-    /// The device's memory is in use, but not as the device's: the operator has added it, or the
-    /// machine was started with it.
-    Elsewhere(BlockId),
-    /// Nothing is known of the device's memory.
-    Unknown,
-    /// The firmware has no way to take the device away.
-    NoWayOut,
-    /// There is no room elsewhere for the extents of this order.
-    NoRoom(Order),
-    /// The operator would not have it.
-    Cancelled,
-}
-
-impl fmt::Display for EjectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Offline(error) => error.fmt(f),
-            Self::Scrub(error) => error.fmt(f),
-            Self::Remove(error) => error.fmt(f),
-            Self::Elsewhere(id) => write!(f, "{id} is in use, and was not added for the device"),
-            Self::Unknown => f.write_str("nothing is known of its memory"),
-            Self::NoWayOut => f.write_str("the firmware has no way to take it away"),
-            Self::NoRoom(order) => {
-                write!(f, "{}", Obstacle::NoRoom { order: *order })
-            }
-            Self::Cancelled => f.write_str("the operator cancelled it"),
-        }
+hotmem::errors! {
+    /// Why a device is not given up.
+    #[derive(Clone, Copy, Debug)]
+    enum EjectError {
+        /// A block does not go offline.
+        Offline(error: OfflineError) => "{error}",
+        /// A block is not cleared.
+        Scrub(error: ScrubError) => "{error}",
+        /// The memory manager keeps a range.
+        Remove(error: RemoveError) => "{error}",
+        /// The device's memory is in use, but not as the device's: the operator has added it, or the
+        /// machine was started with it.
+        Elsewhere(id: BlockId) => "{id} is in use, and was not added for the device",
+        /// Nothing is known of the device's memory.
+        Unknown => "nothing is known of its memory",
+        /// The firmware has no way to take the device away.
+        NoWayOut => "the firmware has no way to take it away",
+        /// There is no room elsewhere for the extents of this order.
+        NoRoom(order: Order) => ("{}", Obstacle::NoRoom { order: *order }),
+        /// The operator would not have it.
+        Cancelled => "the operator cancelled it",
     }
 }
 

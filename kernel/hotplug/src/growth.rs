@@ -74,56 +74,33 @@ impl fmt::Display for Growth {
     }
 }
 
-/// The reason why a text is not a [`Growth`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GrowthError {
-    /// It is neither `eager` nor `need`.
-    Unknown,
-    /// A mark is missing, or is not a size.
-    Size,
-    /// The low mark is 0, and free memory never below it.
-    Never,
-    /// The low mark is above the high mark.
-    Reversed(MarksReversed),
-}
+hotmem::errors! {
+    /// The reason why a text is not a [`Growth`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum GrowthError {
+        /// It is neither `eager` nor `need`.
+        Unknown => "it is neither eager nor need",
+        /// A mark is missing, or is not a size.
+        Size => "a mark is missing, or is not a size in bytes",
+        /// The low mark is 0, and free memory never below it.
+        Never => "free memory is never below a low mark of 0",
+        /// The low mark is above the high mark.
+        Reversed(reversed: MarksReversed) => "{reversed}",
+    }
 
-impl fmt::Display for GrowthError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("it is neither eager nor need"),
-            Self::Size => f.write_str("a mark is missing, or is not a size in bytes"),
-            Self::Never => f.write_str("free memory is never below a low mark of 0"),
-            Self::Reversed(reversed) => reversed.fmt(f),
-        }
+    /// The reason why a source does not take memory in another way.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum GrowthRefused {
+        /// The machine has no source whose host offers memory.
+        NoDevice => "no device of this machine offers memory",
+        /// The kernel did not give the source a watch.
+        NoWatch => "this kernel does not watch free memory",
+        /// Free memory cannot be watched.
+        Watch(error: WatchError) => "{error}",
     }
 }
-
-impl core::error::Error for GrowthError {}
-
-/// The reason why a source does not take memory in another way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GrowthRefused {
-    /// The machine has no source whose host offers memory.
-    NoDevice,
-    /// The kernel did not give the source a watch.
-    NoWatch,
-    /// Free memory cannot be watched.
-    Watch(WatchError),
-}
-
-impl fmt::Display for GrowthRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoDevice => f.write_str("no device of this machine offers memory"),
-            Self::NoWatch => f.write_str("this kernel does not watch free memory"),
-            Self::Watch(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for GrowthRefused {}
 
 #[cfg(test)]
 mod tests {

@@ -25,41 +25,30 @@ use super::step::{Failure, Operation, Replied, Step};
 use super::touched::MAX_BLOCKS;
 use super::underway::Context;
 
-/// Why a device was not taken.
-#[derive(Clone, Copy, Debug)]
-enum InsertError {
-    /// The memory manager refused a range.
-    Add(AddError),
-    /// The range stayed offline.
-    Online(OnlineError),
-    /// The table of owners is full.
-    TableFull,
-    /// The device has more blocks than can be kept track of.
-    TooManyBlocks(u64),
-    /// The device is in use with other memory than it has now: the first of its ranges that is not the same.
-    Changed { was: Option<PhysRange>, is: Option<PhysRange> },
+hotmem::errors! {
+    /// Why a device was not taken.
+    #[derive(Clone, Copy, Debug)]
+    enum InsertError {
+        /// The memory manager refused a range.
+        Add(error: AddError) => "{error}",
+        /// The range stayed offline.
+        Online(error: OnlineError) => "{error}",
+        /// The table of owners is full.
+        TableFull => "no room in the table of plugged memory",
+        /// The device has more blocks than can be kept track of.
+        TooManyBlocks(count: u64) => "{count} memory blocks in one device, more than {MAX_BLOCKS}",
+        /// The device is in use with other memory than it has now: the first of its ranges that is not the same.
+        Changed { was: Option<PhysRange>, is: Option<PhysRange> } =>
+            ("the device is in use, and now has {} instead of {}", or_nothing(*is), or_nothing(*was)),
+    }
 }
 
-impl fmt::Display for InsertError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Add(error) => error.fmt(f),
-            Self::Online(error) => error.fmt(f),
-            Self::TableFull => f.write_str("no room in the table of plugged memory"),
-            Self::TooManyBlocks(count) => {
-                write!(f, "{count} memory blocks in one device, more than {MAX_BLOCKS}")
-            }
-            Self::Changed { was, is } => {
-                let [was, is] = [was, is].map(|range| {
-                    shown(move |f| match range {
-                        Some(range) => range.fmt(f),
-                        None => f.write_str("nothing"),
-                    })
-                });
-                write!(f, "the device is in use, and now has {is} instead of {was}")
-            }
-        }
-    }
+/// A range, or that there is none, for a message.
+fn or_nothing(range: Option<PhysRange>) -> impl fmt::Display {
+    shown(move |f| match range {
+        Some(range) => write!(f, "{range}"),
+        None => f.write_str("nothing"),
+    })
 }
 
 /// The operations of one insert, range by range; `None` where an operation was not run.

@@ -16,50 +16,30 @@ use super::owners::{Claim, Plugged};
 use super::step::{Operation, Replied};
 use super::underway::Draining;
 
-/// Why the operator's command was not done. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OperatorError {
-    /// The firmware has some of the range in use: it alone may take it away.
-    Firmwares(Plugged),
-    /// An eject is under way: some blocks of the device are offline already.
-    Ejecting(DeviceId),
-    /// The block's memory is not there any more.
-    Gone(Plugged),
-    /// No plugged and unused memory is there.
-    NotPlugged(PhysRange),
-    /// The memory manager refused.
-    Add(AddError),
-    /// The memory manager refused.
-    Remove(RemoveError),
-    /// The memory manager refused.
-    Online(OnlineError),
-    /// The memory manager refused.
-    Offline(OfflineError),
-}
-
-impl fmt::Display for OperatorError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Firmwares(entry) => write!(
-                f,
-                "{} belongs to {}, which the firmware gives and takes",
-                entry.range, entry.device
-            ),
-            Self::Ejecting(device) => write!(f, "{device} is being given up"),
-            Self::Gone(entry) => {
-                write!(f, "{} of {} is not there any more", entry.range, entry.device)
-            }
-            Self::NotPlugged(range) => write!(f, "{range} is not in plugged and unused memory"),
-            Self::Add(error) => error.fmt(f),
-            Self::Remove(error) => error.fmt(f),
-            Self::Online(error) => error.fmt(f),
-            Self::Offline(error) => error.fmt(f),
-        }
+hotmem::errors! {
+    /// Why the operator's command was not done. Nothing was changed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum OperatorError {
+        /// The firmware has some of the range in use: it alone may take it away.
+        Firmwares(entry: Plugged) =>
+            ("{} belongs to {}, which the firmware gives and takes", entry.range, entry.device),
+        /// An eject is under way: some blocks of the device are offline already.
+        Ejecting(device: DeviceId) => "{device} is being given up",
+        /// The block's memory is not there any more.
+        Gone(entry: Plugged) => ("{} of {} is not there any more", entry.range, entry.device),
+        /// No plugged and unused memory is there.
+        NotPlugged(range: PhysRange) => "{range} is not in plugged and unused memory",
+        /// The memory manager refused.
+        Add(error: AddError) => "{error}",
+        /// The memory manager refused.
+        Remove(error: RemoveError) => "{error}",
+        /// The memory manager refused.
+        Online(error: OnlineError) => "{error}",
+        /// The memory manager refused.
+        Offline(error: OfflineError) => "{error}",
     }
 }
-
-impl core::error::Error for OperatorError {}
 
 impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Adds `range`, which lies in memory that is plugged but was refused. Writes its line to `out`.

@@ -23,48 +23,32 @@ use super::owners::Claim;
 use super::report::Reason;
 use super::underway::Context;
 
-/// Why persistent memory is not used as RAM, or stays so. Nothing was changed.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum PmemError {
-    /// The source does not have this one.
-    None(usize),
-    /// It is in use already.
-    InUse(PhysRange),
-    /// It is not in use.
-    NotInUse(PhysRange),
-    /// It holds data, or that cannot be excluded.
-    Holds(PhysRange, Holds),
-    /// Its memmap would take other memory.
-    Placement,
-    /// An eject is under way.
-    Ejecting(OperatorError),
-    /// The memory manager refuses.
-    Refused(PhysRange, Reason),
-}
-
-impl fmt::Display for PmemError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None(number) => write!(f, "persistent memory {number} does not exist"),
-            Self::InUse(range) => write!(f, "{range} is in use already"),
-            Self::NotInUse(range) => write!(f, "{range} is not in use"),
-            Self::Holds(range, Holds::Unknown(why)) => {
+hotmem::errors! {
+    /// Why persistent memory is not used as RAM, or stays so. Nothing was changed.
+    #[derive(Clone, Copy, Debug)]
+    #[non_exhaustive]
+    pub enum PmemError {
+        /// The source does not have this one.
+        None(number: usize) => "persistent memory {number} does not exist",
+        /// It is in use already.
+        InUse(range: PhysRange) => "{range} is in use already",
+        /// It is not in use.
+        NotInUse(range: PhysRange) => "{range} is not in use",
+        /// It holds data, or that cannot be excluded.
+        Holds(range: PhysRange, holds: Holds) => { f => match holds {
+            Holds::Unknown(why) => {
                 write!(f, "{range} may hold data, and is used only by force: {why}")
             }
-            Self::Holds(range, holds) => {
-                write!(f, "{range} holds data, and is used only by force: {}", holds.shown().1)
-            }
-            Self::Placement => {
-                f.write_str("the memmap of persistent memory lies on it: device or block")
-            }
-            Self::Ejecting(error) => error.fmt(f),
-            Self::Refused(range, why) => write!(f, "{range}: {why}"),
-        }
+            _ => write!(f, "{range} holds data, and is used only by force: {}", holds.shown().1),
+        } },
+        /// Its memmap would take other memory.
+        Placement => "the memmap of persistent memory lies on it: device or block",
+        /// An eject is under way.
+        Ejecting(error: OperatorError) => "{error}",
+        /// The memory manager refuses.
+        Refused(range: PhysRange, why: Reason) => "{range}: {why}",
     }
 }
-
-impl core::error::Error for PmemError {}
 
 impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Adds persistent memory `number` of the source, with its memmap on it, and brings it online as the policy has it. With
