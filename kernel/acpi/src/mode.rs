@@ -1,8 +1,6 @@
 //! From legacy mode, in which firmware handles events itself, to ACPI mode (ACPI 6.5, 4.8.2.5 and
 //! 16.3.1).
 
-use core::fmt;
-
 use hotmem_aml::{HostError, Space, Width};
 
 use super::fadt::Fadt;
@@ -15,32 +13,21 @@ const SCI_EN: u8 = 1 << 0;
 const TRIES: u32 = 30_000;
 const STEP_MICROSECONDS: u64 = 100;
 
-/// Why the machine is not in ACPI mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ModeError {
-    /// The FADT has no control register and does not say hardware-reduced.
-    NoControl,
-    /// ACPI is off and the FADT names no port to turn it on.
-    NoWay,
-    /// The firmware was asked and did nothing for three seconds.
-    Timeout,
-    /// A register cannot be reached.
-    Register(HostError),
-}
-
-impl fmt::Display for ModeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoControl => f.write_str("the FADT names no PM1 control register"),
-            Self::NoWay => f.write_str("ACPI is off, and the FADT names no way to turn it on"),
-            Self::Timeout => f.write_str("the firmware does not turn ACPI on"),
-            Self::Register(error) => error.fmt(f),
-        }
+hotmem::errors! {
+    /// Why the machine is not in ACPI mode.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum ModeError {
+        /// The FADT has no control register and does not say hardware-reduced.
+        NoControl => "the FADT names no PM1 control register",
+        /// ACPI is off and the FADT names no port to turn it on.
+        NoWay => "ACPI is off, and the FADT names no way to turn it on",
+        /// The firmware was asked and did nothing for three seconds.
+        Timeout => "the firmware does not turn ACPI on",
+        /// A register cannot be reached.
+        Register(error: HostError) => "{error}",
     }
 }
-
-impl core::error::Error for ModeError {}
 
 impl From<HostError> for ModeError {
     fn from(error: HostError) -> Self {

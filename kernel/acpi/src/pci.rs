@@ -7,7 +7,6 @@
 //! ```
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use hotmem::{PhysAddr, PhysRange};
 use hotmem_aml::resource::{self, RangeKind, Resource, ResourceError};
@@ -26,42 +25,25 @@ const MAINBOARD: [&str; 2] = ["PNP0C02", "PNP0C01"];
 /// The function in an address of `_PRT`: all of the device.
 const ALL_FUNCTIONS: u64 = 0xffff;
 
-/// Why what the byte code says of PCI cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BridgeError {
-    /// A method of the bridge, or of a link device, failed.
-    Method(&'static str, AmlError),
-    /// A method returned something of another kind.
-    Kind(&'static str),
-    /// A list of resources cannot be read.
-    List(ResourceError),
-    /// The kernel heap has no room for the windows.
-    NoRoom,
-    /// The link device that a line ends at is not enabled; its `_STA`.
-    Disabled(u64),
-    /// The link device that a line ends at has no interrupt with this index.
-    NoInterrupt(usize),
-}
-
-impl fmt::Display for BridgeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Method(name, error) => write!(f, "{name}: {error}"),
-            Self::Kind(name) => write!(f, "{name} returned a value of another kind"),
-            Self::List(error) => write!(f, "_CRS: {error}"),
-            Self::NoRoom => f.write_str("the kernel heap has no room for the windows"),
-            Self::Disabled(status) => {
-                write!(f, "the link device of the line is not enabled: _STA is {status:#x}")
-            }
-            Self::NoInterrupt(index) => {
-                write!(f, "the link device of the line has no interrupt {index}")
-            }
-        }
+hotmem::errors! {
+    /// Why what the byte code says of PCI cannot be used.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum BridgeError {
+        /// A method of the bridge, or of a link device, failed.
+        Method(name: &'static str, error: AmlError) => "{name}: {error}",
+        /// A method returned something of another kind.
+        Kind(name: &'static str) => "{name} returned a value of another kind",
+        /// A list of resources cannot be read.
+        List(error: ResourceError) => "_CRS: {error}",
+        /// The kernel heap has no room for the windows.
+        NoRoom => "the kernel heap has no room for the windows",
+        /// The link device that a line ends at is not enabled; its `_STA`.
+        Disabled(status: u64) => "the link device of the line is not enabled: _STA is {status:#x}",
+        /// The link device that a line ends at has no interrupt with this index.
+        NoInterrupt(index: usize) => "the link device of the line has no interrupt {index}",
     }
 }
-
-impl core::error::Error for BridgeError {}
 
 /// Where a line of a device ends, as an entry of `_PRT` has it.
 #[derive(Clone, Copy, Debug)]
