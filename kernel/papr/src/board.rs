@@ -3,7 +3,6 @@
 use super::distances::Distances;
 use alloc::vec::Vec;
 use core::ffi::CStr;
-use core::fmt;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 use hotmem::{NodeId, PhysAddr, PhysRange};
@@ -18,19 +17,13 @@ const USUAL_BLOCK: u64 = 256 << 20;
 /// Bytes of a set of blocks in `ibm,dynamic-memory-v2`: count, address, connector, associativity, flags.
 const SET_BYTES: usize = 24;
 
-/// Why the device tree cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TreeError {
-    /// A property is missing, or too short.
-    Missing(&'static str),
-}
-
-impl fmt::Display for TreeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(what) => write!(f, "the device tree has no {what}"),
-        }
+hotmem::errors! {
+    /// Why the device tree cannot be used.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum TreeError {
+        /// A property is missing, or too short.
+        Missing(what: &'static str) => "the device tree has no {what}",
     }
 }
 

@@ -9,7 +9,6 @@
 #![expect(unsafe_code)]
 
 use super::board::Tokens;
-use core::fmt;
 
 /// Firmware did not take the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,26 +87,28 @@ pub trait Services {
     fn buffer_address(&self) -> u32;
 }
 
-/// Why a connector did not change its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConnectorError {
-    /// Firmware does not have the service.
-    NoService(&'static str),
-    /// The service failed.
-    Failed {
-        /// Which.
-        service: &'static str,
-        /// Its status.
-        status: i32,
-        /// For which connector.
-        connector: u32,
-    },
-    /// The hypervisor does not request this block: its request was cancelled meanwhile.
-    NotWanted {
-        /// Which.
-        connector: u32,
-    },
+hotmem::errors! {
+    /// Why a connector did not change its state.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum ConnectorError {
+        /// Firmware does not have the service.
+        NoService(service: &'static str) => "firmware has no {service}",
+        /// The service failed.
+        Failed {
+            /// Which.
+            service: &'static str,
+            /// Its status.
+            status: i32,
+            /// For which connector.
+            connector: u32,
+        } => "{service} failed for connector {connector:#x} (status {status})",
+        /// The hypervisor does not request this block: its request was cancelled meanwhile.
+        NotWanted {
+            /// Which.
+            connector: u32,
+        } => "the hypervisor does not want connector {connector:#x} back any more (status {NOT_WANTED})",
+    }
 }
 
 impl ConnectorError {
@@ -119,24 +120,6 @@ impl ConnectorError {
     /// Whether there is nothing behind the connector, or nothing that may be taken.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Failed { service: SET_INDICATOR, status: NO_SUCH_INDICATOR, .. })
-    }
-}
-
-impl fmt::Display for ConnectorError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoService(service) => write!(f, "firmware has no {service}"),
-            Self::Failed { service, status, connector } => {
-                write!(f, "{service} failed for connector {connector:#x} (status {status})")
-            }
-            Self::NotWanted { connector } => {
-                write!(
-                    f,
-                    "the hypervisor does not want connector {connector:#x} back any more \
-                     (status {NOT_WANTED})"
-                )
-            }
-        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! A log of `check-exception` (LoPAR 10.3.2.2.2, and 10.3.2.2.14 for its hotplug section).
 
 use super::pieces::Piece;
-use core::fmt;
 
 /// Bytes of the fixed part, and of the extended log's header behind it.
 const FIXED: usize = 8;
@@ -37,57 +36,44 @@ pub struct MemoryEvent {
     pub count: u32,
 }
 
-/// Why the kernel cannot use a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LogError {
-    /// It ends too soon.
-    Short,
-    /// No section of it is about hotplug.
-    NoHotplug,
-    /// Its hotplug section is about another resource.
-    NotMemory(u8),
-    /// It is about power: an operator wants the machine to shut down, say.
-    Power {
-        /// What is to be done, by the reference's number.
-        action: u8,
-    },
-    /// It says by a name or by a count alone what is plugged, so that the kernel would have to choose. A
-    /// hypervisor that agreed to hotplug events names connectors.
-    NoConnector {
-        /// The requested action.
-        action: Action,
-        /// Whether there is a name.
-        by_name: bool,
-    },
-    /// An action or an identifier that is not known.
-    Unknown {
-        /// The action.
-        action: u8,
-        /// The kind of identifier.
-        identifier: u8,
-    },
-}
-
-impl fmt::Display for LogError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short => f.write_str("an event log ends too soon"),
-            Self::NoHotplug => f.write_str("an event log is not about hotplug"),
-            Self::NotMemory(kind) => write!(f, "hotplug of resource type {kind}, not memory"),
-            Self::Power { action } => write!(f, "EPOW action {action}"),
-            Self::NoConnector { action, by_name } => {
-                let action = match action {
-                    Action::Add => "add",
-                    Action::Remove => "remove",
-                };
-                let how = if *by_name { "a name" } else { "a count" };
-                write!(f, "a request to {action} memory by {how}, without a connector, is refused")
-            }
-            Self::Unknown { action, identifier } => {
-                write!(f, "hotplug action {action} with an identifier of kind {identifier}")
-            }
-        }
+hotmem::errors! {
+    /// Why the kernel cannot use a log.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum LogError {
+        /// It ends too soon.
+        Short => "an event log ends too soon",
+        /// No section of it is about hotplug.
+        NoHotplug => "an event log is not about hotplug",
+        /// Its hotplug section is about another resource.
+        NotMemory(kind: u8) => "hotplug of resource type {kind}, not memory",
+        /// It is about power: an operator wants the machine to shut down, say.
+        Power {
+            /// What is to be done, by the reference's number.
+            action: u8,
+        } => "EPOW action {action}",
+        /// It says by a name or by a count alone what is plugged, so that the kernel would have to choose. A
+        /// hypervisor that agreed to hotplug events names connectors.
+        NoConnector {
+            /// The requested action.
+            action: Action,
+            /// Whether there is a name.
+            by_name: bool,
+        } => { f => {
+            let action = match action {
+                Action::Add => "add",
+                Action::Remove => "remove",
+            };
+            let how = if *by_name { "a name" } else { "a count" };
+            write!(f, "a request to {action} memory by {how}, without a connector, is refused")
+        } },
+        /// An action or an identifier that is not known.
+        Unknown {
+            /// The action.
+            action: u8,
+            /// The kind of identifier.
+            identifier: u8,
+        } => "hotplug action {action} with an identifier of kind {identifier}",
     }
 }
 

@@ -29,15 +29,17 @@ pub struct Request {
     pub blocks: u16,
 }
 
-/// Why a device refuses a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The request is not allowed now.
-    Nack,
-    /// It is to be tried again later.
-    Busy,
-    /// The request is wrong.
-    Error,
+hotmem::errors! {
+    /// Why a device refuses a request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Refusal {
+        /// The request is not allowed now.
+        Nack => "not allowed now",
+        /// It is to be tried again later.
+        Busy => "busy",
+        /// The request is wrong.
+        Error => "an error",
+    }
 }
 
 impl fmt::Display for Request {
@@ -49,15 +51,5 @@ impl fmt::Display for Request {
             Kind::UnplugAll => f.write_str("to unplug all blocks"),
             Kind::State => write!(f, "for the state of {blocks} blocks at {start}"),
         }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nack => "not allowed now",
-            Self::Busy => "busy",
-            Self::Error => "an error",
-        })
     }
 }

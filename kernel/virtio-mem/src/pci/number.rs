@@ -6,8 +6,6 @@
 //!        \--- bridge 4..4 --- bus 4
 //! ```
 
-use core::fmt;
-
 use super::scan::{DEEPEST, Kind, SECONDARY, each, on_bus};
 use super::space::{ConfigSpace, Function, read8};
 
@@ -17,29 +15,18 @@ pub(super) const SUBORDINATE: u8 = 0x1a;
 /// The byte above them, which is not a bus.
 const TIMER: u32 = 0xff00_0000;
 
-/// Why the bus behind a bridge gets no number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NoNumber {
-    /// All numbers up to this one are used.
-    Last(u8),
-    /// The bridge does not keep its numbers.
-    Kept(u32),
-    /// Firmware numbered the bus that the bridge is on, and left no room behind it.
-    NoRoom,
-    /// Too many bridges are before it.
-    TooDeep,
-}
-
-impl fmt::Display for NoNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Last(last) => write!(f, "all numbers up to {last} are used"),
-            Self::Kept(word) => {
-                write!(f, "the bridge does not keep its numbers, and has {word:#x}")
-            }
-            Self::NoRoom => f.write_str("firmware left no number for it"),
-            Self::TooDeep => write!(f, "there are {DEEPEST} bridges before it"),
-        }
+hotmem::errors! {
+    /// Why the bus behind a bridge gets no number.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum NoNumber {
+        /// All numbers up to this one are used.
+        Last(last: u8) => "all numbers up to {last} are used",
+        /// The bridge does not keep its numbers.
+        Kept(word: u32) => "the bridge does not keep its numbers, and has {word:#x}",
+        /// Firmware numbered the bus that the bridge is on, and left no room behind it.
+        NoRoom => "firmware left no number for it",
+        /// Too many bridges are before it.
+        TooDeep => "there are {DEEPEST} bridges before it",
     }
 }
 
