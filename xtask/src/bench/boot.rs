@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::committed;
+use super::{committed, started};
 use crate::arch::Arch;
-use crate::machine::{Config, Exit, Machine};
+use crate::machine::Config;
 use crate::size::{Size, grouped};
-use crate::{build, setup, tool};
 
 /// Boot memory, which nothing touches.
 const MEMORY: [&str; 3] = ["512M", "2G", "8G"];
@@ -29,16 +28,10 @@ impl committed::Row for Row {
     }
 }
 
-/// Measures, and prints a table.
+/// Boots a machine with each size of memory, with one CPU, and prints a table.
 ///
 /// # Errors
-/// When a machine does not start, or a file cannot be written.
-pub(super) fn main(root: &Path, arch: Arch, json: Option<&Path>) -> Result<()> {
-    let rows = measure(root, arch)?;
-    json.map_or(Ok(()), |file| tool::write_in_folder(file, &serde_json::to_vec_pretty(&rows)?))
-}
-
-/// Boots a machine with each size of memory, with one CPU.
+/// When a machine does not start.
 pub(super) fn measure(root: &Path, arch: Arch) -> Result<Vec<Row>> {
     println!("{:<12} {:>14}", "memory", "instructions");
     let measured = MEMORY.into_iter().map(|memory| {
@@ -51,13 +44,9 @@ pub(super) fn measure(root: &Path, arch: Arch) -> Result<Vec<Row>> {
 
 fn boot(root: &Path, arch: Arch, memory: Size) -> Result<u64> {
     let config = Config { icount: Some(0), memory, ..Config::of(arch) }.word("icount");
-    setup::ready_to_run(&config)?;
-    let image = build::image(root, config.image, &["--quiet"])?;
-    let mut machine = Machine::start(&image, &config, None)?;
+    let mut machine = started(root, &config)?;
     let line = machine.wait_line(SAID.0)?;
-    machine.wait_ready()?;
-    let exit = machine.exit(0)?;
-    ensure!(exit == Exit::Left(0), "the kernel did not leave: {exit}");
+    machine.leave()?;
     number(&line).with_context(|| format!("not a number of instructions: {line}"))
 }
 

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::Deserialize;
 
-use super::Row;
+use super::{Row, started};
 use crate::arch::Arch;
-use crate::machine::{Add, Config, Exit, Machine, Online};
-use crate::{build, setup};
+use crate::machine::Config;
 
 /// The memory that is plugged first: enough for every case that the kernel's heap has room for.
 const DIMM: &str = "1G";
@@ -28,17 +27,10 @@ pub(super) fn rows(root: &Path, arch: Arch) -> Result<Vec<Row>> {
     let dimm = DIMM.parse()?;
     let config = Config { icount: Some(0), ..Config::of(arch) }.room_for(&[dimm]);
     let config = config.word("icount").word("policy=online_kernel");
-    setup::ready_to_run(&config)?;
-    let image = build::image(root, config.image, &[])?;
-    let mut machine = Machine::start(&image, &config, None)?;
-    machine.wait_ready()?;
-    machine.plug(dimm, None)?;
-    machine.done::<Add>()?;
-    machine.done::<Online>()?;
-    let counted = machine.json("bench --json")?;
-    let exit = machine.exit(0)?;
-    ensure!(exit == Exit::Left(0), "the kernel did not leave: {exit}");
-    let counted: Vec<Counted> = serde_json::from_value(counted).context("what `bench` says")?;
+    let mut machine = started(root, &config)?;
+    machine.plug_online(dimm)?;
+    let counted: Vec<Counted> = machine.read("bench --json")?;
+    machine.leave()?;
     let row = |Counted { case, instructions }| Row {
         allocator: format!("hotmem on {arch}"),
         case,

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::{started, write};
 use crate::arch::{Arch, Image};
-use crate::machine::{Add, Config, Dimm, Exit, Machine, Offline, Online, Remove};
+use crate::machine::{Config, Dimm, Machine};
 use crate::size::{DimmSpec, GIB, Size, grouped};
-use crate::{build, setup, tool};
 
 /// The longest that a zone may be locked, in instructions.
 const LIMIT: u64 = 20_000;
@@ -45,9 +45,7 @@ pub(super) fn main(root: &Path, arch: Arch, dimm: DimmSpec, json: Option<&Path>)
     let holds = longest(holds);
     println!("{:>12} {:>10} {:<10} locked at", "instructions", "times", "lock");
     holds.iter().for_each(|hold| println!("{}", row(hold)));
-    if let Some(file) = json {
-        tool::write_in_folder(file, &serde_json::to_vec_pretty(&holds)?)?;
-    }
+    write(json, &holds)?;
     let most = longest_of_a_zone(&holds)?;
     println!("A zone is locked for {} instructions at most.", grouped(most));
     ensure!(most <= LIMIT, "that is more than {}", grouped(LIMIT));
@@ -109,16 +107,11 @@ fn run(
     let config = Config { timeout: None, ..config }.room_for(dimms);
     let config = config.word("icount").word("policy=online_kernel").word("kernelcore=1G");
     let config = config.word(format!("placement={placement}"));
-    setup::ready_to_run(&config)?;
     let image = Image { holds: true, ..config.image };
-    let image = build::image(root, image, &["--quiet"])?;
-    let mut machine = Machine::start(&image, &config, None)?;
-    machine.wait_ready()?;
+    let mut machine = started(root, &Config { image, ..config })?;
     life(&mut machine, dimms)?;
-    let holds = machine.json("holds --json")?;
-    let exit = machine.exit(0)?;
-    ensure!(exit == Exit::Left(0), "the kernel did not leave: {exit}");
-    let mut holds: Vec<Hold> = serde_json::from_value(holds).context("what `holds` says")?;
+    let mut holds: Vec<Hold> = machine.read("holds --json")?;
+    machine.leave()?;
     holds.retain(|hold| hold.file.starts_with(MANAGER));
     Ok(holds)
 }
@@ -130,32 +123,16 @@ fn type_all(machine: &mut Machine, commands: &[&str]) -> Result<()> {
     })
 }
 
-/// Plugs a DIMM, which comes online.
-fn plug(machine: &mut Machine, spec: DimmSpec) -> Result<Dimm> {
-    let dimm = machine.plug(spec, None)?;
-    machine.done::<Add>()?;
-    machine.done::<Online>()?;
-    Ok(dimm)
-}
-
-/// Unplugs a DIMM whose pages in use fit elsewhere.
-fn unplug(machine: &mut Machine, dimm: &Dimm) -> Result<()> {
-    machine.unplug(dimm)?;
-    machine.done::<Offline>()?;
-    machine.done::<Remove>()?;
-    machine.wait_deleted(dimm)
-}
-
 /// A large DIMM for the kernel; then one for movable pages, and a small one: everything but a conversion.
 fn lives_in_blocks(machine: &mut Machine, dimms: &[DimmSpec]) -> Result<()> {
     let &[large, small] = dimms else { bail!("two DIMMs are needed") };
     let explain = |dimm: &Dimm| format!("explain-remove {:#x} {:#x}", dimm.start, dimm.size);
-    let kernels = plug(machine, large)?;
+    let (kernels, ..) = machine.plug_online(large)?;
     type_all(machine, &["bench", "verify", &explain(&kernels)])?;
-    unplug(machine, &kernels)?;
+    machine.unplug_gone(&kernels)?;
 
     machine.run("policy online_movable")?;
-    let (large, small) = (plug(machine, large)?, plug(machine, small)?);
+    let ((large, ..), (small, ..)) = (machine.plug_online(large)?, machine.plug_online(small)?);
     // Pages in use everywhere, and free ones between them.
     type_all(machine, &["pool grow 3000", "pool grow 100 4", "cache write 3 100 77 3000000"])?;
     for handle in (0..3000).step_by(2) {
@@ -173,9 +150,9 @@ fn lives_in_blocks(machine: &mut Machine, dimms: &[DimmSpec]) -> Result<()> {
         machine,
         &["memtrace contig 0 256M", "memtrace release", "pool check", "cache check"],
     )?;
-    unplug(machine, &small)?;
+    machine.unplug_gone(&small)?;
     type_all(machine, &["pool shrink 1000", "verify", &explain(&large)])?;
-    unplug(machine, &large)?;
+    machine.unplug_gone(&large)?;
     machine.run("verify").map(drop)
 }
 
@@ -183,10 +160,10 @@ fn lives_in_blocks(machine: &mut Machine, dimms: &[DimmSpec]) -> Result<()> {
 fn is_converted(machine: &mut Machine, dimms: &[DimmSpec]) -> Result<()> {
     let &[dimm] = dimms else { bail!("one DIMM is needed") };
     machine.run("policy online_movable")?;
-    let dimm = plug(machine, dimm)?;
+    let (dimm, ..) = machine.plug_online(dimm)?;
     let convert = format!("convert {:#x} {:#x} block", dimm.start, dimm.size);
     type_all(machine, &["pool grow 3000", &convert, "verify"])?;
-    unplug(machine, &dimm)
+    machine.unplug_gone(&dimm).map(drop)
 }
 
 #[cfg(test)]

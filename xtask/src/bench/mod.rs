@@ -18,8 +18,9 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
+use crate::machine::{Config, Machine};
 use crate::size::{DimmSpec, grouped};
-use crate::tool;
+use crate::{build, setup, tool};
 
 /// What to measure.
 #[derive(Debug, ClapArgs)]
@@ -56,34 +57,27 @@ enum What {
     Operations(operations::Args),
     /// The memory manager's locks: instructions of the longest time that each is held, in all that the manager does
     Lock {
-        /// Count in QEMU, on the usual machine of this architecture
-        #[arg(long, value_enum, default_value_t = Arch::X86_64)]
-        arch: Arch,
+        #[command(flatten)]
+        of: Of,
         /// The DIMM that is plugged, used and unplugged
         #[arg(long, value_name = "SIZE", default_value = "1G")]
         dimm: DimmSpec,
-        /// Write the figures to this file, a row for each place that locks
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
     },
     /// A boot: instructions from the kernel's first function until it is ready
-    Boot {
-        /// Count in QEMU, on the usual machine of this architecture
-        #[arg(long, value_enum, default_value_t = Arch::X86_64)]
-        arch: Arch,
-        /// Write the figures to this file, a row for each size of memory
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-    },
+    Boot(Of),
     /// The code of an image: bytes of each package, and of each part of the memory manager
-    Size {
-        /// The image of this architecture
-        #[arg(long, value_enum, default_value_t = Arch::X86_64)]
-        arch: Arch,
-        /// Write the figures to this file, a row for each line
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-    },
+    Size(Of),
+}
+
+/// Where to measure, and where the figures go.
+#[derive(Debug, ClapArgs)]
+struct Of {
+    /// Measure on the usual machine of this architecture, or its image
+    #[arg(long, value_enum, default_value_t = Arch::X86_64)]
+    arch: Arch,
+    /// Write the figures to this file, a row for each line
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// A figure.
@@ -119,10 +113,24 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
             alloc(root, *arch, *threads, json.as_deref(), filter.as_deref())
         }
         What::Operations(args) => operations::main(root, args),
-        What::Lock { arch, dimm, json } => lock::main(root, *arch, *dimm, json.as_deref()),
-        What::Boot { arch, json } => boot::main(root, *arch, json.as_deref()),
-        What::Size { arch, json } => size::main(root, *arch, json.as_deref()),
+        What::Lock { of, dimm } => lock::main(root, of.arch, *dimm, of.json.as_deref()),
+        What::Boot(of) => write(of.json.as_deref(), &boot::measure(root, of.arch)?),
+        What::Size(of) => write(of.json.as_deref(), &size::measure(root, of.arch)?),
     }
+}
+
+/// Writes rows to the file that was asked for, if one was.
+fn write(file: Option<&Path>, rows: &impl Serialize) -> Result<()> {
+    file.map_or(Ok(()), |file| tool::write_in_folder(file, &serde_json::to_vec_pretty(rows)?))
+}
+
+/// Builds an image, and starts a machine with it.
+fn started(root: &Path, config: &Config) -> Result<Machine> {
+    setup::ready_to_run(config)?;
+    let image = build::image(root, config.image, &["--quiet"])?;
+    let mut machine = Machine::start(&image, config, None)?;
+    machine.wait_ready()?;
+    Ok(machine)
 }
 
 /// Measures again what is committed in docs/costs, each in a file `KIND-MACHINE.json`.
@@ -176,10 +184,7 @@ fn alloc(
             rows
         }
     };
-    if let Some(file) = json {
-        tool::write_in_folder(file, &serde_json::to_vec_pretty(&rows)?)?;
-    }
-    Ok(())
+    write(json, &rows)
 }
 
 fn print(row: &Row) {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::committed;
 use super::plot::{Line, Plot};
+use super::{Of, committed, started, write};
 use crate::arch::Arch;
-use crate::machine::{Add, Config, Exit, Machine, Offline, Online, Placement, Remove};
+use crate::machine::{Add, Config, Dimm, Machine, Online, Placement};
 use crate::size::{DimmSpec, GIB, Size, grouped};
-use crate::{build, setup, tool};
+use crate::tool;
 
 /// The DIMMs, of which one is there at a time; the last one a second time, beside itself.
 const DIMMS: [&str; 6] = ["128M", "1G", "8G", "32G", "128G", "1T"];
@@ -26,12 +26,8 @@ const SHARES: [u64; 3] = [1, 50, 99];
 /// Which figures, and where they go.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Count in QEMU, on the usual machine of this architecture
-    #[arg(long, value_enum, default_value_t = Arch::X86_64)]
-    arch: Arch,
-    /// Write the figures to this file, a row for each line
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    of: Of,
     /// Draw them into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -86,13 +82,12 @@ fn name(dimm: &str, placement: Placement, in_use: u64) -> String {
 /// When a machine does not start, what it does fails, or a file cannot be written.
 pub(super) fn main(root: &Path, args: &Args) -> Result<()> {
     let filter = args.filter.as_deref();
-    let rows = measure(root, args.arch, &|name| filter.is_none_or(|filter| name.contains(filter)))?;
+    let Of { arch, json } = &args.of;
+    let rows = measure(root, *arch, &|name| filter.is_none_or(|filter| name.contains(filter)))?;
     ensure!(!rows.is_empty(), "no row is about {}", filter.unwrap_or_default());
-    if let Some(file) = &args.json {
-        tool::write_in_folder(file, &serde_json::to_vec_pretty(&rows)?)?;
-    }
+    write(json.as_deref(), &rows)?;
     if let Some(file) = &args.svg {
-        tool::write_in_folder(file, plot(args.arch, &rows).draw().as_bytes())?;
+        tool::write_in_folder(file, plot(*arch, &rows).draw().as_bytes())?;
     }
     Ok(())
 }
@@ -116,11 +111,7 @@ fn start(root: &Path, arch: Arch, placement: Placement, dimms: &[DimmSpec]) -> R
     let config = Config { timeout: None, ..config }.room_for(dimms);
     let config = config.word("icount").word("policy=online_movable");
     let config = config.word(format!("placement={}", placement.word()));
-    setup::ready_to_run(&config)?;
-    let image = build::image(root, config.image, &["--quiet"])?;
-    let mut machine = Machine::start(&image, &config, None)?;
-    machine.wait_ready()?;
-    Ok(machine)
+    started(root, &config)
 }
 
 /// A DIMM of each size comes and goes on one machine, and two of the last size.
@@ -163,14 +154,9 @@ fn beside_another(
     spec: DimmSpec,
     name: &str,
 ) -> Result<Row> {
-    let beside = machine.plug(spec, None)?;
-    machine.done::<Add>()?;
-    machine.done::<Online>()?;
+    let (beside, ..) = machine.plug_online(spec)?;
     let row = come_and_go(machine, placement, spec, name)?;
-    machine.unplug(&beside)?;
-    machine.done::<Offline>()?;
-    machine.done::<Remove>()?;
-    machine.wait_deleted(&beside)?;
+    machine.unplug_gone(&beside)?;
     Ok(row)
 }
 
@@ -179,18 +165,13 @@ fn in_use(root: &Path, arch: Arch, share: u64) -> Result<Row> {
     let dimm: DimmSpec = USED.parse()?;
     let mut machine = start(root, arch, Placement::Block, &[dimm, dimm])?;
     let page = machine.geometry()?.page;
-    let used = machine.plug(dimm, None)?;
-    let (add, online): (Add, Online) = (machine.done()?, machine.done()?);
-    let pages = online.managed() / page * share / 100;
+    let used = machine.plug_online(dimm)?;
+    let pages = used.2.managed() / page * share / 100;
     machine.run(&format!("pool grow {pages}"))?;
-    machine.plug(dimm, None)?;
-    machine.done::<Add>()?;
-    machine.done::<Online>()?;
-    machine.unplug(&used)?;
-    let row = gone(&mut machine, (&add, &online), Placement::Block, share)?;
-    machine.wait_deleted(&used)?;
+    machine.plug_online(dimm)?;
+    let row = gone(&mut machine, USED, used, Placement::Block, share)?;
     end(&mut machine)?;
-    show(Row { dimm: USED.to_owned(), ..row })
+    Ok(row)
 }
 
 /// A DIMM comes and goes.
@@ -200,37 +181,30 @@ fn come_and_go(
     spec: DimmSpec,
     name: &str,
 ) -> Result<Row> {
-    let dimm = machine.plug(spec, None)?;
-    let (add, online): (Add, Online) = (machine.done()?, machine.done()?);
-    machine.unplug(&dimm)?;
-    let row = gone(machine, (&add, &online), placement, 0)?;
-    machine.wait_deleted(&dimm)?;
-    show(Row { dimm: name.to_owned(), ..row })
+    let plugged = machine.plug_online(spec)?;
+    gone(machine, name, plugged, placement, 0)
 }
 
-/// Waits until a DIMM that came like this is gone.
+/// Unplugs a DIMM that came like this, and prints its row.
 fn gone(
     machine: &mut Machine,
-    (add, online): (&Add, &Online),
+    name: &str,
+    (dimm, add, online): (Dimm, Add, Online),
     placement: Placement,
     in_use: u64,
 ) -> Result<Row> {
-    let (offline, remove): (Offline, Remove) = (machine.done()?, machine.done()?);
+    let (offline, remove) = machine.unplug_gone(&dimm)?;
     let count = |instructions: Option<u64>| instructions.context("the machine does not count");
-    Ok(Row {
+    let row = Row {
         placement,
-        dimm: String::new(),
+        dimm: name.to_owned(),
         bytes: add.size(),
         in_use,
         add: count(add.instructions)?,
         online: count(online.instructions)?,
         offline: count(offline.instructions)?,
         remove: count(remove.instructions)?,
-    })
-}
-
-/// Prints a row.
-fn show(row: Row) -> Result<Row> {
+    };
     println!("{}", line(&row));
     Ok(row)
 }
@@ -244,9 +218,7 @@ fn line(row: &Row) -> String {
 /// Checks the invariants, and turns the machine off.
 fn end(machine: &mut Machine) -> Result<()> {
     machine.run("verify")?;
-    let exit = machine.exit(0)?;
-    ensure!(exit == Exit::Left(0), "the kernel did not leave: {exit}");
-    Ok(())
+    machine.leave()
 }
 
 /// Instructions for each GiB over the size, of DIMMs that nothing is in use of.

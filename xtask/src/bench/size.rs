@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::committed;
 use crate::arch::{Arch, Image};
+use crate::build;
 use crate::build::symbols;
 use crate::size::grouped;
-use crate::{build, tool};
 
 /// Our packages' names begin with it, and that of the memory manager is it.
 const MANAGER: &str = "hotmem";
@@ -41,16 +41,10 @@ impl committed::Row for Row {
     }
 }
 
-/// Builds the image and prints a table.
+/// Builds the image and prints a table of it.
 ///
 /// # Errors
-/// When it does not build, or the file cannot be written.
-pub(super) fn main(root: &Path, arch: Arch, json: Option<&Path>) -> Result<()> {
-    let rows = measure(root, arch)?;
-    json.map_or(Ok(()), |file| tool::write_in_folder(file, &serde_json::to_vec_pretty(&rows)?))
-}
-
-/// Builds the image and prints a table of it.
+/// When it does not build.
 pub(super) fn measure(root: &Path, arch: Arch) -> Result<Vec<Row>> {
     build::image(root, Image::of(arch), &[])?;
     let path = build::kernel(root, Image::of(arch));

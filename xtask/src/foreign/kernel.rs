@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::arch::{Arch, Firmware, Image, Target};
-use crate::machine::{Add, Config, Exit, Machine, Offline, Online, QemuDir, Remove, Request};
+use crate::machine::{Add, Config, Machine, Offline, Online, QemuDir, Remove, Request};
 use crate::size::{DimmSpec, MIB, Size};
 use crate::{build, root, setup};
 
@@ -96,15 +96,8 @@ pub(super) fn drive_sizes(image: &Path, config: &Config, bytes: u64) -> Result<(
             let plugged = machine.device_memory(0)?;
             ensure!(plugged == 0, "{plugged:#x} bytes are plugged that the kernel has removed");
         }
-        leave(machine)
+        machine.leave()
     })
-}
-
-/// Has the kernel end.
-fn leave(machine: &mut Machine) -> Result<()> {
-    let exit = machine.exit(0)?;
-    ensure!(exit == Exit::Left(0), "the kernel ended with {exit:?}");
-    Ok(())
 }
 
 /// Starts a machine, and adds the end of its console to an error.
@@ -125,20 +118,15 @@ fn plug_and_unplug(machine: &mut Machine, texts: &[&str]) -> Result<Vec<String>>
     machine.wait_line(READY)?;
     for round in 0..2 {
         let spec = DimmSpec { size: Size::new(512 * MIB), node: None };
-        let dimm = machine.plug(spec, None)?;
-        machine.done::<Add>()?;
-        machine.done::<Online>()?;
+        let (dimm, ..) = machine.plug_online(spec)?;
         machine.wait_line(&format!("round {round}: {USED}"))?;
         ensure!(
             machine.status(&dimm, Request::Insertion)? == Some(0),
             "the insert was not reported"
         );
-        machine.unplug(&dimm)?;
-        machine.done::<Offline>()?;
-        machine.done::<Remove>()?;
-        machine.wait_deleted(&dimm)?;
+        machine.unplug_gone(&dimm)?;
         machine.wait_line(&format!("round {round}: {GONE}"))?;
     }
-    leave(machine)?;
+    machine.leave()?;
     Ok(lines)
 }

@@ -1,6 +1,6 @@
 //! The guest's CPUs, as its monitor shows them.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
@@ -36,7 +36,6 @@ impl Machine {
     /// # Errors
     /// When the reply is missing or cannot be read.
     pub(crate) fn cpus(&mut self) -> Result<Vec<Cpu>> {
-        let cpus = self.json("cpus --json")?;
-        serde_json::from_value(cpus).context("`cpus --json` is not a list of CPUs")
+        self.read("cpus --json")
     }
 }

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Machine;
 use super::region::Region;
+use super::{Add, Machine, Offline, Online, Remove};
 use crate::arch::Replies;
 use crate::scratch::Scratch;
 use crate::size::{DimmSpec, GIB, MIB};
@@ -36,13 +37,15 @@ const NO_WINDOW: &str = "the machine has no window for hot-plugged memory";
 const VIRTIO_MEM: &str = "virtio-mem";
 
 /// A DIMM in a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Dimm {
     /// QEMU's name for the device.
     pub(crate) id: String,
     /// QEMU's name for the memory behind it.
+    #[serde(rename = "memdev")]
     pub(super) backend: String,
     /// Physical address.
+    #[serde(rename = "addr")]
     pub(crate) start: u64,
     /// Size in bytes.
     pub(crate) size: u64,
@@ -167,12 +170,37 @@ impl Machine {
     /// When it stays, or the guest reported before that it stays.
     pub(crate) fn wait_deleted(&mut self, dimm: &Dimm) -> Result<()> {
         let what = format!("DEVICE_DELETED of {}", dimm.id);
-        let deleted = |event: &Value| dimm.is_deleted_by(event).then_some(());
-        let waited = self.qmp.wait_event(self.soon(), &what, deleted);
-        waited.map_err(|error| self.explained(error))?;
+        self.event(&what, |event| dimm.is_deleted_by(event).then_some(()))?;
         let kept = self.qmp.take_event(|event| dimm.is_kept_by(event));
         ensure!(kept.is_none(), "{} is gone, but the guest reported that it stays", dimm.id);
         self.free(dimm)
+    }
+
+    /// Plugs a DIMM, which the kernel adds and puts online.
+    ///
+    /// # Errors
+    /// When QEMU refuses it, or a step fails.
+    pub(crate) fn plug_online(&mut self, spec: DimmSpec) -> Result<(Dimm, Add, Online)> {
+        Ok((self.plug(spec, None)?, self.done()?, self.done()?))
+    }
+
+    /// Unplugs a DIMM, which the kernel gives up.
+    ///
+    /// # Errors
+    /// When QEMU refuses it, a step fails, or the DIMM stays.
+    pub(crate) fn unplug_gone(&mut self, dimm: &Dimm) -> Result<(Offline, Remove)> {
+        self.unplug(dimm)?;
+        self.wait_gone(dimm)
+    }
+
+    /// Waits until a DIMM is gone whose unplug was requested.
+    ///
+    /// # Errors
+    /// When a step fails, or the DIMM stays.
+    pub(crate) fn wait_gone(&mut self, dimm: &Dimm) -> Result<(Offline, Remove)> {
+        let steps = (self.done()?, self.done()?);
+        self.wait_deleted(dimm)?;
+        Ok(steps)
     }
 
     /// Waits until the guest reports that a DIMM stays whose unplug was requested; returns at once where that is
@@ -185,9 +213,7 @@ impl Machine {
             return Ok(());
         }
         let what = format!("that {} stays", dimm.id);
-        let kept = |event: &Value| dimm.is_kept_by(event).then_some(());
-        let waited = self.qmp.wait_event(self.soon(), &what, kept);
-        waited.map_err(|error| self.explained(error))
+        self.event(&what, |event| dimm.is_kept_by(event).then_some(()))
     }
 
     /// Frees the memory and the address of `dimm` if it is gone by now; returns whether it is.
@@ -228,11 +254,9 @@ impl Machine {
         if self.about.replies != Replies::Ost {
             return Ok(statuses);
         }
-        let status = |event: &Value| slot_status(event, dimm, request);
         let what = format!("ACPI_DEVICE_OST ({request:?} of {})", dimm.id);
         while statuses.last().is_none_or(|&last| last == IN_PROGRESS) {
-            let waited = self.qmp.wait_event(self.soon(), &what, status);
-            statuses.push(waited.map_err(|error| self.explained(error))?);
+            statuses.push(self.event(&what, |event| slot_status(event, dimm, request))?);
         }
         Ok(statuses)
     }
@@ -344,22 +368,10 @@ fn write_filled(path: &Path, size: u64, byte: u8) -> Result<()> {
 
 /// Reads one element of `query-memory-devices`.
 fn read_dimm(data: &Value) -> Result<Dimm> {
-    let number = |name: &str| data[name].as_u64();
-    let text = |name: &str| data[name].as_str();
-    let read = || {
-        Some(Dimm {
-            id: text("id")?.to_owned(),
-            backend: text("memdev")?.trim_start_matches("/objects/").to_owned(),
-            start: number("addr")?,
-            size: number("size")?,
-            node: number("node")?,
-            slot: number("slot")?,
-        })
-    };
-    match read() {
-        Some(dimm) => Ok(dimm),
-        None => bail!("cannot read the memory device {data}"),
-    }
+    let dimm = Dimm::deserialize(data);
+    let mut dimm = dimm.with_context(|| format!("cannot read the memory device {data}"))?;
+    dimm.backend = dimm.backend.trim_start_matches("/objects/").to_owned();
+    Ok(dimm)
 }
 
 #[cfg(test)]

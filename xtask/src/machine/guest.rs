@@ -171,8 +171,7 @@ impl Machine {
     /// # Errors
     /// When the reply is missing or cannot be read.
     pub(crate) fn guests(&mut self) -> Result<Vec<Guest>> {
-        let guests = self.json("vm list --json")?;
-        serde_json::from_value(guests).context("`vm list --json` is not a list of guests")
+        self.read("vm list --json")
     }
 
     /// The guest of this name.

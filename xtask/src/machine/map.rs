@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
@@ -57,10 +57,7 @@ impl Machine {
     /// # Errors
     /// When the kernel does not list it.
     pub(crate) fn map(&mut self, when: String) -> Result<Map> {
-        let blocks = self.json("blocks --json")?;
-        let blocks = serde_json::from_value(blocks).context("what `blocks --json` lists")?;
-        let shares = self.json("shares --json")?;
-        let shares = serde_json::from_value(shares).context("what `shares --json` lists")?;
+        let (blocks, shares) = (self.read("blocks --json")?, self.read("shares --json")?);
         Ok(Map { when, blocks: joined(blocks, shares) })
     }
 }

@@ -4,12 +4,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::Machine;
 
 /// What a memory device is like, as the kernel says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct MemoryDevice {
     /// Physical address of its region.
     pub(crate) start: u64,
@@ -21,6 +22,14 @@ pub(crate) struct MemoryDevice {
     pub(crate) plugged: u64,
     /// What is wrong with it, if anything is.
     pub(crate) fault: Option<String>,
+}
+
+/// What the kernel says of all of them.
+#[derive(Debug, Deserialize)]
+struct MemoryReport {
+    virtio_mem: Vec<MemoryDevice>,
+    why: Option<String>,
+    short: bool,
 }
 
 impl Machine {
@@ -95,10 +104,8 @@ impl Machine {
     /// # Errors
     /// When the kernel does not say.
     pub(crate) fn memory_devices(&mut self) -> Result<(Vec<MemoryDevice>, Option<String>)> {
-        let part = self.memory_report()?;
-        let devices = part["virtio_mem"].as_array().context("`virtio_mem` is no list")?;
-        let devices = devices.iter().map(read).collect::<Result<_>>()?;
-        Ok((devices, part["why"].as_str().map(str::to_owned)))
+        let MemoryReport { virtio_mem, why, .. } = self.memory_report()?;
+        Ok((virtio_mem, why))
     }
 
     /// Whether the kernel, which plugs memory by need, is short of it.
@@ -106,32 +113,18 @@ impl Machine {
     /// # Errors
     /// When the kernel does not say.
     pub(crate) fn memory_is_short(&mut self) -> Result<bool> {
-        let part = self.memory_report()?;
-        part["short"].as_bool().with_context(|| format!("`short` is missing: {part}"))
+        Ok(self.memory_report()?.short)
     }
 
-    fn memory_report(&mut self) -> Result<Value> {
+    fn memory_report(&mut self) -> Result<MemoryReport> {
         let all = self.json("firmware --json")?;
         let parts = all.as_array().map_or(std::slice::from_ref(&all), Vec::as_slice);
         let part = parts.iter().find(|part| part.get("virtio_mem").is_some());
-        part.cloned().with_context(|| format!("no memory devices in {all}"))
+        let part = part.with_context(|| format!("no memory devices in {all}"))?;
+        MemoryReport::deserialize(part).with_context(|| format!("what is {part}?"))
     }
 }
 
 fn path(number: usize) -> String {
     format!("/machine/peripheral/vmem{number}")
-}
-
-fn read(device: &Value) -> Result<MemoryDevice> {
-    let number = |name: &str| device[name].as_u64();
-    let read = || {
-        Some(MemoryDevice {
-            start: number("start")?,
-            unit: number("unit")?,
-            requested: number("requested")?,
-            plugged: number("plugged")?,
-            fault: device["fault"].as_str().map(str::to_owned),
-        })
-    };
-    read().with_context(|| format!("not a memory device: {device}"))
 }

@@ -41,6 +41,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub(crate) use config::{Accel, Config, Disk, Module};
@@ -257,6 +258,15 @@ impl Machine {
         found.with_context(|| format!("`{text}` printed no JSON{}", indented(&lines)))
     }
 
+    /// As [`json`](Self::json), read as a `T`.
+    ///
+    /// # Errors
+    /// When it fails, or prints something else.
+    pub(crate) fn read<T: DeserializeOwned>(&mut self, text: &str) -> Result<T> {
+        let json = self.json(text)?;
+        serde_json::from_value(json).with_context(|| format!("what `{text}` prints"))
+    }
+
     /// The kernel that runs.
     pub(crate) fn image(&self) -> Image {
         self.image
@@ -280,8 +290,7 @@ impl Machine {
     /// # Errors
     /// When it does not list them.
     pub(crate) fn blocks(&mut self) -> Result<Vec<Block>> {
-        let listed = self.json("blocks --json")?;
-        serde_json::from_value(listed).context("what `blocks --json` lists")
+        self.read("blocks --json")
     }
 
     /// Types a line without waiting for a reply.
@@ -323,13 +332,8 @@ impl Machine {
     }
 
     fn any_step(&mut self) -> Result<Step> {
-        let deadline = self.soon();
-        let step = self.console.wait_for(
-            &mut self.steps_seen,
-            deadline,
-            "a `hotmem: step` line",
-            Step::parse,
-        );
+        let (deadline, what) = (self.soon(), "a `hotmem: step` line");
+        let step = self.console.wait_for(&mut self.steps_seen, deadline, what, Step::parse);
         step.and_then(|step| step).map_err(|error| self.explained(error))
     }
 
@@ -426,6 +430,12 @@ impl Machine {
         let executed = self.qmp.execute(command, arguments, deadline);
         executed
             .map_err(|error| if qmp::is_refusal(&error) { error } else { self.explained(error) })
+    }
+
+    /// Waits for an event of QEMU's that `wanted` takes, described by `what`.
+    fn event<T>(&mut self, what: &str, wanted: impl FnMut(&Value) -> Option<T>) -> Result<T> {
+        let waited = self.qmp.wait_event(self.soon(), what, wanted);
+        waited.map_err(|error| self.explained(error))
     }
 
     /// `error`, with the end of a machine that caused it.

@@ -141,9 +141,7 @@ impl Machine {
     /// When no event about it comes.
     pub(crate) fn wait_unplug_end(&mut self, dimm: &Dimm) -> Result<UnplugEnd> {
         let what = format!("the end of the unplug of {}", dimm.id);
-        let read = |event: &Value| UnplugEnd::read(event, dimm);
-        let waited = self.qmp.wait_event(self.soon(), &what, read);
-        let end = waited.map_err(|error| self.explained(error))?;
+        let end = self.event(&what, |event| UnplugEnd::read(event, dimm))?;
         if end == UnplugEnd::Gone {
             self.free(dimm)?;
         }
@@ -164,9 +162,7 @@ impl Machine {
             return Ok(());
         }
         let what = format!("ACPI_DEVICE_OST of {}", dimm.id);
-        let reported = |event: &Value| status(event, dimm, Request::Insertion);
-        let waited = self.qmp.wait_event(self.soon(), &what, reported);
-        let reported = waited.map_err(|error| self.explained(error))?;
+        let reported = self.event(&what, |event| status(event, dimm, Request::Insertion))?;
         ensure!(reported == 0, "the firmware got status {reported:#x} of {}", dimm.id);
         Ok(())
     }

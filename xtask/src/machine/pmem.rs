@@ -1,13 +1,14 @@
 //! Persistent memory, as the kernel sees it.
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use anyhow::Result;
+use serde::Deserialize;
+use serde_json::json;
 
 use super::dimm::backend_arguments;
 use super::{Machine, Nvdimm};
 
 /// A region of persistent memory, as the kernel lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Pmem {
     pub(crate) start: u64,
     pub(crate) bytes: u64,
@@ -23,12 +24,7 @@ impl Machine {
     /// # Errors
     /// When the kernel does not say.
     pub(crate) fn pmem(&mut self) -> Result<Vec<Pmem>> {
-        let list = self.json("pmem list --json")?;
-        list.as_array()
-            .context("`pmem list` gives another value than a list")?
-            .iter()
-            .map(read)
-            .collect()
+        self.read("pmem list --json")
     }
 
     /// Plugs an NVDIMM of QEMU's own memory, where QEMU likes. The guest is notified; this does not wait for it. QEMU has no way
@@ -52,19 +48,4 @@ impl Machine {
         }
         self.qmp("device_add", device).map(drop)
     }
-}
-
-fn read(region: &Value) -> Result<Pmem> {
-    let text = |name: &str| region[name].as_str().map(str::to_owned);
-    let read = || {
-        Some(Pmem {
-            start: region["start"].as_u64()?,
-            bytes: region["bytes"].as_u64()?,
-            node: region["node"].as_u64()?,
-            state: text("state")?,
-            holds: text("holds")?,
-            why: text("why")?,
-        })
-    };
-    read().with_context(|| format!("no persistent memory: {region}"))
 }

@@ -1,11 +1,30 @@
 //! The machine's switches: it is stopped, continued and reset from outside, whatever the kernel does at the moment.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::Machine;
+use super::{Exit, Machine};
 
 impl Machine {
+    /// Waits for the guest's end, which has to be `wanted`.
+    ///
+    /// # Errors
+    /// When it ends otherwise, or continues to run.
+    pub(crate) fn wait_end(&mut self, wanted: Exit) -> Result<()> {
+        let exit = self.wait_exit()?;
+        ensure!(exit == wanted, "{exit}, and not: {wanted}");
+        Ok(())
+    }
+
+    /// Has the kernel leave.
+    ///
+    /// # Errors
+    /// When it ends otherwise, or continues to run.
+    pub(crate) fn leave(&mut self) -> Result<()> {
+        self.type_line("exit 0")?;
+        self.wait_end(Exit::Left(0))
+    }
+
     /// Calls `body` while no CPU runs, then lets them continue.
     ///
     /// # Errors

@@ -38,9 +38,7 @@ pub(crate) fn of_add(
     page: u64,
 ) -> Result<[(&'static str, String); 3]> {
     let (start, end) = (add.start(), add.end());
-    let mapping = machine.json(&format!("mapping {} --json", start / page))?;
-    let mapping: Mapping =
-        serde_json::from_value(mapping).context("what `mapping --json` shows")?;
+    let mapping: Mapping = machine.read(&format!("mapping {} --json", start / page))?;
 
     let linear = mapping.page.context("the first page is not mapped")?;
     ensure!(linear.phys == start, "the linear map leads {:#x} to {:#x}", linear.virt, linear.phys);

@@ -9,7 +9,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::dimms::Dimms;
 use super::options::Args;
@@ -50,9 +50,7 @@ pub(crate) fn run(root: &Path, image: &Path, config: &Config, args: &Args) -> Re
     let mut machine = Machine::start(image, config, Some(Box::new(screen.clone())))?;
     machine.wait_ready()?;
     screen.hush();
-    let listed = machine.json("help --json")?;
-    let mut commands: Vec<Command> =
-        serde_json::from_value(listed).context("what `help --json` lists")?;
+    let mut commands: Vec<Command> = machine.read("help --json")?;
     commands.extend(own_commands());
     let (mut typist, show) = Typist::new(commands, root::target_dir(root).join("monitor-history"))?;
     screen.begin(show);
