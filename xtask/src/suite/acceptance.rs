@@ -33,15 +33,14 @@ fn at04_a_block_that_is_all_memmap_gives_nothing_and_goes_offline_all_the_same(
         switch(machine, "offline", first)?;
         machine.run("verify")?;
         switch(machine, "online", first)?;
-        unplug(machine, &taken.dimm)?;
-        finish(machine)
+        unplug(machine, &taken.dimm)
     })
 }
 
 fn at05_flags_that_make_no_sense_fall_back_to_boot_memory_with_one_warning(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         let start = unowned(machine, "256M")?;
         let before = machine.position();
         // Both flags at once: no placement is both.
@@ -135,6 +134,6 @@ fn at17_two_device_ranges_are_removed_interleaved(lab: &Lab) -> Result<()> {
         for taken in &dimms {
             machine.wait_deleted(&taken.dimm)?;
         }
-        finish(machine)
+        Ok(())
     })
 }

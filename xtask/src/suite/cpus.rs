@@ -2,21 +2,28 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::lab::{Lab, finish, leave, leave_verified, plug, refused, unplug_taken};
-use super::{Scenario, scenarios};
-use crate::arch::{Arch, X2APIC};
+use super::lab::{Lab, leave, leave_verified, plug, refused, unplug_taken};
+use super::{Scenario, on_x86_64, scenarios};
+use crate::arch::X2APIC;
 use crate::machine::{Config, Cpu, Exit, Machine, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     four_cpus_come_up_and_use_memory_at_the_same_time,
     as_many_cpus_as_there_is_room_for_come_up_and_more_are_counted,
-    cpus_are_started_and_called_by_xapic if has_apics,
-    cpus_are_started_and_called_by_x2apic if has_x2apic,
+    cpus_are_started_and_called_by_xapic if on_x86_64 =>
+        |lab| used_by_four_of(lab, "max,x2apic=off"),
+    // QEMU refuses to start if it cannot give the processor an x2APIC.
+    cpus_are_started_and_called_by_x2apic if has_x2apic =>
+        |lab| used_by_four_of(lab, "max,x2apic=on,enforce=on"),
     a_cpu_that_does_not_come_is_named_and_the_others_work,
     cpus_that_are_not_there_are_left_out_and_named_if_firmware_lists_them,
-    all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled,
-    all_cpus_allocate_and_free_in_turns_of_counted_instructions,
-    cpus_with_interrupts_off_drop_translations_where_they_wait,
+    all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled =>
+        |lab| churn_through_plugs(lab, None, lab.storm().cycles, "cpus churn"),
+    all_cpus_allocate_and_free_in_turns_of_counted_instructions =>
+        |lab| churn_through_plugs(lab, Some(SHIFT), lab.storm().cycles, "cpus churn"),
+    // No interrupt reaches them: they serve a request where they wait, or the removal fails.
+    cpus_with_interrupts_off_drop_translations_where_they_wait =>
+        |lab| churn_through_plugs(lab, None, MASKED, "cpus churn masked"),
     a_timer_handler_allocates_and_frees_while_memory_is_plugged_and_pulled,
     a_panic_on_one_cpu_stops_the_others_and_is_reported_once,
     a_stack_of_another_cpu_that_overflows_is_reported_by_name,
@@ -25,21 +32,17 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 
 /// Whether QEMU describes CPUs that are not there, as disabled.
 fn has_disabled_cpus(lab: &Lab) -> bool {
-    lab.arch() == Arch::X86_64
+    on_x86_64(lab)
 }
 
 /// Whether no instruction drops what another CPU cached.
 fn asks_cpus_to_flush(lab: &Lab) -> bool {
-    lab.arch() == Arch::X86_64
-}
-
-fn has_apics(lab: &Lab) -> bool {
-    lab.arch() == Arch::X86_64
+    on_x86_64(lab)
 }
 
 /// Whether QEMU emulates the x2APIC, as it does from version 9 on.
 fn has_x2apic(lab: &Lab) -> bool {
-    has_apics(lab) && lab.qemu_version().is_some_and(|version| version >= X2APIC.version)
+    on_x86_64(lab) && lab.qemu_version().is_some_and(|version| version >= X2APIC.version)
 }
 
 /// Cycles on one machine: many cycles run on several, each with its own timeout.
@@ -82,8 +85,7 @@ fn use_by_all(machine: &mut Machine, count: usize) -> Result<()> {
 fn four_cpus_come_up_and_use_memory_at_the_same_time(lab: &Lab) -> Result<()> {
     lab.with(&machine(lab, 4, &["256M"])?, |machine| {
         all_up(machine, 4)?;
-        use_by_all(machine, 4)?;
-        finish(machine)
+        use_by_all(machine, 4)
     })
 }
 
@@ -97,17 +99,8 @@ fn as_many_cpus_as_there_is_room_for_come_up_and_more_are_counted(lab: &Lab) -> 
         let expected = format!("no room for {more} more CPUs, the first is ");
         let said = machine.lines_from(0).iter().any(|line| line.contains(&expected));
         ensure!(said == (more > 0), "`{expected}`: {said}");
-        finish(machine)
+        Ok(())
     })
-}
-
-fn cpus_are_started_and_called_by_xapic(lab: &Lab) -> Result<()> {
-    used_by_four_of(lab, "max,x2apic=off")
-}
-
-/// QEMU refuses to start if it cannot give the processor an x2APIC.
-fn cpus_are_started_and_called_by_x2apic(lab: &Lab) -> Result<()> {
-    used_by_four_of(lab, "max,x2apic=on,enforce=on")
 }
 
 /// Has four processors of a kind use memory, and flush each other's translations.
@@ -116,12 +109,12 @@ fn used_by_four_of(lab: &Lab, cpu: &str) -> Result<()> {
         use_by_all(machine, 4)?;
         let flushed = all_up(machine, 4)?.iter().filter(|cpu| cpu.flushes > 0).count();
         ensure!(flushed >= 3, "only {flushed} CPUs were asked to flush");
-        finish(machine)
+        Ok(())
     })
 }
 
 fn a_cpu_that_does_not_come_is_named_and_the_others_work(lab: &Lab) -> Result<()> {
-    lab.with(&machine(lab, 2, &["256M"])?, |machine| {
+    lab.begun(&machine(lab, 2, &["256M"])?, |machine| {
         let why = refused(machine, "cpus start 0x77")?;
         ensure!(why.contains("CPU 0x77: "), "{why}");
         let why = refused(machine, "cpus start 0x77")?;
@@ -146,15 +139,16 @@ fn cpus_that_are_not_there_are_left_out_and_named_if_firmware_lists_them(lab: &L
             let said = lines.iter().any(|line| line.contains(&expected));
             ensure!(said == has_disabled_cpus(lab), "`{expected}`: {said}");
         }
-        finish(machine)
+        Ok(())
     })
 }
 
 /// Plugs and pulls a DIMM in each of so many cycles, while all other CPUs `churn`: allocate and free.
-fn churn_through_plugs(lab: &Lab, config: &Config, cycles: u64, churn: &str) -> Result<()> {
+fn churn_through_plugs(lab: &Lab, icount: Option<u8>, cycles: u64, churn: &str) -> Result<()> {
+    let config = Config { icount, ..machine(lab, 4, &["256M"])? };
     for first in (0..cycles).step_by(CYCLES_EACH as usize) {
         let cycles = first..cycles.min(first + CYCLES_EACH);
-        lab.with(config, |machine| {
+        lab.begun(&config, |machine| {
             let count = cycles.end - cycles.start;
             for cycle in cycles {
                 machine.run(churn)?;
@@ -175,24 +169,10 @@ fn churn_through_plugs(lab: &Lab, config: &Config, cycles: u64, churn: &str) -> 
     Ok(())
 }
 
-fn all_cpus_allocate_and_free_while_memory_is_plugged_and_pulled(lab: &Lab) -> Result<()> {
-    churn_through_plugs(lab, &machine(lab, 4, &["256M"])?, lab.storm().cycles, "cpus churn")
-}
-
-fn all_cpus_allocate_and_free_in_turns_of_counted_instructions(lab: &Lab) -> Result<()> {
-    let config = Config { icount: Some(SHIFT), ..machine(lab, 4, &["256M"])? };
-    churn_through_plugs(lab, &config, lab.storm().cycles, "cpus churn")
-}
-
-/// No interrupt reaches them: they serve a request where they wait, or the removal fails.
-fn cpus_with_interrupts_off_drop_translations_where_they_wait(lab: &Lab) -> Result<()> {
-    churn_through_plugs(lab, &machine(lab, 4, &["256M"])?, MASKED, "cpus churn masked")
-}
-
 /// Has a handler on each of `count` CPUs allocate and free, many times in a second, while the main loop plugs and pulls
 /// a DIMM and the other CPUs allocate and free, too.
 fn tick_through_plugs(lab: &Lab, count: u32) -> Result<()> {
-    lab.with(&machine(lab, count, &["128M"])?, |machine| {
+    lab.begun(&machine(lab, count, &["128M"])?, |machine| {
         for cycle in 0..lab.storm().cycles.min(CYCLES_EACH).div_ceil(TICKED) {
             machine.run("cpus tick 2000")?;
             machine.run("cpus churn")?;
@@ -218,8 +198,7 @@ fn a_timer_handler_allocates_and_frees_while_memory_is_plugged_and_pulled(lab: &
 
 /// Checks that the kernel died once, and said all of `wanted`.
 fn died_once(machine: &mut Machine, wanted: &[&str]) -> Result<()> {
-    let exit = machine.wait_exit()?;
-    ensure!(exit == Exit::Panicked, "{exit}");
+    machine.wait_end(Exit::Panicked)?;
     let lines = machine.lines_from(0);
     let panics = lines.iter().filter(|line| line.contains("hotmem: panic: ")).count();
     ensure!(panics == 1, "{panics} panics were reported");
@@ -230,7 +209,7 @@ fn died_once(machine: &mut Machine, wanted: &[&str]) -> Result<()> {
 }
 
 fn a_panic_on_one_cpu_stops_the_others_and_is_reported_once(lab: &Lab) -> Result<()> {
-    lab.with(&machine(lab, 4, &["128M"])?, |machine| {
+    lab.begun(&machine(lab, 4, &["128M"])?, |machine| {
         // The kernel may be gone before it has replied.
         let _ = machine.command("crash 3");
         died_once(machine, &["hotmem_kernel::", "accessing 0x8"])
@@ -238,7 +217,7 @@ fn a_panic_on_one_cpu_stops_the_others_and_is_reported_once(lab: &Lab) -> Result
 }
 
 fn a_stack_of_another_cpu_that_overflows_is_reported_by_name(lab: &Lab) -> Result<()> {
-    lab.with(&machine(lab, 2, &["128M"])?, |machine| {
+    lab.begun(&machine(lab, 2, &["128M"])?, |machine| {
         let _ = machine.command("crash stack 1");
         died_once(machine, &["hotmem: panic: CPU 1 kernel stack overflow: "])
     })
@@ -247,7 +226,7 @@ fn a_stack_of_another_cpu_that_overflows_is_reported_by_name(lab: &Lab) -> Resul
 fn a_cpu_that_does_not_drop_its_translations_is_named_and_the_memory_stays(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&machine(lab, 2, &["128M"])?, |machine| {
+    lab.begun(&machine(lab, 2, &["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         machine.run("crash deaf 1")?;
         machine.unplug(&taken.dimm)?;

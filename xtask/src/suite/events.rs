@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::lab::{
-    Lab, blocks_of, check_success, end_well, finish, insert, leave, leave_verified, plug, switch,
-    taken, taken_online, unchanged, unplug, unplug_taken,
+    Lab, blocks_of, check_success, end_well, insert, leave, leave_verified, plug, switch, taken,
+    taken_online, unchanged, unplug, unplug_taken,
 };
 use super::storm::dimms_come_and_go_at_random_moments_and_none_is_lost;
 use super::{Scenario, scenarios};
@@ -21,8 +21,9 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_plugged_during_the_eject_of_another_is_added,
     all_blocks_stay_if_the_last_of_many_is_refused,
     a_dimm_that_was_there_at_power_on_is_found_and_can_be_unplugged,
-    a_dimm_plugged_before_the_kernel_runs_is_added_once,
-    a_dimm_plugged_while_the_kernel_boots_is_added_once,
+    a_dimm_plugged_before_the_kernel_runs_is_added_once => |lab| plugged_early(lab, |_| Ok(())),
+    a_dimm_plugged_while_the_kernel_boots_is_added_once =>
+        |lab| plugged_early(lab, |machine| machine.wait_line("").map(drop)),
     dimms_in_every_slot_all_work,
     memory_stays_offline_by_policy_and_leaves_half_online,
     dimms_come_and_go_at_random_moments_and_none_is_lost,
@@ -96,8 +97,7 @@ fn an_unplug_right_after_going_online_succeeds(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["1G"])?, |machine| {
         let dimm = insert(machine, "1G")?;
         taken_online(machine, &dimm)?;
-        unplug(machine, &dimm)?;
-        finish(machine)
+        unplug(machine, &dimm)
     })
 }
 
@@ -113,8 +113,7 @@ fn eight_dimms_in_one_event_are_all_added_and_all_removed(lab: &Lab) -> Result<(
 
         machine.stopped(|machine| dimms.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
         let seen = watch(machine, 16)?;
-        all_gone(machine, &dimms, &seen)?;
-        finish(machine)
+        all_gone(machine, &dimms, &seen)
     })
 }
 
@@ -137,7 +136,7 @@ fn inserts_and_ejects_in_one_event_are_distinguished(lab: &Lab) -> Result<()> {
         for dimm in new.iter().chain([stays]) {
             unplug(machine, dimm)?;
         }
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -158,13 +157,12 @@ fn dimms_of_many_blocks_are_added_and_removed_in_one_event(lab: &Lab) -> Result<
 
         machine.stopped(|machine| dimms.iter().try_for_each(|dimm| machine.unplug(dimm)))?;
         let seen = watch(machine, 6)?;
-        all_gone(machine, &dimms, &seen)?;
-        finish(machine)
+        all_gone(machine, &dimms, &seen)
     })
 }
 
 fn of_dimms_unplugged_together_only_the_one_in_use_stays(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"; 3])?, |machine| {
+    lab.begun(&lab.room(&["256M"; 3])?, |machine| {
         // The first page that is taken lies in the only DIMM that there is.
         let used = plug(machine, "256M")?.dimm;
         machine.run("pool grow 1")?;
@@ -224,13 +222,12 @@ fn a_dimm_plugged_during_the_eject_of_another_is_added(lab: &Lab) -> Result<()> 
         machine.run("pool check")?;
         machine.run(&format!("pool shrink {pages}"))?;
         machine.run("verify")?;
-        unplug(machine, &second)?;
-        finish(machine)
+        unplug(machine, &second)
     })
 }
 
 fn all_blocks_stay_if_the_last_of_many_is_refused(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&[MANY])?, |machine| {
+    lab.begun(&lab.room(&[MANY])?, |machine| {
         let taken = plug(machine, MANY)?;
         let blocks = (taken.dimm.start / lab.block()..).take(32);
         // While it is the only one online, the page that is taken lies in the last block.
@@ -293,14 +290,6 @@ fn plugged_early(lab: &Lab, moment: impl FnOnce(&mut Machine) -> Result<()>) -> 
     })
 }
 
-fn a_dimm_plugged_before_the_kernel_runs_is_added_once(lab: &Lab) -> Result<()> {
-    plugged_early(lab, |_| Ok(()))
-}
-
-fn a_dimm_plugged_while_the_kernel_boots_is_added_once(lab: &Lab) -> Result<()> {
-    plugged_early(lab, |machine| machine.wait_line("").map(|_| ()))
-}
-
 fn dimms_in_every_slot_all_work(lab: &Lab) -> Result<()> {
     let slots = usize::try_from(lab.about().slots)?;
     lab.with(&lab.room(&vec!["128M"; slots])?, |machine| {
@@ -311,8 +300,7 @@ fn dimms_in_every_slot_all_work(lab: &Lab) -> Result<()> {
 
         dimms.iter().try_for_each(|dimm| machine.unplug(dimm))?;
         let seen = watch(machine, 2 * slots)?;
-        all_gone(machine, &dimms, &seen)?;
-        finish(machine)
+        all_gone(machine, &dimms, &seen)
     })
 }
 
@@ -340,6 +328,6 @@ fn memory_stays_offline_by_policy_and_leaves_half_online(lab: &Lab) -> Result<()
 
         unplug(machine, &dimm)?;
         ensure!(states(machine, &dimm)?.is_empty(), "a block is still there");
-        finish(machine)
+        Ok(())
     })
 }

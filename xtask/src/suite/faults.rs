@@ -86,7 +86,7 @@ impl Act {
 }
 
 fn an_operation_that_fails_at_any_step_leaves_everything_as_it_was(lab: &Lab) -> Result<()> {
-    lab.with(&small(lab, lab.room(&["256M"])?), |machine| {
+    lab.begun(&small(lab, lab.room(&["256M"])?), |machine| {
         let start = unowned(machine, "256M")?;
         let (block, size) = (start / lab.block(), 2 * lab.block());
         let (range, online) = (format!("{start:#x} {size:#x}"), format!("online {block}"));
@@ -115,7 +115,7 @@ fn an_operation_that_fails_at_any_step_leaves_everything_as_it_was(lab: &Lab) ->
 fn an_offline_that_fails_at_any_step_keeps_the_pages_in_use_wherever_they_are(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&small(lab, lab.room(&["256M"])?), |machine| {
+    lab.begun(&small(lab, lab.room(&["256M"])?), |machine| {
         let start = unowned(machine, "256M")?;
         let block = start / lab.block();
         machine.run(&format!("add {start:#x} {:#x} block", lab.block()))?;
@@ -215,7 +215,7 @@ fn goes_with_fault(machine: &mut Machine, nth: u64) -> Result<bool> {
 }
 
 fn a_dimm_comes_and_goes_whichever_call_of_firmware_failed_before(lab: &Lab) -> Result<()> {
-    lab.with(&small(lab, lab.room(&["128M"])?), |machine| {
+    lab.begun(&small(lab, lab.room(&["128M"])?), |machine| {
         for with_fault in [comes_with_fault, goes_with_fault] {
             let mut call = 1;
             while with_fault(machine, call)
@@ -248,7 +248,7 @@ fn small(lab: &Lab, mut config: Config) -> Config {
 fn a_gibibyte_is_added_with_no_free_page_left(lab: &Lab) -> Result<()> {
     for placement in ["device", "block"] {
         let config = small(lab, lab.room(&["1G"])?).word(format_args!("placement={placement}"));
-        lab.with(&config, |machine| {
+        lab.begun(&config, |machine| {
             let pages = exhaust(machine)?;
             machine.run("snapshot save")?;
             let taken = plug(machine, "1G")?;
@@ -269,7 +269,7 @@ fn at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -
     let mapped = memory.bytes() / 64 / lab.page() * GIB;
     let large = DimmSpec { size: Size::new(mapped + mapped / 4), node: None };
     let config = lab.room(&[])?.room_for(&[large, lab.dimm("8G")?]).word("policy=offline");
-    lab.with(&Config { memory, ..config }, |machine| {
+    lab.begun(&Config { memory, ..config }, |machine| {
         let dimm = machine.plug(large, None)?;
         let taken = taken(machine, &dimm)?;
         ensure!(taken.system_bytes > 0, "the tables set aside were enough for {}", large.size);
@@ -279,7 +279,7 @@ fn at18_an_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -
 }
 
 fn a_boot_placed_add_that_runs_out_of_memory_at_any_point_leaves_no_trace(lab: &Lab) -> Result<()> {
-    lab.with(&small(lab, lab.room(&["128M"])?), |machine| {
+    lab.begun(&small(lab, lab.room(&["128M"])?), |machine| {
         let start = unowned(machine, "128M")?;
         fails_until_it_fits(machine, start, lab.block(), "boot")
     })

@@ -5,10 +5,9 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::lab::{Lab, Taken, finish, plug, refused, unplug};
-use super::{Scenario, on_x86_64, scenarios};
-use crate::arch::Arch;
-use crate::machine::{Config, Machine, Offline, Placement, Remove, Use};
+use super::lab::{Lab, Taken, plug, refused, unplug};
+use super::{Scenario, copies_ahead, on_x86_64, runs_guests, scenarios};
+use crate::machine::{Config, Machine, Placement, Use};
 use crate::{bench, root};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -48,9 +47,7 @@ fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
     lab.with(&counting(lab, &[size], Placement::Block)?, |machine| {
         let Taken { dimm, add, online } = plug(machine, size)?;
         ensure!(add.event_instructions > add.instructions, "{add:?}");
-        machine.unplug(&dimm)?;
-        let (offline, remove): (Offline, Remove) = (machine.done()?, machine.done()?);
-        machine.wait_deleted(&dimm)?;
+        let (offline, remove) = machine.unplug_gone(&dimm)?;
         let counted =
             [add.instructions, online.instructions, offline.instructions, remove.instructions];
         for (cost, (counted, (operation, _))) in
@@ -58,7 +55,7 @@ fn costs(lab: &Lab, size: &str) -> Result<[u64; 4]> {
         {
             *cost = counted.with_context(|| format!("the {operation} counted nothing"))?;
         }
-        finish(machine)
+        Ok(())
     })?;
     Ok(costs)
 }
@@ -84,7 +81,7 @@ fn an_insert_takes_few_instructions_from_the_interrupt_to_ost(lab: &Lab) -> Resu
             unplug(machine, &dimm)?;
         }
         ensure!(least <= INSERT, "an insert takes {least} instructions, more than {INSERT}");
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -94,15 +91,12 @@ fn a_page_in_use_costs_few_instructions_at_its_offline(lab: &Lab) -> Result<()> 
         let pages = used.online.managed() / lab.page() / 10;
         machine.run(&format!("pool grow {pages}"))?;
         let other = plug(machine, "1G")?;
-        machine.unplug(&used.dimm)?;
-        let (offline, _): (Offline, Remove) = (machine.done()?, machine.done()?);
-        machine.wait_deleted(&used.dimm)?;
+        let (offline, _) = machine.unplug_gone(&used.dimm)?;
         let each = offline.instructions.context("the offline counted nothing")? / pages;
         ensure!(each <= PAGE, "a page takes {each} instructions, more than {PAGE}");
         machine.run("pool check")?;
         machine.run("pool shrink 1000000")?;
-        unplug(machine, &other.dimm)?;
-        finish(machine)
+        unplug(machine, &other.dimm)
     })
 }
 
@@ -128,7 +122,7 @@ fn what_is_deferred_costs_less_than_on_linux(lab: &Lab) -> Result<()> {
             deferred = first_use(machine)?;
         }
         ensure!(deferred <= LINUX_ONLINE, "the first pass takes {deferred} more than the second");
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -144,10 +138,7 @@ fn first_use(machine: &mut Machine) -> Result<u64> {
 }
 
 fn every_case_of_an_allocation_is_counted(lab: &Lab) -> Result<()> {
-    let mut config = lab.room(&["256M"])?.word("icount");
-    config.icount = Some(0);
-    config.cpus = 1;
-    lab.with(&config, |machine| {
+    lab.with(&counting(lab, &["256M"], Placement::Device)?, |machine| {
         let taken = plug(machine, "256M")?;
         let cases = machine.json("bench --json")?;
         let cases = cases.as_array().context("`bench --json` is not a list")?;
@@ -156,20 +147,13 @@ fn every_case_of_an_allocation_is_counted(lab: &Lab) -> Result<()> {
             let instructions = case["instructions"].as_f64().unwrap_or_default();
             ensure!(instructions >= 1.0, "the case counts nothing: {case}");
         }
-        unplug(machine, &taken.dimm)?;
-        finish(machine)
+        unplug(machine, &taken.dimm)
     })
-}
-
-fn runs_guests(lab: &Lab) -> bool {
-    lab.runs_guests() == Some(true)
 }
 
 /// A guest on the only CPU: it stands still while a batch is found, moved and cleared; the pause is a part of that.
 fn a_pull_pauses_a_guest_for_few_instructions_at_a_time(lab: &Lab) -> Result<()> {
-    let mut config = lab.room(&["128M", "128M"])?.word("icount");
-    (config.icount, config.cpus) = (Some(0), 1);
-    lab.with(&config, |machine| {
+    lab.with(&counting(lab, &["128M", "128M"], Placement::Device)?, |machine| {
         let first = plug(machine, "128M")?;
         machine.run("vm create g 8M")?;
         let second = plug(machine, "128M")?;
@@ -182,14 +166,8 @@ fn a_pull_pauses_a_guest_for_few_instructions_at_a_time(lab: &Lab) -> Result<()>
         guest.ensure_pauses(lab.page())?;
         guest.ensure_stop(lab.page())?;
         machine.run("vm kill g")?;
-        unplug(machine, &second.dimm)?;
-        finish(machine)
+        unplug(machine, &second.dimm)
     })
-}
-
-/// Where CPUs mark what guests write.
-fn copies_ahead(lab: &Lab) -> bool {
-    runs_guests(lab) && lab.arch() != Arch::Ppc64
 }
 
 /// A guest in extents of 2 MiB, with pages of 64 KiB of 8 MiB, which writes 1 % of one of them again and again.
@@ -197,9 +175,7 @@ fn a_large_extent_moves_with_a_short_pause(lab: &Lab) -> Result<()> {
     let page = lab.page();
     let extent = (2 << 20).max(page * 128);
     let (size, written) = (4 * extent, extent / 100 / page * page);
-    let mut config = lab.room(&["128M", "128M"])?.word("icount");
-    (config.icount, config.cpus) = (Some(0), 1);
-    lab.with(&config, |machine| {
+    lab.with(&counting(lab, &["128M", "128M"], Placement::Device)?, |machine| {
         let first = plug(machine, "128M")?;
         machine.run(&format!("vm create g {size} --extent {extent}"))?;
         let second = plug(machine, "128M")?;
@@ -214,17 +190,14 @@ fn a_large_extent_moves_with_a_short_pause(lab: &Lab) -> Result<()> {
         guest.ensure_stop(page)?;
         machine.run("verify")?;
         machine.run("vm kill g")?;
-        unplug(machine, &second.dimm)?;
-        finish(machine)
+        unplug(machine, &second.dimm)
     })
 }
 
 fn counting_is_off_unless_asked_for(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         let Taken { dimm, add, .. } = plug(machine, "128M")?;
-        machine.unplug(&dimm)?;
-        let (offline, remove): (Offline, Remove) = (machine.done()?, machine.done()?);
-        machine.wait_deleted(&dimm)?;
+        let (offline, remove) = machine.unplug_gone(&dimm)?;
         let counted =
             [add.instructions, add.event_instructions, offline.instructions, remove.instructions];
         ensure!(counted == [None; 4], "the guest counts: {counted:?}");
@@ -232,6 +205,6 @@ fn counting_is_off_unless_asked_for(lab: &Lab) -> Result<()> {
         ensure!(why == "the machine does not count instructions", "{why}");
         let why = refused(machine, "holds")?;
         ensure!(why == "the image does not record how long locks are held", "{why}");
-        finish(machine)
+        Ok(())
     })
 }

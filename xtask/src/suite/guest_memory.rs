@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::cpus::SHIFT;
-use super::lab::{Lab, Taken, finish, plug, plug_filled, unplug};
-use super::{Scenario, scenarios};
+use super::lab::{Lab, Taken, plug, plug_filled, unplug};
+use super::{Scenario, runs_guests, scenarios};
 use crate::arch::Arch;
 use crate::machine::{Config, Guest, Machine, Remains};
 use crate::size::MIB;
@@ -16,14 +16,11 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     payload_leaves_nothing_on_a_dimm_that_is_pulled_from_under_it if runs_guests,
     payload_that_is_killed_leaves_nothing_to_the_next_one_or_on_its_dimm if runs_guests,
     a_guest_larger_than_boot_memory_lies_in_added_memory_with_all_its_tables if runs_guests,
-    payloads_on_three_cpus_compute_through_pulls_and_plugs if runs_guests,
-    payloads_on_three_cpus_compute_through_pulls_in_turns_of_counted_instructions if takes_turns,
+    payloads_on_three_cpus_compute_through_pulls_and_plugs if runs_guests =>
+        |lab| compute_through_pulls(lab, None),
+    payloads_on_three_cpus_compute_through_pulls_in_turns_of_counted_instructions if takes_turns =>
+        |lab| compute_through_pulls(lab, Some(SHIFT)),
 ];
-
-/// Whether machines like this one run guests.
-fn runs_guests(lab: &Lab) -> bool {
-    lab.runs_guests() == Some(true)
-}
 
 /// The same, and each CPU gets its turn when instructions are counted: on aarch64 QEMU before 8.1 runs no CPU behind one
 /// that stays in its guest.
@@ -74,8 +71,7 @@ fn payload_leaves_nothing_on_a_dimm_that_is_pulled_from_under_it(lab: &Lab) -> R
         ensure!(gone.pages_moved > 0 && gone.tables_moved > 0, "{gone:?}");
         machine.wait_guest("g", "going on", |guest| guest.rounds > gone.rounds)?;
         machine.run("vm kill g")?;
-        unplug(machine, &second.dimm)?;
-        finish(machine)
+        unplug(machine, &second.dimm)
     })
 }
 
@@ -94,8 +90,7 @@ fn payload_that_is_killed_leaves_nothing_to_the_next_one_or_on_its_dimm(lab: &La
         ensure!(found.wrong_words == 0, "the second guest found {} words", found.wrong_words);
         machine.run("vm kill b")?;
         machine.run("verify")?;
-        pull(machine, lab, &taken)?;
-        finish(machine)
+        pull(machine, lab, &taken)
     })
 }
 
@@ -125,8 +120,7 @@ fn a_guest_larger_than_boot_memory_lies_in_added_memory_with_all_its_tables(
         ensure!(taken_of_it == 0, "{taken_of_it} bytes of boot memory are taken");
         machine.run("vm kill g")?;
         ensure!(machine.boot_free()? == free, "boot memory is not as it was");
-        unplug(machine, &taken.dimm)?;
-        finish(machine)
+        unplug(machine, &taken.dimm)
     })
 }
 
@@ -134,16 +128,6 @@ fn a_guest_larger_than_boot_memory_lies_in_added_memory_with_all_its_tables(
 const THREE: [&str; 3] = ["a", "b", "c"];
 /// Memory of each: so little that a CPU caches translations of all of it.
 const SMALL: &str = "1M";
-
-fn payloads_on_three_cpus_compute_through_pulls_and_plugs(lab: &Lab) -> Result<()> {
-    compute_through_pulls(lab, None)
-}
-
-fn payloads_on_three_cpus_compute_through_pulls_in_turns_of_counted_instructions(
-    lab: &Lab,
-) -> Result<()> {
-    compute_through_pulls(lab, Some(SHIFT))
-}
 
 /// Pulls the DIMM that three guests lie on, and plugs another, again and again.
 fn compute_through_pulls(lab: &Lab, icount: Option<u8>) -> Result<()> {
@@ -183,7 +167,6 @@ fn compute_through_pulls(lab: &Lab, icount: Option<u8>) -> Result<()> {
         let cpus: BTreeSet<_> =
             ended.iter().flat_map(|guest| guest.vcpus.iter().map(|vcpu| vcpu.cpu)).collect();
         ensure!(cpus.len() == 3 && !cpus.contains(&0), "the guests ran on {cpus:?}");
-        unplug(machine, &under.dimm)?;
-        finish(machine)
+        unplug(machine, &under.dimm)
     })
 }

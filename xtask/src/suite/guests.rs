@@ -2,28 +2,20 @@
 
 use anyhow::{Result, ensure};
 
-use super::lab::{Lab, Taken, exhaust, finish, free, leave_verified, plug, unchanged, unplug};
-use super::{Scenario, scenarios};
+use super::lab::{Lab, Taken, exhaust, free, leave_verified, plug, unchanged, unplug};
+use super::{Scenario, runs_guests, scenarios};
 use crate::arch::Arch;
-use crate::machine::{Config, Guest, Machine, Offline, Remove};
+use crate::machine::{Config, Guest, Machine, Remove};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    payload_computes_on_one_cpu_while_its_dimm_is_pulled if runs_guests,
-    payload_computes_on_a_cpu_of_its_own_while_its_dimm_is_pulled if runs_guests,
+    payload_computes_on_one_cpu_while_its_dimm_is_pulled if runs_guests => |lab| pulled(lab, 1),
+    payload_computes_on_a_cpu_of_its_own_while_its_dimm_is_pulled if runs_guests =>
+        |lab| pulled(lab, 3),
     payload_that_is_killed_in_the_middle_of_a_pull_leaves_nothing if runs_guests,
     payload_with_nowhere_to_go_refuses_a_pull_before_a_page_moves if runs_guests,
     payload_that_misbehaves_is_stopped_by_name if runs_guests,
-    a_machine_that_runs_no_guests_names_what_it_lacks if runs_no_guests,
+    a_machine_that_runs_no_guests_names_what_it_lacks if |lab| lab.runs_guests() == Some(false),
 ];
-
-/// Whether machines like this one run guests.
-fn runs_guests(lab: &Lab) -> bool {
-    lab.runs_guests() == Some(true)
-}
-
-fn runs_no_guests(lab: &Lab) -> bool {
-    lab.runs_guests() == Some(false)
-}
 
 /// Memory of the guest that is pulled from under.
 const SIZE: &str = "32M";
@@ -51,9 +43,10 @@ fn pull_from_under(machine: &mut Machine, taken: &Taken) -> Result<Guest> {
 }
 
 /// Pulls a DIMM from under the guest, and compares its checksum with that of an undisturbed run.
-fn pulled(lab: &Lab, config: &Config) -> Result<()> {
+fn pulled(lab: &Lab, cpus: u32) -> Result<()> {
+    let config = Config { cpus, ..lab.room(&["256M", "256M"])? };
     let pages = 32 * 1024 * 1024 / lab.page();
-    lab.with(config, |machine| {
+    lab.with(&config, |machine| {
         let (first, second) = guest_on(machine, SIZE)?;
         machine.run("vm run g")?;
         pull_from_under(machine, &first)?;
@@ -68,17 +61,8 @@ fn pulled(lab: &Lab, config: &Config) -> Result<()> {
         let done = machine.wait_guest("g", "done", |guest| guest.state == "done")?;
         ensure!(done.checksum == end.checksum && done.pages_moved == 0, "{end:?} {done:?}");
         machine.run("vm kill g")?;
-        unplug(machine, &second.dimm)?;
-        finish(machine)
+        unplug(machine, &second.dimm)
     })
-}
-
-fn payload_computes_on_one_cpu_while_its_dimm_is_pulled(lab: &Lab) -> Result<()> {
-    pulled(lab, &Config { cpus: 1, ..lab.room(&["256M", "256M"])? })
-}
-
-fn payload_computes_on_a_cpu_of_its_own_while_its_dimm_is_pulled(lab: &Lab) -> Result<()> {
-    pulled(lab, &Config { cpus: 3, ..lab.room(&["256M", "256M"])? })
 }
 
 fn payload_that_is_killed_in_the_middle_of_a_pull_leaves_nothing(lab: &Lab) -> Result<()> {
@@ -91,18 +75,15 @@ fn payload_that_is_killed_in_the_middle_of_a_pull_leaves_nothing(lab: &Lab) -> R
         machine.run("vm kill g")?;
         let pages = 32 * 1024 * 1024 / lab.page();
         ensure!(moving.pages_moved < pages, "it had moved already: {moving:?}");
-        machine.done::<Offline>()?;
-        machine.done::<Remove>()?;
-        machine.wait_deleted(&first.dimm)?;
+        machine.wait_gone(&first.dimm)?;
         machine.run("verify")?;
-        unplug(machine, &second.dimm)?;
-        finish(machine)
+        unplug(machine, &second.dimm)
     })
 }
 
 fn payload_with_nowhere_to_go_refuses_a_pull_before_a_page_moves(lab: &Lab) -> Result<()> {
     let config = Config { cpus: 1, ..lab.room(&["256M"])? };
-    lab.with(&config, |machine| {
+    lab.begun(&config, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run(&format!("vm create g {SIZE}"))?;
         // Before memory is used up: a virtual CPU may need a page.
@@ -117,10 +98,7 @@ fn payload_with_nowhere_to_go_refuses_a_pull_before_a_page_moves(lab: &Lab) -> R
         machine.run("verify")?;
         machine.run("vm kill g")?;
         taken_pages.into_iter().try_for_each(|pfn| free(machine, pfn))?;
-        machine.unplug(&taken.dimm)?;
-        machine.done::<Offline>()?;
-        machine.done::<Remove>()?;
-        machine.wait_deleted(&taken.dimm)?;
+        machine.unplug_gone(&taken.dimm)?;
         unchanged(machine)?;
         leave_verified(machine)
     })
@@ -158,8 +136,7 @@ fn payload_that_misbehaves_is_stopped_by_name(lab: &Lab) -> Result<()> {
             machine.wait_guest("good", "going on", |guest| guest.rounds > rounds)?;
             machine.run("verify")?;
         }
-        machine.run("vm kill good")?;
-        finish(machine)
+        machine.run("vm kill good")
     })
 }
 
@@ -167,6 +144,6 @@ fn a_machine_that_runs_no_guests_names_what_it_lacks(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         let why = machine.refused("vm create g 1M")?;
         ensure!(why.starts_with("this machine runs no guests: it does not have "), "{why}");
-        finish(machine)
+        Ok(())
     })
 }

@@ -3,15 +3,17 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::lab::{Lab, finish, plug};
+use super::lab::{Lab, plug};
 use super::{Scenario, on_ppc64, on_x86_64, scenarios};
 use crate::arch::{Arch, Firmware};
 use crate::machine::{Config, Exit, Machine};
 use crate::size::Size;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_crash_is_reported_with_names_and_its_own_exit_code,
-    a_stack_that_overflows_is_reported_by_name,
+    a_crash_is_reported_with_names_and_its_own_exit_code =>
+        |lab| crashes(lab, "crash", &["hotmem: panic: ", " accessing 0x", "hotmem_kernel::", "+0x"]),
+    a_stack_that_overflows_is_reported_by_name =>
+        |lab| crashes(lab, "crash stack", &["kernel stack overflow: ", "hotmem_kernel::protection::"]),
     an_nmi_is_reported_with_names_and_its_own_exit_code_if_asked if has_nmi,
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
@@ -43,25 +45,14 @@ fn said(machine: &Machine, wanted: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn a_crash_is_reported_with_names_and_its_own_exit_code(lab: &Lab) -> Result<()> {
+/// Has the kernel crash by a command, and checks what it says.
+fn crashes(lab: &Lab, command: &str, wanted: &[&str]) -> Result<()> {
     lab.started(&lab.room(&["128M"])?, |machine| {
         machine.wait_ready()?;
         // The kernel may be gone before it has replied.
-        let _ = machine.command("crash");
-        let exit = machine.wait_exit()?;
-        ensure!(exit == Exit::Panicked, "{exit}");
-        let wanted = ["hotmem: panic: ", " accessing 0x", "hotmem_kernel::", "+0x"];
-        said(machine, &wanted)
-    })
-}
-
-fn a_stack_that_overflows_is_reported_by_name(lab: &Lab) -> Result<()> {
-    lab.started(&lab.room(&["128M"])?, |machine| {
-        machine.wait_ready()?;
-        let _ = machine.command("crash stack");
-        let exit = machine.wait_exit()?;
-        ensure!(exit == Exit::Panicked, "{exit}");
-        said(machine, &["hotmem: panic: kernel stack overflow: ", "hotmem_kernel::protection::"])
+        let _ = machine.command(command);
+        machine.wait_end(Exit::Panicked)?;
+        said(machine, wanted)
     })
 }
 
@@ -84,8 +75,7 @@ fn an_nmi_is_reported_with_names_and_its_own_exit_code_if_asked(lab: &Lab) -> Re
         machine.wait_ready()?;
         // The guest may be gone before QEMU has replied: only its exit is checked.
         let _ = machine.qmp("inject-nmi", json!({}));
-        let exit = machine.wait_exit()?;
-        ensure!(exit == Exit::Panicked, "{exit}");
+        machine.wait_end(Exit::Panicked)?;
         let panic = format!("hotmem: panic: {}", nmi(lab).unwrap_or_default());
         said(machine, &[&panic, "hotmem_kernel::", "+0x"])
     })
@@ -95,11 +85,8 @@ fn a_block_size_that_cannot_work_keeps_the_kernel_from_starting(lab: &Lab) -> Re
     // The allocator's largest extent, and so the largest block, has 2^19 pages.
     let large = format!("block={}", Size::new(lab.page() << 20).word());
     for (word, why) in [("block=3M", "power of two"), (&*large, "larger"), ("block=0", "0x0")] {
-        lab.started(&lab.room(&["128M"])?.word(word), |machine| {
-            let exit = machine.wait_exit()?;
-            ensure!(exit == Exit::Left(1), "{word}: {exit}");
-            said(machine, &["hotmem: cannot start: ", why])
-        })?;
+        let config = lab.room(&["128M"])?.word(word);
+        cannot_start(lab, &config, &["hotmem: cannot start: ", why]).context(word.to_owned())?;
     }
     Ok(())
 }
@@ -107,8 +94,7 @@ fn a_block_size_that_cannot_work_keeps_the_kernel_from_starting(lab: &Lab) -> Re
 /// Checks that the kernel refuses to start on a machine, with these words.
 fn cannot_start(lab: &Lab, config: &Config, words: &[&str]) -> Result<()> {
     lab.started(config, |machine| {
-        let exit = machine.wait_exit()?;
-        ensure!(exit == Exit::Left(1), "{exit}");
+        machine.wait_end(Exit::Left(1))?;
         said(machine, words)
     })
 }
@@ -147,9 +133,7 @@ fn a_start_at_el3_is_refused_by_name(lab: &Lab) -> Result<()> {
 fn what_is_typed_before_the_kernel_runs_is_not_lost(lab: &Lab) -> Result<()> {
     lab.started(&lab.room(&["128M"])?, |machine| {
         machine.type_line("exit 7")?;
-        let exit = machine.wait_exit()?;
-        ensure!(exit == Exit::Left(7), "{exit}");
-        Ok(())
+        machine.wait_end(Exit::Left(7))
     })
 }
 
@@ -159,7 +143,7 @@ fn a_machine_without_an_interval_timer_has_a_clock(lab: &Lab) -> Result<()> {
         said(machine, &["Hz, by the ACPI timer"])?;
         let guesses = machine.lines_from(0).into_iter().find(|line| line.contains("guesses"));
         ensure!(guesses.is_none(), "{guesses:?}");
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -168,16 +152,15 @@ fn a_machine_without_a_system_control_port_has_a_clock(lab: &Lab) -> Result<()> 
     lab.with(&small, |machine| {
         let guesses = machine.lines_from(0).into_iter().find(|line| line.contains("guesses"));
         ensure!(guesses.is_none(), "{guesses:?}");
-        finish(machine)
+        Ok(())
     })
 }
 
 fn a_power_button_that_is_pressed_turns_the_machine_off(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         plug(machine, "256M")?;
         machine.qmp("system_powerdown", json!({}))?;
-        let exit = machine.wait_exit()?;
-        ensure!(exit == Exit::Left(0), "{exit}");
+        machine.wait_end(Exit::Left(0))?;
         said(machine, &["the machine is turned off"])
     })
 }
@@ -188,7 +171,7 @@ fn unknown_options_are_reported_and_change_nothing(lab: &Lab) -> Result<()> {
         let lines = machine.lines_from(0);
         let reported = lines.iter().filter(|line| line.contains("unknown option"));
         ensure!(reported.count() == 2, "not both words were reported");
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -203,6 +186,6 @@ fn text_is_mapped_twice_and_writable_nowhere(lab: &Lab) -> Result<()> {
         let linear = machine.run(&format!("walk {:#x}", lab.linear(phys)))?.join("\n");
         ensure!(!linear.contains("write") && !linear.contains("execute"), "linear: {linear}");
         ensure!(linear.contains("read"), "linear: {linear}");
-        finish(machine)
+        Ok(())
     })
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::lab::{
     Lab, Taken, all_memmap, check_nothing_elsewhere, finish, plug, plug_filled, plug_spec,
-    unplug_taken, use_all,
+    unplug_taken, use_all, use_and_unplug,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Config, DESCRIPTOR, Geometry, Placement};
@@ -18,13 +18,16 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_dimm_per_device_may_fill_its_first_block_with_memmap,
     two_dimms_are_added_and_removed_in_both_orders,
     every_mainboard_works if has_boards,
-    larger_blocks_with_one_memmap_work if has_blocks,
-    larger_blocks_with_a_memmap_in_each_work if has_blocks,
-    larger_blocks_with_their_memmap_in_boot_memory_work if has_blocks,
+    larger_blocks_with_one_memmap_work if has_blocks => |lab| larger_blocks_work(lab, "device", 1),
+    larger_blocks_with_a_memmap_in_each_work if has_blocks =>
+        |lab| larger_blocks_work(lab, "block", 2),
+    larger_blocks_with_their_memmap_in_boot_memory_work if has_blocks =>
+        |lab| larger_blocks_work(lab, "boot", 0),
     memory_that_holds_all_ones_is_added_like_any_other,
     a_dimm_belongs_to_the_node_the_firmware_names,
-    a_dimm_256_times_as_large_as_boot_memory_fits_per_device,
-    a_dimm_256_times_as_large_as_boot_memory_fits_per_block,
+    a_dimm_256_times_as_large_as_boot_memory_fits_per_device =>
+        |lab| large_into_small(lab, "device"),
+    a_dimm_256_times_as_large_as_boot_memory_fits_per_block => |lab| large_into_small(lab, "block"),
     plugging_the_same_dimm_ten_times_leaves_nothing_behind,
 ];
 
@@ -32,24 +35,19 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 fn plug_and_unplug(
     lab: &Lab,
     size: &str,
-    words: &[&str],
+    placement: &str,
     check: impl FnOnce(&Taken, Geometry) -> Result<()>,
 ) -> Result<()> {
-    let config =
-        words.iter().try_fold(lab.room(&[size])?, |config, word| anyhow::Ok(config.word(word)))?;
+    let config = lab.room(&[size])?.word(format_args!("placement={placement}"));
     lab.with(&config, |machine| {
         let taken = plug(machine, size)?;
         check(&taken, machine.geometry()?)?;
-        let touched = use_all(machine)?;
-        let managed = taken.online.managed();
-        ensure!(touched == managed, "{touched} bytes were touched of {managed}");
-        unplug_taken(machine, &taken)?;
-        finish(machine)
+        use_and_unplug(machine, &taken)
     })
 }
 
 fn eight_blocks_per_device_have_one_memmap_at_their_start(lab: &Lab) -> Result<()> {
-    plug_and_unplug(lab, "1G", &["placement=device"], |taken, geometry| {
+    plug_and_unplug(lab, "1G", "device", |taken, geometry| {
         let [group] = taken.add.groups.as_slice() else {
             anyhow::bail!("{} groups", taken.add.groups.len());
         };
@@ -67,7 +65,7 @@ fn eight_blocks_per_device_have_one_memmap_at_their_start(lab: &Lab) -> Result<(
 }
 
 fn eight_blocks_per_block_have_a_memmap_in_each(lab: &Lab) -> Result<()> {
-    plug_and_unplug(lab, "1G", &["placement=block"], |taken, geometry| {
+    plug_and_unplug(lab, "1G", "block", |taken, geometry| {
         let starts: Vec<u64> = taken.add.groups.iter().map(|group| group.memmap_start).collect();
         let blocks: Vec<u64> =
             (0..8).map(|block| taken.dimm.start + block * geometry.block).collect();
@@ -81,7 +79,7 @@ fn eight_blocks_per_block_have_a_memmap_in_each(lab: &Lab) -> Result<()> {
 }
 
 fn eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole(lab: &Lab) -> Result<()> {
-    plug_and_unplug(lab, "1G", &["placement=boot"], |taken, geometry| {
+    plug_and_unplug(lab, "1G", "boot", |taken, geometry| {
         ensure!(
             taken.add.placement == Placement::Boot && taken.add.groups.is_empty(),
             "{:?}",
@@ -99,7 +97,7 @@ fn eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole(lab: &Lab) -> 
 
 fn a_single_block_is_enough(lab: &Lab) -> Result<()> {
     for placement in ["device", "block", "boot"] {
-        plug_and_unplug(lab, "128M", &[&format!("placement={placement}")], |taken, _| {
+        plug_and_unplug(lab, "128M", placement, |taken, _| {
             ensure!(taken.online.blocks.len() == 1, "{} blocks", taken.online.blocks.len());
             Ok(())
         })?;
@@ -118,8 +116,7 @@ fn a_dimm_per_device_may_fill_its_first_block_with_memmap(lab: &Lab) -> Result<(
         ensure!(group.memmap_pages * geometry.page == geometry.block, "{group:?}");
         let first = taken.online.blocks.iter().min_by_key(|block| block.block);
         ensure!(first.is_some_and(|block| block.managed_bytes == 0), "block 0 is {first:?}");
-        unplug_taken(machine, &taken)?;
-        finish(machine)
+        unplug_taken(machine, &taken)
     })
 }
 
@@ -134,7 +131,7 @@ fn two_dimms_are_added_and_removed_in_both_orders(lab: &Lab) -> Result<()> {
             for taken in &dimms {
                 unplug_taken(machine, taken)?;
             }
-            finish(machine)
+            Ok(())
         })?;
     }
     Ok(())
@@ -152,8 +149,7 @@ fn every_mainboard_works(lab: &Lab) -> Result<()> {
         lab.with(&config, |machine| {
             let taken = plug(machine, "1G")?;
             use_all(machine)?;
-            unplug_taken(machine, &taken)?;
-            finish(machine)
+            unplug_taken(machine, &taken)
         })
         .context(board)?;
     }
@@ -185,24 +181,11 @@ fn larger_blocks_work(lab: &Lab, placement: &str, groups: usize) -> Result<()> {
             if block <= GIB || placement == "device" {
                 use_all(machine)?;
             }
-            unplug_taken(machine, &taken)?;
-            finish(machine)
+            unplug_taken(machine, &taken)
         })
         .context(word)?;
     }
     Ok(())
-}
-
-fn larger_blocks_with_one_memmap_work(lab: &Lab) -> Result<()> {
-    larger_blocks_work(lab, "device", 1)
-}
-
-fn larger_blocks_with_a_memmap_in_each_work(lab: &Lab) -> Result<()> {
-    larger_blocks_work(lab, "block", 2)
-}
-
-fn larger_blocks_with_their_memmap_in_boot_memory_work(lab: &Lab) -> Result<()> {
-    larger_blocks_work(lab, "boot", 0)
 }
 
 fn memory_that_holds_all_ones_is_added_like_any_other(lab: &Lab) -> Result<()> {
@@ -226,7 +209,7 @@ fn a_dimm_belongs_to_the_node_the_firmware_names(lab: &Lab) -> Result<()> {
         for taken in &dimms {
             unplug_taken(machine, taken)?;
         }
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -238,17 +221,8 @@ fn large_into_small(lab: &Lab, placement: &str) -> Result<()> {
     lab.with(&Config { memory, ..config }, |machine| {
         let taken = plug_spec(machine, large, None)?;
         ensure!(taken.add.size() == large.size.bytes(), "{:#x}", taken.add.size());
-        unplug_taken(machine, &taken)?;
-        finish(machine)
+        unplug_taken(machine, &taken)
     })
-}
-
-fn a_dimm_256_times_as_large_as_boot_memory_fits_per_device(lab: &Lab) -> Result<()> {
-    large_into_small(lab, "device")
-}
-
-fn a_dimm_256_times_as_large_as_boot_memory_fits_per_block(lab: &Lab) -> Result<()> {
-    large_into_small(lab, "block")
 }
 
 fn plugging_the_same_dimm_ten_times_leaves_nothing_behind(lab: &Lab) -> Result<()> {
@@ -258,6 +232,6 @@ fn plugging_the_same_dimm_ten_times_leaves_nothing_behind(lab: &Lab) -> Result<(
             unplug_taken(machine, &taken)?;
             machine.run("snapshot check").with_context(|| format!("after round {round}"))?;
         }
-        finish(machine)
+        Ok(())
     })
 }

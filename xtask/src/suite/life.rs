@@ -49,7 +49,7 @@ fn kept(machine: &mut Machine, dimm: &Dimm) -> Result<(Option<u64>, String)> {
 }
 
 fn memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M", "256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M", "256M"])?, |machine| {
         let first = plug(machine, "256M")?;
         machine.run("pool grow 400")?;
         machine.run("pool grow 20 4")?;
@@ -77,7 +77,7 @@ fn memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content(lab: &La
 }
 
 fn a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_unpinned(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run("pool grow 10")?;
         machine.run("pool pin 4")?;
@@ -97,7 +97,7 @@ fn a_pinned_page_keeps_its_dimm_and_is_named_until_it_is_unpinned(lab: &Lab) -> 
 }
 
 fn an_unplug_is_cancelled_while_it_runs_and_works_afterwards(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?.word("budget=1"), |machine| {
+    lab.begun(&lab.room(&["256M"])?.word("budget=1"), |machine| {
         let taken = plug(machine, "256M")?;
         // Enough to be moved one by one for long after the operator's two lines are read.
         let pages = taken.dimm.size / lab.page() * 3 / 10;
@@ -134,7 +134,7 @@ fn text<'a>(object: &'a Value, name: &str) -> &'a str {
 }
 
 fn a_veto_is_reported_to_firmware_and_to_listeners_that_had_agreed(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["128M"])?, |machine| {
+    lab.begun(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         machine.run("notify add 9")?;
         machine.run("notify add 5 offline")?;
@@ -162,7 +162,7 @@ fn a_veto_is_reported_to_firmware_and_to_listeners_that_had_agreed(lab: &Lab) ->
 }
 
 fn policy_decides_at_run_time_where_memory_goes(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["128M"])?, |machine| {
+    lab.begun(&lab.room(&["128M"])?, |machine| {
         for (policy, zone) in [
             ("offline", None),
             ("online", Some("normal")),
@@ -188,7 +188,7 @@ fn policy_decides_at_run_time_where_memory_goes(lab: &Lab) -> Result<()> {
 
 fn at11_compaction_makes_room_between_memmaps(lab: &Lab) -> Result<()> {
     let config = lab.room(&["256M"])?.word("placement=block");
-    lab.with(&config, |machine| {
+    lab.begun(&config, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run("pool grow 300")?;
         let before = blocks_of(machine, &taken.dimm)?;
@@ -205,7 +205,7 @@ fn at11_compaction_makes_room_between_memmaps(lab: &Lab) -> Result<()> {
 }
 
 fn a_bad_page_is_taken_out_of_use_and_its_block_does_not_come_back(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         let second = taken.dimm.start / lab.block() + 1;
         let page = second * (lab.block() / lab.page()) + 99;
@@ -239,7 +239,7 @@ fn goes_without(machine: &mut Machine, taken: &Taken, page: u64) -> Result<()> {
 }
 
 fn a_bad_page_that_is_noted_for_later_is_taken_out_of_use(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         let (taken, page) = page_of_a_dimm(lab, machine)?;
         machine.run(&format!("poison {page} later"))?;
         goes_without(machine, &taken, page)
@@ -247,7 +247,7 @@ fn a_bad_page_that_is_noted_for_later_is_taken_out_of_use(lab: &Lab) -> Result<(
 }
 
 fn a_machine_check_takes_its_page_out_of_use_and_the_kernel_goes_on(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         let (taken, page) = page_of_a_dimm(lab, machine)?;
         let at = page * lab.page();
         // Uncorrected, with a physical address; the memory there was not used.
@@ -258,18 +258,16 @@ fn a_machine_check_takes_its_page_out_of_use_and_the_kernel_goes_on(lab: &Lab) -
 }
 
 fn a_machine_check_that_lost_the_state_of_the_cpu_ends_the_kernel(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         let line = "mce 0 1 0xbf00000000000134 0xd 0x100000 0x8c";
         // The guest may be gone before QEMU has replied: only its exit is checked.
         let _ = machine.qmp("human-monitor-command", json!({ "command-line": line }));
-        let exit = machine.wait_exit()?;
-        ensure!(exit == Exit::Panicked, "{exit}");
-        Ok(())
+        machine.wait_end(Exit::Panicked)
     })
 }
 
 fn at13_a_dump_takes_memmaps_and_leaves_offline_memory_out(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         let first = taken.dimm.start / lab.page();
         let blocks =

@@ -2,28 +2,17 @@
 
 use anyhow::{Result, ensure};
 
-use super::lab::{Lab, Taken, finish, plug, unplug};
-use super::{Scenario, scenarios};
+use super::lab::{Lab, Taken, plug, unplug};
+use super::{Scenario, runs_guests, runs_kernels, scenarios};
 use crate::linux::{self, Wanted};
 use crate::machine::{Config, Log, Machine, Module};
 use crate::root;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same if runs_linux,
-    linux_on_two_virtual_cpus_computes_on_each_while_its_dimm_is_pulled if runs_linux,
+    linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same if runs_kernels,
+    linux_on_two_virtual_cpus_computes_on_each_while_its_dimm_is_pulled if runs_kernels,
     a_linux_guest_without_a_kernel_is_refused_by_name if runs_guests,
 ];
-
-/// Whether machines like this one run Linux guests.
-fn runs_linux(lab: &Lab) -> bool {
-    // A GICv2 has no list registers that are system registers.
-    let has_controller = lab.room(&[]).is_ok_and(|config| config.gic != Some(2));
-    runs_guests(lab) && lab.about().linux.is_some() && has_controller
-}
-
-fn runs_guests(lab: &Lab) -> bool {
-    lab.runs_guests() == Some(true)
-}
 
 /// Memory of the guest, and of each DIMM.
 const SIZE: &str = "192M";
@@ -100,8 +89,7 @@ fn linux_boots_and_computes_while_its_dimms_are_pulled_and_writes_the_same(
         let undisturbed = last.map_or(undisturbed.clone(), |last| undisturbed.up_to(last));
         let same = log.compare(&undisturbed)?;
         ensure!(same > 100, "a kernel writes more than {same} lines");
-        unplug(machine, &second.dimm)?;
-        finish(machine)
+        unplug(machine, &second.dimm)
     })
 }
 
@@ -137,8 +125,7 @@ fn linux_on_two_virtual_cpus_computes_on_each_while_its_dimm_is_pulled(lab: &Lab
         ensure!(log.last_round()?.wrong_words == 0, "{guest:?}");
         machine.run("verify")?;
         machine.run("vm kill g")?;
-        unplug(machine, &second.dimm)?;
-        finish(machine)
+        unplug(machine, &second.dimm)
     })
 }
 
@@ -148,6 +135,6 @@ fn a_linux_guest_without_a_kernel_is_refused_by_name(lab: &Lab) -> Result<()> {
         ensure!(why.starts_with("the kernel was booted without a module"), "{why}");
         let none = machine.guests()?;
         ensure!(none.is_empty(), "{none:?}");
-        finish(machine)
+        Ok(())
     })
 }

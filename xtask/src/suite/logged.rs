@@ -12,7 +12,7 @@ use hotmem_storm::{
 use super::lab::{Lab, Storm, blocks_of, insert_unowned};
 use super::{Scenario, on_acpi, scenarios};
 use crate::arch::{Arch, Replies};
-use crate::machine::{Config, Dimm, Exit, Guest as Payload, Machine, Nvdimm, Place, UnplugEnd};
+use crate::machine::{Config, Dimm, Guest as Payload, Machine, Nvdimm, Place, UnplugEnd};
 use crate::size::{DimmSpec, MIB, Size};
 
 pub(crate) const SCENARIOS: &[Scenario] =
@@ -180,9 +180,7 @@ impl<'m> Guest<'m> {
     /// The end. The kernel's own verdict depends on the events: a block that a listener keeps offline after an unplug
     /// that was refused is a failure to it.
     fn leave(self) -> Result<()> {
-        let exit = self.machine.exit(0)?;
-        ensure!(exit == Exit::Left(0), "{exit}");
-        Ok(())
+        self.machine.leave()
     }
 }
 

@@ -63,17 +63,17 @@ pub(crate) struct Scenario {
     run: fn(&Lab) -> Result<()>,
 }
 
-/// Lists functions as scenarios under their own names; `name if condition` runs where the condition holds.
+/// Lists functions as scenarios under their own names; `name if condition` runs where the condition holds, and
+/// `name => |lab| ...` is one of several that a function runs.
 macro_rules! scenarios {
-    ($($name:ident $(if $on:expr)?),* $(,)?) => {
+    ($($name:ident $(if $on:expr)? $(=> $run:expr)?),* $(,)?) => {
         &[$($crate::suite::Scenario {
             name: stringify!($name),
-            on: $crate::suite::scenarios!(@on $($on)?),
-            run: $name,
+            on: $crate::suite::scenarios!(@ $($on,)? |_| true),
+            run: $crate::suite::scenarios!(@ $($run,)? $name),
         }),*]
     };
-    (@on) => { |_| true };
-    (@on $on:expr) => { $on };
+    (@ $first:expr $(, $other:expr)?) => { $first };
 }
 use scenarios;
 
@@ -85,6 +85,23 @@ fn on_x86_64(lab: &Lab) -> bool {
 /// Holds on machines that ACPI describes.
 fn on_acpi(lab: &Lab) -> bool {
     lab.arch() != Arch::Ppc64
+}
+
+/// Holds on machines that run guests.
+fn runs_guests(lab: &Lab) -> bool {
+    lab.runs_guests() == Some(true)
+}
+
+/// Holds on machines that run kernels as guests.
+fn runs_kernels(lab: &Lab) -> bool {
+    // A GICv2 has no list registers that are system registers.
+    let has_controller = lab.room(&[]).is_ok_and(|config| config.gic != Some(2));
+    runs_guests(lab) && lab.about().linux.is_some() && has_controller
+}
+
+/// Holds on machines that run guests, and whose CPUs mark what these write.
+fn copies_ahead(lab: &Lab) -> bool {
+    runs_guests(lab) && lab.arch() != Arch::Ppc64
 }
 
 /// Holds on ppc64: for scenarios that depend on its hypervisor.

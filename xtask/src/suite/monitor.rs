@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::lab::{
-    Lab, alloc, finish, free, leave_verified, plug, refused, switch, unchanged, unplug_taken,
+    Lab, alloc, free, leave_verified, plug, refused, switch, unchanged, unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Exit, Machine};
@@ -30,7 +30,7 @@ fn garbage(machine: &mut Machine, text: &str) -> Result<()> {
 }
 
 fn invalid_commands_get_errors_and_change_nothing(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["128M"])?, |machine| {
+    lab.begun(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         machine.run("snapshot save")?;
         let long = "x".repeat(5000);
@@ -99,7 +99,7 @@ fn arguments_out_of_range_are_refused(lab: &Lab) -> Result<()> {
         ] {
             refused(machine, command)?;
         }
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -127,7 +127,7 @@ fn help_names_every_command(lab: &Lab) -> Result<()> {
         let mut names = names;
         names.dedup();
         ensure!(listed == names.len(), "help names {} commands, its JSON {listed}", names.len());
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -150,8 +150,7 @@ fn replies_in_json_are_json_and_agree_with_each_other(lab: &Lab) -> Result<()> {
         );
         let page = machine.json(&format!("page {:#x} --json", taken.dimm.start / lab.page()))?;
         ensure!(page.is_object(), "a page is {page}");
-        unplug_taken(machine, &taken)?;
-        finish(machine)
+        unplug_taken(machine, &taken)
     })
 }
 
@@ -168,12 +167,12 @@ fn pages_are_allocated_and_freed_and_a_double_free_is_refused(lab: &Lab) -> Resu
             free(machine, pfn)?;
             refused(machine, &format!("free {pfn:#x}"))?;
         }
-        finish(machine)
+        Ok(())
     })
 }
 
 fn a_block_goes_offline_and_online_by_hand(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         let taken = plug(machine, "256M")?;
         machine.run("snapshot save")?;
         let last = taken.dimm.start / lab.block() + 1;
@@ -202,8 +201,7 @@ fn memory_that_the_firmware_owns_is_not_removed_by_hand(lab: &Lab) -> Result<()>
         for &block in &blocks {
             switch(machine, "online", block)?;
         }
-        unplug_taken(machine, &taken)?;
-        finish(machine)
+        unplug_taken(machine, &taken)
     })
 }
 
@@ -211,8 +209,7 @@ fn missing_memory_cannot_be_added(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["256M"])?, |machine| {
         refused(machine, "add 0x100000000 0x8000000")?;
         refused(machine, "add 0x8000000 0x8000000")?;
-        refused(machine, "add 0xfee00000 0x8000000")?;
-        finish(machine)
+        refused(machine, "add 0xfee00000 0x8000000")
     })
 }
 
@@ -234,17 +231,15 @@ fn a_translation_can_be_walked(lab: &Lab) -> Result<()> {
         let virt = lab.linear(first);
         let lines = machine.run(&format!("walk {virt:#x}"))?;
         ensure!(lines.contains(&format!("{virt:#x} has no translation")), "{lines:?}");
-        finish(machine)
+        Ok(())
     })
 }
 
 fn the_guest_exits_with_the_code_that_was_typed(lab: &Lab) -> Result<()> {
     for (command, code) in [("exit", 0), ("exit 0", 0), ("exit 7", 7), ("exit 100", 100)] {
-        lab.with(&lab.room(&["128M"])?, |machine| {
+        lab.begun(&lab.room(&["128M"])?, |machine| {
             machine.type_line(command)?;
-            let exit = machine.wait_exit()?;
-            ensure!(exit == Exit::Left(code), "`{command}`: {exit}");
-            Ok(())
+            machine.wait_end(Exit::Left(code)).context(command)
         })?;
     }
     Ok(())
@@ -254,7 +249,6 @@ fn a_snapshot_check_finds_a_change(lab: &Lab) -> Result<()> {
     lab.with(&lab.room(&["128M"])?, |machine| {
         let taken = plug(machine, "128M")?;
         refused(machine, "snapshot check")?;
-        unplug_taken(machine, &taken)?;
-        finish(machine)
+        unplug_taken(machine, &taken)
     })
 }

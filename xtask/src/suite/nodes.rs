@@ -63,7 +63,7 @@ fn a_cpu_allocates_from_its_own_node_and_then_from_the_nearest(lab: &Lab) -> Res
     let config = Config { cpus: 2, cpu_nodes: vec![0, 1], distances, ..config };
     // An eighth of a block, which no cache keeps.
     let eighth = (lab.block() / lab.page()).ilog2() - 3;
-    lab.with(&config, |machine| {
+    lab.begun(&config, |machine| {
         let nodes: Vec<_> =
             machine.cpus()?.iter().map(|cpu| (cpu.node, cpu.state == "up")).collect();
         ensure!(nodes == [(0, true), (1, true)], "CPUs are on {nodes:?}");

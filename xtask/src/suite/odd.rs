@@ -2,11 +2,12 @@
 
 use anyhow::{Result, ensure};
 
-use super::lab::{Lab, Taken, add, check_groups, check_online, check_success, finish};
-use super::lab::{finish_refused, refused};
-use super::lab::{remove, switch, taken, unowned, use_all, use_and_unplug};
+use super::lab::{
+    Lab, add, finish_refused, plug_spec, plugged, refused, remove, switch, unowned, unplug,
+    use_all, use_and_unplug,
+};
 use super::{Scenario, scenarios};
-use crate::machine::{DESCRIPTOR, Machine, Online, Placement, Request};
+use crate::machine::{DESCRIPTOR, Placement};
 use crate::size::{DimmSpec, MIB};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
@@ -36,8 +37,7 @@ fn a_dimm_that_is_no_whole_blocks_is_used_and_goes_in_each_placement(lab: &Lab) 
         let config = lab.room(&[])?.room_for(&[odd(lab)]);
         let config = config.word(format_args!("placement={}", placement.word()));
         lab.with(&config, |machine| {
-            let dimm = machine.plug(odd(lab), None)?;
-            let taken = come_online(machine, dimm)?;
+            let taken = plug_spec(machine, odd(lab), None)?;
             use_and_unplug(machine, &taken)
         })?;
     }
@@ -48,14 +48,13 @@ fn two_dimms_in_one_block_go_alone_in_both_orders(lab: &Lab) -> Result<()> {
     let config = lab.room(&[])?.room_for(&[odd(lab), odd(lab)]);
     lab.with(&config, |machine| {
         for lower_first in [true, false] {
-            let lower = machine.plug(odd(lab), None)?;
-            let lower = come_online(machine, lower)?;
+            let lower = plug_spec(machine, odd(lab), None)?;
             let upper = machine.plug_behind(&lower.dimm, odd(lab))?;
-            let upper = come_online(machine, upper)?;
+            let upper = plugged(machine, upper)?;
             let both = lower.online.managed() + upper.online.managed();
             ensure!(use_all(machine)? == both, "not all of both is used");
             let (first, second) = if lower_first { (lower, upper) } else { (upper, lower) };
-            super::lab::unplug(machine, &first.dimm)?;
+            unplug(machine, &first.dimm)?;
             machine.run("verify")?;
             // What is left of the block that both were in is online again.
             let rest = use_all(machine)?;
@@ -64,15 +63,15 @@ fn two_dimms_in_one_block_go_alone_in_both_orders(lab: &Lab) -> Result<()> {
                 "{rest} bytes of {} are used",
                 second.online.managed()
             );
-            super::lab::unplug(machine, &second.dimm)?;
+            unplug(machine, &second.dimm)?;
         }
-        finish(machine)
+        Ok(())
     })
 }
 
 /// A range of two and a quarter blocks between two others, which share its first and its last block, is converted in use.
 fn a_range_between_others_is_converted_in_use_and_goes_block_by_block(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["512M"])?, |machine| {
+    lab.begun(&lab.room(&["512M"])?, |machine| {
         let (start, block) = (unowned(machine, "512M")?, lab.block());
         let (first, end) = (start + block / 4, start + block / 2 * 5);
         machine.run("snapshot save")?;
@@ -105,14 +104,4 @@ fn a_range_between_others_is_converted_in_use_and_goes_block_by_block(lab: &Lab)
         remove(machine, end, block / 2)?;
         finish_refused(machine)
     })
-}
-
-/// Waits until a DIMM that was plugged is online.
-fn come_online(machine: &mut Machine, dimm: crate::machine::Dimm) -> Result<Taken> {
-    let add = taken(machine, &dimm)?;
-    check_success(machine.status(&dimm, Request::Insertion)?, add.ost)?;
-    let online: Online = machine.done()?;
-    check_groups(machine, &add)?;
-    check_online(machine, &add, &online)?;
-    Ok(Taken { dimm, add, online })
 }

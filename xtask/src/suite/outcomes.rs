@@ -88,7 +88,7 @@ fn check_unplug_and_steps(
 fn each_outcome_of_an_eject_has_its_own_status_code(lab: &Lab) -> Result<()> {
     let mut config = lab.room(&["128M"])?;
     config.memory = lab.memory(lab.block().max(128 * MIB));
-    lab.with(&config, |machine| {
+    lab.begun(&config, |machine| {
         for row in &ROWS {
             one_row(lab, machine, row).with_context(|| row.what.to_owned())?;
         }
@@ -116,7 +116,7 @@ fn memory_that_an_operator_uses_is_not_ejected_though_its_device_was_refused(
     lab: &Lab,
 ) -> Result<()> {
     let block = lab.block();
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         let dimm = insert_unowned(machine, "256M")?;
         lab.check_reported(machine.status(&dimm, Request::Insertion)?.as_slice(), &[1])?;
         let start = dimm.start.next_multiple_of(block);
@@ -134,7 +134,7 @@ fn memory_that_an_operator_uses_is_not_ejected_though_its_device_was_refused(
 }
 
 fn memory_that_is_added_but_does_not_come_online_has_a_code_of_its_own(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M"])?, |machine| {
         machine.run("notify add 0 online")?;
         let dimm = insert(machine, "256M")?;
         let added: Add = machine.next()?;

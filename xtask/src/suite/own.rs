@@ -2,28 +2,17 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::lab::{Lab, finish, plug, unplug};
-use super::{Scenario, scenarios};
+use super::lab::{Lab, plug, unplug};
+use super::{Scenario, runs_guests, runs_kernels, scenarios};
 use crate::linux;
 use crate::machine::{Config, Cpu, Log};
 use crate::{arch::Arch, root};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    our_own_kernel_is_a_guest_that_checks_its_pages_while_its_dimm_is_pulled if runs_own,
-    our_own_kernel_uses_memory_on_two_virtual_cpus_while_its_dimm_is_pulled if runs_own,
+    our_own_kernel_is_a_guest_that_checks_its_pages_while_its_dimm_is_pulled if runs_kernels,
+    our_own_kernel_uses_memory_on_two_virtual_cpus_while_its_dimm_is_pulled if runs_kernels,
     our_own_kernel_without_its_image_is_refused_by_name if runs_guests,
 ];
-
-fn runs_guests(lab: &Lab) -> bool {
-    lab.runs_guests() == Some(true)
-}
-
-/// Whether machines like this one run kernels as guests.
-fn runs_own(lab: &Lab) -> bool {
-    // A GICv2 has no list registers that are system registers.
-    let has_controller = lab.room(&[]).is_ok_and(|config| config.gic != Some(2));
-    runs_guests(lab) && lab.about().linux.is_some() && has_controller
-}
 
 /// Memory of the guest, and how much of it holds a pattern.
 const SIZE: &str = "48M";
@@ -69,8 +58,7 @@ fn our_own_kernel_is_a_guest_that_checks_its_pages_while_its_dimm_is_pulled(
         ensure!(log.has("memory devices: 0"), "{:?}", log.tail(9));
         leave(lab, machine, &mut log)?;
         machine.run("vm kill g")?;
-        unplug(machine, &second.dimm)?;
-        finish(machine)
+        unplug(machine, &second.dimm)
     })
 }
 
@@ -104,8 +92,7 @@ fn our_own_kernel_uses_memory_on_two_virtual_cpus_while_its_dimm_is_pulled(
         ensure!(second_cpu.state == "up" && has_used, "{second_cpu:?}");
         machine.run("verify")?;
         machine.run("vm kill g")?;
-        unplug(machine, &second.dimm)?;
-        finish(machine)
+        unplug(machine, &second.dimm)
     })
 }
 
@@ -131,7 +118,6 @@ fn our_own_kernel_without_its_image_is_refused_by_name(lab: &Lab) -> Result<()> 
         machine.run("vm create g 1M")?;
         let why = machine.refused("vm type g pool")?;
         ensure!(why == "guest g runs the payload, which has no serial port", "{why}");
-        machine.run("vm kill g")?;
-        finish(machine)
+        machine.run("vm kill g")
     })
 }

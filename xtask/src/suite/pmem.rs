@@ -5,9 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use anyhow::{Context, Result, ensure};
 
-use super::lab::{
-    Lab, check_groups, check_nothing_elsewhere, check_online, finish, refused, use_all,
-};
+use super::lab::{Lab, check_groups, check_nothing_elsewhere, check_online, refused, use_all};
 use super::{Scenario, on_acpi, scenarios};
 use crate::machine::{Add, LABELS, Machine, Nvdimm, Offline, Online, Placement, Remove};
 use crate::scratch::Scratch;
@@ -93,8 +91,7 @@ fn persistent_memory_is_added_used_and_removed_in_each_placement(lab: &Lab) -> R
         let (_, second) = add(machine, "pmem add 1")?;
         ensure!(use_all(machine)? == first.managed() + second.managed(), "not all is used");
         remove(machine, 0)?;
-        remove(machine, 1)?;
-        finish(machine)
+        remove(machine, 1)
     })
 }
 
@@ -137,7 +134,7 @@ fn a_namespace_keeps_persistent_memory_from_being_used_unless_it_is_forced(
         // What labels say stays as it was, whatever became of the data.
         ensure!(machine.pmem()? == list, "{:?}", machine.pmem()?);
         ensure!(labels(&nvdimm)? == before, "the labels have changed");
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -175,8 +172,7 @@ fn memory_without_labels_that_holds_something_is_used_by_force_only(lab: &Lab) -
         add(machine, &format!("pmem add {number} force"))?;
         remove(machine, number)?;
         add(machine, &format!("pmem add {number}"))?;
-        remove(machine, number)?;
-        finish(machine)
+        remove(machine, number)
     })
 }
 
@@ -206,8 +202,7 @@ fn persistent_memory_in_use_goes_once_its_pages_have_moved(lab: &Lab) -> Result<
         machine.run("pool unpin 7")?;
         remove(machine, 0)?;
         machine.run("pool check")?;
-        machine.run(&format!("pool shrink {pages}"))?;
-        finish(machine)
+        machine.run(&format!("pool shrink {pages}"))
     })
 }
 
@@ -248,7 +243,7 @@ fn an_nvdimm_that_is_plugged_is_listed_behind_the_others_and_used(lab: &Lab) -> 
             for number in 0..=number {
                 remove(machine, number)?;
             }
-            finish(machine)
+            Ok(())
         })?;
     }
     Ok(())

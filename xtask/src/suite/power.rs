@@ -8,7 +8,7 @@ use super::lab::{
 };
 use super::{Scenario, scenarios};
 use crate::arch::Arch;
-use crate::machine::{Asked, Config, Dimm, Exit, Machine, Offline, Remove, UnplugEnd};
+use crate::machine::{Asked, Config, Dimm, Exit, Machine, UnplugEnd};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_machine_that_is_reset_has_all_of_each_dimm_whatever_its_state_was,
@@ -49,7 +49,7 @@ fn all_online(machine: &mut Machine, dimm: &Dimm) -> Result<()> {
 }
 
 fn a_machine_that_is_reset_has_all_of_each_dimm_whatever_its_state_was(lab: &Lab) -> Result<()> {
-    lab.with(&restarting(lab, &["256M"; 4])?, |machine| {
+    lab.begun(&restarting(lab, &["256M"; 4])?, |machine| {
         let unused = plug(machine, "256M")?;
         let pinned = plug(machine, "256M")?;
         machine.run("pool grow 400")?;
@@ -97,7 +97,7 @@ fn goes_after_all(machine: &mut Machine, dimm: &Dimm) -> Result<()> {
 fn a_reset_in_the_middle_of_an_unplug_loses_neither_the_dimm_nor_the_request(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&restarting(lab, &["256M"])?.word("budget=1"), |machine| {
+    lab.begun(&restarting(lab, &["256M"])?.word("budget=1"), |machine| {
         let taken = begin_unplug(lab, machine)?;
         machine.reset()?;
         machine.wait_ready()?;
@@ -109,7 +109,7 @@ fn a_reset_in_the_middle_of_an_unplug_loses_neither_the_dimm_nor_the_request(
 }
 
 fn a_reset_in_the_middle_of_an_insertion_loses_nothing(lab: &Lab) -> Result<()> {
-    lab.with(&restarting(lab, &["256M"])?, |machine| {
+    lab.begun(&restarting(lab, &["256M"])?, |machine| {
         // The kernel has not even seen the event, or has begun: with each round it gets further.
         let dimm = machine.stopped(|machine| insert(machine, "256M"))?;
         for round in 0..4 {
@@ -128,7 +128,7 @@ fn a_machine_that_is_stopped_and_continued_in_the_middle_of_operations_does_them
     lab: &Lab,
 ) -> Result<()> {
     let pauses = |machine: &mut Machine| (0..STOPS).try_for_each(|_| machine.stopped(|_| Ok(())));
-    lab.with(&lab.room(&["256M", "256M"])?.word("budget=1"), |machine| {
+    lab.begun(&lab.room(&["256M", "256M"])?.word("budget=1"), |machine| {
         let first = insert(machine, "256M")?;
         pauses(machine)?;
         taken_online(machine, &first)?;
@@ -140,9 +140,7 @@ fn a_machine_that_is_stopped_and_continued_in_the_middle_of_operations_does_them
         machine.unplug(&first)?;
         machine.wait_line("is being given up")?;
         pauses(machine)?;
-        machine.done::<Offline>()?;
-        machine.done::<Remove>()?;
-        machine.wait_deleted(&first)?;
+        machine.wait_gone(&first)?;
         machine.run("pool check")?;
         machine.run(&format!("pool shrink {pages}"))?;
         unplug(machine, &second)?;
@@ -161,7 +159,7 @@ fn nmis_in_the_middle_of_an_unplug_are_logged_for_each_cpu_and_change_nothing(
 ) -> Result<()> {
     let config = lab.room(&["256M"])?.word("budget=1");
     let cpus = config.cpus;
-    lab.with(&config, |machine| {
+    lab.begun(&config, |machine| {
         let taken = begin_unplug(lab, machine)?;
         for _ in 0..NMIS {
             machine.qmp("inject-nmi", json!({}))?;
@@ -171,9 +169,7 @@ fn nmis_in_the_middle_of_an_unplug_are_logged_for_each_cpu_and_change_nothing(
         (0..cpus).try_for_each(|cpu| {
             machine.wait_line(&format!("NMI: CPU {cpu} was at 0x")).map(|_| ())
         })?;
-        machine.done::<Offline>()?;
-        machine.done::<Remove>()?;
-        machine.wait_deleted(&taken.dimm)?;
+        machine.wait_gone(&taken.dimm)?;
         machine.run("pool check")?;
         let pages = taken.dimm.size / lab.page() * 3 / 10;
         machine.run(&format!("pool shrink {pages}"))?;
@@ -184,11 +180,9 @@ fn nmis_in_the_middle_of_an_unplug_are_logged_for_each_cpu_and_change_nothing(
 fn a_power_button_that_is_pressed_in_the_middle_of_an_unplug_turns_the_machine_off(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&lab.room(&["256M"])?.word("budget=1"), |machine| {
+    lab.begun(&lab.room(&["256M"])?.word("budget=1"), |machine| {
         begin_unplug(lab, machine)?;
         machine.qmp("system_powerdown", json!({}))?;
-        let exit = machine.wait_exit()?;
-        ensure!(exit == Exit::Left(0), "{exit}");
-        Ok(())
+        machine.wait_end(Exit::Left(0))
     })
 }

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::lab::{
-    Lab, alloc, finish, finish_refused, free, insert_unowned, leave_verified, plug, refused,
-    unchanged, unplug_taken,
+    Lab, alloc, finish_refused, free, insert_unowned, leave_verified, plug, refused, unchanged,
+    unplug_taken,
 };
 use super::{Scenario, scenarios};
 use crate::machine::{Add, Config, DESCRIPTOR, Dimm, Machine, Request};
@@ -43,7 +43,7 @@ fn plug_refused(machine: &mut Machine, spec: DimmSpec) -> Result<String> {
 fn a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name_if_that_is_wanted(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&lab.room(&["100M"])?.word("blocks=whole"), |machine| {
+    lab.begun(&lab.room(&["100M"])?.word("blocks=whole"), |machine| {
         let odd = lab.dimm("100M")?;
         let why = plug_refused(machine, odd)?;
         ensure!(names(&why, odd.size.bytes()), "the reason names no size of {}: {why}", odd.size);
@@ -52,7 +52,7 @@ fn a_dimm_that_is_not_a_whole_number_of_blocks_is_refused_by_name_if_that_is_wan
 }
 
 fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["130M", "256M"])?.word("blocks=whole"), |machine| {
+    lab.begun(&lab.room(&["130M", "256M"])?.word("blocks=whole"), |machine| {
         plug_refused(machine, lab.dimm("130M")?)?;
         let taken = plug(machine, "256M")?;
         unplug_taken(machine, &taken)?;
@@ -63,7 +63,7 @@ fn a_refused_dimm_leaves_room_for_the_next_one(lab: &Lab) -> Result<()> {
 fn a_dimm_refused_for_lack_of_memory_can_be_unplugged_and_leaves_room_for_others(
     lab: &Lab,
 ) -> Result<()> {
-    lab.with(&lab.room(&["256M", "256M"])?, |machine| {
+    lab.begun(&lab.room(&["256M", "256M"])?, |machine| {
         let refused = insert_unowned(machine, "256M")?;
         lab.check_reported(machine.status(&refused, Request::Insertion)?.as_slice(), &[1])?;
         unchanged(machine)?;
@@ -82,7 +82,7 @@ fn a_dimm_smaller_than_a_block_is_refused_by_name_if_that_is_wanted(lab: &Lab) -
     let large = (lab.about().blocks)(lab.page()).iter().copied().max().unwrap_or_default();
     let config = lab.room(&["128M"])?.word(format_args!("block={}", Size::new(large).word()));
     let config = config.word("blocks=whole");
-    lab.with(&config, |machine| {
+    lab.begun(&config, |machine| {
         let small = lab.dimm("128M")?;
         let why = plug_refused(machine, small)?;
         ensure!(
@@ -100,7 +100,7 @@ fn a_memmap_that_boot_memory_cannot_hold_is_refused_cleanly(lab: &Lab) -> Result
     let size = Size::new(memory.bytes() * 4 * (lab.page() / DESCRIPTOR));
     let large = DimmSpec { size, node: None };
     let config = lab.room(&[])?.room_for(&[large]).word("placement=boot");
-    lab.with(&Config { memory, ..config }, |machine| {
+    lab.begun(&Config { memory, ..config }, |machine| {
         let why = plug_refused(machine, large)?;
         ensure!(why.contains("out of memory"), "the reason does not say what ran out: {why}");
         finish_refused(machine)
@@ -109,7 +109,7 @@ fn a_memmap_that_boot_memory_cannot_hold_is_refused_cleanly(lab: &Lab) -> Result
 
 fn unplug_is_refused_while_pages_are_allocated_and_works_afterwards(lab: &Lab) -> Result<()> {
     // What is allocated by number stays where it is: it never comes from a movable zone.
-    lab.with(&lab.room(&["256M"])?.word("policy=online_kernel"), |machine| {
+    lab.begun(&lab.room(&["256M"])?.word("policy=online_kernel"), |machine| {
         let taken = plug(machine, "256M")?;
         let pages = allocate_inside(machine, &taken.dimm, lab.page())?;
         machine.run("snapshot save")?;
@@ -178,7 +178,7 @@ fn boot_memory_cannot_be_removed(lab: &Lab) -> Result<()> {
                 "boot block {block}: {why}"
             );
         }
-        finish(machine)
+        Ok(())
     })
 }
 

@@ -29,7 +29,7 @@ struct Stage<'a> {
 fn play(lab: &Lab, acts: &[Act]) -> Result<()> {
     // As scenarios write it: on each machine it has as many blocks.
     let size = Size::new(BLOCKS * 128 * MIB).word();
-    lab.with(&lab.room(&[&size])?, |machine| {
+    lab.begun(&lab.room(&[&size])?, |machine| {
         let (start, block) = (unowned(machine, &size)?, lab.block());
         let mut stage = Stage { machine, start, block, hosts: true, elsewhere: 0 };
         for (number, &act) in acts.iter().enumerate() {

@@ -9,8 +9,8 @@ use super::{Scenario, scenarios};
 use crate::machine::{Machine, Remains, Scrub};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    an_ejected_dimm_holds_nothing_that_was_written_there,
-    a_dimm_with_one_memmap_holds_nothing_when_it_is_gone,
+    an_ejected_dimm_holds_nothing_that_was_written_there => |lab| holds_nothing(lab, "block"),
+    a_dimm_with_one_memmap_holds_nothing_when_it_is_gone => |lab| holds_nothing(lab, "device"),
     memory_that_was_never_allocated_is_not_written,
     without_scrubbing_an_ejected_dimm_holds_what_was_written,
 ];
@@ -36,7 +36,7 @@ fn pull(machine: &mut Machine, taken: &Taken) -> Result<(Scrub, File)> {
 
 fn holds_nothing(lab: &Lab, placement: &str) -> Result<()> {
     let config = lab.room(&["256M"])?.word(format_args!("placement={placement}"));
-    lab.with(&config, |machine| {
+    lab.begun(&config, |machine| {
         let taken = plug_filled(machine, "256M", Some(0))?;
         machine.run("use")?;
         machine.next_step()?;
@@ -49,16 +49,8 @@ fn holds_nothing(lab: &Lab, placement: &str) -> Result<()> {
     })
 }
 
-fn an_ejected_dimm_holds_nothing_that_was_written_there(lab: &Lab) -> Result<()> {
-    holds_nothing(lab, "block")
-}
-
-fn a_dimm_with_one_memmap_holds_nothing_when_it_is_gone(lab: &Lab) -> Result<()> {
-    holds_nothing(lab, "device")
-}
-
 fn memory_that_was_never_allocated_is_not_written(lab: &Lab) -> Result<()> {
-    lab.with(&lab.room(&["128M"])?.word("placement=boot"), |machine| {
+    lab.begun(&lab.room(&["128M"])?.word("placement=boot"), |machine| {
         let taken = plug_filled(machine, "128M", Some(0xa5))?;
         let (scrub, file) = pull(machine, &taken)?;
         // CPUs that have nothing to do clear a few pages ahead.
@@ -71,7 +63,7 @@ fn memory_that_was_never_allocated_is_not_written(lab: &Lab) -> Result<()> {
 
 fn without_scrubbing_an_ejected_dimm_holds_what_was_written(lab: &Lab) -> Result<()> {
     let config = lab.room(&["256M"])?.word("placement=block").word("scrub=off");
-    lab.with(&config, |machine| {
+    lab.begun(&config, |machine| {
         let taken = plug_filled(machine, "256M", Some(0))?;
         let pages = fill(machine, lab, &taken)?;
         let file = machine.file_behind(&taken.dimm)?;

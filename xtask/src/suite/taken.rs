@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::lab::{Lab, end_well, leave_verified, plug, refused, switch, unplug};
+use super::lab::{Lab, end_well, finish, leave_verified, plug, refused, switch, unplug};
 use super::{Scenario, scenarios};
 use crate::machine::Machine;
 
@@ -31,7 +31,7 @@ fn with_core_of(
 ) -> Result<()> {
     let mut config = lab.room(&["256M"])?.word(format_args!("kernelcore={}", 2 * lab.block()));
     (config.cpus, config.memory) = (cpus, lab.memory(8 * lab.block()));
-    lab.with(&config, |machine| {
+    lab.begun(&config, |machine| {
         let mut spare = machine.blocks()?;
         spare.retain(|one| one.boot && one.zone.as_deref() == Some("movable"));
         let spare: Vec<u64> = spare.iter().map(|one| one.block).collect();
@@ -59,8 +59,7 @@ fn at07_blocks_inside_a_device_range_are_not_taken(lab: &Lab) -> Result<()> {
             ensure!(why.contains(&format!("block {number} was added")), "{why}");
         }
         unplug(machine, &taken.dimm)?;
-        machine.run("snapshot check")?;
-        end_well(machine)
+        finish(machine)
     })
 }
 
@@ -80,8 +79,7 @@ fn at08_memory_of_a_dimm_is_not_taken(lab: &Lab) -> Result<()> {
         refused(machine, &format!("memtrace contig 0 {}", 7 * lab.block()))?;
         switch(machine, "online", spare[0])?;
         unplug(machine, &taken.dimm)?;
-        machine.run("snapshot check")?;
-        end_well(machine)
+        finish(machine)
     })
 }
 
@@ -97,8 +95,7 @@ fn at09_a_taken_block_does_not_come_online(lab: &Lab) -> Result<()> {
         for &block in &spare[..2] {
             switch(machine, "online", block)?;
         }
-        machine.run("snapshot check")?;
-        end_well(machine)
+        finish(machine)
     })
 }
 
@@ -152,8 +149,7 @@ fn at10_taken_memory_has_no_translation_and_a_load_of_it_faults(lab: &Lab) -> Re
         let read = machine.run(&format!("peek {:#x}", at(spare[1], 0)))?;
         ensure!(read.iter().any(|line| line == "0x0"), "{read:?}");
         switch(machine, "online", spare[1])?;
-        machine.run("snapshot check")?;
-        end_well(machine)
+        finish(machine)
     })
 }
 
@@ -177,9 +173,8 @@ fn memory_is_taken_by_size_emptied_first_and_released_clear(lab: &Lab) -> Result
         let read = machine.run(&format!("peek {:#x}", lab.linear(taken[1] * lab.block())))?;
         ensure!(read.iter().any(|line| line == "0x0"), "{read:?}");
         machine.run("pool shrink 500")?;
-        machine.run("snapshot check")?;
         refused(machine, "memtrace contig 0 4096")?;
-        end_well(machine)
+        finish(machine)
     })
 }
 
@@ -220,7 +215,6 @@ fn an_invalid_list_is_refused_with_its_invalid_part(lab: &Lab) -> Result<()> {
         let why = refused(machine, "memtrace 0:99999")?;
         ensure!(why.contains("block 99999 is not there"), "{why}");
         switch(machine, "online", first)?;
-        machine.run("snapshot check").context("a refused list changed something")?;
-        end_well(machine)
+        finish(machine)
     })
 }

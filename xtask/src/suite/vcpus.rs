@@ -4,30 +4,21 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 
-use super::lab::{Lab, finish, plug, unplug};
-use super::{Scenario, scenarios};
-use crate::arch::Arch;
+use super::lab::{Lab, plug, unplug};
+use super::{Scenario, copies_ahead, runs_guests, scenarios};
 use crate::machine::{Config, Guest, Machine};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     payload_on_two_virtual_cpus_computes_while_its_pages_are_pulled_and_its_tables_stay if has_vcpus,
-    payload_on_three_virtual_cpus_computes_while_its_dimm_is_pulled if has_vcpus,
-    payload_on_two_virtual_cpus_computes_while_its_extents_of_two_mebibytes_are_copied if copies_ahead,
+    payload_on_three_virtual_cpus_computes_while_its_dimm_is_pulled if has_vcpus =>
+        |lab| pulled(lab, 3),
+    payload_on_two_virtual_cpus_computes_while_its_extents_of_two_mebibytes_are_copied if |lab| has_vcpus(lab) && copies_ahead(lab),
     virtual_cpus_that_cannot_be_are_refused_by_name if runs_guests,
 ];
 
 /// Whether guests of machines like this one have several virtual CPUs.
 fn has_vcpus(lab: &Lab) -> bool {
     runs_guests(lab) && lab.arch().about().vcpus > 1
-}
-
-/// Where CPUs mark what guests write, too.
-fn copies_ahead(lab: &Lab) -> bool {
-    has_vcpus(lab) && lab.arch() != Arch::Ppc64
-}
-
-fn runs_guests(lab: &Lab) -> bool {
-    lab.runs_guests() == Some(true)
 }
 
 /// KiB of memory for each virtual CPU: few enough pages for all of them to stay in the TLB that QEMU emulates, so that a
@@ -83,8 +74,7 @@ fn pulled(lab: &Lab, vcpus: u32) -> Result<()> {
         ensure!((done.wrong_words, done.pages_moved) == (0, 0), "{done:?}");
         ensure!(done.checksum == pulled.checksum, "{pulled:?} {done:?}");
         machine.run("vm kill g")?;
-        unplug(machine, &under.dimm)?;
-        finish(machine)
+        unplug(machine, &under.dimm)
     })
 }
 
@@ -115,13 +105,8 @@ fn payload_on_two_virtual_cpus_computes_while_its_pages_are_pulled_and_its_table
             under = next;
         }
         unplug(machine, &under.dimm)?;
-        unplug(machine, &below.dimm)?;
-        finish(machine)
+        unplug(machine, &below.dimm)
     })
-}
-
-fn payload_on_three_virtual_cpus_computes_while_its_dimm_is_pulled(lab: &Lab) -> Result<()> {
-    pulled(lab, 3)
 }
 
 /// Both virtual CPUs store to an extent while it is copied: a mark that was taken back without a flush on one of their CPUs
@@ -148,8 +133,7 @@ fn payload_on_two_virtual_cpus_computes_while_its_extents_of_two_mebibytes_are_c
             under = next;
         }
         machine.run("vm kill g")?;
-        unplug(machine, &under.dimm)?;
-        finish(machine)
+        unplug(machine, &under.dimm)
     })
 }
 
@@ -179,6 +163,6 @@ fn virtual_cpus_that_cannot_be_are_refused_by_name(lab: &Lab) -> Result<()> {
             machine.wait_guest("two", "done", |guest| guest.state == "done")?;
             machine.run("vm kill two")?;
         }
-        finish(machine)
+        Ok(())
     })
 }

@@ -15,7 +15,7 @@ use self::stays::{
     a_block_with_pages_that_stay_shrinks_by_units_and_stays_online,
     what_cannot_go_stays_with_a_reason_and_goes_later,
 };
-use super::lab::{Lab, Storm, Taken, end_well, finish};
+use super::lab::{Lab, Storm, Taken, end_well};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::arch::Arch;
 use crate::machine::{Config, LABELS, Machine, Nvdimm, Step};
@@ -23,15 +23,18 @@ use crate::size::{GIB, MIB};
 use hotmem_storm::Random;
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    a_small_machine_grows_by_gigabytes_and_takes_no_memory_for_it if has_pci,
-    a_pc_with_an_old_mainboard_follows_requests if on_x86_64,
-    sizes_at_random_are_reached_whenever_there_is_room_with_half_of_it_in_use if has_small_blocks,
+    a_small_machine_grows_by_gigabytes_and_takes_no_memory_for_it if has_pci =>
+        |lab| lab.with(&small(lab, &["4G"])?, grow_and_shrink),
+    a_pc_with_an_old_mainboard_follows_requests if on_x86_64 =>
+        |lab| lab.with(&Config { board: "pc", ..small(lab, &["4G"])? }, grow_and_shrink),
+    sizes_at_random_are_reached_whenever_there_is_room_with_half_of_it_in_use if has_small_blocks =>
+        |lab| at_random(lab, &small(lab, &["1G"])?, follow_at_random),
     steps_of_a_unit_are_followed_both_ways_and_the_rest_of_the_block_stays_online if has_small_pages,
     a_block_with_pages_that_stay_shrinks_by_units_and_stays_online if has_small_pages,
     what_cannot_go_stays_with_a_reason_and_goes_later if has_pci,
     two_devices_on_two_nodes_follow_their_own_requests if has_pci,
     memory_devices_behind_bridges_follow_requests if has_pci,
-    each_interrupt_controller_wakes_the_kernel_for_a_request if on_aarch64,
+    each_interrupt_controller_wakes_the_kernel_for_a_request if |lab| lab.arch() == Arch::Aarch64,
     a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size if has_small_pages,
     a_dimm_and_a_memory_device_do_not_disturb_each_other if has_pci,
     dimms_a_memory_device_an_nvdimm_and_an_operator_change_memory_at_random if has_small_blocks,
@@ -41,11 +44,6 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
 
 /// Changes at random on one machine: more of them take several, each with its own timeout.
 const ROUNDS_EACH: u64 = 100;
-
-/// Whether there are several kinds of interrupt controller.
-fn on_aarch64(lab: &Lab) -> bool {
-    lab.arch() == Arch::Aarch64
-}
 
 /// Bytes that the allocator has, and bytes that hold descriptors of their own range, of all blocks past boot memory.
 fn managed(machine: &mut Machine) -> Result<(u64, u64)> {
@@ -66,22 +64,7 @@ fn grow_and_shrink(machine: &mut Machine) -> Result<()> {
         let now = machine.boot_free()?;
         ensure!(now == free, "{bytes:#x} bytes took {} of boot memory", free - now);
     }
-    finish(machine)
-}
-
-fn a_small_machine_grows_by_gigabytes_and_takes_no_memory_for_it(lab: &Lab) -> Result<()> {
-    lab.with(&small(lab, &["4G"])?, grow_and_shrink)
-}
-
-fn a_pc_with_an_old_mainboard_follows_requests(lab: &Lab) -> Result<()> {
-    let config = Config { board: "pc", ..small(lab, &["4G"])? };
-    lab.with(&config, grow_and_shrink)
-}
-
-fn sizes_at_random_are_reached_whenever_there_is_room_with_half_of_it_in_use(
-    lab: &Lab,
-) -> Result<()> {
-    at_random(lab, &small(lab, &["1G"])?, follow_at_random)
+    Ok(())
 }
 
 /// Runs `changes`, as many as there are to be, on as many machines as that takes.
@@ -94,7 +77,7 @@ fn at_random(
     for first in (0..all).step_by(usize::try_from(ROUNDS_EACH)?) {
         let seed = seed.wrapping_add(first / ROUNDS_EACH);
         let count = ROUNDS_EACH.min(all - first);
-        lab.with(config, |machine| {
+        lab.begun(config, |machine| {
             let mut pool = Pool::new(machine)?;
             changes(machine, &mut pool, &mut Random::new(seed), count)
         })
@@ -150,8 +133,7 @@ fn steps_of_a_unit_are_followed_both_ways_and_the_rest_of_the_block_stays_online
             step(machine, &mut pool, size)?;
         }
         pool.hold(machine, 0)?;
-        follow(machine, 0, 0)?;
-        finish(machine)
+        follow(machine, 0, 0)
     })
 }
 
@@ -193,7 +175,7 @@ fn two_devices_on_two_nodes_follow_their_own_requests(lab: &Lab) -> Result<()> {
                 ensure!(block["node"] == node, "{block} is not on node {node}");
             }
         }
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -208,7 +190,7 @@ fn memory_devices_behind_bridges_follow_requests(lab: &Lab) -> Result<()> {
                 follow(machine, 0, first * lab.block())?;
                 follow(machine, 1, second * lab.block())?;
             }
-            finish(machine)
+            Ok(())
         })
         .with_context(|| format!("behind {bridges:?}"))?;
     }
@@ -226,8 +208,7 @@ fn each_interrupt_controller_wakes_the_kernel_for_a_request(lab: &Lab) -> Result
                 // Nothing else wakes it: no command is typed.
                 machine.wait_line(": took ")?;
                 machine.unread_steps()?;
-                follow(machine, 0, 0)?;
-                finish(machine)
+                follow(machine, 0, 0)
             })
             .with_context(|| format!("GIC {gic}, ITS {its}, behind {bridges:?}"))?;
         }
@@ -251,7 +232,7 @@ fn a_64th_of_what_is_plugged_holds_its_descriptors_whatever_its_size(lab: &Lab) 
         }
         let (devices, _) = machine.memory_devices()?;
         ensure!(devices.iter().all(|device| device.unit == 2 * MIB), "{devices:?}");
-        finish(machine)
+        Ok(())
     })
 }
 
@@ -266,8 +247,7 @@ fn a_dimm_and_a_memory_device_do_not_disturb_each_other(lab: &Lab) -> Result<()>
         super::lab::unplug(machine, &taken.dimm)?;
         machine.unread_steps()?;
         follow(machine, 0, part)?;
-        follow(machine, 0, 0)?;
-        finish(machine)
+        follow(machine, 0, 0)
     })
 }
 

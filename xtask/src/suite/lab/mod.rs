@@ -11,8 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::arch::{About, Arch, Firmware, Image, Replies};
 use crate::build::{self, Text};
 use crate::machine::{
-    Add, Block, Config, DESCRIPTOR, Dimm, Exit, Machine, Offline, Online, Remove, Request, Step,
-    Use, Verdict,
+    Add, Block, Config, DESCRIPTOR, Dimm, Machine, Online, Remove, Request, Step, Use, Verdict,
 };
 use crate::size::{DimmSpec, MIB, Size};
 pub(crate) use operations::{add, alloc, exhaust, free, refused, remove, switch, take_all};
@@ -152,7 +151,7 @@ impl Lab {
         Ok(())
     }
 
-    /// As [`with`](Self::with), on a machine with room for `sizes`, for each placement in added memory.
+    /// As [`begun`](Self::begun), on a machine with room for `sizes`, for each placement in added memory.
     pub(crate) fn self_hosted(
         &self,
         sizes: &[&str],
@@ -160,7 +159,7 @@ impl Lab {
     ) -> Result<()> {
         for placement in ["device", "block"] {
             let config = self.room(sizes)?.word(format_args!("placement={placement}"));
-            self.with(&config, &body).context(placement)?;
+            self.begun(&config, &body).context(placement)?;
         }
         Ok(())
     }
@@ -171,11 +170,26 @@ impl Lab {
         Size::new(bytes.next_multiple_of(self.about().memory_unit))
     }
 
-    /// Starts a machine, waits until it is ready, saves a snapshot, and runs `body`.
+    /// As [`begun`](Self::begun); when `body` is done, memory is as it was, and the kernel says pass.
     ///
     /// # Errors
     /// The body's own, with the end of the console.
-    pub(crate) fn with(
+    pub(crate) fn with<T>(
+        &self,
+        config: &Config,
+        body: impl FnOnce(&mut Machine) -> Result<T>,
+    ) -> Result<()> {
+        self.begun(config, |machine| {
+            body(machine)?;
+            finish(machine)
+        })
+    }
+
+    /// Starts a machine, waits until it is ready, saves a snapshot, and runs `body`, which ends the machine.
+    ///
+    /// # Errors
+    /// The body's own, with the end of the console.
+    pub(crate) fn begun(
         &self,
         config: &Config,
         body: impl FnOnce(&mut Machine) -> Result<()>,
@@ -343,10 +357,7 @@ pub(crate) fn check_online(machine: &mut Machine, add: &Add, online: &Online) ->
 
 /// Unplugs a DIMM that has to go, and returns its last step.
 pub(crate) fn unplug(machine: &mut Machine, dimm: &Dimm) -> Result<Remove> {
-    machine.unplug(dimm)?;
-    machine.done::<Offline>()?;
-    let remove: Remove = machine.done()?;
-    machine.wait_deleted(dimm)?;
+    let (_, remove) = machine.unplug_gone(dimm)?;
     let reported = machine.status(dimm, Request::Ejection)?;
     check_success(reported, remove.ost)?;
     Ok(remove)
@@ -370,12 +381,11 @@ pub(crate) fn use_all(machine: &mut Machine) -> Result<u64> {
     Ok(machine.done::<Use>()?.touched_bytes)
 }
 
-/// Uses all memory, which has to be that of `taken`, unplugs it, and ends the machine.
+/// Uses all memory, which has to be that of `taken`, and unplugs it.
 pub(crate) fn use_and_unplug(machine: &mut Machine, taken: &Taken) -> Result<()> {
     let (touched, managed) = (use_all(machine)?, taken.online.managed());
     ensure!(touched == managed, "{touched} bytes were touched of {managed}");
-    unplug_taken(machine, taken)?;
-    finish(machine)
+    unplug_taken(machine, taken)
 }
 
 /// Nothing differs from the last snapshot, and every invariant holds.
@@ -431,9 +441,7 @@ pub(crate) fn leave(machine: &mut Machine) -> Result<()> {
         "the kernel did more than it was asked: {}",
         operations.join(", ")
     );
-    let exit = machine.exit(0)?;
-    ensure!(exit == Exit::Left(0), "{exit}");
-    Ok(())
+    machine.leave()
 }
 
 /// Plugs a DIMM that the kernel refuses because there is no page left for its descriptors: memory without an

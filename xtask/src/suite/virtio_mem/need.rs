@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::super::lab::{Lab, finish};
+use super::super::lab::Lab;
 use super::pool::{Pool, SOON, follow, small};
 use crate::machine::{Config, Machine};
 use crate::size::GIB;
@@ -42,8 +42,7 @@ pub(super) fn memory_grows_by_need_up_to_what_is_requested_and_shrinks_when_it_i
         machine.unread_steps()?;
         machine.run("virtio_mem eager")?;
         machine.wait_memory(0, offered, SOON)?;
-        follow(machine, 0, 0)?;
-        finish(machine)
+        follow(machine, 0, 0)
     })
 }
 
@@ -66,8 +65,7 @@ pub(super) fn memory_that_another_cpu_uses_while_the_first_one_sleeps_wakes_it_t
             machine.unread_steps()?;
         }
         machine.run("virtio_mem eager")?;
-        follow(machine, 0, 0)?;
-        finish(machine)
+        follow(machine, 0, 0)
     })
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::super::lab::{Lab, finish};
+use super::super::lab::Lab;
 use super::pool::{Pool, SOON, follow, has_small_pages, small};
 use crate::machine::{Machine, Step};
 
@@ -35,8 +35,7 @@ pub(super) fn a_block_with_pages_that_stay_shrinks_by_units_and_stays_online(
         }
         pinned.iter().try_for_each(|at| machine.run(&format!("pool unpin {at}")).map(drop))?;
         pool.hold(machine, 0)?;
-        follow(machine, 0, 0)?;
-        finish(machine)
+        follow(machine, 0, 0)
     })
 }
 
@@ -65,8 +64,7 @@ pub(super) fn what_cannot_go_stays_with_a_reason_and_goes_later(lab: &Lab) -> Re
         // It is tried again when the kernel is awake, after a second at the earliest.
         wait_until(machine, |machine| Ok(machine.device_memory(0)? == 0))?;
         machine.run("pool shrink 40")?;
-        machine.unread_steps()?;
-        finish(machine)
+        machine.unread_steps()
     })
 }
 
