@@ -10,6 +10,7 @@
 
 mod mutant;
 mod program;
+mod sample;
 mod table;
 mod tree;
 

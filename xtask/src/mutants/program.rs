@@ -59,13 +59,15 @@ impl Program {
         cargo.current_dir(tree.files());
         cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
         cargo.args(suite.split_whitespace());
-        // Warnings are of what a fault no longer uses. A model is built with a `cfg` of its own, so in a folder of its
+        // Lints are of what a fault no longer uses. A model is built with a `cfg` of its own, so in a folder of its
         // own, too.
         match suite.ends_with("--test loom") {
             true => cargo
                 .env("CARGO_TARGET_DIR", tree.build().join("loom"))
-                .env("RUSTFLAGS", "--cfg loom -Awarnings"),
-            false => cargo.env("CARGO_TARGET_DIR", tree.build()).env("RUSTFLAGS", "-Awarnings"),
+                .env("RUSTFLAGS", "--cfg loom --cap-lints=allow"),
+            false => {
+                cargo.env("CARGO_TARGET_DIR", tree.build()).env("RUSTFLAGS", "--cap-lints=allow")
+            }
         };
         let output = cargo.stdin(Stdio::null()).output().context("cannot start cargo test")?;
         if !output.status.success() {
@@ -95,7 +97,7 @@ impl Program {
     }
 
     /// The command, without the name of a test.
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.file);
         command.current_dir(&self.home).env("CARGO_MANIFEST_DIR", &self.home);
         command.envs(self.build.iter().map(|build| ("CARGO_TARGET_DIR", build)));
