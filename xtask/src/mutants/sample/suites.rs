@@ -1,0 +1,125 @@
+//! Which tests try a fault, in an order in which most faults are noticed soon.
+
+use std::time::Duration;
+
+/// Some tests of one program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Suite {
+    /// The words after `cargo test` that name the program.
+    pub(super) program: &'static str,
+    /// Which tests of it.
+    pub(super) part: Part,
+}
+
+/// Which tests of a program run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    All,
+    /// Those that have none of these words in their names.
+    Without(&'static [&'static str]),
+    /// Those that have one of them.
+    Only(&'static [&'static str]),
+}
+
+/// Tests of the manager that take nine tenths of its program's time.
+const SLOW: &[&str] = &[
+    "storm",
+    "subsections::",
+    "odd::",
+    "points::",
+    "holds::",
+    "explain::",
+    "offline_threads::",
+    "convert::at01_",
+    "at::at03_eight_",
+    "reserve::adds_and_removes_in_turns_",
+    "ppc64::boot_blocks_",
+];
+
+const fn all(program: &'static str) -> Suite {
+    Suite { program, part: Part::All }
+}
+
+const PAGING: Suite = all("-p hotmem-paging --lib");
+const MM: Suite = all("-p hotmem --lib");
+const HOTPLUG: Suite = all("-p hotmem-hotplug --lib");
+const ACPI: Suite = all("-p hotmem-acpi --lib");
+const AML: Suite = all("-p hotmem-aml --lib");
+const PAPR: Suite = all("-p hotmem-papr --lib");
+const VIRTIO_MEM: Suite = all("-p hotmem-virtio-mem --lib");
+const ARCH: Suite = all("-p hotmem-arch --lib");
+const ACPICA: Suite = all("-p hotmem-aml --test aml");
+const ADAPTERS: Suite = all("-p hotmem-tests --test adapters");
+const HEAP: Suite = all("-p hotmem-hosted --test heap");
+const KERNEL: Suite = all("-p hotmem-kernel --test host");
+const HOSTILE: Suite = all("-p hotmem-fuzz --test replay");
+const MANAGER: Suite =
+    Suite { program: "-p hotmem-tests --test manager", part: Part::Without(SLOW) };
+const STORMS: Suite = Suite { program: MANAGER.program, part: Part::Only(SLOW) };
+
+/// The tests for a package's faults: its own, then those of what builds on it, and what is slow at the end.
+pub(super) fn of(package: &str) -> &'static [Suite] {
+    match package {
+        "hotmem-paging" => &[PAGING, ARCH, ADAPTERS, MM, MANAGER, HEAP, HOSTILE, STORMS],
+        "hotmem" => &[MM, MANAGER, ADAPTERS, HEAP, HOTPLUG, PAPR, ACPI, VIRTIO_MEM, KERNEL, STORMS],
+        "hotmem-hotplug" => &[HOTPLUG, PAPR, ACPI, VIRTIO_MEM, KERNEL],
+        "hotmem-acpi" => &[ACPI, VIRTIO_MEM, KERNEL, HOSTILE],
+        "hotmem-aml" => &[AML, ACPICA, ACPI, KERNEL, HOSTILE],
+        "hotmem-papr" => &[PAPR, HOSTILE],
+        _ => &[],
+    }
+}
+
+impl Suite {
+    /// The words behind the program that choose its tests.
+    pub(super) fn words(&self) -> Vec<&'static str> {
+        match self.part {
+            Part::All => Vec::new(),
+            Part::Only(words) => words.to_vec(),
+            Part::Without(words) => words.iter().flat_map(|word| ["--skip", word]).collect(),
+        }
+    }
+
+    /// Whether it takes minutes.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self.part, Part::Only(_))
+    }
+
+    /// Time without the result of a test after which the program counts as one that hangs.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(if self.is_slow() { 600 } else { 120 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutants::sample::possible::PACKAGES;
+
+    #[test]
+    fn each_package_has_its_own_tests_first() {
+        for package in PACKAGES {
+            let first = of(package).first().unwrap();
+            assert_eq!(first.program, format!("-p {package} --lib"));
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_first_runs_last() {
+        for package in PACKAGES {
+            for suite in of(package) {
+                let Part::Without(words) = suite.part else { continue };
+                let last = of(package).last().unwrap();
+                assert_eq!((last.program, last.part), (suite.program, Part::Only(words)));
+            }
+        }
+    }
+
+    #[test]
+    fn words_choose_the_tests() {
+        let part = |part| Suite { program: "-p a", part };
+        assert_eq!(part(Part::Without(&["x", "y"])).words(), ["--skip", "x", "--skip", "y"]);
+        assert_eq!(part(Part::Only(&["x", "y"])).words(), ["x", "y"]);
+        assert!(part(Part::All).words().is_empty());
+    }
+}
