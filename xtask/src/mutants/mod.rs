@@ -6,6 +6,7 @@
 //!   tree                     target/mutants/tree: the files that Git knows, as they are now, one of them with a fault;
 //!                            target/mutants/build: what is built of it, so that each fault compiles one package again
 //!   program                  the test program: built by cargo, run with a limit; or a scenario in QEMU, with its image
+//!   sample                   faults that cargo-mutants makes instead, tried by all tests that could notice them
 //! ```
 
 mod mutant;
@@ -22,6 +23,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::mutant::Mutant;
 use self::program::{Outcome, Program};
+use self::sample::Sample;
 use self::tree::Tree;
 
 /// Which faults are tried.
@@ -33,6 +35,23 @@ pub(crate) struct Args {
     /// Print them, one on a line, and try none
     #[arg(long)]
     list: bool,
+
+    /// Try N of those that cargo-mutants makes instead, none that tests/mutants.md has, and write what becomes of
+    /// them there
+    #[arg(long, value_name = "N", conflicts_with_all = ["filter", "list"])]
+    sample: Option<usize>,
+
+    /// Of this package only
+    #[arg(long, value_name = "P", requires = "sample")]
+    package: Option<String>,
+
+    /// Leave out the tests that take minutes; `--survivors` runs them
+    #[arg(long, requires = "sample")]
+    quick: bool,
+
+    /// Try those again that tests/mutants.md says survived, without a reason
+    #[arg(long, conflicts_with_all = ["filter", "list", "sample"])]
+    survivors: bool,
 }
 
 /// Tries faults; succeeds if the test of each fails by it.
@@ -41,6 +60,10 @@ pub(crate) struct Args {
 ///
 /// A filter that no fault has; a text that is not in its file exactly once; a test that fails without a fault.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
+    if args.sample.is_some() || args.survivors {
+        let package = args.package.as_deref();
+        return sample::main(root, Sample { new: args.sample, package, quick: args.quick });
+    }
     let chosen = chosen(args.filter.as_deref())?;
     if args.list {
         for Mutant { what, file, suite, test, .. } in chosen {

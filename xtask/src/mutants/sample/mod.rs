@@ -6,10 +6,170 @@
 //!   suites     the tests for it, fast ones first; watch runs them until the first failure
 //!   record     tests/mutants.md: what became of those that were tried
 //! ```
-#![expect(dead_code, reason = "the command that uses them comes with the next commit")]
 
 mod choice;
 mod possible;
 mod record;
 mod suites;
 mod watch;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use self::possible::Possible;
+use self::record::{NO_PROGRAM, Record, Row, SURVIVED};
+use self::suites::Suite;
+use self::watch::{End, watch};
+use crate::mutants::program::Program;
+use crate::mutants::tree::Tree;
+
+/// The profile of the root's Cargo.toml that programs are built with.
+const PROFILE: &str = "mutants";
+
+/// Which faults are tried, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample<'a> {
+    /// So many new ones; otherwise those that survived, unless the reason is known.
+    pub(super) new: Option<usize>,
+    /// Only of this package.
+    pub(super) package: Option<&'a str>,
+    /// Without the tests that take minutes.
+    pub(super) quick: bool,
+}
+
+/// Tries faults, and writes what becomes of each into the record; succeeds if none survives.
+///
+/// # Errors
+///
+/// Without cargo-mutants; with changes that are not committed, since a row names the commit; when a test that fails
+/// with a fault fails without it.
+pub(super) fn main(root: &Path, sample: Sample<'_>) -> Result<ExitCode> {
+    let commit = commit(root)?;
+    let packages = match sample.package {
+        Some(package) => vec![known(package)?],
+        None => possible::PACKAGES.to_vec(),
+    };
+    let all = possible::all(root, &packages)?;
+    let mut open = Record::read(root)?.open(&all).into_iter();
+    let mut next = || match sample.new {
+        Some(_) => Ok(choice::next(&all, &Record::read(root)?, &commit)),
+        None => anyhow::Ok(open.next()),
+    };
+    let tree = Tree::of(root)?;
+    let mut survived = 0;
+    for _ in 0..sample.new.unwrap_or(usize::MAX) {
+        let Some(fault) = next()? else { break };
+        let begun = Instant::now();
+        let result = tried(&tree, fault, sample.quick)?;
+        let seconds = begun.elapsed().as_secs();
+        println!("{seconds:>5} s  {}: {result}", fault.name);
+        survived += usize::from(result == SURVIVED);
+        // Read again: a reason may have been written meanwhile.
+        let mut record = Record::read(root)?;
+        record.put(Row::new(&fault.name, &result, seconds, &commit));
+        record.write(root)?;
+    }
+    Ok(if survived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The package of this name.
+fn known(package: &str) -> Result<&str> {
+    let all = possible::PACKAGES;
+    ensure!(all.contains(&package), "'{package}' is not sampled; these are: {}", all.join(", "));
+    Ok(package)
+}
+
+/// The short name of the commit whose files are in `root`.
+fn commit(root: &Path) -> Result<String> {
+    let git = |words: &[&str]| {
+        let output = Command::new("git").current_dir(root).args(words).output().context("git")?;
+        ensure!(output.status.success(), "git {}: {}", words.join(" "), output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let others = format!(":!{}", record::FILE);
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", ".", &others])?;
+    ensure!(
+        changed.is_empty(),
+        "these changes are not committed, and rows name commits:\n{changed}"
+    );
+    git(&["rev-parse", "--short=12", "HEAD"])
+}
+
+/// What becomes of a fault.
+fn tried(tree: &Tree, fault: &Possible, quick: bool) -> Result<String> {
+    let path = tree.files().join(&fault.file);
+    let right = fs::read_to_string(&path).with_context(|| fault.file.clone())?;
+    let written = tree.write(&fault.file, &fault.apply(&right)?);
+    let suites = suites::of(&fault.package).iter().filter(|suite| !quick || !suite.is_slow());
+    let result = written.and_then(|()| killer(tree, suites));
+    tree.write(&fault.file, &right)?;
+    let Some(killer) = result? else { return Ok(SURVIVED.to_owned()) };
+    if let Killer::Test(suite, test) = &killer {
+        check(tree, suite, test)?;
+    }
+    Ok(killer.text())
+}
+
+/// What notices a fault.
+enum Killer {
+    /// A test of a suite.
+    Test(Suite, String),
+    /// A suite that does not come to its end.
+    Suite(Suite, String),
+    Compiler,
+}
+
+impl Killer {
+    fn text(&self) -> String {
+        match self {
+            Self::Test(Suite { program, .. }, test) => format!("killed by `{test}` ({program})"),
+            Self::Suite(Suite { program, .. }, why) => format!("killed by {why} ({program})"),
+            Self::Compiler => NO_PROGRAM.to_owned(),
+        }
+    }
+}
+
+/// The first of the suites that notices the fault in the tree, if one does.
+fn killer<'a>(tree: &Tree, suites: impl Iterator<Item = &'a Suite>) -> Result<Option<Killer>> {
+    for &suite in suites {
+        let program = match built(tree, &suite) {
+            Ok(program) => program,
+            Err(error) if is_refused(&error) => return Ok(Some(Killer::Compiler)),
+            Err(error) => return Err(error),
+        };
+        let mut command = program.command();
+        command.args(suite.words());
+        match watch(command, suite.patience())? {
+            End::Passed => {}
+            End::Failed(test) => return Ok(Some(Killer::Test(suite, test))),
+            End::Broken(why) => return Ok(Some(Killer::Suite(suite, why))),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a program was not built because the compiler refuses it: then the first reason is printed.
+fn is_refused(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    let why = text.lines().find(|line| line.starts_with("error"));
+    println!("         {}", why.unwrap_or_default());
+    text.contains("error: could not compile")
+}
+
+/// Its program, of the tree as it is.
+fn built(tree: &Tree, suite: &Suite) -> Result<Program> {
+    Program::build(tree, &format!("--profile {PROFILE} {}", suite.program))
+}
+
+/// Checks that a test passes without a fault: otherwise its failure shows nothing.
+fn check(tree: &Tree, suite: &Suite, test: &str) -> Result<()> {
+    let mut command = built(tree, suite)?.command();
+    command.args(["--exact", test]);
+    let end = watch(command, suite.patience())?;
+    ensure!(end == End::Passed, "{test} fails without a fault ({}): {end:?}", suite.program);
+    Ok(())
+}
