@@ -1,7 +1,7 @@
 //! The cost of an allocation on this machine, in instructions.
 
+use super::refused::Refused;
 use crate::bench::{CASES, Case};
-use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::hint::black_box;
@@ -12,36 +12,11 @@ use hotmem_hotplug::json_list;
 const SHORT: usize = 100;
 const MORE: usize = 1_000;
 
+const NO_COUNTER: &str = "the machine does not count instructions";
+
 /// Cases that are queries.
 const PAGE_INFO: &str = "page_info";
 const STATE: &str = "state";
-
-/// The reason why the costs could not be measured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BenchError {
-    /// The machine does not count instructions.
-    NoCounter,
-    /// Too little memory is free for this case.
-    Memory(&'static str),
-    /// The kernel heap has no room for the list of what a case allocates.
-    Heap(TryReserveError),
-}
-
-impl fmt::Display for BenchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoCounter => f.write_str("the machine does not count instructions"),
-            Self::Memory(case) => write!(f, "{case}: too little memory is free"),
-            Self::Heap(error) => write!(f, "the kernel heap: {error}"),
-        }
-    }
-}
-
-impl From<TryReserveError> for BenchError {
-    fn from(error: TryReserveError) -> Self {
-        Self::Heap(error)
-    }
-}
 
 /// The cost of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,13 +44,13 @@ pub(super) fn run<M: Machine>(
     mm: &Mm<M>,
     most: usize,
     count: impl Fn() -> Option<u64>,
-) -> Result<Vec<Cost>, BenchError> {
+) -> Result<Vec<Cost>, Refused<'static>> {
     let mut costs = Vec::new();
     for case in CASES.map(|case| case.with_at_most(most)) {
         mm.drain_caches();
         costs.push(pairs(mm, case, &count)?);
     }
-    let held = mm.alloc(Order::ZERO).map_err(|_| BenchError::Memory(PAGE_INFO))?;
+    let held = mm.alloc(Order::ZERO).map_err(|_| Refused::NoMemory(PAGE_INFO))?;
     let pfn = || black_box(held.pfn());
     costs.push(questions(PAGE_INFO, &count, || mm.page_info(pfn()))?);
     costs.push(questions(STATE, &count, || mm.state(pfn()).and_then(StateWord::owner))?);
@@ -86,21 +61,21 @@ fn pairs<M: Machine>(
     mm: &Mm<M>,
     case: Case,
     count: &impl Fn() -> Option<u64>,
-) -> Result<Cost, BenchError> {
+) -> Result<Cost, Refused<'static>> {
     let mut held = Vec::new();
-    held.try_reserve_exact(if case.pairs > 1 { case.pairs } else { 0 })?;
+    held.try_reserve_exact(if case.pairs > 1 { case.pairs } else { 0 }).map_err(Refused::Heap)?;
     let mut failed = false;
     let work = |rounds| failed = failed || case.run(&mm, rounds, &mut held).is_none();
     let name = case.name_for::<&Mm<M>>();
     let cost = difference(name, case.pairs, count, work)?;
-    if failed { Err(BenchError::Memory(name)) } else { Ok(cost) }
+    if failed { Err(Refused::NoMemory(name)) } else { Ok(cost) }
 }
 
 fn questions<T>(
     name: &'static str,
     count: &impl Fn() -> Option<u64>,
     ask: impl Fn() -> T,
-) -> Result<Cost, BenchError> {
+) -> Result<Cost, Refused<'static>> {
     let work = |rounds| {
         for _ in 0..rounds {
             black_box(ask());
@@ -115,12 +90,12 @@ fn difference(
     pairs: usize,
     count: &impl Fn() -> Option<u64>,
     mut work: impl FnMut(usize),
-) -> Result<Cost, BenchError> {
+) -> Result<Cost, Refused<'static>> {
     let (short, more) = ((SHORT / pairs).max(1), (MORE / pairs).max(1));
-    let mut counted = |rounds| -> Result<u64, BenchError> {
-        let before = count().ok_or(BenchError::NoCounter)?;
+    let mut counted = |rounds| -> Result<u64, Refused<'static>> {
+        let before = count().ok_or(NO_COUNTER)?;
         work(rounds);
-        let after = count().ok_or(BenchError::NoCounter)?;
+        let after = count().ok_or(NO_COUNTER)?;
         Ok(after.wrapping_sub(before))
     };
     // The first run of all includes the cost of first uses.

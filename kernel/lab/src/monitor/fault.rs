@@ -1,10 +1,10 @@
 //! The command `fault`: a step of the next operation of a kind fails.
 
-use super::listeners::{Objector, WatchError};
+use super::listeners::Objector;
 use super::words::{CommandError, Words};
 use crate::fault::{Faults, Outcome};
 use core::fmt;
-use hotmem::{Machine, Mm};
+use hotmem::{ListInUse, Machine, Mm};
 
 macro_rules! kinds {
     ($($variant:ident = $word:literal),* $(,)?) => {
@@ -116,7 +116,7 @@ impl Pending {
         &mut self,
         mm: &Mm<M>,
         command: FaultCommand,
-    ) -> Result<Option<BecameOfFirmware>, WatchError> {
+    ) -> Result<Option<BecameOfFirmware>, ListInUse> {
         match command {
             FaultCommand::Off => {
                 self.next = None;

@@ -1,5 +1,6 @@
 //! The monitor's listeners: one for taken memory, and those that the operator adds, which watch, or object.
 
+use super::refused::Refused;
 use crate::fault::{Faults, Point};
 use alloc::boxed::Box;
 use core::fmt::{self, Write};
@@ -11,34 +12,6 @@ use hotmem::{BlockId, Change, Event, ListInUse, Listen, Listener, Machine, Mm, T
 const LISTS: usize = 16;
 /// Watchers that can be added in total: each stays in memory for ever.
 const WATCHERS: usize = 32;
-
-/// All places are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full(&'static str);
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no room for more {}", self.0)
-    }
-}
-
-/// The reason why a watcher was not added or removed.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum WatchError {
-    Full(Full),
-    Unknown(u32),
-    List(ListInUse),
-}
-
-impl fmt::Display for WatchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full(error) => error.fmt(f),
-            Self::Unknown(number) => write!(f, "no watcher {number}"),
-            Self::List(error) => error.fmt(f),
-        }
-    }
-}
 
 /// The blocks that memtrace has taken by name. It vetoes bringing them online.
 #[derive(Debug)]
@@ -58,9 +31,8 @@ impl<L: RawLock> Trace<L> {
     }
 
     /// Whether there is room for another list.
-    pub(super) fn has_room(&self) -> Result<(), Full> {
-        let room = self.lists.lock().iter().any(Option::is_none);
-        if room { Ok(()) } else { Err(Full("lists of taken blocks")) }
+    pub(super) fn has_room(&self) -> bool {
+        self.lists.lock().iter().any(Option::is_none)
     }
 
     /// Keeps a list of taken blocks.
@@ -98,10 +70,10 @@ pub(super) struct Objector(&'static Faults);
 impl Objector {
     /// Registers the listener. Each one that is registered costs every change of a block a call, so this waits for the
     /// first fault that is asked for.
-    pub(super) fn start<M: Machine>(mm: &Mm<M>, faults: &'static Faults) -> Result<(), WatchError> {
+    pub(super) fn start<M: Machine>(mm: &Mm<M>, faults: &'static Faults) -> Result<(), ListInUse> {
         let objector: &'static Self = Box::leak(Box::new(Self(faults)));
         let listener = Box::leak(Box::new(Listener::new("fault", i32::MIN, objector)));
-        mm.listen(listener).map_err(WatchError::List)
+        mm.listen(listener)
     }
 }
 
@@ -168,26 +140,29 @@ impl Watchers {
         mm: &Mm<M>,
         priority: i32,
         objection: Objection,
-    ) -> Result<u32, WatchError> {
+    ) -> Result<u32, Refused<'static>> {
         let number = self.made;
-        let full = WatchError::Full(Full("watchers"));
-        let slot = self.up.get_mut(number as usize).ok_or(full)?;
+        let slot = self.up.get_mut(number as usize).ok_or("no room for more watchers")?;
         let heard = AtomicU32::new(0);
         let watcher: &'static Watcher =
             Box::leak(Box::new(Watcher { number, priority, objection, heard }));
         let listener: &'static Listener =
             Box::leak(Box::new(Listener::new("watcher", priority, watcher)));
-        mm.listen(listener).map_err(WatchError::List)?;
+        mm.listen(listener)?;
         *slot = Some(Place(watcher, listener));
         self.made += 1;
         Ok(number)
     }
 
     /// Removes a watcher.
-    pub(super) fn remove<M: Machine>(&mut self, mm: &Mm<M>, number: u32) -> Result<(), WatchError> {
-        let place = self.up.get_mut(number as usize).ok_or(WatchError::Unknown(number))?;
-        let Place(_, listener) = place.ok_or(WatchError::Unknown(number))?;
-        mm.unlisten(listener).map_err(WatchError::List)?;
+    pub(super) fn remove<M: Machine>(
+        &mut self,
+        mm: &Mm<M>,
+        number: u32,
+    ) -> Result<(), Refused<'static>> {
+        let place = self.up.get_mut(number as usize).ok_or(Refused::NoWatcher(number))?;
+        let Place(_, listener) = place.ok_or(Refused::NoWatcher(number))?;
+        mm.unlisten(listener)?;
         *place = None;
         Ok(())
     }

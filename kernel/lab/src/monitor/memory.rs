@@ -1,54 +1,15 @@
 //! Commands on the life cycle of memory: policy, explanations, taken memory, bad pages, dumps.
 
 use super::life::{Life, Watch};
-use super::listeners::{Full, Trace, WatchError, Watchers};
+use super::listeners::{Trace, Watchers};
 use super::machinery::Machinery;
+use super::refused::Refused;
 use core::fmt::{self, Write};
 use hotmem::{
-    AutoOnline, Block, BlockState, CompactError, Content, ContigError, ConvertError, DumpRun,
-    Machine, Mm, NodeId, Obstacle, Order, PhysRange, PoisonError, Quarantined, QueueFull,
-    ReleaseError, Removability, TakeError, TakeList, ZoneKind,
+    AutoOnline, Block, BlockState, Content, DumpRun, Machine, Mm, Obstacle, PhysRange, Quarantined,
+    Removability, TakeList,
 };
 use hotmem_hotplug::{JsonString, OrNull, json_list};
-
-/// The reason why such a command failed.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum LifeError {
-    Take(TakeError),
-    Contig(ContigError),
-    Release(ReleaseError),
-    Poison(PoisonError),
-    PoisonLater(QueueFull),
-    Compact(CompactError),
-    Convert(ConvertError),
-    Full(Full),
-    Watch(WatchError),
-    /// The console failed.
-    Console(fmt::Error),
-}
-
-impl fmt::Display for LifeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Take(error) => error.fmt(f),
-            Self::Contig(error) => error.fmt(f),
-            Self::Release(error) => error.fmt(f),
-            Self::Poison(error) => error.fmt(f),
-            Self::PoisonLater(error) => error.fmt(f),
-            Self::Compact(error) => error.fmt(f),
-            Self::Convert(error) => error.fmt(f),
-            Self::Full(error) => error.fmt(f),
-            Self::Watch(error) => error.fmt(f),
-            Self::Console(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<fmt::Error> for LifeError {
-    fn from(error: fmt::Error) -> Self {
-        Self::Console(error)
-    }
-}
 
 /// The state that these commands keep.
 #[derive(Debug)]
@@ -68,7 +29,7 @@ impl<'m, M: Machine> Lives<'m, M> {
         command: Life,
         machinery: &impl Machinery,
         out: &mut dyn Write,
-    ) -> Result<(), LifeError> {
+    ) -> Result<(), Refused<'static>> {
         match command {
             Life::Policy(policy) => self.policy(policy, out)?,
             Life::Vmemmap(enable) => self.vmemmap(enable, out)?,
@@ -81,27 +42,32 @@ impl<'m, M: Machine> Lives<'m, M> {
                 }
             }
             Life::Convert(range) => {
-                let count = self.mm.convert(range).map_err(LifeError::Convert)?;
+                let count = self.mm.convert(range)?;
                 writeln!(out, "blocks with a memmap of their own now: {count}")?;
             }
             Life::Take(list) => self.take(list, out)?,
-            Life::Contig(node, bytes) => self.take_contig(node, bytes, out)?,
+            Life::Contig(node, bytes) => {
+                let range = self.mm.take_contig(node, bytes)?;
+                writeln!(out, "{range} is out of the linear map")?;
+            }
             Life::Taken { json } => self.status(json, out)?,
             Life::Release => {
-                let count = self.mm.release().map_err(LifeError::Release)?;
+                let count = self.mm.release()?;
                 self.trace.clear();
                 writeln!(out, "blocks back in the linear map: {count}")?;
             }
             Life::Poison(pfn) => {
-                let kind = self.mm.poison(pfn).map_err(LifeError::Poison)?;
+                let kind = self.mm.poison(pfn)?;
                 writeln!(out, "{pfn}: {}", quarantined(kind))?;
             }
             Life::PoisonLater(pfn) => {
-                self.mm.poison_later(pfn).map_err(LifeError::PoisonLater)?;
+                self.mm.poison_later(pfn)?;
                 writeln!(out, "{pfn}: will be taken out of use when the kernel is idle")?;
             }
             Life::Dump { json } => dump(self.mm, json, out)?,
-            Life::Compact(node, kind, order) => self.compact(node, kind, order, out)?,
+            Life::Compact(node, kind, order) => {
+                writeln!(out, "{} is free", self.mm.compact(node, kind, order)?)?;
+            }
             Life::Watch(watch) => self.watch(watch, out)?,
         }
         Ok(())
@@ -128,17 +94,13 @@ impl<'m, M: Machine> Lives<'m, M> {
         }
     }
 
-    fn take(&self, list: TakeList, out: &mut dyn Write) -> Result<(), LifeError> {
-        self.trace.has_room().map_err(LifeError::Full)?;
-        let count = self.mm.take(list.pieces()).map_err(LifeError::Take)?;
+    fn take(&self, list: TakeList, out: &mut dyn Write) -> Result<(), Refused<'static>> {
+        if !self.trace.has_room() {
+            return Err(Refused::Because("no room for more lists of taken blocks"));
+        }
+        let count = self.mm.take(list.pieces())?;
         self.trace.keep(list);
         writeln!(out, "blocks out of the linear map: {count}")?;
-        Ok(())
-    }
-
-    fn take_contig(&self, node: NodeId, bytes: u64, out: &mut dyn Write) -> Result<(), LifeError> {
-        let range = self.mm.take_contig(node, bytes).map_err(LifeError::Contig)?;
-        writeln!(out, "{range} is out of the linear map")?;
         Ok(())
     }
 
@@ -159,28 +121,14 @@ impl<'m, M: Machine> Lives<'m, M> {
         writeln!(out)
     }
 
-    fn compact(
-        &self,
-        node: NodeId,
-        kind: ZoneKind,
-        order: Order,
-        out: &mut dyn Write,
-    ) -> Result<(), LifeError> {
-        let run = self.mm.compact(node, kind, order).map_err(LifeError::Compact)?;
-        writeln!(out, "{run} is free")?;
-        Ok(())
-    }
-
-    fn watch(&mut self, watch: Watch, out: &mut dyn Write) -> Result<(), LifeError> {
+    fn watch(&mut self, watch: Watch, out: &mut dyn Write) -> Result<(), Refused<'static>> {
         match watch {
             Watch::List => self.watchers.write(out)?,
             Watch::Add(priority, objection) => {
-                let number = self.watchers.add(self.mm, priority, objection);
-                writeln!(out, "watcher {}", number.map_err(LifeError::Watch)?)?;
+                let number = self.watchers.add(self.mm, priority, objection)?;
+                writeln!(out, "watcher {number}")?;
             }
-            Watch::Remove(number) => {
-                self.watchers.remove(self.mm, number).map_err(LifeError::Watch)?;
-            }
+            Watch::Remove(number) => self.watchers.remove(self.mm, number)?,
         }
         Ok(())
     }

@@ -11,7 +11,6 @@ mod bench;
 mod command;
 mod cpus;
 mod fault;
-mod growth;
 mod held;
 mod holds;
 mod life;
@@ -39,7 +38,6 @@ mod vm;
 mod walk;
 mod words;
 
-pub use bench::BenchError;
 pub use command::{Command, CpusCommand, PmemCommand, Sample};
 pub use cpus::{CpuError, CpuJob, CpuShown, Did};
 pub use fault::{Fault, FaultCommand, Kind, Sites};

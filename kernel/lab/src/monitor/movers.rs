@@ -1,51 +1,12 @@
 //! Commands on the kernel's owners of movable pages.
 
 use super::life::{CacheCommand, PoolCommand};
+use super::refused::Refused;
 use crate::fault::Faults;
-use crate::movers::{Cache, CacheError, CacheStatus, Pool, PoolError, PoolStatus, Shared};
+use crate::movers::{Cache, CacheStatus, Pool, PoolStatus, Shared};
 use alloc::sync::Arc;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use hotmem::{Mm, TooManyOwners};
-
-/// The reason why such a command failed.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum MoverError {
-    Pool(PoolError),
-    /// The pool could grow by this many extents only.
-    Grow(u64, PoolError),
-    Cache(CacheError),
-    /// The console failed.
-    Console(fmt::Error),
-}
-
-impl fmt::Display for MoverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pool(error) => error.fmt(f),
-            Self::Grow(taken, error) => write!(f, "{error}, after {taken} extents"),
-            Self::Cache(error) => error.fmt(f),
-            Self::Console(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<PoolError> for MoverError {
-    fn from(error: PoolError) -> Self {
-        Self::Pool(error)
-    }
-}
-
-impl From<CacheError> for MoverError {
-    fn from(error: CacheError) -> Self {
-        Self::Cache(error)
-    }
-}
-
-impl From<fmt::Error> for MoverError {
-    fn from(error: fmt::Error) -> Self {
-        Self::Console(error)
-    }
-}
 
 /// The owners, which live as long as the kernel.
 #[derive(Debug)]
@@ -60,11 +21,15 @@ impl<M: Shared> Movers<M> {
         Ok(Self { pool: Arc::new(Pool::register(mm, faults)?), cache: Cache::register(mm)? })
     }
 
-    pub(super) fn pool(&self, command: PoolCommand, out: &mut dyn Write) -> Result<(), MoverError> {
+    pub(super) fn pool(
+        &self,
+        command: PoolCommand,
+        out: &mut dyn Write,
+    ) -> Result<(), Refused<'static>> {
         match command {
             PoolCommand::Grow(count, order) => {
                 let grown = self.pool.grow(count, order);
-                grown.map_err(|(taken, error)| MoverError::Grow(taken, error))?;
+                grown.map_err(|(taken, error)| Refused::Grow(taken, error))?;
             }
             PoolCommand::Shrink(count) => {
                 writeln!(out, "{} extents freed", self.pool.shrink(count)?)?;
@@ -98,7 +63,7 @@ impl<M: Shared> Movers<M> {
         &self,
         command: CacheCommand,
         out: &mut dyn Write,
-    ) -> Result<(), MoverError> {
+    ) -> Result<(), Refused<'static>> {
         match command {
             CacheCommand::Write { object, offset, byte, count } => {
                 self.cache.write(object, offset, count, |_| byte)?;

@@ -4,12 +4,11 @@ use super::bench;
 use super::command::{Command, CpusCommand, HotplugCommand, Sample, Shown};
 use super::cpus::{self, CpuError};
 use super::fault::{Pending, Sites};
-use super::growth;
 use super::held::Held;
 use super::holds;
 use super::machinery::Machinery;
 use super::mapping::Mapping;
-use super::memory::{LifeError, Lives};
+use super::memory::Lives;
 use super::movers::Movers;
 use super::parse::parse;
 use super::pmem;
@@ -27,7 +26,7 @@ use hotmem::{
     Placement, Progress, TooManyOwners, ZoneKind,
 };
 use hotmem_hotplug::{
-    Clock, EjectProgress, Failure, Hotplug, HotplugSource, Operation, Step, StepLine,
+    Clock, EjectProgress, Failure, GrowthRefused, Hotplug, HotplugSource, Operation, Step, StepLine,
 };
 
 /// Pages that each of several CPUs uses at most.
@@ -137,7 +136,7 @@ impl<M: Shared> Monitor<'static, M> {
             Command::Pool(command) => self.movers.pool(command, out)?,
             Command::Cache(command) => self.movers.cache(command, out)?,
             Command::Life(life) => self.lives.run(life, machinery, out)?,
-            Command::Vm(command) => machinery.vm(command, out).map_err(Refused::Guest)?,
+            Command::Vm(command) => machinery.vm(command, out)?,
             Command::Use(sample) => self.use_memory(sample, machinery, out)?,
             Command::Bench { json } => self.bench(json, machinery, out)?,
             Command::Show(shown, json) => self.show(shown, json, machinery, out)?,
@@ -157,7 +156,7 @@ impl<M: Shared> Monitor<'static, M> {
             }
             Command::Free(pfn) => self.free(pfn)?,
             Command::Fault(fault) => {
-                let became = self.pending.set(self.mm, fault).map_err(LifeError::Watch)?;
+                let became = self.pending.set(self.mm, fault)?;
                 became.map_or(Ok(()), |became| writeln!(out, "{became}"))?;
             }
             Command::Verify => verify(self.mm, machinery)?,
@@ -189,7 +188,7 @@ impl<M: Shared> Monitor<'static, M> {
             HotplugCommand::Status => eject_status(hotplug.ejecting(), out)?,
             HotplugCommand::Cancel => {
                 if !hotplug.cancel_eject(&mut out) {
-                    return Err(Refused::NothingGoing);
+                    return Err(Refused::Because("no eject is under way"));
                 }
             }
             HotplugCommand::Firmware { json } => {
@@ -197,7 +196,11 @@ impl<M: Shared> Monitor<'static, M> {
                 out.write_str(if json { "\n" } else { "" })?;
             }
             HotplugCommand::Pmem(command) => pmem::run(command, hotplug, out)?,
-            HotplugCommand::Growth(growth) => growth::run(growth, hotplug, out)??,
+            HotplugCommand::Growth(Some(growth)) => hotplug.set_growth(growth)?,
+            HotplugCommand::Growth(None) => {
+                let growth = hotplug.growth().ok_or(GrowthRefused::NoDevice)?;
+                writeln!(out, "{growth}")?;
+            }
         }
         Ok(())
     }
@@ -231,7 +234,8 @@ impl<M: Shared> Monitor<'static, M> {
         cpu: usize,
         machinery: &impl Machinery,
     ) -> Result<Pfn, Refused<'static>> {
-        self.allocated.try_reserve(1).map_err(|_| Refused::Heap)?;
+        let full = |_| "the kernel heap has no room for the list of pages";
+        self.allocated.try_reserve(1).map_err(full)?;
         let (job, found) = together::allocate(self.mm, order);
         machinery.do_on(cpu, &job)?;
         let pages = found.lock().take().ok_or(CpuError::NotDone(cpu, "has not allocated"))??;
@@ -289,7 +293,8 @@ impl<M: Shared> Monitor<'static, M> {
                 if json { mapping.json(machinery, out)? } else { mapping.text(machinery, out)? }
             }
             (Shown::Holds, _) => {
-                let holds = machinery.holds().ok_or(Refused::NotRecorded)?;
+                let holds =
+                    machinery.holds().ok_or("the image does not record how long locks are held")?;
                 if json { holds::json(holds, out)? } else { holds::text(holds, out)? }
             }
         }
@@ -390,7 +395,7 @@ impl<M: Shared> Monitor<'static, M> {
     }
 
     fn rest(&mut self, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
-        let churning = self.churning.take().ok_or(Refused::NothingChurns)?;
+        let churning = self.churning.take().ok_or("no CPU is running cpus churn or hold")?;
         churning.rest();
         machinery.wait_for_others()?;
         match churning.fault() {
@@ -433,7 +438,7 @@ fn eject_status(ejecting: Option<EjectProgress>, out: &mut dyn Write) -> fmt::Re
 fn verify<M: Machine>(mm: &Mm<M>, machinery: &impl Machinery) -> Result<(), Refused<'static>> {
     mm.verify_machine()?;
     machinery.try_protection()?;
-    machinery.verify_guests().map_err(Refused::Guest)
+    Ok(machinery.verify_guests()?)
 }
 
 /// The placement that the operator asked for. Flags are a hint: an invalid combination is ignored, with one warning.

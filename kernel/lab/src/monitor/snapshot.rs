@@ -1,5 +1,6 @@
 //! A snapshot of the state of memory, for comparison (invariant 7).
 
+use super::refused::Refused;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use hotmem::paging::Attr;
@@ -8,30 +9,6 @@ use hotmem::{Fact, Machine, Mm};
 /// A saved state.
 #[derive(Debug, Default)]
 pub(super) struct Saved(Option<Vec<Fact>>);
-
-/// The reason why a snapshot was not saved, or does not match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SnapshotError {
-    /// The kernel heap has no room for this many facts.
-    NoRoom(usize),
-    /// No snapshot was saved.
-    NothingSaved,
-    /// The number of the first fact that differs.
-    Differs(usize),
-    /// The console failed.
-    Console(fmt::Error),
-}
-
-impl fmt::Display for SnapshotError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRoom(count) => write!(f, "the kernel heap has no room for {count} facts"),
-            Self::NothingSaved => f.write_str("no snapshot was saved"),
-            Self::Differs(number) => write!(f, "memory has changed: fact {number} differs"),
-            Self::Console(error) => error.fmt(f),
-        }
-    }
-}
 
 /// A fact, or its absence.
 struct Shown(Option<Fact>);
@@ -56,13 +33,13 @@ fn facts_of<M: Machine>(mm: &Mm<M>, each: &mut dyn FnMut(Fact)) {
 
 impl Saved {
     /// Saves the present state; returns the number of its facts.
-    pub(super) fn save<M: Machine>(&mut self, mm: &Mm<M>) -> Result<usize, SnapshotError> {
+    pub(super) fn save<M: Machine>(&mut self, mm: &Mm<M>) -> Result<usize, Refused<'static>> {
         self.0 = None;
         let mut count = 0;
         facts_of(mm, &mut |_| count += 1);
 
         let mut facts = Vec::new();
-        facts.try_reserve_exact(count).map_err(|_| SnapshotError::NoRoom(count))?;
+        facts.try_reserve_exact(count).map_err(|_| Refused::NoRoom(count))?;
         facts_of(mm, &mut |fact| {
             if facts.len() < count {
                 facts.push(fact);
@@ -78,8 +55,8 @@ impl Saved {
         &self,
         mm: &Mm<M>,
         out: &mut dyn Write,
-    ) -> Result<usize, SnapshotError> {
-        let saved = self.0.as_deref().ok_or(SnapshotError::NothingSaved)?;
+    ) -> Result<usize, Refused<'static>> {
+        let saved = self.0.as_deref().ok_or("no snapshot was saved")?;
         let (mut count, mut first) = (0, None);
         facts_of(mm, &mut |is| {
             let was = saved.get(count).copied();
@@ -90,8 +67,7 @@ impl Saved {
         });
         let lost = saved.get(count).map(|&was| (count, Some(was), None));
         let Some((number, was, is)) = first.or(lost) else { return Ok(count) };
-        writeln!(out, "fact {number} was {}, is {}", Shown(was), Shown(is))
-            .map_err(SnapshotError::Console)?;
-        Err(SnapshotError::Differs(number))
+        writeln!(out, "fact {number} was {}, is {}", Shown(was), Shown(is))?;
+        Err(Refused::Differs(number))
     }
 }
