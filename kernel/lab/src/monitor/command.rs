@@ -4,7 +4,7 @@ use super::fault::{FaultCommand, Kind};
 use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
 use super::vm::VmCommand;
-use super::words::{CommandError, Words};
+use super::words::{CommandError, Words, index};
 use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysRange, Placement, VirtAddr};
 use hotmem_hotplug::{Growth, GrowthError, number};
 use log::LevelFilter;
@@ -163,18 +163,15 @@ impl<'t> Words<'t> {
 
     /// A frequency; `None` to stop.
     fn hertz(&mut self) -> Result<Option<u64>, CommandError<'t>> {
-        match self.next() {
-            None => Ok(Some(DEFAULT_HERTZ)),
-            Some("off") => Ok(None),
-            Some(word) => match number::parse(word).filter(|hertz| HERTZ.contains(hertz)) {
-                Some(hertz) => Ok(Some(hertz)),
-                None => Err(CommandError::Bad(word, "off or 1 to 10000 times a second")),
-            },
-        }
+        let hertz = |word: &str| match word {
+            "off" => Some(None),
+            word => number::parse(word).filter(|hertz| HERTZ.contains(hertz)).map(Some),
+        };
+        let hertz = self.maybe("off or 1 to 10000 times a second", hertz)?;
+        Ok(hertz.unwrap_or(Some(DEFAULT_HERTZ)))
     }
 
     pub(super) fn crash(&mut self) -> Result<Command, CommandError<'t>> {
-        let number = |word: &str| usize::try_from(number::parse(word)?).ok();
         let bad = |word| CommandError::Bad(word, "stack, deaf or the number of a CPU");
         let (crash, cpu) = match self.next() {
             None => (Crash::Write, None),
@@ -182,18 +179,16 @@ impl<'t> Words<'t> {
             Some("deaf") => (Crash::Deaf, self.next()),
             Some(word) => (Crash::Write, Some(word)),
         };
-        let cpu = cpu.map_or(Ok(0), |word| number(word).ok_or(bad(word)))?;
+        let cpu = cpu.map_or(Ok(0), |word| index(word).ok_or(bad(word)))?;
         Ok(Command::Crash(crash, cpu))
     }
 
     pub(super) fn sample(&mut self) -> Result<Sample, CommandError<'t>> {
-        match self.next() {
-            None => Ok(Sample::Seeded(0)),
-            Some("all") => Ok(Sample::All),
-            Some(word) => number::parse(word)
-                .map(Sample::Seeded)
-                .ok_or(CommandError::Bad(word, "all or a number")),
-        }
+        let sample = |word: &str| match word {
+            "all" => Some(Sample::All),
+            word => number::parse(word).map(Sample::Seeded),
+        };
+        Ok(self.maybe("all or a number", sample)?.unwrap_or(Sample::Seeded(0)))
     }
 
     pub(super) fn offline(&mut self) -> Result<Command, CommandError<'t>> {
@@ -234,11 +229,10 @@ impl<'t> Words<'t> {
     pub(super) fn pmem(&mut self) -> Result<Command, CommandError<'t>> {
         const WANTED: &str = "list, add or remove";
         const NUMBER: &str = "the number of persistent memory";
-        let number = |word: &str| usize::try_from(number::parse(word)?).ok();
         let command = match self.word(WANTED)? {
             "list" => PmemCommand::List { json: self.json()? },
             "add" => {
-                let number = self.read(NUMBER, number)?;
+                let number = self.read(NUMBER, index)?;
                 let (mut placement, mut force) = (None, false);
                 while let Some(word) = self.next() {
                     let named = match word {
@@ -257,17 +251,17 @@ impl<'t> Words<'t> {
                 let placement = placement.unwrap_or(Placement::PerRange);
                 PmemCommand::Add { number, placement, force }
             }
-            "remove" => PmemCommand::Remove(self.read(NUMBER, number)?),
+            "remove" => PmemCommand::Remove(self.read(NUMBER, index)?),
             word => return Err(CommandError::Bad(word, WANTED)),
         };
         Ok(Command::Hotplug(HotplugCommand::Pmem(command)))
     }
 
     pub(super) fn snapshot(&mut self) -> Result<Command, CommandError<'t>> {
-        match self.word("save or check")? {
-            "save" => Ok(Command::SnapshotSave),
-            "check" => Ok(Command::SnapshotCheck),
-            word => Err(CommandError::Bad(word, "save or check")),
-        }
+        self.read("save or check", |word| match word {
+            "save" => Some(Command::SnapshotSave),
+            "check" => Some(Command::SnapshotCheck),
+            _ => None,
+        })
     }
 }

@@ -74,19 +74,18 @@ impl<'t> Words<'t> {
         if word != "auto_movable" {
             return Ok(Life::Policy(Some(policy)));
         }
-        let Some(word) = self.next() else { return Ok(Life::Policy(Some(policy))) };
-        let ratio = number::parse(word).and_then(|ratio| u32::try_from(ratio).ok());
-        let ratio = ratio.ok_or(CommandError::Bad(word, "a ratio in per cent"))?;
-        Ok(Life::Policy(Some(AutoOnline::AutoMovable { ratio })))
+        let ratio = |word: &str| u32::try_from(number::parse(word)?).ok();
+        let ratio = self.maybe("a ratio in per cent", ratio)?;
+        Ok(Life::Policy(Some(ratio.map_or(policy, |ratio| AutoOnline::AutoMovable { ratio }))))
     }
 
     pub(super) fn vmemmap(&mut self) -> Result<Life, CommandError<'t>> {
-        match self.next() {
-            None => Ok(Life::Vmemmap(None)),
-            Some("enable") => Ok(Life::Vmemmap(Some(true))),
-            Some("disable") => Ok(Life::Vmemmap(Some(false))),
-            Some(word) => Err(CommandError::Bad(word, "enable or disable")),
-        }
+        let enable = |word: &str| match word {
+            "enable" => Some(true),
+            "disable" => Some(false),
+            _ => None,
+        };
+        self.maybe("enable or disable", enable).map(Life::Vmemmap)
     }
 
     pub(super) fn pool(&mut self) -> Result<PoolCommand, CommandError<'t>> {
@@ -95,11 +94,8 @@ impl<'t> Words<'t> {
             Some("--json") => Ok(PoolCommand::Status { json: true }),
             Some("grow") => {
                 let count = self.number("a number of extents")?;
-                let Some(word) = self.next() else {
-                    return Ok(PoolCommand::Grow(count, Order::ZERO));
-                };
-                let order = order(word).ok_or(CommandError::Bad(word, "an order from 0 to 19"))?;
-                Ok(PoolCommand::Grow(count, order))
+                let order = self.maybe("an order from 0 to 19", order)?;
+                Ok(PoolCommand::Grow(count, order.unwrap_or(Order::ZERO)))
             }
             Some("shrink") => Ok(PoolCommand::Shrink(self.number("a number of extents")?)),
             Some("free") => Ok(PoolCommand::Free(self.number("a handle")?)),
@@ -121,12 +117,7 @@ impl<'t> Words<'t> {
                 let (object, offset) = (self.number("an object")?, self.number("an offset")?);
                 let byte = |word: &str| u8::try_from(number::parse(word)?).ok();
                 let byte = self.read("a byte from 0 to 255", byte)?;
-                let count = match self.next() {
-                    None => 1,
-                    Some(word) => {
-                        number::parse(word).ok_or(CommandError::Bad(word, "a number of bytes"))?
-                    }
-                };
+                let count = self.maybe("a number of bytes", number::parse)?.unwrap_or(1);
                 Ok(CacheCommand::Write { object, offset, byte, count })
             }
             Some("read") => {
@@ -146,19 +137,12 @@ impl<'t> Words<'t> {
 
     pub(super) fn poison(&mut self) -> Result<Life, CommandError<'t>> {
         let pfn = self.pfn()?;
-        match self.next() {
-            None => Ok(Life::Poison(pfn)),
-            Some("later") => Ok(Life::PoisonLater(pfn)),
-            Some(word) => Err(CommandError::Bad(word, "later")),
-        }
+        Ok(if self.has("later")? { Life::PoisonLater(pfn) } else { Life::Poison(pfn) })
     }
 
     pub(super) fn convert(&mut self) -> Result<Life, CommandError<'t>> {
         let range = self.range()?;
-        match self.word("block")? {
-            "block" => Ok(Life::Convert(range)),
-            word => Err(CommandError::Bad(word, "block")),
-        }
+        self.read("block", |word| (word == "block").then_some(Life::Convert(range)))
     }
 
     pub(super) fn memtrace(&mut self) -> Result<Life, CommandError<'t>> {
@@ -186,13 +170,12 @@ impl<'t> Words<'t> {
             None => Ok(Watch::List),
             Some("add") => {
                 let priority = self.read("a priority", |word| word.parse().ok())?;
-                let objection = match self.next() {
-                    None => Objection::None,
-                    Some("online") => Objection::Online,
-                    Some("offline") => Objection::Offline,
-                    Some(word) => return Err(CommandError::Bad(word, "online or offline")),
-                };
-                Ok(Watch::Add(priority, objection))
+                let objection = self.maybe("online or offline", |word| match word {
+                    "online" => Some(Objection::Online),
+                    "offline" => Some(Objection::Offline),
+                    _ => None,
+                });
+                Ok(Watch::Add(priority, objection?.unwrap_or(Objection::None)))
             }
             Some("remove") => Ok(Watch::Remove(self.read("a number", |word| word.parse().ok())?)),
             Some(word) => Err(CommandError::Bad(word, "add or remove")),

@@ -124,10 +124,7 @@ impl<'t> Words<'t> {
             Some("create") => self.create()?,
             Some("run") => {
                 let name = self.name()?;
-                let rounds = self.next().map_or(Ok(0), |word| {
-                    number::parse(word).ok_or(CommandError::Bad(word, "a number of rounds"))
-                });
-                let rounds = rounds?;
+                let rounds = self.maybe("a number of rounds", number::parse)?.unwrap_or(0);
                 let mut word = self.next();
                 let mut bytes = None;
                 if word == Some("--bytes") {
@@ -145,10 +142,8 @@ impl<'t> Words<'t> {
             Some("log") => VmCommand::Log(self.name()?),
             Some("console") => {
                 let name = self.name()?;
-                let from = self.next().map_or(Ok(0), |word| {
-                    number::parse(word).ok_or(CommandError::Bad(word, "the number of a byte"))
-                });
-                VmCommand::Console { name, from: from? }
+                let from = self.maybe("the number of a byte", number::parse)?.unwrap_or(0);
+                VmCommand::Console { name, from }
             }
             Some("type") => VmCommand::Type { name: self.name()?, line: self.line()? },
             Some("verify") => VmCommand::Verify,

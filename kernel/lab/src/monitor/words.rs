@@ -69,6 +69,16 @@ impl<'t> Words<'t> {
         read(word).ok_or(CommandError::Bad(word, what))
     }
 
+    /// As [`read`](Self::read), if there is a word.
+    pub(super) fn maybe<T>(
+        &mut self,
+        what: &'static str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, CommandError<'t>> {
+        let Some(word) = self.next() else { return Ok(None) };
+        read(word).map(Some).ok_or(CommandError::Bad(word, what))
+    }
+
     pub(super) fn number(&mut self, what: &'static str) -> Result<u64, CommandError<'t>> {
         self.read(what, number::parse)
     }
@@ -83,9 +93,7 @@ impl<'t> Words<'t> {
 
     /// The number of a CPU; the first one if no word is left.
     pub(super) fn cpu(&mut self) -> Result<usize, CommandError<'t>> {
-        let number = |word: &str| usize::try_from(number::parse(word)?).ok();
-        let Some(word) = self.next() else { return Ok(0) };
-        number(word).ok_or(CommandError::Bad(word, "the number of a CPU"))
+        Ok(self.maybe("the number of a CPU", index)?.unwrap_or(0))
     }
 
     pub(super) fn block(&mut self) -> Result<BlockId, CommandError<'t>> {
@@ -111,11 +119,7 @@ impl<'t> Words<'t> {
 
     /// Whether there is a next word, which has to be `flag`.
     pub(super) fn has(&mut self, flag: &'static str) -> Result<bool, CommandError<'t>> {
-        match self.next() {
-            None => Ok(false),
-            Some(word) if word == flag => Ok(true),
-            Some(word) => Err(CommandError::Bad(word, flag)),
-        }
+        Ok(self.maybe(flag, |word| (word == flag).then_some(()))?.is_some())
     }
 
     /// The flags for the placements that are named; `None` if there are none.
@@ -137,18 +141,22 @@ impl<'t> Words<'t> {
 
     /// The way to bring a block online; movable by default.
     pub(super) fn way(&mut self) -> Result<OnlineAs, CommandError<'t>> {
-        let Some(word) = self.next() else { return Ok(OnlineAs::Movable) };
-        word.parse().map_err(|_| CommandError::Bad(word, "online, online_kernel or online_movable"))
+        let way =
+            self.maybe("online, online_kernel or online_movable", |word| word.parse().ok())?;
+        Ok(way.unwrap_or(OnlineAs::Movable))
     }
 
     pub(super) fn code(&mut self) -> Result<u8, CommandError<'t>> {
-        let Some(word) = self.next() else { return Ok(0) };
-        let code = number::parse(word).and_then(|code| u8::try_from(code).ok());
-        code.filter(|&code| code <= 100).ok_or(CommandError::Bad(word, "a code from 0 to 100"))
+        let code = |word: &str| u8::try_from(number::parse(word)?).ok().filter(|&code| code <= 100);
+        Ok(self.maybe("a code from 0 to 100", code)?.unwrap_or(0))
     }
 }
 
 /// An order, written as a number.
+pub(super) fn index(text: &str) -> Option<usize> {
+    usize::try_from(number::parse(text)?).ok()
+}
+
 pub(super) fn order(text: &str) -> Option<Order> {
     u8::try_from(number::parse(text)?).ok().and_then(Order::new)
 }
