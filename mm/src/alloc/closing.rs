@@ -7,6 +7,9 @@
 //!
 //! A CPU that locks its cache after the operation did sees the closed range. What a CPU kept that locked its cache before,
 //! the operation drains, if it sees that the cache is used. It does, or the CPU sees the closed range.
+//!
+//! A snapshot closes all memory, in addition: it takes its facts one after the other, and pages that enter a cache
+//! meanwhile would be missing in those that come later.
 
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, array, constant, fence};
@@ -19,12 +22,20 @@ pub(crate) struct Closing {
     used: AtomicUsize,
     /// First frame and end of the closed range: it is being emptied, or its descriptors move.
     closed: [AtomicU64; 2],
+    /// [`RANGE`] if that range has pages, and [`ALL`] for each snapshot under way.
+    reasons: AtomicUsize,
 }
+
+/// A range is closed.
+const RANGE: usize = 1;
+/// All memory is closed, once.
+const ALL: usize = 2;
 
 impl Closing {
     constant! {
         pub(crate) fn new() -> Self {
-            Self { used: AtomicUsize::new(0), closed: array![AtomicU64::new(0); 2] }
+            let closed = array![AtomicU64::new(0); 2];
+            Self { used: AtomicUsize::new(0), closed, reasons: AtomicUsize::new(0) }
         }
     }
 
@@ -45,8 +56,25 @@ impl Closing {
         let before = self.closed();
         self.closed[0].store(pfns.start.get(), Ordering::Relaxed);
         self.closed[1].store(pfns.end.get(), Ordering::Relaxed);
+        match pfns.pages() {
+            0 => self.reasons.fetch_and(!RANGE, Ordering::Relaxed),
+            _ => self.reasons.fetch_or(RANGE, Ordering::Relaxed),
+        };
         fence(Ordering::SeqCst);
         before
+    }
+
+    /// Closes all memory, until [`open_all`](Self::open_all), and calls `drain` for every cache that is used; `drain`
+    /// locks it.
+    pub(crate) fn close_all_and_drain(&self, drain: impl FnMut(usize)) {
+        self.reasons.fetch_add(ALL, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.used().for_each(drain);
+    }
+
+    /// Ends one [`close_all_and_drain`](Self::close_all_and_drain).
+    pub(crate) fn open_all(&self) {
+        self.reasons.fetch_sub(ALL, Ordering::Relaxed);
     }
 
     /// Closes `pfns`, and calls `drain` for every cache that is used; `drain` locks it.
@@ -74,12 +102,13 @@ impl Closing {
     /// closes a range takes that lock afterwards, and so drains what a CPU cached that did not see the range yet.
     #[inline]
     pub(crate) fn is_closed(&self, pfn: Pfn, order: Order) -> bool {
-        // A range that is closed does not end at frame 0.
-        self.closed[1].load(Ordering::Relaxed) != 0 && self.is_in_closed(pfn, order)
+        let reasons = self.reasons.load(Ordering::Relaxed);
+        reasons != 0 && (reasons >= ALL || self.is_in_closed(pfn, order))
     }
 
+    /// Whether a page of an extent is in the closed range.
     #[cold]
-    fn is_in_closed(&self, pfn: Pfn, order: Order) -> bool {
+    pub(crate) fn is_in_closed(&self, pfn: Pfn, order: Order) -> bool {
         let closed = self.closed();
         pfn < closed.end && pfn.add(order.pages()) > closed.start
     }

@@ -3,6 +3,7 @@
 use crate::addr::PfnRange;
 use crate::alloc::Allocator;
 use crate::alloc::batch::Cached;
+use crate::alloc::closing::Closing;
 use crate::machine::Machine;
 use core::fmt;
 
@@ -26,6 +27,16 @@ impl<M: Machine> fmt::Debug for Closed<'_, M> {
     }
 }
 
+/// All memory is closed to caches as long as this value lives.
+#[must_use = "memory is closed to caches only while this lives"]
+pub(crate) struct AllClosed<'m>(&'m Closing);
+
+impl Drop for AllClosed<'_> {
+    fn drop(&mut self) {
+        self.0.open_all();
+    }
+}
+
 impl<'m, M: Machine> Cached<'m, M> {
     /// Returns every cached page to its zone. Pages that other CPUs cache during the call may stay.
     pub(crate) fn drain_caches(&self) {
@@ -40,6 +51,13 @@ impl<'m, M: Machine> Cached<'m, M> {
                 return;
             }
         }
+    }
+
+    /// Returns every cached page to its zone, and keeps all pages out of caches until the value is dropped.
+    pub(crate) fn close_all_caches(&self) -> AllClosed<'m> {
+        let closing = &self.0.caches.closing;
+        closing.close_all_and_drain(|cpu| self.drain_cpu(cpu));
+        AllClosed(closing)
     }
 
     /// Keeps `pfns` out of all caches: no page of the range is in a cache when this returns, nor enters one until

@@ -201,6 +201,15 @@ impl Pages {
         self.closing.reopen(before, 0..CPUS, |cpu| drop(self.cache(cpu)));
     }
 
+    /// As a snapshot does, which takes facts one after the other: no page enters a cache between them.
+    fn take_facts(&self) {
+        self.closing.close_all_and_drain(|cpu| self.drain(cpu));
+        for _fact in 0..2 {
+            assert!(self.cached().is_empty(), "a page is in a cache during a snapshot");
+        }
+        self.closing.open_all();
+    }
+
     /// Checks that each page is in one place.
     fn check(&self, pfns: &[Pfn]) {
         let mut places = self.cached();
@@ -298,6 +307,12 @@ fn no_cpu_uses_a_descriptor_of_its_cache_while_descriptors_move() {
         }
     };
     beside(None, ONE, hold, free_and_alloc, Pages::move_descriptors);
+}
+
+#[test]
+fn no_page_enters_a_cache_while_a_snapshot_is_taken() {
+    beside(None, ONE, |_| (), alloc_and_free, Pages::take_facts);
+    beside(None, ONE, stock, alloc_and_free, Pages::take_facts);
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl<M: Machine> Counts<'_, M> {
         let home = block.map(|word| (Some(word.node), word.state));
         let here = home == Some((node, BlockState::Online(kind)));
         hold(4, "an extent in a cache is of its zone", pfn, here)?;
-        let open = !self.allocator.caches.closing.is_closed(pfn, order);
+        let open = !self.allocator.caches.closing.is_in_closed(pfn, order);
         hold(4, "a range that is being emptied has no cached page", pfn, open)
     }
 }

@@ -124,3 +124,40 @@ fn no_operation_leaves_a_range_closed_to_caches() {
     open("an offline of a part");
     bench.check();
 }
+
+#[test]
+fn a_snapshot_does_not_depend_on_pages_that_idle_cpus_clear_and_cache_meanwhile() {
+    let bench = bench();
+    become_cpu(0);
+    let before = bench.snapshot();
+    // The first fact, the last one, and each of those between.
+    for nth in 0..before.len() {
+        let mut facts = Vec::new();
+        bench.mm.snapshot(&mut |fact| {
+            if facts.len() == nth {
+                while bench.mm.zero_ahead() {}
+                drop(bench.mm.alloc(Order::ZERO).unwrap());
+                assert_eq!(bench.mm.stats().cached, 0, "fact {nth}");
+            }
+            facts.push(fact);
+        });
+        assert_eq!(facts, before, "fact {nth}");
+    }
+    assert!(bench.mm.zero_ahead(), "caches are open again");
+    bench.check();
+}
+
+#[test]
+fn a_snapshot_leaves_the_range_closed_that_an_operation_closed() {
+    let (bench, id) = with_block(ZoneKind::Normal);
+    become_cpu(0);
+    let block = bench.mm.block(id).unwrap().pfns;
+    bench.mm.allocator().caches.closing.close(block);
+    bench.snapshot();
+    while bench.mm.zero_ahead() {}
+    assert_eq!(closed(&bench), block);
+    assert!(block.iter().all(|pfn| !is_cached(&bench, pfn)));
+    bench.mm.allocator().caches.closing.close(PfnRange::EMPTY);
+    bench.snapshot();
+    assert!(bench.mm.zero_ahead());
+}
