@@ -64,15 +64,13 @@ impl Closing {
         before
     }
 
-    /// Closes all memory, until [`open_all`](Self::open_all), and calls `drain` for every cache that is used; `drain`
-    /// locks it.
-    pub(crate) fn close_all_and_drain(&self, drain: impl FnMut(usize)) {
+    /// Closes all memory, until [`open_all`](Self::open_all), in addition to any range.
+    pub(crate) fn close_all(&self) {
         self.reasons.fetch_add(ALL, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        self.used().for_each(drain);
     }
 
-    /// Ends one [`close_all_and_drain`](Self::close_all_and_drain).
+    /// Ends one [`close_all`](Self::close_all).
     pub(crate) fn open_all(&self) {
         self.reasons.fetch_sub(ALL, Ordering::Relaxed);
     }

@@ -56,7 +56,8 @@ impl<'m, M: Machine> Cached<'m, M> {
     /// Returns every cached page to its zone, and keeps all pages out of caches until the value is dropped.
     pub(crate) fn close_all_caches(&self) -> AllClosed<'m> {
         let closing = &self.0.caches.closing;
-        closing.close_all_and_drain(|cpu| self.drain_cpu(cpu));
+        closing.close_all();
+        self.drain_caches();
         AllClosed(closing)
     }
 

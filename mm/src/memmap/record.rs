@@ -34,9 +34,9 @@ impl Part {
     }
 }
 
-/// A record.
+/// A record, and the number of its first section.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Record<'m>(&'m [AtomicU64; 7]);
+pub(crate) struct Record<'m>(&'m [AtomicU64; 7], u64);
 
 /// One bitmap of a record, a bit for each subsection. Changed by an operation, or under the zone's lock.
 #[derive(Clone, Copy, Debug)]
@@ -137,14 +137,14 @@ fn set(word: &AtomicU64, value: u64) {
 }
 
 impl<'m> Record<'m> {
-    /// The record in the payload of a descriptor.
-    pub(crate) const fn new(payload: &'m [AtomicU64; 7]) -> Self {
-        Self(payload)
+    /// The record in the payload of a descriptor, of section `number` and the neighbours that share it.
+    pub(crate) const fn new(payload: &'m [AtomicU64; 7], number: u64) -> Self {
+        Self(payload, number)
     }
 
     /// Fills the record of a section without memory: `block` is its block's word, or `None` if another record has it.
     pub(crate) fn reset(self, block: Option<BlockWord>) {
-        self.fill(0, 0, None, block.map_or(0, BlockWord::encode));
+        self.fill(0, 0, None, block);
     }
 
     /// Fills the record of memory that is all of an offline block, or a part of that: it begins here, or its memmap's
@@ -152,11 +152,11 @@ impl<'m> Record<'m> {
     /// word of it.
     pub(crate) fn reset_whole(self, begins: bool, head: Option<Pfn>, block: Option<BlockWord>) {
         let head = head.filter(|_| !begins);
-        let block = block.map_or(0, BlockWord::encode);
         self.fill(u64::MAX, u64::from(begins), head, block);
     }
 
-    fn fill(self, present: u64, starts: u64, group: Option<Pfn>, block: u64) {
+    fn fill(self, present: u64, starts: u64, group: Option<Pfn>, block: Option<BlockWord>) {
+        let block = block.map_or(0, |block| block.encode(self.1));
         let words = [0, 0, present, group.map_or(NO_GROUP, Pfn::get), block, starts, 0];
         for (word, value) in self.0.iter().zip(words) {
             set(word, value);
@@ -180,7 +180,7 @@ impl<'m> Record<'m> {
         self.0[2].store(stay, Ordering::SeqCst);
     }
 
-    /// Copies another record.
+    /// Copies another record of the same sections.
     pub(crate) fn copy(self, from: Record<'_>) {
         for (word, other) in self.0.iter().zip(from.0) {
             set(word, get(other));
@@ -255,7 +255,7 @@ impl<'m> Record<'m> {
             from.managed().set(0);
             from.free().set(0);
         }
-        set(&self.0[4], get(&from.0[4]));
+        set(&self.0[4], BlockWord::moved(get(&from.0[4]), from.1, self.1));
         set(&from.0[4], 0);
     }
 
@@ -280,7 +280,7 @@ impl<'m> Record<'m> {
     #[inline]
     #[track_caller]
     pub(crate) fn change_block(self, change: impl Fn(BlockWord) -> BlockWord) {
-        let changed = |word| Some(change(BlockWord::decode(word)?).encode());
+        let changed = |word| Some(change(BlockWord::decode(word)?).encode(self.1));
         let done = self.0[4].fetch_update(Ordering::AcqRel, Ordering::Acquire, changed);
         if let Err(word) = done {
             impossible("this is not a word of a block", word);
@@ -298,14 +298,14 @@ impl<'m> Record<'m> {
 
     #[cold]
     fn mark(self, granules: u32) {
-        let marked = |word| Some(BlockWord::soiled(word, granules));
+        let marked = |word| Some(BlockWord::soiled(word, granules, self.1));
         // It cannot fail.
         let _ = self.0[4].fetch_update(Ordering::AcqRel, Ordering::Acquire, marked);
     }
 
     /// Whether the word of its block has the seal that it was written with.
     pub(crate) fn is_sealed(self) -> bool {
-        BlockWord::is_sealed(get(&self.0[4]))
+        BlockWord::is_sealed(get(&self.0[4]), self.1)
     }
 
     /// Pages of the block that the allocator manages.
@@ -336,13 +336,13 @@ mod tests {
     #[should_panic(expected = "this is not a word of a block")]
     fn a_record_with_garbage_for_its_block_is_impossible() {
         let words = [const { AtomicU64::new(u64::MAX) }; 7];
-        let _ = Record::new(&words).block();
+        let _ = Record::new(&words, 32).block();
     }
 
     #[test]
     fn a_change_of_the_block_leaves_the_rest_of_the_record() {
         let words = [const { AtomicU64::new(0) }; 7];
-        let record = Record::new(&words);
+        let record = Record::new(&words, 32);
         let block = BlockWord::new(BlockState::Offline, NodeId::default(), Placement::PerBlock);
         record.reset(Some(block));
         record.present().set(5);

@@ -391,7 +391,8 @@ impl<'m, M: Machine> Section<'m, M> {
 
     /// The section's record.
     pub(crate) fn record(self) -> Record<'m> {
-        Record::new(descriptor(self.machine, self.word.record()).payload())
+        let first = self.number / M::RECORD_SECTIONS * M::RECORD_SECTIONS;
+        Record::new(descriptor(self.machine, self.word.record()).payload(), first)
     }
 
     /// Where the head of the memmap group that describes `pfn` is, if it has one: memory with its memmap in system

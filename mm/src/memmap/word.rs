@@ -1,6 +1,6 @@
 //! The number of a memory block, and the word that its record keeps.
 
-use crate::memmap::home::{NodeId, ZoneKind};
+use crate::memmap::home::{MAX_NODES, NodeId, ZoneKind};
 use crate::memmap::placement::Placement;
 use core::fmt;
 
@@ -62,23 +62,34 @@ pub(crate) struct BlockWord {
     pub(crate) dirty: u32,
 }
 
-const NODE_SHIFT: u32 = 8;
-const PLACEMENT_SHIFT: u32 = 16;
-const POISONED_BIT: u64 = 1 << 24;
-const TAKEN_BIT: u64 = 1 << 25;
-const DESCRIBED_BIT: u64 = 1 << 26;
-const WHOLE_BIT: u64 = 1 << 27;
-/// Bits that seal the word: the sum of its other digits in base 16, modulo 15, which changes with each bit. It takes a
-/// multiplication and few more instructions; to count bits takes three times as many where no instruction does that.
-const SEAL_SHIFT: u32 = 28;
-const SEAL: u64 = 0xf << SEAL_SHIFT;
+/// ```text
+///   bit   63 . . . . 32   31 . . . . . 16   15 . . . . 9   8 . . . . . . . . . . . . . 5   4 . . . . 3   2 . . . 0
+///           granules            seal            node       whole described taken poisoned    placement     state
+/// ```
+const STATE: u64 = 0x7;
+const PLACEMENT_SHIFT: u32 = 3;
+const PLACEMENT: u64 = 0x3;
+const POISONED_BIT: u64 = 1 << 5;
+const TAKEN_BIT: u64 = 1 << 6;
+const DESCRIBED_BIT: u64 = 1 << 7;
+const WHOLE_BIT: u64 = 1 << 8;
+const NODE_SHIFT: u32 = 9;
+const NODE: u64 = MAX_NODES as u64 - 1;
+/// Bits that seal the word: the sum of its other digits in base 65,536 and of the number of the section whose record has
+/// it, modulo 65,535. It changes with each bit, and no other section's word has it: those that could are as far away as
+/// no memory is. It takes a multiplication and few more instructions.
+const SEAL_SHIFT: u32 = 16;
+const SEAL: u64 = 0xffff << SEAL_SHIFT;
 const DIRTY_SHIFT: u32 = 32;
 
-/// The word with its seal.
+const _: () = assert!(NODE << NODE_SHIFT < 1 << SEAL_SHIFT, "a node's number has 7 bits");
+
+/// The word with the seal that it has in the record of section `number`.
 #[inline]
-const fn sealed(word: u64) -> u64 {
+const fn sealed(word: u64, number: u64) -> u64 {
     let word = word & !SEAL;
-    word | (word % 15) << SEAL_SHIFT
+    let sum = (word | ((number << SEAL_SHIFT) & SEAL)) % 0xffff;
+    word | sum << SEAL_SHIFT
 }
 
 impl BlockWord {
@@ -94,8 +105,9 @@ impl BlockWord {
         dirty: u32::MAX,
     };
 
+    /// The word of a block, in the record of section `number`.
     #[inline]
-    pub(crate) fn encode(self) -> u64 {
+    pub(crate) fn encode(self, number: u64) -> u64 {
         let state = match self.state {
             BlockState::Offline => 1,
             BlockState::Online(kind) => 2 + kind as u64,
@@ -106,26 +118,31 @@ impl BlockWord {
         let described = if self.described { DESCRIBED_BIT } else { 0 };
         let whole = if self.whole { WHOLE_BIT } else { 0 };
         let rest = poisoned | taken | described | whole | Self::dirty_bits(self.dirty);
-        sealed(state | node | (self.placement as u64) << PLACEMENT_SHIFT | rest)
+        sealed(state | node | (self.placement as u64) << PLACEMENT_SHIFT | rest, number)
     }
 
-    /// Whether a word has the seal of its other bits: one that was damaged in a bit has not. Only `verify` asks.
-    pub(super) const fn is_sealed(word: u64) -> bool {
-        sealed(word) == word
+    /// Whether a word of section `number` has its seal: one that was damaged, or is another's, has not. Only `verify` asks.
+    pub(super) const fn is_sealed(word: u64, number: u64) -> bool {
+        sealed(word, number) == word
+    }
+
+    /// A word of section `from` in the record of section `to`. A damaged one stays as it is.
+    pub(super) const fn moved(word: u64, from: u64, to: u64) -> u64 {
+        if Self::is_sealed(word, from) { sealed(word, to) } else { word }
     }
 
     /// `None` if no block has this word.
     #[inline]
     pub(crate) fn decode(word: u64) -> Option<Self> {
-        let state = match word & 0xff {
+        let state = match word & STATE {
             1 => BlockState::Offline,
             2 => BlockState::Online(ZoneKind::System),
             3 => BlockState::Online(ZoneKind::Normal),
             4 => BlockState::Online(ZoneKind::Movable),
             _ => return None,
         };
-        let node = NodeId::new((word >> NODE_SHIFT) as u32 & 0xff)?;
-        let placement = Placement::decode(word >> PLACEMENT_SHIFT & 0xff)?;
+        let node = NodeId::new((word >> NODE_SHIFT & NODE) as u32)?;
+        let placement = Placement::decode(word >> PLACEMENT_SHIFT & PLACEMENT)?;
         let (poisoned, taken) = (word & POISONED_BIT != 0, word & TAKEN_BIT != 0);
         let (described, whole) = (word & DESCRIBED_BIT != 0, word & WHOLE_BIT != 0);
         let dirty = (word >> DIRTY_SHIFT) as u32;
@@ -137,14 +154,14 @@ impl BlockWord {
         word & WHOLE_BIT != 0
     }
 
-    /// A word with `granules` marked, too.
-    pub(super) const fn soiled(word: u64, granules: u32) -> u64 {
-        sealed(word | Self::dirty_bits(granules))
+    /// A word of section `number` with `granules` marked, too.
+    pub(super) const fn soiled(word: u64, granules: u32, number: u64) -> u64 {
+        sealed(word | Self::dirty_bits(granules), number)
     }
 
     /// Whether a word is that of an offline block, if it is valid.
     pub(super) const fn is_offline(word: u64) -> bool {
-        word & 0xff == 1
+        word & STATE == 1
     }
 
     /// Whether a word is that of a block with bad memory, if it is valid.
@@ -184,29 +201,47 @@ mod tests {
                             dirty: 0x8000_0001 << flag,
                             ..BlockWord::new(state, node, placement)
                         };
-                        assert_eq!(BlockWord::decode(word.encode()), Some(word));
-                        let offline = state == BlockState::Offline;
-                        assert_eq!(BlockWord::is_offline(word.encode()), offline);
-                        assert_eq!(BlockWord::is_poisoned(word.encode()), word.poisoned);
+                        let (offline, encoded) = (state == BlockState::Offline, word.encode(9));
+                        assert_eq!(BlockWord::decode(encoded), Some(word));
+                        assert_eq!(BlockWord::is_offline(encoded), offline);
+                        assert_eq!(BlockWord::is_poisoned(encoded), word.poisoned);
                     }
                 }
             }
         }
     }
+
     #[test]
     fn a_word_that_is_never_encoded_is_not_decoded_or_not_sealed() {
-        let word = BlockWord::new(BlockState::Offline, NodeId::ZERO, Placement::PerRange).encode();
+        let block = BlockWord::new(BlockState::Offline, NodeId::ZERO, Placement::PerRange);
+        let word = block.encode(32);
         for bit in 0..u64::BITS {
             let other = word ^ 1 << bit;
-            assert!(BlockWord::is_sealed(word) && !BlockWord::is_sealed(other), "bit {bit}");
+            assert!(
+                BlockWord::is_sealed(word, 32) && !BlockWord::is_sealed(other, 32),
+                "bit {bit}"
+            );
         }
         for granules in [0, 1, 1 << 31, u32::MAX] {
-            let soiled = BlockWord::soiled(word, granules);
-            assert!(BlockWord::is_sealed(soiled));
+            let soiled = BlockWord::soiled(word, granules, 32);
+            assert!(BlockWord::is_sealed(soiled, 32));
             assert_eq!(BlockWord::decode(soiled).map(|word| word.dirty), Some(granules));
         }
-        for garbage in [0, 5, 0xff, 3 << PLACEMENT_SHIFT | 1, 0x80 << NODE_SHIFT | 1, u64::MAX] {
+        for garbage in [0, 5, 0x7, 3 << PLACEMENT_SHIFT | 1, u64::MAX] {
             assert_eq!(BlockWord::decode(garbage), None, "{garbage:#x}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_another_section_is_not_sealed_until_it_moves_there() {
+        let block = BlockWord::new(BlockState::Offline, NodeId::ZERO, Placement::PerBlock);
+        let block = BlockWord { dirty: 0x8001_0000, ..block };
+        for (from, to) in [(0, 1), (32, 64), (5, 65_534), (1 << 20, (1 << 20) + 40_000)] {
+            let word = block.encode(from);
+            assert!(BlockWord::is_sealed(word, from) && !BlockWord::is_sealed(word, to));
+            assert_eq!(BlockWord::moved(word, from, to), block.encode(to));
+            let damaged = word ^ 1 << DIRTY_SHIFT;
+            assert!(!BlockWord::is_sealed(BlockWord::moved(damaged, from, to), to));
         }
     }
 }

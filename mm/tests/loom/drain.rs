@@ -203,7 +203,8 @@ impl Pages {
 
     /// As a snapshot does, which takes facts one after the other: no page enters a cache between them.
     fn take_facts(&self) {
-        self.closing.close_all_and_drain(|cpu| self.drain(cpu));
+        self.closing.close_all();
+        self.closing.used().for_each(|cpu| self.drain(cpu));
         for _fact in 0..2 {
             assert!(self.cached().is_empty(), "a page is in a cache during a snapshot");
         }

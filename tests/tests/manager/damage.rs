@@ -17,16 +17,11 @@ const FEW: usize = 1_000;
 const MANY: usize = 10_000;
 
 /// Damage that `verify` does not find, and why it does no harm.
-const NOT_FOUND: [(&str, &str); 4] = [
+const NOT_FOUND: [(&str, &str); 3] = [
     (
         "starts of memory",
         "memory with its memmap elsewhere: a share that begins behind a hole begins there with and without the bit; one \
          that follows another is only removed together with that",
-    ),
-    (
-        "word of a block",
-        "a word that another block could have: all of its memory was added at once, which only saves searching for shares; or \
-         with fewer marks for the scrub, which does harm (docs/soundness.md, Open)",
     ),
     (
         "head of an extent in use",

@@ -226,7 +226,7 @@ fn a_head_that_counts_fewer_pages_is_named() {
 #[test]
 fn a_record_in_the_wrong_page_is_named() {
     let bench = added(MIB, Placement::PerRange);
-    let (from, to) = (pfn(2), pfn(10));
+    let (from, to) = (section(&bench, 1).word().record(), pfn(10));
     for (source, target) in bench
         .mm
         .allocator()

@@ -244,6 +244,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "a_block_whose_word_lost_its_seal_is_named",
     },
     Mutant {
+        what: "the seal of a block's word does not count in its section",
+        file: "mm/src/memmap/word.rs",
+        from: "(word | ((number << SEAL_SHIFT) & SEAL)) % 0xffff",
+        to: "(word | number & 0) % 0xffff",
+        suite: "-p hotmem --lib",
+        test: "a_word_of_another_section_is_not_sealed_until_it_moves_there",
+    },
+    Mutant {
+        what: "caches fill again while a snapshot is taken",
+        file: "mm/src/alloc/drain.rs",
+        from: "        closing.close_all();\n",
+        to: "",
+        suite: "-p hotmem --lib",
+        test: "a_snapshot_does_not_depend_on_pages_that_idle_cpus_clear_and_cache_meanwhile",
+    },
+    Mutant {
         what: "pages that an offline block counts are not found",
         file: "mm/src/observe/verify/records.rs",
         from: "        let counted = online || record.managed().get() == 0;",
