@@ -135,7 +135,7 @@ pub use alloc::zone::{PageCounts, SYSTEM_FLOOR_SHARE, ZoneKind};
 pub use facade::Mm;
 pub use lock::SpinLock;
 pub use machine::{LOCAL_DISTANCE, Machine, PhysMem, REMOTE_DISTANCE};
-pub use memmap::block::{Block, BlockId, BlockState, Group};
+pub use memmap::block::{Block, BlockId, BlockState, Group, NotWholeSubsections};
 pub use memmap::meta::{META_BYTES, Meta, check_meta};
 pub use memmap::page::{MAX_MOVERS, MAX_USERS, MoverId, Owner, Page, PageState, UserId};
 pub use memmap::placement::{MhpFlags, Placement, UnknownPlacement};

@@ -49,7 +49,7 @@ hotmem::errors! {
         /// The firmware has no way to take the device away.
         NoWayOut => "the firmware has no way to take it away",
         /// There is no room elsewhere for the extents of this order.
-        NoRoom(order: Order) => ("{}", Obstacle::NoRoom { order: *order }),
+        NoRoom(order: Order) => ("{}", Obstacle::NoRoom(*order)),
         /// The operator would not have it.
         Cancelled => "the operator cancelled it",
     }
@@ -332,7 +332,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let ranges = ejecting.ranges.as_slice();
         match self.mm.estimate_remove(estimate, ranges, self.budget) {
             None => return Ok(true),
-            Some(Removability::Blocked(Obstacle::NoRoom { order })) => return Err(order),
+            Some(Removability::Blocked(Obstacle::NoRoom(order))) => return Err(order),
             // Any other obstacle is found again by the operation that it stops, and named there.
             Some(_) => ejecting.room = None,
         }

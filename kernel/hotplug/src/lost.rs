@@ -21,7 +21,7 @@ pub(super) fn addresses<M: Machine>(pfns: PfnRange) -> PhysRange {
 pub(super) const fn is_made_of_pieces(error: &RemoveError) -> bool {
     matches!(
         error,
-        RemoveError::Hole { .. }
+        RemoveError::Hole(_)
             | RemoveError::NoSuchBlock(_)
             | RemoveError::AddedApart { .. }
             | RemoveError::MixedPlacement(_)

@@ -103,11 +103,9 @@ hotmem::errors! {
             /// For which connector.
             connector: u32,
         } => "{service} failed for connector {connector:#x} (status {status})",
-        /// The hypervisor does not request this block: its request was cancelled meanwhile.
-        NotWanted {
-            /// Which.
-            connector: u32,
-        } => "the hypervisor does not want connector {connector:#x} back any more (status {NOT_WANTED})",
+        /// The hypervisor does not request the block of this connector: its request was cancelled meanwhile.
+        NotWanted(connector: u32) =>
+            "the hypervisor does not want connector {connector:#x} back any more (status {NOT_WANTED})",
     }
 }
 
@@ -192,7 +190,7 @@ impl<'s, S: Services> Connector<'s, S> {
     pub(super) fn give(&mut self) -> Result<(), ConnectorError> {
         self.isolate().map_err(|error| match error {
             ConnectorError::Failed { status: NOT_WANTED, connector, .. } => {
-                ConnectorError::NotWanted { connector }
+                ConnectorError::NotWanted(connector)
             }
             other => other,
         })?;

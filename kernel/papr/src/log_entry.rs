@@ -47,11 +47,8 @@ hotmem::errors! {
         NoHotplug => "an event log is not about hotplug",
         /// Its hotplug section is about another resource.
         NotMemory(kind: u8) => "hotplug of resource type {kind}, not memory",
-        /// It is about power: an operator wants the machine to shut down, say.
-        Power {
-            /// What is to be done, by the reference's number.
-            action: u8,
-        } => "EPOW action {action}",
+        /// It is about power: an operator wants the machine to shut down, say. What is to be done, by the reference's number.
+        Power(action: u8) => "EPOW action {action}",
         /// It says by a name or by a count alone what is plugged, so that the kernel would have to choose. A
         /// hypervisor that agreed to hotplug events names connectors.
         NoConnector {
@@ -101,7 +98,7 @@ impl MemoryEvent {
                 Some(POWER) => {
                     // The low half of the first byte behind the header.
                     let action = *section.get(8).ok_or(LogError::Short)? & 0xf;
-                    return Err(LogError::Power { action });
+                    return Err(LogError::Power(action));
                 }
                 _ => {}
             }

@@ -95,7 +95,7 @@ impl<S: Services> PaprSource<S> {
         let Some(first) = blocks.next() else { return Ok(0) };
         let (services, tokens) = (&mut self.services, &self.board.tokens);
         let given = Connector::new(services, tokens, first).give();
-        let (Err(error @ ConnectorError::NotWanted { .. }), Some(second)) = (given, blocks.next())
+        let (Err(error @ ConnectorError::NotWanted(_)), Some(second)) = (given, blocks.next())
         else {
             given?;
             return Ok(1);

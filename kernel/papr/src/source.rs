@@ -369,13 +369,11 @@ impl<S: Services> PaprSource<S> {
     fn refuse(&mut self, error: LogError) {
         match error {
             LogError::NotMemory(_) => log::debug!("hotplug event: {error}"),
-            LogError::Power {
-                action: SYSTEM_SHUTDOWN | SYSTEM_HALT | MAIN_ENCLOSURE | POWER_OFF,
-            } => {
+            LogError::Power(SYSTEM_SHUTDOWN | SYSTEM_HALT | MAIN_ENCLOSURE | POWER_OFF) => {
                 log::info!("papr: {error}: the hypervisor wants the machine off");
                 self.wants_power_off = true;
             }
-            LogError::Power { .. } => log::warn!("papr: {error} is ignored"),
+            LogError::Power(_) => log::warn!("papr: {error} is ignored"),
             LogError::NoConnector { action, .. } => {
                 log::warn!("hotplug event: {error}");
                 if action == Action::Remove {
@@ -451,7 +449,7 @@ unsafe impl<S: Services> HotplugSource for PaprSource<S> {
     }
 
     fn is_withdrawn(&self, error: &PaprError) -> bool {
-        matches!(error, PaprError::Connector(ConnectorError::NotWanted { .. }))
+        matches!(error, PaprError::Connector(ConnectorError::NotWanted(_)))
     }
 
     fn label(&self, device: DeviceId) -> impl fmt::Display + '_ {

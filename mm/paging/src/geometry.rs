@@ -129,11 +129,8 @@ crate::errors! {
             /// The smallest block's bytes.
             smallest: u64,
         } => "a memory block of {block:#x} bytes is smaller than {smallest:#x} bytes, the least that two pages describe",
-        /// A section is too small: a subsection must contain two pages, and lie in one section.
-        SectionTooSmall {
-            /// A section's bytes.
-            section: u64,
-        } => "a section of {section:#x} bytes is too small",
+        /// A section of so many bytes is too small: a subsection must contain two pages, and lie in one section.
+        SectionTooSmall(section: u64) => "a section of {section:#x} bytes is too small",
     }
 }
 
@@ -158,7 +155,7 @@ impl BlockSize {
             return Err(GeometryError::TooLarge { block: bytes, largest });
         }
         if G::PART_PAGES < 2 || G::SECTION_PAGES < G::PART_PAGES {
-            return Err(GeometryError::SectionTooSmall { section });
+            return Err(GeometryError::SectionTooSmall(section));
         }
         let smallest = G::RECORD_PAGES << G::PAGE_SHIFT;
         if bytes < smallest {

@@ -53,6 +53,17 @@ pub struct Group {
     pub sections: u64,
 }
 
+hotmem_paging::errors! {
+    /// A range is not whole, aligned subsections, or is empty.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct NotWholeSubsections {
+        /// The range.
+        pub range: PhysRange,
+        /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
+        pub subsection: u64,
+    } => ("{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes", range.len());
+}
+
 impl<M: Machine> Memmap<M> {
     /// Sections of a memory block.
     pub(crate) fn block_sections(&self) -> u64 {
@@ -79,10 +90,11 @@ impl<M: Machine> Memmap<M> {
     }
 
     /// The frames of `range` if it is whole, aligned units of presence, at least one.
-    pub(crate) fn whole_units(&self, range: PhysRange) -> Option<PfnRange> {
-        let bytes = unit_bytes::<M>();
-        let whole = range.start().is_aligned(bytes) && range.len().is_multiple_of(bytes);
-        (whole && !range.is_empty()).then(|| M::pfns(range))
+    pub(crate) fn whole_units(&self, range: PhysRange) -> Result<PfnRange, NotWholeSubsections> {
+        let subsection = unit_bytes::<M>();
+        let whole = range.start().is_aligned(subsection) && range.len().is_multiple_of(subsection);
+        let whole = whole && !range.is_empty();
+        if whole { Ok(M::pfns(range)) } else { Err(NotWholeSubsections { range, subsection }) }
     }
 
     /// The whole blocks among `pfns`.

@@ -39,32 +39,31 @@ pub enum Removability {
     Blocked(Obstacle),
 }
 
-/// The reason why memory cannot be removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Obstacle {
-    /// The range cannot be removed in this way, whatever its contents.
-    Range(RemoveError),
-    /// A block is system memory.
-    SystemMemory(BlockId),
-    /// A page is unmovable, or its owner declares it pinned.
-    InUse {
-        /// The first page of the extent.
-        pfn: Pfn,
-        /// Its block.
-        block: BlockId,
-        /// Its owner.
-        owner: Owner,
-        /// The owner's name: a movable owner's or a user's own, or the kind of owner.
-        by: &'static str,
-        /// The value of [`Machine::stamp`] when it was allocated.
-        since: u64,
-    },
-    /// There is no room elsewhere for the extents to migrate.
-    NoRoom {
-        /// The size with too few free extents.
-        order: Order,
-    },
+hotmem_paging::errors! {
+    /// The reason why memory cannot be removed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum Obstacle {
+        /// The range cannot be removed in this way, whatever its contents.
+        Range(error: RemoveError) => "{error}",
+        /// A block is system memory.
+        SystemMemory(id: BlockId) => "{id} is system memory",
+        /// A page is unmovable, or its owner declares it pinned.
+        InUse {
+            /// The first page of the extent.
+            pfn: Pfn,
+            /// Its block.
+            block: BlockId,
+            /// Its owner.
+            owner: Owner,
+            /// The owner's name: a movable owner's or a user's own, or the kind of owner.
+            by: &'static str,
+            /// The value of [`Machine::stamp`] when it was allocated.
+            since: u64,
+        } => "{pfn} of {block} is held by {by} since {since}",
+        /// There is no room elsewhere for the extents to migrate: the size with too few free extents.
+        NoRoom(order: Order) => ("too few free extents of {} pages elsewhere", order.pages()),
+    }
 }
 
 impl fmt::Display for Removability {
@@ -75,21 +74,6 @@ impl fmt::Display for Removability {
                 write!(f, "removable after {extents} migrations of {pages} pages")
             }
             Self::Blocked(obstacle) => write!(f, "blocked: {obstacle}"),
-        }
-    }
-}
-
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Range(error) => error.fmt(f),
-            Self::SystemMemory(id) => write!(f, "{id} is system memory"),
-            Self::InUse { pfn, block, by, since, .. } => {
-                write!(f, "{pfn} of {block} is held by {by} since {since}")
-            }
-            Self::NoRoom { order } => {
-                write!(f, "too few free extents of {} pages elsewhere", order.pages())
-            }
         }
     }
 }
@@ -235,7 +219,7 @@ impl<M: Machine> View<'_, M> {
         match balance.weigh(&free) {
             Ok((0, _)) => Removability::Now,
             Ok((extents, pages)) => Removability::AfterMoving { extents, pages },
-            Err(order) => Removability::Blocked(Obstacle::NoRoom { order }),
+            Err(order) => Removability::Blocked(Obstacle::NoRoom(order)),
         }
     }
 

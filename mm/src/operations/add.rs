@@ -17,7 +17,7 @@ use crate::alloc::node::NodeId;
 use crate::alloc::populate::Populate;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::{BlockId, BlockState, BlockWord, pieces, unit_bytes};
+use crate::memmap::block::{BlockId, BlockState, BlockWord, pieces};
 use crate::memmap::page::PageState;
 use crate::memmap::placement::{MhpFlags, Placement};
 use crate::memmap::section::{
@@ -169,12 +169,10 @@ fn check_add<M: Machine>(
     range: PhysRange,
     whole_blocks: bool,
 ) -> Result<PfnRange, AddError> {
-    let (block, subsection) = (memmap.block_size().bytes(), unit_bytes::<M>());
-    let pfns = memmap.whole_units(range);
     if whole_blocks && memmap.whole_blocks(range).is_none() {
-        return Err(AddError::NotWholeBlocks { range, block });
+        return Err(AddError::NotWholeBlocks { range, block: memmap.block_size().bytes() });
     }
-    let pfns = pfns.ok_or(AddError::NotWholeSubsections { range, subsection })?;
+    let pfns = memmap.whole_units(range).map_err(AddError::NotWholeSubsections)?;
     let sections = MAX_SECTIONS.saturating_mul(M::SECTION_BYTES);
     let limit = memmap.machine().phys_limit().min(PhysAddr::new(sections));
     if range.len() > limit.get() || range.start().get() > limit.get() - range.len() {
@@ -237,14 +235,14 @@ impl<M: Machine> Add<'_, M> {
             let mut joining = joins.into_iter().flat_map(Joins::pages);
             joining.try_for_each(|pfns| probe.pages(pfns))
         });
-        probed.map_err(|at| AddError::NoMemory { at })
+        probed.map_err(AddError::NoMemory)
     }
 
     fn insert_nodes(&mut self) -> Result<(), AddError> {
         for section in nodes_of::<M>(self.pfns) {
             if !self.memmap.sections().has_node(section) {
                 let frame = self.allocator.table_frames().take(NODE_BYTES);
-                let frame = frame.map_err(|_| AddError::OutOfMemory { range: self.range })?;
+                let frame = frame.map_err(|_| AddError::OutOfMemory(self.range))?;
                 self.memmap.sections().insert_node(self.memmap.machine(), section, frame);
             }
             self.nodes += 1;
@@ -255,7 +253,7 @@ impl<M: Machine> Add<'_, M> {
     fn map_linear(&mut self) -> Result<(), AddError> {
         if self.memmap.machine().linear_map_is_complete() {
             let unmapped = self.memmap.find_unmapped(self.range);
-            return unmapped.map_or(Ok(()), |at| Err(AddError::NotInLinearMap { at }));
+            return unmapped.map_or(Ok(()), |at| Err(AddError::NotInLinearMap(at)));
         }
         let mapping = self.memmap.windows().linear_mapping(self.range);
         self.allocator.map(self.memmap, &mapping)?;

@@ -2,7 +2,7 @@
 
 use crate::addr::{PhysAddr, PhysRange};
 use crate::alloc::node::NodeId;
-use crate::memmap::block::BlockId;
+use crate::memmap::block::{BlockId, NotWholeSubsections};
 use crate::operations::notify::Veto;
 use crate::paging::MapError;
 
@@ -18,12 +18,7 @@ hotmem_paging::errors! {
         /// The machine has no room for the node: see [`Machine::Nodes`](crate::Machine::Nodes).
         NoSuchNode(node: NodeId) => "no room for {node}",
         /// The range is not whole, aligned subsections.
-        NotWholeSubsections {
-            /// The range.
-            range: PhysRange,
-            /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
-            subsection: u64,
-        } => ("{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes", range.len()),
+        NotWholeSubsections(error: NotWholeSubsections) => "{error}",
         /// The range is not whole, aligned memory blocks, and [only those](crate::Mm::set_whole_blocks) are wanted.
         NotWholeBlocks {
             /// The range.
@@ -63,21 +58,13 @@ hotmem_paging::errors! {
             /// Bytes of its memmap.
             bytes: u64,
         } => "out of memory: {range} needs {bytes:#x} bytes of system memory for its memmap",
-        /// No memory for a node of the section map.
-        OutOfMemory {
-            /// The range.
-            range: PhysRange,
-        } => "out of memory for the section map of {range}",
-        /// The range's memory does not keep a written value: there may be no memory.
-        NoMemory {
-            /// The address that was probed.
-            at: PhysAddr,
-        } => "memory at {at} does not hold what is written",
-        /// The machine declares its linear map complete, and does not map the range there as writable memory.
-        NotInLinearMap {
-            /// The first address that is not mapped.
-            at: PhysAddr,
-        } => "the linear map does not map {at}",
+        /// No memory for a node of the section map, for this range.
+        OutOfMemory(range: PhysRange) => "out of memory for the section map of {range}",
+        /// The range's memory does not keep a written value: there may be no memory. This is the address that was probed.
+        NoMemory(at: PhysAddr) => "memory at {at} does not hold what is written",
+        /// The machine declares its linear map complete, and does not map the range there as writable memory, from this
+        /// address on.
+        NotInLinearMap(at: PhysAddr) => "the linear map does not map {at}",
     }
 }
 

@@ -89,22 +89,16 @@ pub enum News {
     Poisoned(Pfn, Quarantined),
 }
 
-/// A listener objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Veto {
-    /// The listener's name.
-    pub by: &'static str,
-    /// The reason, for messages.
-    pub why: &'static str,
-}
-
-impl fmt::Display for Veto {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} objects: {}", self.by, self.why)
-    }
-}
-
 hotmem_paging::errors! {
+    /// A listener objects.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Veto {
+        /// The listener's name.
+        pub by: &'static str,
+        /// The reason, for messages.
+        pub why: &'static str,
+    } => "{by} objects: {why}";
+
     /// The list of listeners does not change while a memory operation is under way, so that exactly those listeners that
     /// were notified of its begin are notified of its end. `listen` and `unlisten` return this instead of waiting, so a
     /// listener that calls them does not deadlock.

@@ -10,7 +10,7 @@
 //! An offline is a stepped operation, so that a kernel can do other work between steps; there its block is still
 //! online, and other operations return `Busy`. Memmap pages never prevent it.
 
-use crate::addr::{Order, Pfn, PfnRange, PhysRange};
+use crate::addr::{Order, Pfn, PfnRange};
 use crate::alloc::Allocator;
 use crate::alloc::Waits;
 use crate::alloc::batch::Cached;
@@ -20,7 +20,7 @@ use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
 use crate::memmap::bad;
-use crate::memmap::block::{BlockId, BlockState, BlockWord};
+use crate::memmap::block::{BlockId, BlockState, BlockWord, NotWholeSubsections};
 use crate::memmap::page::Owner;
 use crate::memmap::section::{SectionState, section_of};
 use crate::memmap::seen::Seen;
@@ -44,12 +44,7 @@ hotmem_paging::errors! {
         /// The block is system memory, which never goes offline.
         SystemMemory(id: BlockId) => "{id} is system memory, it stays online",
         /// A part of a block was named that is not whole, aligned subsections.
-        NotWholeSubsections {
-            /// The range.
-            range: PhysRange,
-            /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
-            subsection: u64,
-        } => ("{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes", range.len()),
+        NotWholeSubsections(error: NotWholeSubsections) => "{error}",
         /// A part of a block was named that is all of it: the block goes offline.
         WholeBlock(id: BlockId) => "that is all of {id}, which goes offline as a whole",
         /// A part of a block was named that is not what was added at once. If it is less, it holds the memmap of what stays, or

@@ -34,11 +34,8 @@ hotmem_paging::errors! {
         Taken(id: BlockId) => "{id} was taken out of the linear map",
         /// A listener objects.
         Vetoed(id: BlockId, veto: Veto) => "{id} stays offline: {veto}",
-        /// The block's memory does not keep a written value: there may be no memory.
-        NoMemory {
-            /// The address that was probed.
-            at: PhysAddr,
-        } => "memory at {at} does not hold what is written",
+        /// The block's memory does not keep a written value: there may be no memory. This is the address that was probed.
+        NoMemory(at: PhysAddr) => "memory at {at} does not hold what is written",
     }
 }
 
@@ -79,7 +76,7 @@ impl<M: Machine> Operations<M> {
         if let Err(at) = probed {
             operation.settle();
             self.notify_reverse(Event::CancelOnline, &change);
-            return Err(OnlineError::NoMemory { at });
+            return Err(OnlineError::NoMemory(at));
         }
         let (mut counts, is_first) = give_block(&self.allocator, *memmap, &change, first);
         if !block.whole {

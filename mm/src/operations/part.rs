@@ -16,7 +16,7 @@ use crate::alloc::Waits;
 use crate::alloc::isolate::Area;
 use crate::alloc::zone::{PageCounts, ZoneKind};
 use crate::machine::Machine;
-use crate::memmap::block::{Block, BlockId, BlockState, unit_bytes};
+use crate::memmap::block::{Block, BlockId, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
 use crate::memmap::share::Lot;
@@ -70,8 +70,7 @@ fn check_part<M: Machine>(
     id: BlockId,
     range: PhysRange,
 ) -> Result<Area, OfflineError> {
-    let not_whole = OfflineError::NotWholeSubsections { range, subsection: unit_bytes::<M>() };
-    let pfns = memmap.whole_units(range).ok_or(not_whole)?;
+    let pfns = memmap.whole_units(range).map_err(OfflineError::NotWholeSubsections)?;
     let block = memmap.describe_block(id).ok_or(OfflineError::NoSuchBlock(id))?;
     match block {
         Block { state: BlockState::Offline, .. } => return Err(OfflineError::AlreadyOffline(id)),

@@ -14,7 +14,7 @@ use crate::alloc::node::NodeId;
 use crate::alloc::populate::Populate;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
-use crate::memmap::block::{BlockId, unit_bytes};
+use crate::memmap::block::{BlockId, NotWholeSubsections};
 use crate::memmap::readers::Stays;
 use crate::memmap::record::Record;
 use crate::memmap::section::{Section, SectionState};
@@ -36,19 +36,11 @@ hotmem_paging::errors! {
         /// Another operation is running.
         Busy => ("{}", crate::turn::BUSY),
         /// The range is not whole, aligned subsections.
-        NotWholeSubsections {
-            /// The range.
-            range: PhysRange,
-            /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
-            subsection: u64,
-        } => ("{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes", range.len()),
+        NotWholeSubsections(error: NotWholeSubsections) => "{error}",
         /// A block of the range is not present.
         NoSuchBlock(id: BlockId) => "{id} is not there",
-        /// The range has a hole.
-        Hole {
-            /// The place.
-            at: PhysAddr,
-        } => "there is no memory at {at}",
+        /// The range has a hole, at this address.
+        Hole(at: PhysAddr) => "there is no memory at {at}",
         /// A block of the range holds memory that the machine was started with.
         BootMemory(id: BlockId) =>
             "{id} is memory the machine was started with, it cannot be removed",
@@ -81,11 +73,8 @@ hotmem_paging::errors! {
         /// The block's record has a value that the manager never wrote: its memory was overwritten.
         Broken(id: BlockId) => "the record of {id} is invalid",
         /// An end of the range, or of its memmap, lies inside a leaf, or is not mapped at all: the mapper used a larger
-        /// leaf than requested.
-        CutsLeaf {
-            /// The first address of the range to unmap.
-            virt: VirtAddr,
-        } => "the mapping from {virt} on does not begin and end with a leaf",
+        /// leaf than requested. This is the first address of the range to unmap.
+        CutsLeaf(virt: VirtAddr) => "the mapping from {virt} on does not begin and end with a leaf",
     }
 }
 
@@ -198,8 +187,7 @@ pub(crate) fn check_removable<M: Machine>(
     memmap: Whole<'_, M>,
     range: PhysRange,
 ) -> Result<Removable, RemoveError> {
-    let not_whole = RemoveError::NotWholeSubsections { range, subsection: unit_bytes::<M>() };
-    let pfns = memmap.whole_units(range).ok_or(not_whole)?;
+    let pfns = memmap.whole_units(range).map_err(RemoveError::NotWholeSubsections)?;
     let (mut first, mut online) = (None, None);
     for id in memmap.blocks_in(range) {
         let section = memmap.sections_of_block(id).next().ok_or(RemoveError::NoSuchBlock(id))?;
@@ -224,7 +212,7 @@ fn check_leaves<M: Machine>(memmap: Whole<'_, M>, range: VirtRange) -> Result<()
     let last = range.end().add(1_u64.wrapping_neg());
     let mapped = [range.start(), last].into_iter().all(|at| mapper.translate(at).is_some());
     let whole = mapped && memmap.cut_leaf(range).is_none();
-    if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }
+    if whole { Ok(()) } else { Err(RemoveError::CutsLeaf(range.start())) }
 }
 
 /// Whether what a block, of which `section` is the first, has of `pfns` can be removed with them, and whether it holds its
@@ -262,7 +250,7 @@ fn check_shares<M: Machine>(
     for share in memmap.shares(id).filter(|share| share.pfns.intersection(here).is_some()) {
         check_share::<M>(id, pfns, &share)?;
         if share.pfns.start != next {
-            return Err(RemoveError::Hole { at: M::address(next) });
+            return Err(RemoveError::Hole(M::address(next)));
         }
         next = share.pfns.end;
         if *hosted.get_or_insert(share.group.is_some()) != share.group.is_some() {
@@ -271,7 +259,7 @@ fn check_shares<M: Machine>(
     }
     match hosted {
         Some(hosted) if next == here.end => Ok(hosted),
-        _ => Err(RemoveError::Hole { at: M::address(next) }),
+        _ => Err(RemoveError::Hole(M::address(next))),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::alloc::zeroed::clear_page;
 use crate::machine::Machine;
 use crate::memmap::altmap::Altmap;
 use crate::memmap::bad;
-use crate::memmap::block::{Block, BlockId, BlockState, BlockWord};
+use crate::memmap::block::{Block, BlockId, BlockState, BlockWord, NotWholeSubsections};
 use crate::memmap::granules::GRANULES;
 use crate::memmap::section::section_of;
 use crate::memmap::seen::Seen;
@@ -45,12 +45,7 @@ hotmem_paging::errors! {
         /// A part of the block's memory, of what is to be cleared, is bad and must not be written.
         Poisoned(id: BlockId) => "{id} has bad memory, it is not written",
         /// The range is not whole, aligned subsections.
-        NotWholeSubsections {
-            /// The range.
-            range: PhysRange,
-            /// Bytes of the unit of presence: see [`Mm::subsection`](crate::Mm::subsection).
-            subsection: u64,
-        } => ("{range} ({:#x} bytes) is not whole aligned subsections of {subsection:#x} bytes", range.len()),
+        NotWholeSubsections(error: NotWholeSubsections) => "{error}",
     }
 }
 

@@ -11,8 +11,8 @@ use hotmem::testing::{
     Bench, FakeMachine, Holder, Lmb, Random, Setup, Shape, Tag, Tiny, TinyShared, on_cpu, range,
 };
 use hotmem::{
-    BlockId, BlockState, ConvertError, Fact, Order, Owner, PageState, Pfn, PhysRange, Placement,
-    RemoveError, ZoneKind,
+    BlockId, BlockState, ConvertError, Fact, NotWholeSubsections, Order, Owner, PageState, Pfn,
+    PhysRange, Placement, RemoveError, ZoneKind,
 };
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, TINY_WINDOW, assert_same, block_range, real, small,
@@ -249,7 +249,7 @@ fn only_one_whole_piece_is_converted_and_the_rest_is_named() {
     );
     assert_eq!(whole(bench.mm.convert(range(TINY_WINDOW, MIB / 2))), 4 * MIB);
     let (odd, subsection) = (range(TINY_WINDOW, MIB / 8), bench.mm.subsection());
-    let refused = ConvertError::NotWholeSubsections { range: odd, subsection };
+    let refused = ConvertError::NotWholeSubsections(NotWholeSubsections { range: odd, subsection });
     assert_eq!(bench.mm.convert(odd), Err(refused));
     bench.mm.convert(dimm(4)).unwrap();
     let again = bench.mm.convert(dimm(4));

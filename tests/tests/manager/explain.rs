@@ -4,8 +4,9 @@
 
 use hotmem::testing::{Bench, Holder, Random, Tiny, range};
 use hotmem::{
-    BlockId, BlockState, Estimate, NodeId, Obstacle, OfflineError, OfflineOp, Order, Owner, Pfn,
-    PhysRange, Placement, PoisonError, Quarantined, Removability, RemoveError, Stepped, ZoneKind,
+    BlockId, BlockState, Estimate, NodeId, NotWholeSubsections, Obstacle, OfflineError, OfflineOp,
+    Order, Owner, Pfn, PhysRange, Placement, PoisonError, Quarantined, Removability, RemoveError,
+    Stepped, ZoneKind,
 };
 use hotmem_tests::memory::{MIB, TINY_WINDOW, assert_same, block_range, tiny};
 
@@ -119,7 +120,7 @@ impl Rig {
                 assert_same(&before, &self.bench.snapshot());
             }
             (
-                Removability::Blocked(Obstacle::NoRoom { order }),
+                Removability::Blocked(Obstacle::NoRoom(order)),
                 Err(OfflineError::NoRoom { order: wanted, .. }),
             ) => assert_eq!(order, wanted),
             (predicted, done) => panic!("predicted {predicted:?}, but {done:?}"),
@@ -138,7 +139,7 @@ fn e23_each_offline_has_the_predicted_outcome() {
                 Removability::Now => now += 1,
                 Removability::AfterMoving { .. } => moved += 1,
                 Removability::Blocked(Obstacle::InUse { .. }) => held += 1,
-                Removability::Blocked(Obstacle::NoRoom { .. }) => full += 1,
+                Removability::Blocked(Obstacle::NoRoom(_)) => full += 1,
                 Removability::Blocked(other) => panic!("{other:?}"),
             }
             rig.offline_as_predicted(id);
@@ -235,7 +236,10 @@ fn explain_gives_the_reason_of_a_remove_for_memory_that_can_never_be_removed() {
     let odd = range(TINY_WINDOW + 4096, MIB);
     assert_eq!(
         explain(odd),
-        blocked(RemoveError::NotWholeSubsections { range: odd, subsection: 256 << 10 })
+        blocked(RemoveError::NotWholeSubsections(NotWholeSubsections {
+            range: odd,
+            subsection: 256 << 10
+        }))
     );
 }
 

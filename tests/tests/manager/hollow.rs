@@ -20,7 +20,7 @@ fn plug<S: Shape>(bench: &Bench<S>, there: impl Fn(u64) -> bool) -> PhysRange {
 fn refuses<S: Shape>(bench: &Bench<S>, dimm: PhysRange, placement: Placement, at: u64) {
     let before = bench.snapshot();
     let added = bench.mm.hot_add(dimm, NodeId::default(), placement);
-    assert_eq!(added, Err(AddError::NoMemory { at: PhysAddr::new(at) }), "{placement}");
+    assert_eq!(added, Err(AddError::NoMemory(PhysAddr::new(at))), "{placement}");
     assert_same(&before, &bench.snapshot());
     bench.check();
 }
@@ -66,7 +66,7 @@ fn a_block_without_memory_does_not_come_online() {
         let at = PhysAddr::new(TINY_WINDOW + missing * MIB);
         for kind in [ZoneKind::Movable, ZoneKind::Normal] {
             let online = bench.mm.online(blocks[missing as usize], kind);
-            assert_eq!(online, Err(OnlineError::NoMemory { at }));
+            assert_eq!(online, Err(OnlineError::NoMemory(at)));
             assert_same(&before, &bench.snapshot());
             bench.check();
         }
@@ -83,6 +83,6 @@ fn a_block_without_memory_does_not_come_online() {
 fn a_refusal_names_the_address() {
     let at = PhysAddr::new(0x4000_0000);
     let text = "memory at 0x40000000 does not hold what is written";
-    assert_eq!(AddError::NoMemory { at }.to_string(), text);
-    assert_eq!(OnlineError::NoMemory { at }.to_string(), text);
+    assert_eq!(AddError::NoMemory(at).to_string(), text);
+    assert_eq!(OnlineError::NoMemory(at).to_string(), text);
 }

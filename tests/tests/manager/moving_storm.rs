@@ -193,7 +193,7 @@ impl<S: Shape> Storm<S> {
                 Err(OfflineError::InUse { first, .. }),
             ) => assert_eq!(first, Some((pfn, owner))),
             (
-                Removability::Blocked(Obstacle::NoRoom { order }),
+                Removability::Blocked(Obstacle::NoRoom(order)),
                 Err(OfflineError::NoRoom { order: wanted, .. }),
             ) => assert_eq!(order, wanted),
             (predicted, done) => panic!("predicted {predicted:?}, but {done:?}"),

@@ -3,8 +3,8 @@
 
 use hotmem::testing::{Bench, Tiny, range};
 use hotmem::{
-    AddError, BlockId, BlockState, NodeId, OfflineError, OnlineError, Order, Owner, PhysAddr,
-    PhysRange, Placement, RemoveError, ZoneKind,
+    AddError, BlockId, BlockState, NodeId, NotWholeSubsections, OfflineError, OnlineError, Order,
+    Owner, PhysAddr, PhysRange, Placement, RemoveError, ZoneKind,
 };
 use hotmem_tests::memory::{GIB, KIB, MIB, TINY_WINDOW, assert_same, block_range, real, tiny};
 
@@ -77,11 +77,17 @@ fn a_range_that_is_not_whole_aligned_subsections_is_neither_added_nor_removed() 
         let range = range(start, len);
         for placement in Placement::ALL {
             let error = refused(&bench, || bench.mm.hot_add(range, NODE, placement));
-            assert_eq!(error, AddError::NotWholeSubsections { range, subsection });
+            assert_eq!(
+                error,
+                AddError::NotWholeSubsections(NotWholeSubsections { range, subsection })
+            );
             assert!(error.to_string().contains(&format!("{len:#x} bytes")), "{error}");
         }
         let error = refused(&bench, || bench.mm.remove(range));
-        assert_eq!(error, RemoveError::NotWholeSubsections { range, subsection });
+        assert_eq!(
+            error,
+            RemoveError::NotWholeSubsections(NotWholeSubsections { range, subsection })
+        );
     }
 }
 

@@ -93,7 +93,7 @@ fn a_range_that_a_complete_linear_map_lacks_is_not_added() {
     mm.machine().plug(window);
     let added = mm.hot_add(window, NodeId::default(), Placement::PerBlock);
     let at = PhysAddr::new(REAL_WINDOW + GIB);
-    assert_eq!(added, Err(AddError::NotInLinearMap { at }));
+    assert_eq!(added, Err(AddError::NotInLinearMap(at)));
     assert_eq!(mm.verify(), Ok(()));
     let first = range(REAL_WINDOW, GIB);
     assert!(mm.hot_add(first, NodeId::default(), Placement::PerBlock).is_ok());

@@ -76,7 +76,7 @@ fn memory_that_is_not_plugged_cannot_be_added() {
     }
     let odd = range(WINDOW + 32 * MIB, MIB + 4096);
     let error = this.driver.operator_add(odd, Placement::PerBlock, &mut out);
-    assert!(matches!(error, Err(OperatorError::Add(AddError::NotWholeSubsections { .. }))));
+    assert!(matches!(error, Err(OperatorError::Add(AddError::NotWholeSubsections(_)))));
     assert!(out.contains("\"operation\":\"add\"") && out.contains("is not whole"), "{out}");
 }
 

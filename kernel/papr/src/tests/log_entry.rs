@@ -43,7 +43,7 @@ fn a_power_warning_is_not_taken_for_hotplug() {
     warning[96..98].copy_from_slice(b"EP");
     warning[104] = 3;
     let read = MemoryEvent::read(&warning);
-    assert_eq!(read, Err(LogError::Power { action: 3 }));
+    assert_eq!(read, Err(LogError::Power(3)));
     assert_eq!(read.unwrap_err().to_string(), "EPOW action 3");
 }
 

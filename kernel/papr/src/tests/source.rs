@@ -315,7 +315,7 @@ fn an_eject_of_what_is_not_wanted_any_more_leaves_the_device_whole() {
         let (device, ..) = rig.inserted();
         rig.fake.0.borrow_mut().withdrawn = true;
         let error = rig.source.eject(device).unwrap_err();
-        let not_wanted = ConnectorError::NotWanted { connector: FIRST };
+        let not_wanted = ConnectorError::NotWanted(FIRST);
         assert_eq!(error, PaprError::Connector(not_wanted));
         assert!(rig.source.is_withdrawn(&error) && error.to_string().contains("status -1"));
         assert_eq!(rig.states(blocks), vec![HERE; blocks as usize]);

@@ -276,7 +276,7 @@ fn nothing_is_divided_while_there_is_room_in_one_piece_nor_if_there_are_too_few_
     bench.mm.drain_caches();
     let rest = held.iter().filter(|pfn| pfn.get() >= second.get() * 256);
     rest.for_each(|&pfn| bench.mm.free_movable(pfn, &bench.stubborn).unwrap());
-    let short = Removability::Blocked(Obstacle::NoRoom { order: Order::ZERO });
+    let short = Removability::Blocked(Obstacle::NoRoom(Order::ZERO));
     assert_eq!(bench.mm.explain_offline(second), short);
     let stays = bench.mm.offline(second).unwrap_err();
     assert_eq!(stays, OfflineError::NoRoom { block: second, order: Order::ZERO });

@@ -1,7 +1,7 @@
 //! The reasons why a range is not converted.
 
-use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange};
-use crate::memmap::block::BlockId;
+use crate::addr::{Order, Pfn, PfnRange, PhysAddr};
+use crate::memmap::block::{BlockId, NotWholeSubsections};
 use crate::memmap::page::Owner;
 use crate::memmap::placement::Placement;
 use crate::paging::{MapError, UnmapError};
@@ -16,19 +16,11 @@ hotmem_paging::errors! {
         /// Another operation is running.
         Busy => ("{}", crate::turn::BUSY),
         /// The range is not whole, aligned subsections.
-        NotWholeSubsections {
-            /// The range.
-            range: PhysRange,
-            /// Bytes of a subsection.
-            subsection: u64,
-        } => "{range} is not whole aligned subsections of {subsection:#x} bytes",
+        NotWholeSubsections(error: NotWholeSubsections) => "{error}",
         /// A block is not present.
         NoSuchBlock(id: BlockId) => "{id} is not there",
-        /// There is no memory at the beginning of the range.
-        Hole {
-            /// Its address.
-            at: PhysAddr,
-        } => "there is no memory at {at}",
+        /// There is no memory at the beginning of the range, this address.
+        Hole(at: PhysAddr) => "there is no memory at {at}",
         /// What a block has of the range has its memmap elsewhere already.
         NotPerRange(id: BlockId, placement: Placement) =>
             "{id} has placement {placement}: it can be removed alone already",

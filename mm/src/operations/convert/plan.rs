@@ -73,8 +73,7 @@ pub(super) fn plan_convert<M: Machine>(
     memmap: Whole<'_, M>,
     range: PhysRange,
 ) -> Result<Plan, ConvertError> {
-    let not_whole = ConvertError::NotWholeSubsections { range, subsection: unit_bytes::<M>() };
-    let pfns = memmap.whole_units(range).ok_or(not_whole)?;
+    let pfns = memmap.whole_units(range).map_err(ConvertError::NotWholeSubsections)?;
     let id = memmap.block_at(range.start());
     let block = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
     let (share, whole) = find_share(*memmap, id, pfns.start)?;
@@ -97,10 +96,9 @@ pub(super) fn plan_split<M: Machine>(
     memmap: Whole<'_, M>,
     at: PhysAddr,
 ) -> Result<Plan, ConvertError> {
-    let subsection = unit_bytes::<M>();
-    let range = PhysRange::new(at, subsection).unwrap_or_default();
-    let not_whole = ConvertError::NotWholeSubsections { range, subsection };
-    let second = memmap.whole_units(range).ok_or(not_whole)?.start;
+    let range = PhysRange::new(at, unit_bytes::<M>()).unwrap_or_default();
+    let units = memmap.whole_units(range).map_err(ConvertError::NotWholeSubsections)?;
+    let second = units.start;
     let id = memmap.block_at(at);
     let block = memmap.describe_block(id).ok_or(ConvertError::NoSuchBlock(id))?;
     let (share, whole) = find_share(*memmap, id, second)?;
@@ -123,7 +121,7 @@ fn find_share<M: Machine>(
     pfn: Pfn,
 ) -> Result<(PfnRange, PfnRange), ConvertError> {
     let share = memmap.shares(id).find(|share| share.pfns.contains(pfn));
-    let share = share.ok_or(ConvertError::Hole { at: M::address(pfn) })?;
+    let share = share.ok_or(ConvertError::Hole(M::address(pfn)))?;
     let group = share.group.ok_or(ConvertError::NotPerRange(id, Placement::Boot))?;
     Ok((share.pfns, Altmap::of_memmap::<M>(group.pfns).described))
 }

@@ -11,7 +11,7 @@ use crate::addr::{PfnRange, PhysRange};
 use crate::alloc::buddy::{owners_word, set_owners_word};
 use crate::alloc::zeroed::clear_page;
 use crate::machine::Machine;
-use crate::memmap::block::{BlockId, BlockState, unit_bytes};
+use crate::memmap::block::{BlockId, BlockState};
 use crate::memmap::page::{Owner, PageState};
 use crate::memmap::seen::Seen;
 use crate::memmap::share::Share;
@@ -26,9 +26,8 @@ impl<M: Machine> Operations<M> {
         range: PhysRange,
         budget: u64,
     ) -> Result<Scrubbed, ScrubError> {
-        let subsection = unit_bytes::<M>();
         let within = self.allocator.memmap.whole_units(range);
-        let within = within.ok_or(ScrubError::NotWholeSubsections { range, subsection })?;
+        let within = within.map_err(ScrubError::NotWholeSubsections)?;
         let operation = self.allocator.operation().ok_or(ScrubError::Busy)?;
         let memmap = *operation.seen();
         let block = memmap.describe_block(id).ok_or(ScrubError::NoSuchBlock(id))?;

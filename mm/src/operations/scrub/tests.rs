@@ -329,7 +329,7 @@ fn a_part_that_is_no_whole_subsections_is_refused_and_one_beside_the_block_is_cl
     let id = bench.blocks(dimm(MIB))[0];
     let odd = range(WINDOW, MIB + 4096);
     let subsection = bench.mm.subsection();
-    let refused = ScrubError::NotWholeSubsections { range: odd, subsection };
+    let refused = ScrubError::NotWholeSubsections(NotWholeSubsections { range: odd, subsection });
     assert_eq!(bench.mm.scrub_part(id, odd, 1), Err(refused));
     let beside = range(WINDOW + MIB, MIB);
     assert_eq!(bench.mm.scrub_part(id, beside, 1), Ok(Scrubbed { pages: 0, more: false }));

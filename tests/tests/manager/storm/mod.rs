@@ -163,7 +163,7 @@ impl Storm {
                 assert_eq!(block.get(), there);
                 self.count("overlap");
             }
-            (Err(AddError::Map(_) | AddError::OutOfMemory { .. }), None) => {
+            (Err(AddError::Map(_) | AddError::OutOfMemory(_)), None) => {
                 let scarce = self.bench.mm.stats().pages.free < 1024;
                 assert!(fired || scarce, "nothing failed and there was memory");
                 self.count("out of memory");

@@ -4,8 +4,8 @@
 use hotmem::paging::UnmapError;
 use hotmem::testing::{Bench, FakeMachine, Granule16, Holder, Lmb, Shape, TinyShared, range};
 use hotmem::{
-    Block, BlockState, ConvertError, Fact, Geometry as _, Order, PageState, Pfn, PhysRange,
-    Placement, RemoveError, Share, ZoneKind,
+    Block, BlockState, ConvertError, Fact, Geometry as _, NotWholeSubsections, Order, PageState,
+    Pfn, PhysRange, Placement, RemoveError, Share, ZoneKind,
 };
 use hotmem_tests::memory::{
     GIB, MIB, REAL_WINDOW, Real, TINY_WINDOW, assert_same, fail_each_allocation, real, small, tiny,
@@ -318,9 +318,12 @@ fn what_cannot_be_converted_is_refused_by_name_and_stays_as_it_is() {
     };
     let odd = range(dimm.start().get(), dimm.len() - 4096);
     let subsection = rig.unit;
-    assert_eq!(refused(odd), ConvertError::NotWholeSubsections { range: odd, subsection });
+    assert_eq!(
+        refused(odd),
+        ConvertError::NotWholeSubsections(NotWholeSubsections { range: odd, subsection })
+    );
     let hole = rig.units(9, 2);
-    assert_eq!(refused(hole), ConvertError::Hole { at: hole.start() });
+    assert_eq!(refused(hole), ConvertError::Hole(hole.start()));
     assert_eq!(refused(rig.units(12, 1)), ConvertError::NoSuchBlock(rig.block_at(3)));
     for (first, len) in [(1, 7), (2, 7), (1, 9), (4, 4)] {
         let part = refused(rig.units(first, len));

@@ -210,9 +210,9 @@ fn a_part_of_a_dimm_is_not_removed_and_neither_is_what_is_not_there() {
             let error = remove(first, len);
             assert!(matches!(error, RemoveError::SplitsGroup { .. }), "{placement}: {error}");
         }
-        assert_eq!(remove(0, 1), RemoveError::Hole { at: rig.units(0, 1).start() });
-        assert_eq!(remove(8, 1), RemoveError::Hole { at: rig.units(8, 1).start() });
-        assert_eq!(remove(9, 3), RemoveError::Hole { at: rig.units(11, 1).start() });
+        assert_eq!(remove(0, 1), RemoveError::Hole(rig.units(0, 1).start()));
+        assert_eq!(remove(8, 1), RemoveError::Hole(rig.units(8, 1).start()));
+        assert_eq!(remove(9, 3), RemoveError::Hole(rig.units(11, 1).start()));
         assert_eq!(remove(12, 1), RemoveError::NoSuchBlock(rig.block_at(3)));
         assert!(matches!(
             remove(2, 6),

@@ -199,11 +199,11 @@ fn what_cannot_be_split_is_refused_by_name() {
     assert!(matches!(refused(at(2)), ConvertError::NotOnePiece(whole) if whole.pages() == 5 * 64));
     assert!(matches!(refused(at(10)), ConvertError::NotPerRange(_, Placement::Boot)));
     assert!(matches!(refused(at(12)), ConvertError::NotPerRange(_, Placement::PerBlock)));
-    assert_eq!(refused(at(0)), ConvertError::Hole { at: at(0) });
-    assert_eq!(refused(at(15)), ConvertError::Hole { at: at(15) });
+    assert_eq!(refused(at(0)), ConvertError::Hole(at(0)));
+    assert_eq!(refused(at(15)), ConvertError::Hole(at(15)));
     for odd in [at(13).get() + 4096, u64::MAX, u64::MAX / 2] {
         let odd = refused(PhysAddr::new(odd));
-        assert!(matches!(odd, ConvertError::NotWholeSubsections { .. }), "{odd}");
+        assert!(matches!(odd, ConvertError::NotWholeSubsections(_)), "{odd}");
     }
     let far = refused(range(1 << 40, 1).start());
     assert!(matches!(far, ConvertError::NoSuchBlock(_)), "{far}");

@@ -120,10 +120,7 @@ fn add<S: Shape>(rig: &Rig<S>, model: &mut Model, random: &mut Random, units: u6
 
 /// Boot memory may be used up by memmaps and held pages.
 fn is_for_lack_of_memory(error: &AddError) -> bool {
-    matches!(
-        error,
-        AddError::Map(_) | AddError::NoRoomForMemmap { .. } | AddError::OutOfMemory { .. }
-    )
+    matches!(error, AddError::Map(_) | AddError::NoRoomForMemmap { .. } | AddError::OutOfMemory(_))
 }
 
 fn remove<S: Shape>(rig: &Rig<S>, model: &mut Model, random: &mut Random, units: u64) {

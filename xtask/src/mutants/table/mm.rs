@@ -102,7 +102,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a leaf that a removal would cut is not looked for",
         file: "mm/src/operations/remove.rs",
-        from: "    if whole { Ok(()) } else { Err(RemoveError::CutsLeaf { virt: range.start() }) }",
+        from: "    if whole { Ok(()) } else { Err(RemoveError::CutsLeaf(range.start())) }",
         to: "    let _ = whole;\n    Ok(())",
         suite: "-p hotmem --lib",
         test: "a_range_whose_memmap_shares_a_leaf_with_its_neighbour_is_not_removed",
@@ -174,7 +174,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "memory that is not RAM is added",
         file: "mm/src/operations/add.rs",
-        from: "probed.map_err(|at| AddError::NoMemory { at })",
+        from: "probed.map_err(AddError::NoMemory)",
         to: "let _ = probed;\n        Ok(())",
         suite: "-p hotmem --lib",
         test: "memory_that_does_not_keep_what_is_written_is_not_added",
