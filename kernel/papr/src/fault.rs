@@ -2,7 +2,7 @@
 
 use super::connector::ConnectorError;
 use super::log_entry::LogError;
-use super::pieces::{DEVICES, MOST_BLOCKS};
+use super::pieces::{DEVICES, MOST_BLOCKS, Piece};
 use hotmem_hotplug::DeviceId;
 
 hotmem::errors! {
@@ -15,37 +15,17 @@ hotmem::errors! {
         /// A log could not be read.
         Log(error: LogError) => "{error}",
         /// The device tree does not describe the memory behind these connectors.
-        NotDescribed {
-            /// The first.
-            connector: u32,
-            /// How many.
-            count: u32,
-        } => "{count} connectors from {connector:#x} on are not described",
+        NotDescribed(piece: Piece) => "{piece} are not described",
         /// These are more connectors than one piece of memory may have.
-        TooLarge {
-            /// The first.
-            connector: u32,
-            /// How many.
-            count: u32,
-        } => "{count} connectors from {connector:#x} on are more than {MOST_BLOCKS}",
+        TooLarge(piece: Piece) => "{piece} are more than {MOST_BLOCKS}",
         /// Some of these connectors, but not just these, are those of memory that is plugged already.
-        Overlaps {
-            /// The first.
-            connector: u32,
-            /// How many.
-            count: u32,
-        } => "{count} connectors from {connector:#x} on are in part plugged already",
+        Overlaps(piece: Piece) => "{piece} are in part plugged already",
         /// There are more pieces than can be numbered.
         TooMany => "more than {DEVICES} pieces of memory",
         /// No such piece is known.
         Unknown(device: DeviceId) => "{device} is not known",
         /// The hypervisor wants these connectors back already.
-        Revoked {
-            /// The first.
-            connector: u32,
-            /// How many.
-            count: u32,
-        } => "removal of {count} connectors from {connector:#x} on is requested already",
+        Revoked(piece: Piece) => "removal of {piece} is requested already",
     }
 }
 
@@ -54,7 +34,7 @@ impl PaprError {
     pub(super) fn is_absent(&self) -> bool {
         match self {
             Self::Connector(error) => error.is_absent(),
-            Self::Revoked { .. } => true,
+            Self::Revoked(_) => true,
             _ => false,
         }
     }

@@ -38,4 +38,5 @@ pub use connector::{ConnectorError, NoRtas, Services};
 pub use distances::Distances;
 pub use fault::PaprError;
 pub use log_entry::{Action, LogError, MemoryEvent};
+pub use pieces::Piece;
 pub use source::PaprSource;

@@ -30,10 +30,8 @@ pub enum Action {
 pub struct MemoryEvent {
     /// The requested action.
     pub action: Action,
-    /// The first connector.
-    pub connector: u32,
-    /// How many, from that one on; not 0.
-    pub count: u32,
+    /// The memory that it is about.
+    pub piece: Piece,
 }
 
 hotmem::errors! {
@@ -75,11 +73,6 @@ hotmem::errors! {
 }
 
 impl MemoryEvent {
-    /// The memory that it is about.
-    pub(super) fn piece(&self) -> Piece {
-        Piece { connector: self.connector, count: self.count }
-    }
-
     /// Reads a log.
     ///
     /// # Errors
@@ -129,7 +122,8 @@ impl MemoryEvent {
             }
             _ => return Err(unknown),
         };
-        if count == 0 { Err(unknown) } else { Ok(Self { action, connector, count }) }
+        let piece = Piece { connector, count };
+        if count == 0 { Err(unknown) } else { Ok(Self { action, piece }) }
     }
 }
 

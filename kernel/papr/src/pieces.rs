@@ -14,11 +14,11 @@ pub(super) const MOST_BLOCKS: u32 = 1 << 16;
 
 /// Memory that came, and goes, in one piece: a DIMM of QEMU's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub struct Piece {
     /// The first connector.
-    pub(super) connector: u32,
+    pub connector: u32,
     /// How many, from that one on; not 0.
-    pub(super) count: u32,
+    pub count: u32,
 }
 
 impl Piece {

@@ -46,28 +46,27 @@ impl Queue {
     ) -> Option<(MemoryEvent, Option<u64>)> {
         let logs = &self.0;
         let at = logs.iter().enumerate().position(|(at, (log, _))| {
-            let mut older =
-                logs.iter().take(at).map(|(older, _)| older.piece()).chain(busy.clone());
-            log.action == Action::Add && !older.any(|piece| piece.overlaps(log.piece()))
+            let mut older = logs.iter().take(at).map(|(older, _)| older.piece).chain(busy.clone());
+            log.action == Action::Add && !older.any(|piece| piece.overlaps(log.piece))
         })?;
         self.0.remove(at)
     }
 
     /// Whether one of these logs requests the removal of all of `piece`.
     pub(super) fn revokes(&self, piece: Piece) -> bool {
-        self.0.iter().any(|(log, _)| log.action == Action::Remove && piece.is_in(log.piece()))
+        self.0.iter().any(|(log, _)| log.action == Action::Remove && piece.is_in(log.piece))
     }
 
     /// Whether one of these logs requests the removal of any part of `piece`.
     pub(super) fn wants(&self, piece: Piece) -> bool {
         let mut removes = self.0.iter().filter(|(log, _)| log.action == Action::Remove);
-        removes.any(|(log, _)| log.piece().overlaps(piece))
+        removes.any(|(log, _)| log.piece.overlaps(piece))
     }
 
     /// Whether one of these logs announces something else where `piece` is, so that `piece` is not a whole device.
     pub(super) fn replaces(&self, piece: Piece) -> bool {
         self.0.iter().any(|(log, _)| {
-            let other = log.piece();
+            let other = log.piece;
             log.action == Action::Add && other != piece && other.overlaps(piece)
         })
     }
@@ -90,7 +89,7 @@ mod tests {
         ];
         for (action, connector, count, replaces) in cases {
             let mut queue = Queue::new();
-            let log = MemoryEvent { action, connector, count };
+            let log = MemoryEvent { action, piece: Piece { connector, count } };
             queue.push(log, None);
             assert_eq!(queue.replaces(piece), replaces, "{log:?}");
         }
@@ -98,7 +97,8 @@ mod tests {
 
     #[test]
     fn an_add_overtakes_only_what_is_about_other_memory() {
-        let log = |action, connector, count| MemoryEvent { action, connector, count };
+        let log =
+            |action, connector, count| MemoryEvent { action, piece: Piece { connector, count } };
         let busy = [4, 40].map(|connector| Piece { connector, count: 4 });
         let first = log(Action::Add, 2, 4);
         let [old, odd] = [Action::Remove, Action::Add].map(|action| log(action, 8, 4));

@@ -93,19 +93,18 @@ impl<S: Services> PaprSource<S> {
     pub(super) fn give_first(&mut self, piece: Piece) -> Result<usize, PaprError> {
         let mut blocks = piece.connectors();
         let Some(first) = blocks.next() else { return Ok(0) };
-        let (services, tokens) = (&mut self.services, &self.board.tokens);
-        let given = Connector::new(services, tokens, first).give();
+        let given = self.connector(first).give();
         let (Err(error @ ConnectorError::NotWanted(_)), Some(second)) = (given, blocks.next())
         else {
             given?;
             return Ok(1);
         };
-        if Connector::new(services, tokens, second).isolate().is_err() {
+        if self.connector(second).isolate().is_err() {
             return Err(error.into());
         }
         // The request may have come between the two.
-        let Err(_) = Connector::new(services, tokens, first).give() else { return Ok(1) };
-        match Connector::new(services, tokens, second).take() {
+        let Err(_) = self.connector(first).give() else { return Ok(1) };
+        match self.connector(second).take() {
             Ok(_) => Err(ConnectorError::not_isolated(first).into()),
             Err(error) => {
                 // The block is not as before, so the piece cannot be kept.
@@ -117,11 +116,7 @@ impl<S: Services> PaprSource<S> {
 
     /// Reports to the hypervisor that a piece stays.
     fn keep(&mut self, piece: Piece) {
-        if let Err(error) =
-            Connector::new(&mut self.services, &self.board.tokens, piece.connector).keep()
-        {
-            log::error!("cannot refuse: {error}");
-        }
+        log_kept(self.connector(piece.connector).keep());
     }
 
     /// Refuses a request that does not name its device: un-isolates all devices except those that another request
@@ -132,11 +127,8 @@ impl<S: Services> PaprSource<S> {
             if is_asked || self.queue.wants(piece) || self.queue.replaces(piece) {
                 continue;
             }
-            if let Err(error) =
-                Connector::new(&mut self.services, &self.board.tokens, piece.connector).keep()
-            {
-                log::error!("cannot refuse: {error}");
-            }
+            let (services, tokens) = (&mut self.services, &self.board.tokens);
+            log_kept(Connector::new(services, tokens, piece.connector).keep());
         }
     }
 
@@ -148,5 +140,12 @@ impl<S: Services> PaprSource<S> {
                 log::debug!("a block that is not used is not taken: {error}");
             }
         }
+    }
+}
+
+/// Logs that the hypervisor was not told that something stays.
+fn log_kept(kept: Result<(), ConnectorError>) {
+    if let Err(error) = kept {
+        log::error!("cannot refuse: {error}");
     }
 }

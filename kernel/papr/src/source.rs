@@ -59,20 +59,17 @@ pub struct PaprSource<S> {
 impl<S: Services> PaprSource<S> {
     /// The events of `board`, which line 0 of `latch` reports. After this, no heap is used.
     pub fn new(board: Board, services: S, latch: &'static Latch) -> Self {
-        let (pieces, held) = (Pieces::new(), Held::new());
-        let (queue, wanted, next_assigned) = (Queue::new(), None, 0);
-        let (pending, polls) = (None, false);
         Self {
             services,
             board,
             latch,
-            pieces,
-            held,
-            queue,
-            wanted,
-            next_assigned,
-            pending,
-            polls,
+            pieces: Pieces::new(),
+            held: Held::new(),
+            queue: Queue::new(),
+            wanted: None,
+            next_assigned: 0,
+            pending: None,
+            polls: false,
             failed: 0,
             wants_power_off: false,
         }
@@ -151,11 +148,10 @@ impl<S: Services> PaprSource<S> {
     ///
     /// The tree does not describe all of its blocks, or they are too many.
     pub(super) fn memory(&self, piece: Piece) -> Result<PhysRange, PaprError> {
-        let Piece { connector, count } = piece;
-        if count > MOST_BLOCKS {
-            return Err(PaprError::TooLarge { connector, count });
+        if piece.count > MOST_BLOCKS {
+            return Err(PaprError::TooLarge(piece));
         }
-        self.board.memory(connector, count).ok_or(PaprError::NotDescribed { connector, count })
+        self.board.memory(piece.connector, piece.count).ok_or(PaprError::NotDescribed(piece))
     }
 
     /// Takes a piece in. One that is plugged already is not taken again: it is in use.
@@ -164,13 +160,12 @@ impl<S: Services> PaprSource<S> {
         piece: Piece,
         take: impl FnOnce(&mut Self) -> Result<NodeId, PaprError>,
     ) -> Result<(DeviceId, Ranges, NodeId), PaprError> {
-        let Piece { connector, count } = piece;
         let mut ranges = Ranges::default();
         // One range always fits.
         let _ = ranges.push(self.memory(piece)?);
         match self.pieces.known(piece) {
             Known::Plugged(device, node) => Ok((device, ranges, node)),
-            Known::InPart => Err(PaprError::Overlaps { connector, count }),
+            Known::InPart => Err(PaprError::Overlaps(piece)),
             Known::No if !self.pieces.has_room() => Err(PaprError::TooMany),
             Known::No => {
                 let node = take(self)?;
@@ -189,8 +184,7 @@ impl<S: Services> PaprSource<S> {
         for (index, at) in piece.connectors().enumerate() {
             // What is held is usable, and configured, which it cannot be again.
             if self.held.node(at).is_none()
-                && let Err(error) =
-                    Connector::new(&mut self.services, &self.board.tokens, at).allow()
+                && let Err(error) = self.connector(at).allow()
             {
                 self.undo(piece.connectors().take(index));
                 return Err(error.into());
@@ -204,16 +198,13 @@ impl<S: Services> PaprSource<S> {
         self.pending = self.pending.or(Some(None));
         if self.queue.revokes(piece) {
             self.undo(piece.connectors());
-            let Piece { connector, count } = piece;
-            return Err(PaprError::Revoked { connector, count });
+            return Err(PaprError::Revoked(piece));
         }
         let mut node = None;
         for (index, at) in piece.connectors().enumerate() {
             let taken = match self.held.node(at) {
                 Some(node) => Ok(Some(node)),
-                None => Connector::new(&mut self.services, &self.board.tokens, at)
-                    .take()
-                    .map(|list| self.board.node(list.as_slice())),
+                None => self.connector(at).take().map(|list| self.board.node(list.as_slice())),
             };
             match taken {
                 Ok(found) => node = node.or(found),
@@ -259,14 +250,14 @@ impl<S: Services> PaprSource<S> {
     /// Isolates a block that is not used. One whose configuration failed is configured first, and held: QEMU isolates
     /// none between the two (`drc_isolate_logical`).
     fn isolate(&mut self, at: u32) -> Result<(), ConnectorError> {
-        let mut connector = Connector::new(&mut self.services, &self.board.tokens, at);
+        let mut connector = self.connector(at);
         let isolated = connector.isolate();
         if !isolated.is_err_and(|error| error.is_absent()) {
             return isolated;
         }
         let list = connector.configure()?;
         self.hold(at, self.board.node(list.as_slice()).unwrap_or_default());
-        Connector::new(&mut self.services, &self.board.tokens, at).isolate()
+        self.connector(at).isolate()
     }
 
     /// Leaves a block that is not used to the hypervisor, whatever its state: one that is gone already stays so,
@@ -275,10 +266,14 @@ impl<S: Services> PaprSource<S> {
         self.isolate(at)?;
         // Whether it becomes unusable or not: to be used again, it has to be configured again.
         self.held.remove(at);
-        if let Err(error) = Connector::new(&mut self.services, &self.board.tokens, at).forbid() {
+        if let Err(error) = self.connector(at).forbid() {
             log::info!("a block that is not used stays usable: {error}");
         }
         Ok(())
+    }
+
+    pub(super) fn connector(&mut self, at: u32) -> Connector<'_, S> {
+        Connector::new(&mut self.services, &self.board.tokens, at)
     }
 
     fn piece(&self, device: DeviceId) -> Result<Piece, PaprError> {
@@ -345,7 +340,7 @@ impl<S: Services> PaprSource<S> {
 
     /// The event that a log stands for.
     fn event(&mut self, log: MemoryEvent, since: Option<u64>) -> Option<Event<PaprError>> {
-        let piece = log.piece();
+        let piece = log.piece;
         match log.action {
             Action::Add => self.arrival(piece, since),
             Action::Remove => self.removal(piece, since),

@@ -2,6 +2,7 @@
 
 use super::tree::FIRST;
 use crate::log_entry::{Action, LogError, MemoryEvent};
+use crate::pieces::Piece;
 
 /// The log of a hotplug of memory, with sections before it as QEMU has them.
 pub(super) fn log(action: u8, identifier: u8, words: [u32; 2]) -> Vec<u8> {
@@ -18,9 +19,10 @@ pub(super) fn log(action: u8, identifier: u8, words: [u32; 2]) -> Vec<u8> {
 
 #[test]
 fn a_log_is_read_as_the_reference_says() {
-    let add = MemoryEvent { action: Action::Add, connector: FIRST, count: 4 };
+    let add = MemoryEvent { action: Action::Add, piece: Piece { connector: FIRST, count: 4 } };
     assert_eq!(MemoryEvent::read(&log(1, 4, [4, FIRST])), Ok(add));
-    let remove = MemoryEvent { action: Action::Remove, connector: FIRST, count: 1 };
+    let remove =
+        MemoryEvent { action: Action::Remove, piece: Piece { connector: FIRST, count: 1 } };
     assert_eq!(MemoryEvent::read(&log(2, 2, [FIRST, 0])), Ok(remove));
     let by_name = LogError::NoConnector { action: Action::Add, by_name: true };
     assert_eq!(MemoryEvent::read(&log(1, 1, [0, 0])), Err(by_name));
@@ -56,7 +58,7 @@ fn what_is_behind_the_end_of_a_section_is_not_read() {
     };
     // The connector is the second word: a section of 16 bytes has one.
     assert_eq!(of_len(16, 4), Err(LogError::Short));
-    let one = MemoryEvent { action: Action::Add, connector: 4, count: 1 };
+    let one = MemoryEvent { action: Action::Add, piece: Piece { connector: 4, count: 1 } };
     assert_eq!(of_len(16, 2), Ok(one));
     assert_eq!(of_len(12, 2), Err(LogError::Short));
     // Shorter than the header of a section, or than the fields behind it; longer than the log.

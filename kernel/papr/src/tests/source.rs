@@ -5,6 +5,7 @@ use super::log_entry::log;
 use super::tree::{FIRST, board, lmbs, tree, tree_of};
 use crate::connector::ConnectorError;
 use crate::fault::PaprError;
+use crate::pieces::Piece;
 use crate::source::PaprSource;
 use hotmem::{NodeId, PhysRange};
 use hotmem_hotplug::Latch;
@@ -73,8 +74,8 @@ fn a_request_for_more_blocks_than_can_be_taken_in_a_bounded_time_touches_none() 
         let Request::Unreadable(error) = rig.source.next_event().unwrap().request else {
             panic!("{count} blocks are taken");
         };
-        assert_eq!(error, PaprError::TooLarge { connector: FIRST, count });
-        let text = format!("{count} connectors from 0x80000004 on are more than 65536");
+        assert_eq!(error, PaprError::TooLarge(Piece { connector: FIRST, count }));
+        let text = format!("connectors 0x80000004+{count} are more than 65536");
         assert_eq!(error.to_string(), text);
         rig.send(log(2, 4, [count, FIRST]));
         assert!(rig.source.next_event().is_none());
@@ -154,7 +155,7 @@ fn one_block_that_cannot_be_configured_gives_the_others_back() {
 fn events_of_unknown_memory_are_refused() {
     let mut rig = Rig::new(0);
     rig.send(log(1, 4, [4, FIRST + 6]));
-    let not_described = PaprError::NotDescribed { connector: FIRST + 6, count: 4 };
+    let not_described = PaprError::NotDescribed(Piece { connector: FIRST + 6, count: 4 });
     match rig.source.next_event().unwrap().request {
         Request::Unreadable(error) => assert_eq!(error, not_described),
         other => panic!("{other:?}"),
@@ -278,7 +279,7 @@ fn memory_that_is_plugged_already_is_not_taken_again() {
     rig.fake.0.borrow_mut().changes.clear();
     rig.send(log(1, 4, [2, FIRST]));
     assert_eq!(rig.inserted(), (device, vec![lmbs(0, 2)], NodeId::new(1).unwrap()));
-    let overlaps = PaprError::Overlaps { connector: FIRST + 1, count: 2 };
+    let overlaps = PaprError::Overlaps(Piece { connector: FIRST + 1, count: 2 });
     rig.send(log(1, 4, [2, FIRST + 1]));
     match rig.source.next_event().unwrap().request {
         Request::Unreadable(error) => assert_eq!(error, overlaps),
