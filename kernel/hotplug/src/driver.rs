@@ -17,7 +17,7 @@ use super::owners::{OutOfHeap, Owners, Plugged};
 use super::report::Verdict;
 use super::step::{Failure, Operation, Replied, Step, StepLine};
 use super::touched::Touched;
-use super::underway::{Context, Draining, Ejecting};
+use super::underway::{Context, Draining, Ejecting, Plug};
 
 /// Pages that an eject examines or moves by default before the kernel looks at its console.
 pub const BUDGET: u64 = 256;
@@ -142,7 +142,9 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         let Event { device, request, since } = event;
         let context = Context { device, since };
         match request {
-            Request::Insert { ranges, node } => self.insert(context, &ranges, node, out),
+            Request::Insert { ranges, node } => {
+                self.insert(Plug { context, ranges: &ranges, node }, out);
+            }
             Request::Unreadable(error) => self.unreadable(context, &error, out),
             Request::Eject => self.eject(context, out),
             Request::Gone => self.lose(context, None),

@@ -27,7 +27,7 @@ use super::listen::OnStep;
 use super::lost::{addresses, is_made_of_pieces};
 use super::owners::Plugged;
 use super::step::{Operation, Replied};
-use super::underway::{Context, Draining, Draught, Now};
+use super::underway::{Context, Draining, Draught, Now, Plug};
 
 /// The memory of a device that is gone, for the verdict.
 struct Lost(PhysRange);
@@ -303,7 +303,7 @@ impl<'m, S: HotplugSource, M: Machine, C: Clock> Hotplug<'m, S, M, C> {
         }
         match next {
             Some((ranges, node)) if self.source.is_there(context.device) => {
-                self.insert_new(context, &ranges, node, out);
+                self.insert_new(Plug { context, ranges: &ranges, node }, out);
             }
             // It went, too, while the memory before it was drained.
             Some((ranges, _)) => {

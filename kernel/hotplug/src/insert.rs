@@ -23,7 +23,7 @@ use super::report::Reason;
 use super::shown::shown;
 use super::step::{Failure, Operation, Replied, Step};
 use super::touched::MAX_BLOCKS;
-use super::underway::Context;
+use super::underway::Plug;
 
 hotmem::errors! {
     /// Why a device was not taken.
@@ -64,48 +64,36 @@ struct Trail {
 
 impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Takes a device's memory into use, and reports the outcome.
-    pub(super) fn insert(
-        &mut self,
-        context: Context,
-        ranges: &Ranges,
-        node: NodeId,
-        out: &mut dyn OnStep,
-    ) {
-        let known = self.owners.added(context.device);
-        if known == *ranges {
-            self.insert_again(context, ranges, node, out);
+    pub(super) fn insert(&mut self, plug: Plug<'_>, out: &mut dyn OnStep) {
+        let known = self.owners.added(plug.context.device);
+        if known == *plug.ranges {
+            self.insert_again(plug, out);
             return;
         }
-        if self.is_replaced(context, ranges) {
-            self.lose(context, Some((*ranges, node)));
+        if self.is_replaced(plug.context, plug.ranges) {
+            self.lose(plug.context, Some((*plug.ranges, plug.node)));
             return;
         }
-        self.insert_new(context, ranges, node, out);
+        self.insert_new(plug, out);
     }
 
     /// Takes a device whose memory is not known yet, and reports the outcome.
-    pub(super) fn insert_new(
-        &mut self,
-        context: Context,
-        ranges: &Ranges,
-        node: NodeId,
-        out: &mut dyn OnStep,
-    ) {
-        if self.is_boot_memory(ranges) {
-            self.know_boot_memory(context, ranges, node);
+    pub(super) fn insert_new(&mut self, plug: Plug<'_>, out: &mut dyn OnStep) {
+        if self.is_boot_memory(plug.ranges) {
+            self.know_boot_memory(plug);
             return;
         }
 
         let mut trail = Trail { placement: self.policy.placement, ..Trail::default() };
-        let was = self.owners.added(context.device);
+        let was = self.owners.added(plug.context.device);
         let result = match was.as_slice() {
-            [] => self.take(context, ranges, node, &mut trail),
-            was => Err(changed(was, ranges.as_slice())),
+            [] => self.take(plug, &mut trail),
+            was => Err(changed(was, plug.ranges.as_slice())),
         };
         let outcome = outcome_of(&result);
-        let replied = self.reply(context, outcome);
-        self.log_inserted(context, ranges, node, &result);
-        self.write_insert(ranges, node, &trail, result.err().as_ref(), replied, out);
+        let replied = self.reply(plug.context, outcome);
+        self.log_inserted(plug, &result);
+        self.write_insert(plug, &trail, result.err().as_ref(), replied, out);
         // The undo of an add may have taken a block offline.
         self.lose_waiting(None);
     }
@@ -113,46 +101,38 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Takes memory on the operator's request, not on the firmware's. It is forgotten unless it is added.
     pub(super) fn insert_requested(
         &mut self,
-        context: Context,
-        ranges: &Ranges,
-        node: NodeId,
+        plug: Plug<'_>,
         placement: Placement,
         out: &mut dyn OnStep,
     ) -> Result<(), Reason> {
         let mut trail = Trail { placement, ..Trail::default() };
-        let result = self.take(context, ranges, node, &mut trail);
-        if !self.owners.of(context.device).any(|entry| entry.claim.has_memory()) {
-            self.owners.forget(context.device);
+        let result = self.take(plug, &mut trail);
+        if !self.owners.of(plug.context.device).any(|entry| entry.claim.has_memory()) {
+            self.owners.forget(plug.context.device);
         }
-        let replied = self.reply(context, outcome_of(&result));
+        let replied = self.reply(plug.context, outcome_of(&result));
         let error = result.err();
-        self.write_insert(ranges, node, &trail, error.as_ref(), replied, out);
+        self.write_insert(plug, &trail, error.as_ref(), replied, out);
         self.lose_waiting(None);
         error.map_or(Ok(()), |error| Err(Reason::new(error)))
     }
 
     /// Takes note of a device that is known: firmware may announce one again, as QEMU does after a boot
     /// scan. If its memory did not come online then, it may now.
-    fn insert_again(
-        &mut self,
-        context: Context,
-        ranges: &Ranges,
-        node: NodeId,
-        out: &mut dyn OnStep,
-    ) {
+    fn insert_again(&mut self, plug: Plug<'_>, out: &mut dyn OnStep) {
         let stranded = |entry: Plugged| entry.claim == Claim::Stranded;
-        if !self.owners.of(context.device).any(stranded) {
-            self.reply(context, Outcome::Inserted);
+        if !self.owners.of(plug.context.device).any(stranded) {
+            self.reply(plug.context, Outcome::Inserted);
             return;
         }
         let mut trail = Trail::default();
-        let result = self.online_all(ranges, node, &mut trail).map_err(InsertError::Online);
+        let result = self.online_all(plug, &mut trail).map_err(InsertError::Online);
         if result.is_ok() {
-            self.owners.set(context.device, ranges, node, Claim::Added);
+            self.owners.set(plug.context.device, plug.ranges, plug.node, Claim::Added);
         }
-        self.reply(context, outcome_of(&result));
-        self.log_inserted(context, ranges, node, &result);
-        self.write_onlines(ranges, &trail, out);
+        self.reply(plug.context, outcome_of(&result));
+        self.log_inserted(plug, &result);
+        self.write_onlines(plug.ranges, &trail, out);
     }
 
     /// Whether the machine was started with all of the memory: some firmware describes that too.
@@ -166,7 +146,8 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Remembers a device whose memory is in use since the start, so that it is never ejected.
-    fn know_boot_memory(&mut self, context: Context, ranges: &Ranges, node: NodeId) {
+    fn know_boot_memory(&mut self, plug: Plug<'_>) {
+        let Plug { context, ranges, node } = plug;
         if self.owners.has_room(context.device, ranges) {
             self.owners.set(context.device, ranges, node, Claim::Refused);
         }
@@ -176,56 +157,45 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Adds all ranges or none, and brings them online.
-    fn take(
-        &mut self,
-        context: Context,
-        ranges: &Ranges,
-        node: NodeId,
-        trail: &mut Trail,
-    ) -> Result<(), InsertError> {
-        if !self.owners.has_room(context.device, ranges) {
+    fn take(&mut self, plug: Plug<'_>, trail: &mut Trail) -> Result<(), InsertError> {
+        if !self.owners.has_room(plug.context.device, plug.ranges) {
             return Err(InsertError::TableFull);
         }
-        let result = match self.count_blocks(ranges) {
+        let result = match self.count_blocks(plug.ranges) {
             count if count > MAX_BLOCKS => Err(InsertError::TooManyBlocks(count)),
-            _ => self.add_all(ranges, node, trail).map_err(InsertError::Add),
+            _ => self.add_all(plug, trail).map_err(InsertError::Add),
         };
         let claim = if result.is_ok() { Claim::Added } else { Claim::Refused };
-        self.owners.set(context.device, ranges, node, claim);
-        self.keep_what_stays(context, ranges, trail);
+        self.owners.set(plug.context.device, plug.ranges, plug.node, claim);
+        self.keep_what_stays(plug, trail);
         result?;
-        self.online_all(ranges, node, trail).map_err(|error| {
-            self.owners.set(context.device, ranges, node, Claim::Stranded);
+        self.online_all(plug, trail).map_err(|error| {
+            self.owners.set(plug.context.device, plug.ranges, plug.node, Claim::Stranded);
             InsertError::Online(error)
         })
     }
 
     /// Notes ranges of a refused device that could not be removed again: they go when the device does.
-    fn keep_what_stays(&mut self, context: Context, ranges: &Ranges, trail: &Trail) {
-        for (&range, removed) in ranges.as_slice().iter().zip(&trail.removes) {
+    fn keep_what_stays(&mut self, plug: Plug<'_>, trail: &Trail) {
+        for (&range, removed) in plug.ranges.as_slice().iter().zip(&trail.removes) {
             if let Some(Done { result: Err(error), .. }) = removed {
                 log::error!("{range}: cannot be removed again: {error}");
                 self.verdict.failed(error);
-                self.owners.turn(context.device, range, Claim::Stranded);
+                self.owners.turn(plug.context.device, range, Claim::Stranded);
             }
         }
     }
 
     /// Adds every range; after a failure, none.
-    fn add_all(
-        &mut self,
-        ranges: &Ranges,
-        node: NodeId,
-        trail: &mut Trail,
-    ) -> Result<(), AddError> {
-        for (&range, slot) in ranges.as_slice().iter().zip(&mut trail.adds) {
-            let done = self.add(range, node, trail.placement);
+    fn add_all(&mut self, plug: Plug<'_>, trail: &mut Trail) -> Result<(), AddError> {
+        for (&range, slot) in plug.ranges.as_slice().iter().zip(&mut trail.adds) {
+            let done = self.add(range, plug.node, trail.placement);
             *slot = Some(done);
             let Err(error) = done.result else { continue };
 
             let added =
                 trail.adds.iter().map(|add| matches!(add, Some(Done { result: Ok(_), .. })));
-            let undo = ranges.as_slice().iter().zip(added).zip(&mut trail.removes);
+            let undo = plug.ranges.as_slice().iter().zip(added).zip(&mut trail.removes);
             for ((&range, _), slot) in undo.filter(|((_, added), _)| *added) {
                 *slot = Some(self.remove_new(range));
             }
@@ -247,14 +217,10 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Brings every range online, if the policy wants it; after a failure, none.
-    fn online_all(
-        &mut self,
-        ranges: &Ranges,
-        node: NodeId,
-        trail: &mut Trail,
-    ) -> Result<(), OnlineError> {
+    fn online_all(&mut self, plug: Plug<'_>, trail: &mut Trail) -> Result<(), OnlineError> {
+        let ranges = plug.ranges;
         // A device is plugged and unplugged as a whole, so one zone is chosen for all its ranges.
-        let Some(zone) = self.mm.auto_zone(ranges.as_slice(), node) else {
+        let Some(zone) = self.mm.auto_zone(ranges.as_slice(), plug.node) else {
             return Ok(());
         };
         self.brought.clear();
@@ -277,18 +243,13 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Logs the outcome.
-    fn log_inserted(
-        &mut self,
-        context: Context,
-        ranges: &Ranges,
-        node: NodeId,
-        result: &Result<(), InsertError>,
-    ) {
-        let label = self.source.label(context.device);
+    fn log_inserted(&mut self, plug: Plug<'_>, result: &Result<(), InsertError>) {
+        let ranges = plug.ranges;
+        let label = self.source.label(plug.context.device);
         match result {
             Ok(()) => {
                 log::info!("{label}: took {ranges}");
-                self.log_other_nodes(ranges, node);
+                self.log_other_nodes(plug);
             }
             Err(error @ InsertError::Online(_)) => {
                 log::error!("{label}: {ranges} stays offline: {error}");
@@ -302,7 +263,7 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     }
 
     /// Logs which memory of a device on `node` is on another one.
-    fn log_other_nodes(&self, ranges: &Ranges, node: NodeId) {
+    fn log_other_nodes(&self, Plug { ranges, node, .. }: Plug<'_>) {
         // Only these can have memory that came before.
         for id in ranges.as_slice().iter().flat_map(|&range| self.ends(range)) {
             if let Some(block) = self.mm.peek_block(id).filter(|block| block.node != node) {
@@ -315,30 +276,29 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
     /// Writes the line of each operation: adds, and their undo; onlines, and theirs.
     fn write_insert(
         &mut self,
-        ranges: &Ranges,
-        node: NodeId,
+        plug: Plug<'_>,
         trail: &Trail,
         error: Option<&InsertError>,
         replied: Replied,
         out: &mut dyn OnStep,
     ) {
         let Trail { adds, removes, .. } = trail;
-        for (n, (&range, add)) in ranges.as_slice().iter().zip(adds).enumerate() {
+        for (n, (&range, add)) in plug.ranges.as_slice().iter().zip(adds).enumerate() {
             // A device that was refused before the first operation still has one line that says so.
             if add.is_some() || n == 0 {
                 // An add that succeeded is not a failure, even if the device was refused because of another range.
                 let worked = add.as_ref().is_some_and(|add| add.result.is_ok());
                 let error = error.filter(|_| !worked).map(|error| Failure(error));
-                let step = self.add_step(range, node, trail.placement, add.as_ref(), replied);
+                let step = self.add_step(range, plug.node, trail.placement, add.as_ref(), replied);
                 self.write(out, &Step { error, ..step });
             }
         }
-        for (&range, done) in ranges.as_slice().iter().zip(removes) {
+        for (&range, done) in plug.ranges.as_slice().iter().zip(removes) {
             if done.is_some() {
                 self.write(out, &remove_step(range, done.as_ref(), Replied::default()));
             }
         }
-        self.write_onlines(ranges, trail, out);
+        self.write_onlines(plug.ranges, trail, out);
     }
 
     /// The line of an add, which was not run if there is no `done`.

@@ -21,7 +21,7 @@ use super::listen::OnStep;
 use super::operator::OperatorError;
 use super::owners::Claim;
 use super::report::Reason;
-use super::underway::Context;
+use super::underway::{Context, Plug};
 
 hotmem::errors! {
     /// Why persistent memory is not used as RAM, or stays so. Nothing was changed.
@@ -80,8 +80,8 @@ impl<S: HotplugSource, M: Machine, C: Clock> Hotplug<'_, S, M, C> {
         let mut ranges = Ranges::default();
         // There is room for the first one.
         let _ = ranges.push(range);
-        let context = Context { device, since: None };
-        let done = self.insert_requested(context, &ranges, node, placement, out);
+        let plug = Plug { context: Context { device, since: None }, ranges: &ranges, node };
+        let done = self.insert_requested(plug, placement, out);
         done.map_err(|why| PmemError::Refused(range, why))?;
         log::info!("{}: took {range}; {}", self.source.label(device), holds.shown().1);
         Ok(())

@@ -15,6 +15,14 @@ pub(super) struct Context {
     pub(super) since: Option<u64>,
 }
 
+/// A device that was announced, and its memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plug<'r> {
+    pub(super) context: Context,
+    pub(super) ranges: &'r Ranges,
+    pub(super) node: NodeId,
+}
+
 /// How far an eject got.
 #[derive(Debug)]
 pub(super) struct Ejecting<'m, M: Machine> {
@@ -43,22 +51,19 @@ pub(super) struct Ejecting<'m, M: Machine> {
 
 impl<M: Machine> Ejecting<'_, M> {
     pub(super) fn new(context: Context, ranges: Ranges) -> Self {
-        let (part, next, index, going, instructions) = (0, 0, 0, None, None);
-        let room = Some(Estimate::default());
-        let (turn, later, scrubbing, looked) = (Turn::Empty, false, Scrubbing::default(), false);
         Self {
             context,
             ranges,
-            room,
-            part,
-            next,
-            index,
-            turn,
-            later,
-            going,
-            instructions,
-            scrubbing,
-            looked,
+            room: Some(Estimate::default()),
+            part: 0,
+            next: 0,
+            index: 0,
+            turn: Turn::Empty,
+            later: false,
+            going: None,
+            instructions: None,
+            scrubbing: Scrubbing::default(),
+            looked: false,
         }
     }
 }

@@ -150,8 +150,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "persistent memory whose add fails counts as used",
         file: "kernel/hotplug/src/insert.rs",
-        from: "        if !self.owners.of(context.device).any(|entry| entry.claim.has_memory()) {",
-        to: "        if !self.owners.of(context.device).any(|entry| entry.range.len() != 0) {",
+        from: "        if !self.owners.of(plug.context.device).any(|entry| entry.claim.has_memory()) {",
+        to: "        if !self.owners.of(plug.context.device).any(|entry| entry.range.len() != 0) {",
         suite: "-p hotmem-storm-host --test storm",
         test: "a_storm_agrees_with_the_model_and_every_event_has_each_outcome",
     },
