@@ -11,7 +11,8 @@ use hotmem::PhysRange;
 use hotmem_aml::NodeId;
 use hotmem_hotplug::Ranges;
 
-use super::parent::{Asked, Parents};
+use super::parent::Parents;
+use super::pending::{EJECT_REQUEST, Pending, Wanted};
 
 /// The identifier of a memory device (ACPI 6.5, 9.11).
 pub(super) const MEMORY_DEVICE: &str = "PNP0C80";
@@ -34,24 +35,9 @@ pub(super) struct Nvdimms {
 }
 
 /// `Notify` values of every device (ACPI 6.5, table 5.161).
-pub(super) const BUS_CHECK: u64 = 0;
-pub(super) const DEVICE_CHECK: u64 = 1;
-pub(super) const EJECT_REQUEST: u64 = 3;
-
-/// What is pending for a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pending {
-    /// The kernel wants to know whether the device is there; the firmware does not wait for `_OST`.
-    pub(super) scan: bool,
-    /// The firmware announced the device, or requested a check of it.
-    pub(super) insert: bool,
-    /// The firmware requests the eject of the device.
-    pub(super) eject: bool,
-    /// The clock when the interrupt came that brought the oldest of them.
-    pub(super) since: Option<u64>,
-    /// The value that announced the device, for `_OST`.
-    pub(super) source: u32,
-}
+const BUS_CHECK: u64 = 0;
+const DEVICE_CHECK: u64 = 1;
+const EJECT: u64 = EJECT_REQUEST as u64;
 
 /// A memory device.
 #[derive(Clone, Copy, Debug)]
@@ -147,9 +133,9 @@ impl Devices {
     /// Notes a notification.
     pub(super) fn notify(&mut self, node: NodeId, value: u64) {
         let now = self.now;
-        let asked = match value {
-            BUS_CHECK | DEVICE_CHECK => Asked::Check(value as u32),
-            EJECT_REQUEST => Asked::Eject,
+        let wanted = match value {
+            BUS_CHECK | DEVICE_CHECK => Wanted::Check(value as u32),
+            EJECT => Wanted::Eject,
             PRESSED if self.buttons.contains(&node) => return self.press(),
             FIT_CHANGED if self.nvdimms.root == Some(node) => {
                 self.noted += u64::from(!core::mem::replace(&mut self.nvdimms.changed, true));
@@ -158,10 +144,10 @@ impl Devices {
             value => return log::debug!("acpi: notification {value:#x} ignored"),
         };
         if let Some(device) = self.list.iter_mut().find(|device| device.node == node) {
-            self.noted += u64::from(device.pending.note(asked, now));
+            self.noted += u64::from(device.pending.note(wanted, now));
         } else if let Some(parent) = self.parents.of_node(node) {
-            self.noted += u64::from(parent.note(asked, now));
-        } else if asked != Asked::Eject {
+            self.noted += u64::from(parent.pending.note(wanted, now));
+        } else if wanted != Wanted::Eject {
             // A device check requests a scan of everything below the parent.
             self.noted += u64::from(!self.rescan);
             self.rescan = true;
@@ -178,24 +164,21 @@ impl Devices {
     /// A device is gone: drops the pending request to eject it. What was announced since stays pending.
     pub(super) fn gone(&mut self, index: u16) {
         if let Some(device) = self.get_mut(index) {
-            device.pending.eject = false;
-            if !device.pending.insert {
-                device.pending.since = None;
-            }
+            device.pending.gone();
         }
     }
 
     /// Requests a scan of every device.
     pub(super) fn scan(&mut self) {
         for device in &mut self.list {
-            device.pending.scan = true;
+            device.pending.note(Wanted::Scan, None);
         }
     }
 
     /// Requests a scan of a device.
     pub(super) fn scan_one(&mut self, index: u16) {
         if let Some(device) = self.get_mut(index) {
-            device.pending.scan = true;
+            device.pending.note(Wanted::Scan, None);
         }
     }
 
@@ -217,17 +200,16 @@ impl Devices {
         &mut self,
         except: Option<u16>,
         busy: &Range<u16>,
-    ) -> Option<(u16, Wanted)> {
+    ) -> Option<(u16, Wanted, Option<u64>)> {
         let (index, device) = (0..).zip(&mut self.list).find(|(index, device)| {
-            let is_insert = device.pending.insert || device.pending.scan;
-            is_insert && Some(*index) != except && !busy.contains(index)
+            device.pending.has_insert() && Some(*index) != except && !busy.contains(index)
         })?;
-        Some((index, device.take()?))
+        let (wanted, since) = device.take()?;
+        Some((index, wanted, since))
     }
 
-    /// Takes the next thing that is pending. An insert comes before the eject of the same device:
-    /// firmware cannot eject what it has not plugged. Devices in `busy` are passed over.
-    pub(super) fn take(&mut self, busy: &Range<u16>) -> Option<(u16, Wanted)> {
+    /// Takes the next thing that is pending. Devices in `busy` are passed over.
+    pub(super) fn take(&mut self, busy: &Range<u16>) -> Option<(u16, Wanted, Option<u64>)> {
         let count = self.list.len();
         let order = (self.cursor..count).chain(0..self.cursor.min(count));
         for index in order {
@@ -235,69 +217,20 @@ impl Devices {
             if busy.contains(&(index as u16)) {
                 continue;
             }
-            if let Some(wanted) = device.take() {
+            if let Some((wanted, since)) = device.take() {
                 // The same device again if more is pending for it, else the one behind it.
                 self.cursor = if device.pending.is_any() { index } else { index + 1 };
-                return Some((index as u16, wanted));
+                return Some((index as u16, wanted, since));
             }
         }
         None
     }
 }
 
-/// Something that was pending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// Look whether it is there.
-    Scan,
-    /// It was announced.
-    Insert(Option<u64>),
-    /// Its eject is requested.
-    Eject(Option<u64>),
-}
-
-impl Pending {
-    const fn is_any(self) -> bool {
-        self.scan || self.insert || self.eject
-    }
-
-    /// Notes a notification. Returns whether it was not pending yet.
-    fn note(&mut self, asked: Asked, now: Option<u64>) -> bool {
-        let bit = match asked {
-            Asked::Check(value) => {
-                self.source = value;
-                &mut self.insert
-            }
-            Asked::Eject => &mut self.eject,
-        };
-        self.since = self.since.or(now);
-        !core::mem::replace(bit, true)
-    }
-}
-
 impl MemoryDevice {
-    fn take(&mut self) -> Option<Wanted> {
-        let pending = &mut self.pending;
-        let since = pending.since;
-        let wanted = if pending.insert {
-            // An announcement does all that a scan does, and also waits for `_OST`.
-            (pending.insert, pending.scan) = (false, false);
-            self.reply_to = Some(pending.source);
-            Wanted::Insert(since)
-        } else if pending.scan {
-            pending.scan = false;
-            self.reply_to = None;
-            return Some(Wanted::Scan);
-        } else if pending.eject {
-            pending.eject = false;
-            self.reply_to = Some(EJECT_REQUEST as u32);
-            Wanted::Eject(since)
-        } else {
-            return None;
-        };
-        if !pending.eject {
-            pending.since = None;
-        }
-        Some(wanted)
+    fn take(&mut self) -> Option<(Wanted, Option<u64>)> {
+        let taken = self.pending.take()?;
+        self.reply_to = taken.0.notification();
+        Some(taken)
     }
 }

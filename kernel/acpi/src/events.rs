@@ -19,9 +19,9 @@ use hotmem_aml::{self as aml, Arg};
 use hotmem_hotplug::{DeviceId, Event, HotplugSource, Outcome, Persistent, Ranges, Request, shown};
 
 use super::describe::is_empty;
-use super::device::Wanted;
 use super::fault::DeviceError;
 use super::hardware::Hardware;
+use super::pending::Wanted;
 use super::presence::PRESENT;
 use super::report;
 use super::source::AcpiSource;
@@ -45,15 +45,16 @@ impl<H: Hardware> AcpiSource<H> {
     }
 
     /// The event of what was pending for a device, if there is one.
-    fn event(&mut self, device: DeviceId, wanted: Wanted) -> Option<Event<DeviceError>> {
-        let (since, described) = match wanted {
-            Wanted::Eject(since) => {
-                let request = self.eject_request(device)?;
-                return Some(Event { device, request, since });
-            }
-            Wanted::Scan => (None, self.describe(device)),
-            Wanted::Insert(since) => (since, self.describe(device)),
-        };
+    fn event(
+        &mut self,
+        (index, wanted, since): (u16, Wanted, Option<u64>),
+    ) -> Option<Event<DeviceError>> {
+        let device = DeviceId::new(index);
+        if wanted == Wanted::Eject {
+            let request = self.eject_request(device)?;
+            return Some(Event { device, request, since });
+        }
+        let described = self.describe(device);
         let request = self.insert_request(device, described);
         // An empty slot needs no event, unless the firmware says that it was filled.
         let is_event = wanted != Wanted::Scan || !is_empty(&request);
@@ -104,13 +105,13 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
             // Events of single devices come first: a container is given up as a whole, with all that is
             // known of its members.
             let busy = self.members_under_way();
-            let Some((index, wanted)) = self.devices.take(&busy) else {
+            let Some(taken) = self.devices.take(&busy) else {
                 if self.round.is_none() && self.begin_round() {
                     continue;
                 }
                 return None;
             };
-            if let Some(event) = self.event(DeviceId::new(index), wanted) {
+            if let Some(event) = self.event(taken) {
                 return Some(event);
             }
         }
@@ -125,8 +126,8 @@ unsafe impl<H: Hardware> HotplugSource for AcpiSource<H> {
         let busy = self.members_under_way();
         let ejecting = ejecting.map(DeviceId::number);
         loop {
-            let (index, wanted) = self.devices.take_insert(ejecting, &busy)?;
-            if let Some(event) = self.event(DeviceId::new(index), wanted) {
+            let taken = self.devices.take_insert(ejecting, &busy)?;
+            if let Some(event) = self.event(taken) {
                 return Some(event);
             }
         }

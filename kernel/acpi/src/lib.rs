@@ -68,6 +68,7 @@ pub mod nvdimm;
 mod ost;
 mod parent;
 mod pci;
+mod pending;
 mod presence;
 mod registers;
 mod report;

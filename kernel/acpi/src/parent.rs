@@ -7,17 +7,10 @@ use core::ops::Range;
 use hotmem_aml::NodeId;
 use hotmem_hotplug::Outcome;
 
+use super::pending::{Pending, Wanted};
+
 /// The identifier of a container (ACPI 6.5, 9.12).
 pub(super) const CONTAINER: &str = "ACPI0004";
-
-/// What a notification asks of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// Look at it and at what is below it; the notification value that asked for this.
-    Check(u32),
-    /// Give it up.
-    Eject,
-}
 
 /// A device around memory devices, and what is pending for it.
 #[derive(Clone, Debug)]
@@ -25,43 +18,7 @@ pub(super) struct Parent {
     pub(super) node: NodeId,
     /// The memory devices below it, at any depth: they follow one another in the order of the tables.
     pub(super) members: Range<u16>,
-    check: Option<u32>,
-    eject: bool,
-    since: Option<u64>,
-}
-
-impl Parent {
-    const fn is_pending(&self) -> bool {
-        self.check.is_some() || self.eject
-    }
-
-    /// Notes a notification. Returns whether it was not pending yet.
-    pub(super) fn note(&mut self, asked: Asked, now: Option<u64>) -> bool {
-        self.since = self.since.or(now);
-        match asked {
-            Asked::Check(value) => self.check.replace(value).is_none(),
-            Asked::Eject => !core::mem::replace(&mut self.eject, true),
-        }
-    }
-
-    /// The device is gone: a request to eject it dies with it.
-    pub(super) fn gone(&mut self) {
-        self.eject = false;
-    }
-
-    /// Takes what is pending, a check before an eject.
-    fn take(&mut self) -> Option<(Asked, Option<u64>)> {
-        let asked = match self.check.take() {
-            Some(value) => Asked::Check(value),
-            None if core::mem::take(&mut self.eject) => Asked::Eject,
-            None => return None,
-        };
-        let since = self.since;
-        if !self.is_pending() {
-            self.since = None;
-        }
-        Some((asked, since))
-    }
+    pub(super) pending: Pending,
 }
 
 /// A request about a parent that is under way.
@@ -69,7 +26,7 @@ impl Parent {
 pub(super) struct Round {
     pub(super) parent: usize,
     pub(super) node: NodeId,
-    pub(super) asked: Asked,
+    pub(super) wanted: Wanted,
     pub(super) since: Option<u64>,
     /// The members: all of them, and those that are still to come.
     pub(super) first: u16,
@@ -99,7 +56,7 @@ impl Parents {
         }
         let room = self.0.try_reserve(1).is_ok();
         if room {
-            self.0.push(Parent { node, members, check: None, eject: false, since: None });
+            self.0.push(Parent { node, members, pending: Pending::default() });
         }
         room
     }
@@ -118,13 +75,15 @@ impl Parents {
     }
 
     pub(super) fn any_pending(&self) -> bool {
-        self.0.iter().any(Parent::is_pending)
+        self.0.iter().any(|parent| parent.pending.is_any())
     }
 
     /// Takes the next thing that is pending.
-    pub(super) fn take(&mut self) -> Option<(usize, Asked, Option<u64>)> {
-        let found = self.0.iter_mut().enumerate();
-        let mut found = found.filter_map(|(index, parent)| Some((index, parent.take()?)));
-        found.next().map(|(index, (asked, since))| (index, asked, since))
+    pub(super) fn take(&mut self) -> Option<(usize, Wanted, Option<u64>)> {
+        let mut found = self.0.iter_mut().enumerate();
+        found.find_map(|(index, parent)| {
+            let (wanted, since) = parent.pending.take()?;
+            Some((index, wanted, since))
+        })
     }
 }

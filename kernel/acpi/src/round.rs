@@ -16,10 +16,10 @@ use hotmem_aml::{NodeId, NodeKind};
 use hotmem_hotplug::{DeviceId, Event, Outcome, Refusal, Request};
 
 use super::describe::is_empty;
-use super::device::EJECT_REQUEST;
 use super::fault::DeviceError;
 use super::hardware::Hardware;
-use super::parent::{Asked, Round};
+use super::parent::Round;
+use super::pending::{EJECT_REQUEST, Wanted};
 use super::presence::{PRESENT, USABLE};
 use super::source::AcpiSource;
 
@@ -29,22 +29,33 @@ const KEPT: [&str; 3] = ["ACPI0007", "PNP0A03", "PNP0A08"];
 impl<H: Hardware> AcpiSource<H> {
     /// Begins with the next request about a container; `false` if none is pending.
     pub(super) fn begin_round(&mut self) -> bool {
-        let Some((parent, asked, since)) = self.devices.parents.take() else { return false };
+        let Some((parent, wanted, since)) = self.devices.parents.take() else { return false };
         let Some(found) = self.devices.parents.get_mut(parent) else { return false };
         let (node, members) = (found.node, found.members.clone());
-        let absent = asked == Asked::Eject && self.is_vanished(node, &members);
-        if asked == Asked::Eject && !absent {
+        let absent = wanted == Wanted::Eject && self.is_vanished(node, &members);
+        if wanted == Wanted::Eject && !absent {
             if let Err((refusal, why)) = self.may_go(node, members.is_empty()) {
                 log::warn!("acpi: {}: stays: {why}", self.aml.path(node));
-                self.report(node, asked, Outcome::EjectRefused(refusal));
+                self.report(node, wanted, Outcome::EjectRefused(refusal));
                 return true;
             }
-            self.report(node, asked, Outcome::Ejecting);
+            self.report(node, wanted, Outcome::Ejecting);
         }
         let (first, next, end) = (members.start, members.start, members.end);
         let (worst, current, ejected) = (Outcome::Inserted, None, false);
-        let round =
-            Round { parent, node, asked, since, first, next, end, current, worst, ejected, absent };
+        let round = Round {
+            parent,
+            node,
+            wanted,
+            since,
+            first,
+            next,
+            end,
+            current,
+            worst,
+            ejected,
+            absent,
+        };
         self.round = Some(round);
         true
     }
@@ -60,10 +71,10 @@ impl<H: Hardware> AcpiSource<H> {
             if let Some(round) = &mut self.round {
                 (round.current, round.next) = (Some(index), index + 1);
             }
-            let request = match round.asked {
-                Asked::Eject if self.is_lost(device) => Request::Gone,
-                Asked::Eject => Request::Eject,
-                Asked::Check(_) => {
+            let request = match round.wanted {
+                Wanted::Eject if self.is_lost(device) => Request::Gone,
+                Wanted::Eject => Request::Eject,
+                _ => {
                     let described = self.describe(device);
                     self.insert_request(device, described)
                 }
@@ -103,7 +114,7 @@ impl<H: Hardware> AcpiSource<H> {
             return Ok(None);
         }
         let at = round.current.take().unwrap_or(round.first);
-        if round.absent || matches!(round.asked, Asked::Check(_)) {
+        if round.absent || round.wanted != Wanted::Eject {
             round.worst = worse(round.worst, outcome);
             return Ok(None);
         }
@@ -116,7 +127,7 @@ impl<H: Hardware> AcpiSource<H> {
             // The members that were given up before are still there, and are announced as newly plugged.
             (first..at).for_each(|index| self.devices.scan_one(index));
         }
-        self.evaluate_ost(node, EJECT_REQUEST as u32, outcome)
+        self.evaluate_ost(node, EJECT_REQUEST, outcome)
     }
 
     /// Has the firmware take the container away, if the member that was given up is the last one.
@@ -136,10 +147,8 @@ impl<H: Hardware> AcpiSource<H> {
     /// Ends a request whose last member was seen.
     fn end_round(&mut self, round: &Round) {
         self.round = None;
-        let outcome = match round.asked {
-            Asked::Check(_) => round.worst,
-            Asked::Eject if round.absent => round.worst,
-            Asked::Eject => match self.run_eject(round.node, None) {
+        let outcome = match round.wanted {
+            Wanted::Eject if !round.absent => match self.run_eject(round.node, None) {
                 Ok(()) => {
                     self.container_gone(round);
                     Outcome::Ejected
@@ -149,8 +158,9 @@ impl<H: Hardware> AcpiSource<H> {
                     Outcome::EjectFailed
                 }
             },
+            _ => round.worst,
         };
-        self.report(round.node, round.asked, outcome);
+        self.report(round.node, round.wanted, outcome);
     }
 
     /// Moves to the next member that matters. For a check each does; for an eject, each whose memory the
@@ -160,7 +170,8 @@ impl<H: Hardware> AcpiSource<H> {
         for index in round.next..round.end {
             let Some(device) = self.devices.get(index).copied() else { break };
             let there = |status: Result<u64, _>| status.is_ok_and(|s| s & USABLE == USABLE);
-            if round.asked != Asked::Eject || device.announced || there(self.status(device.node)) {
+            if round.wanted != Wanted::Eject || device.announced || there(self.status(device.node))
+            {
                 if let Some(round) = &mut self.round {
                     round.next = index;
                 }
@@ -186,7 +197,7 @@ impl<H: Hardware> AcpiSource<H> {
         for index in 0..self.devices.parents.len() {
             let Some(parent) = self.devices.parents.get_mut(index) else { continue };
             if index == round.parent || self.aml.is_below(parent.node, round.node) {
-                parent.gone();
+                parent.pending.gone();
             }
         }
     }
@@ -233,12 +244,9 @@ impl<H: Hardware> AcpiSource<H> {
     }
 
     /// Evaluates a container's `_OST` where the driver does not call `reply`.
-    fn report(&mut self, node: NodeId, asked: Asked, outcome: Outcome) {
-        let source = match asked {
-            Asked::Check(value) => value,
-            Asked::Eject => EJECT_REQUEST as u32,
-        };
-        if let Err(error) = self.evaluate_ost(node, source, outcome) {
+    fn report(&mut self, node: NodeId, wanted: Wanted, outcome: Outcome) {
+        let Some(notification) = wanted.notification() else { return };
+        if let Err(error) = self.evaluate_ost(node, notification, outcome) {
             log::error!("acpi: {}: {error}", self.aml.path(node));
         }
     }
