@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use hotmem_aml::{Aml, Host, HostError, Io, Limits, NodeId, NodeKind, Space, Width};
 
 use crate::layout::fitted;
+use crate::tool;
 
 /// Bytes of every table's header (ACPI 6.5, 5.2.6).
 const HEADER: usize = 36;
@@ -71,7 +72,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 
 /// Reads a table.
 fn read(file: &Path) -> Result<Table> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let bytes = tool::read(file)?;
     check(&bytes).with_context(|| format!("{} is not a table of byte code", file.display()))?;
     Ok(Table { file: file.into(), bytes })
 }

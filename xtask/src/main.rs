@@ -126,7 +126,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Fuzz(args) => fuzz::main(&root, args),
         Task::Mutants(args) => mutants::main(&root, args),
         Task::Bench(args) => bench::main(&root, args).map(|()| ExitCode::SUCCESS),
-        Task::Doctor(args) => doctor::main(args),
+        Task::Doctor(args) => Ok(doctor::main(args)),
         Task::Lint => lint::main(&root),
         Task::Ci(args) => ci::main(&root, args),
     }

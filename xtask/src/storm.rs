@@ -1,7 +1,7 @@
 //! `cargo xtask storm`: random events on plugged memory, on the fake machine or in QEMU, and logs played again.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -115,8 +115,8 @@ impl Args {
 
 /// Has the program of the host do it.
 fn host(root: &Path, args: &Args) -> Result<ExitCode> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).args(["run", "--quiet", "--profile", "test"]);
+    let mut command = tool::cargo(root);
+    command.args(["run", "--quiet", "--profile", "test"]);
     command.args(["--package", "hotmem-storm-host", "--", "--keep"]);
     command.arg(root::target_dir(root).join("storm"));
     match &args.replay {

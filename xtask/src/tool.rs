@@ -17,6 +17,29 @@ use crate::progress::Progress;
 /// Lines of a failed tool's output that are worth showing.
 const TAIL: usize = 25;
 
+/// The cargo that runs this xtask, so that nested builds use the same toolchain; in the workspace.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root);
+    command
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// When it cannot be read; the error names it.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// When it cannot be read; the error names it.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// The file `name` resolves to on the search path.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -12,7 +12,6 @@ use crate::size::{GIB, KIB, MIB};
 
 pub(super) const ABOUT: About = About {
     name: "aarch64",
-    has_kernel: true,
     foreign: &["hotmem_papr"],
     qemu: Program::QEMU_ARM,
     newer: &[],
@@ -35,25 +34,14 @@ pub(super) const ABOUT: About = About {
         target: &TARGET,
         // Behind the image and the ACPI tables.
         at: 0x4800_0000,
-        options: "",
     }),
     boots: &[
+        Boot::of(Firmware::Bare, &TARGET),
         Boot {
-            firmware: Firmware::Bare,
-            target: &TARGET,
-            carrier: None,
-            needs: &[],
-            roms: &[],
-            memory: 0,
-        },
-        Boot {
-            firmware: Firmware::Uefi,
-            target: &TARGET,
             carrier: Some(&UEFI_TARGET),
             needs: &[Program::EDK2],
-            roms: &[],
-            // With 128 MiB it stops at an exception of its own.
             memory: 192 * MIB,
+            ..Boot::of(Firmware::Uefi, &TARGET)
         },
     ],
     pages: &[4 * KIB, 16 * KIB, 64 * KIB],

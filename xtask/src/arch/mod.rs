@@ -48,6 +48,13 @@ pub(crate) struct Boot {
     pub(crate) memory: u64,
 }
 
+impl Boot {
+    /// One that needs nothing else.
+    const fn of(firmware: Firmware, target: &'static Target) -> Self {
+        Self { firmware, target, carrier: None, needs: &[], roms: &[], memory: 0 }
+    }
+}
+
 /// What an image is compiled for, and how.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -79,8 +86,6 @@ pub(crate) struct LinuxGuests {
     pub(crate) target: &'static Target,
     /// Where in boot memory the module goes.
     pub(crate) at: u64,
-    /// More options for the kernel.
-    pub(crate) options: &'static str,
 }
 
 /// Something that QEMU has from a version on, and that is left out or goes wrong before.
@@ -108,8 +113,6 @@ pub(crate) enum Replies {
 pub(crate) struct About {
     /// The name on the command line, in reports and of the folders in `arch/` and `boot/`.
     pub(crate) name: &'static str,
-    /// Is there a kernel for it?
-    pub(crate) has_kernel: bool,
     /// Packages for firmware that no machine of it has: an image holds no function of theirs.
     pub(crate) foreign: &'static [&'static str],
     /// The emulator.
@@ -191,21 +194,9 @@ impl Arch {
         self.about().name
     }
 
-    /// All that have a kernel.
-    pub(crate) fn with_kernel() -> impl Iterator<Item = Self> {
-        Self::value_variants().iter().copied().filter(|arch| arch.about().has_kernel)
-    }
-
-    /// Makes sure that there is a kernel for it.
-    ///
-    /// # Errors
-    /// When there is no kernel for it; the error names the architectures that have one.
-    pub(crate) fn ensure_kernel(self) -> Result<()> {
-        if self.about().has_kernel {
-            return Ok(());
-        }
-        let others: Vec<_> = Self::with_kernel().map(Self::name).collect();
-        bail!("there is no kernel for {self} yet; there is one for {}", others.join(" and "))
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied()
     }
 }
 
@@ -330,16 +321,6 @@ mod tests {
         assert_eq!(Image::of(Arch::X86_64).folder(), "x86_64");
         assert_eq!(Image { lab: false, ..usual }.folder(), "aarch64-no-lab");
         assert_eq!(Image { holds: true, ..usual }.folder(), "aarch64-holds");
-    }
-
-    #[test]
-    fn an_architecture_without_a_kernel_is_named_beside_those_that_have_one() {
-        for &arch in Arch::value_variants() {
-            match arch.ensure_kernel() {
-                Ok(()) => assert!(arch.about().has_kernel),
-                Err(error) => assert!(error.to_string().contains("x86_64"), "{error}"),
-            }
-        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use crate::size::{KIB, MIB};
 
 pub(super) const ABOUT: About = About {
     name: "ppc64",
-    has_kernel: true,
     foreign: &["hotmem_acpi", "hotmem_aml"],
     qemu: Program::QEMU_PPC,
     newer: &[MSGSNDP],
@@ -23,22 +22,8 @@ pub(super) const ABOUT: About = About {
     vcpus: 1,
     linux: None,
     boots: &[
-        Boot {
-            firmware: Firmware::Vof,
-            target: &TARGET,
-            carrier: None,
-            needs: &[],
-            roms: &["vof.bin"],
-            memory: 0,
-        },
-        Boot {
-            firmware: Firmware::Slof,
-            target: &TARGET,
-            carrier: None,
-            needs: &[],
-            roms: &["slof.bin"],
-            memory: 0,
-        },
+        Boot { roms: &["vof.bin"], ..Boot::of(Firmware::Vof, &TARGET) },
+        Boot { roms: &["slof.bin"], ..Boot::of(Firmware::Slof, &TARGET) },
     ],
     pages: &[64 * KIB, 4 * KIB],
     blocks: |_| &[LMB],

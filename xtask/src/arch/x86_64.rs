@@ -10,7 +10,6 @@ use crate::size::{GIB, KIB, MIB};
 
 pub(super) const ABOUT: About = About {
     name: "x86_64",
-    has_kernel: true,
     foreign: &["hotmem_papr", "dtoolkit"],
     qemu: Program::QEMU_X86,
     newer: &[X2APIC],
@@ -29,26 +28,17 @@ pub(super) const ABOUT: About = About {
         target: &TARGET,
         // Behind the image, in the smallest boot memory of a tour and of a scenario.
         at: 128 * MIB,
-        options: "",
     }),
     boots: &[
         Boot {
-            firmware: Firmware::Bios,
-            target: &TARGET,
-            carrier: None,
-            needs: &[],
-            // SeaBIOS, which the second and third load.
             roms: &["bios-256k.bin", "pvh.bin", "linuxboot_dma.bin"],
-            memory: 0,
+            ..Boot::of(Firmware::Bios, &TARGET)
         },
         Boot {
-            firmware: Firmware::Uefi,
-            target: &TARGET,
             carrier: Some(&UEFI_TARGET),
             needs: &[Program::OVMF],
-            roms: &[],
-            // With 96 MiB it stops at its shell.
             memory: 128 * MIB,
+            ..Boot::of(Firmware::Uefi, &TARGET)
         },
     ],
     pages: &[4 * KIB],

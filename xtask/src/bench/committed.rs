@@ -1,13 +1,13 @@
 //! Figures that are committed, in docs/costs: none may become worse by more than a few per cent.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
 use crate::size::grouped;
+use crate::tool;
 
 /// How much more than a committed figure is a fault, in per cent.
 const TOLERANCE: u64 = 3;
@@ -60,7 +60,7 @@ impl<'a> Check<'a> {
         measure: impl FnOnce() -> Result<Vec<R>>,
     ) -> Result<()> {
         let path = self.folder.join(format!("{name}.json"));
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = tool::read(&path)?;
         let mut known: Vec<R> =
             serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
         known.retain(|row| row.figures().iter().any(|(figure, _)| wants(figure)));

@@ -137,8 +137,8 @@ fn median(run: impl Fn() -> Result<u64>) -> Result<u64> {
 /// Builds the program. Returns where it is.
 fn build(root: &Path) -> Result<PathBuf> {
     let progress = Progress::start("Building the benchmark");
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).args(["build", "--release", "--package", "hotmem-hosted"]);
+    let mut command = tool::cargo(root);
+    command.args(["build", "--release", "--package", "hotmem-hosted"]);
     command.args(["--bin", PROGRAM, "--message-format", "json-render-diagnostics"]);
     let program = linked(&mut command, PROGRAM)?;
     progress.done();

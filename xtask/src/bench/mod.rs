@@ -136,7 +136,7 @@ fn started(root: &Path, config: &Config) -> Result<Machine> {
 /// Measures again what is committed in docs/costs, each in a file `KIND-MACHINE.json`.
 fn check(root: &Path, filter: &str) -> Result<()> {
     let mut check = committed::Check::new(root, filter);
-    for arch in Arch::with_kernel() {
+    for arch in Arch::all() {
         let name = |kind: &str| format!("{kind}-{arch}");
         check.file(&name("operations"), || operations::measure(root, arch, &|_| true))?;
         check.file(&name("boot"), || boot::measure(root, arch))?;

@@ -4,10 +4,9 @@
 //! counts there.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::committed;
@@ -15,6 +14,7 @@ use crate::arch::{Arch, Image};
 use crate::build;
 use crate::build::symbols;
 use crate::size::grouped;
+use crate::tool;
 
 /// Our packages' names begin with it, and that of the memory manager is it.
 const MANAGER: &str = "hotmem";
@@ -48,8 +48,7 @@ impl committed::Row for Row {
 pub(super) fn measure(root: &Path, arch: Arch) -> Result<Vec<Row>> {
     build::image(root, Image::of(arch), &[])?;
     let path = build::kernel(root, Image::of(arch));
-    let image = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let functions = symbols::sizes(&image)?;
+    let functions = symbols::sizes(&tool::read(&path)?)?;
     ensure!(!functions.is_empty(), "{} has no symbols", path.display());
     let whole = |_: &str| Some(IMAGE.to_owned());
     let rows =

@@ -47,7 +47,6 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<()> {
 /// # Errors
 /// When there is no such kernel, no toolchain for it, or the build fails.
 pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathBuf> {
-    image.arch.ensure_kernel()?;
     // Cargo puts the programs of all images of an architecture in one place, from where they are read.
     let _turn = tool::turn(&bare_dir(root))?;
     let mut features = vec![page_feature(image)];
@@ -57,8 +56,7 @@ pub(crate) fn image(root: &Path, image: Image, options: &[&str]) -> Result<PathB
     let chosen = [&["--no-default-features", "--features", &features], options].concat();
     let program = compile(root, image.boot().target, KERNEL, &chosen, &[])?;
 
-    let mut bytes =
-        std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let mut bytes = tool::read(&program)?;
     let foreign = symbols::defined_by(&bytes, image.arch.about().foreign)?;
     if let Some(first) = foreign.first() {
         bail!("the image holds {} functions of another firmware, such as {first}", foreign.len());
@@ -95,8 +93,7 @@ pub(crate) fn kernel(root: &Path, image: Image) -> PathBuf {
 fn carry(root: &Path, target: &Target, options: &[&str], kernel: &Path) -> Result<PathBuf> {
     let environment = [("HOTMEM_KERNEL", kernel)];
     let program = compile(root, target, CARRIER, options, &environment)?;
-    let bytes =
-        std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
+    let bytes = tool::read(&program)?;
     let path = kernel.with_file_name(CARRIER).with_extension("efi");
     write_changed(&path, &bytes)?;
     Ok(path)
@@ -181,7 +178,7 @@ mod tests {
     #[test]
     fn each_page_size_of_an_image_is_a_feature_of_the_kernel() {
         let manifest = include_str!("../../../kernel/Cargo.toml");
-        for arch in Arch::with_kernel() {
+        for arch in Arch::all() {
             for &page in arch.about().pages {
                 let feature = page_feature(Image { page, ..Image::of(arch) });
                 let line = format!("{feature} = [\"hotmem-arch/{feature}\"]");

@@ -7,6 +7,8 @@ use object::Endianness;
 use object::elf::{FileHeader64, PF_X, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 
+use crate::tool;
+
 /// Where the kernel's instructions begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Text {
@@ -22,9 +24,7 @@ pub(crate) struct Text {
 /// When the file cannot be read or is not a kernel.
 pub(crate) fn text(program: &Path) -> Result<Text> {
     let kernel = program.with_file_name(super::KERNEL);
-    let bytes =
-        std::fs::read(&kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
-    find(&bytes).with_context(|| format!("{} has no text", kernel.display()))
+    find(&tool::read(&kernel)?).with_context(|| format!("{} has no text", kernel.display()))
 }
 
 /// The last executable segment: entry code, if it is apart, comes first.

@@ -25,23 +25,16 @@ const REPORT: &str = "AddressSanitizer: heap-use-after-free";
 /// # Errors
 /// When cargo does not start, or does not name the host.
 pub(super) fn run(root: &Path) -> Result<bool> {
-    let output = cargo_test(root, &[PLANTED, &["--", "--ignored"]].concat())?.output();
-    let output = output.context("cannot start cargo test")?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    let found = !output.status.success() && text.contains(REPORT);
-    if !found {
-        eprintln!("{text}\nAddressSanitizer did not report the planted fault");
-    }
-    println!("planted fault: {}", if found { "found" } else { "NOT FOUND" });
+    let found = finds(&mut cargo_test(root, PLANTED)?, &[REPORT])?;
     let status = cargo_test(root, SUITES)?.status().context("cannot start cargo test")?;
     Ok(found & status.success())
 }
 
 /// `cargo test` with AddressSanitizer in everything but what runs while it builds: the target is named for that.
 fn cargo_test(root: &Path, words: &[&str]) -> Result<Command> {
-    let host = host()?;
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).args(["test", "--quiet", "--target", &host, "--target-dir"]);
+    let host = host("rustc")?;
+    let mut command = tool::cargo(root);
+    command.args(["test", "--quiet", "--target", &host, "--target-dir"]);
     command.arg(root::target_dir(root).join("asan")).args(words);
     // The option is one of nightly compilers; this compiler has it all the same.
     command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", "-Zsanitizer=address");
@@ -51,12 +44,27 @@ fn cargo_test(root: &Path, words: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// The target of this host.
+/// The target of this host, as a compiler names it.
 ///
 /// # Errors
-/// When the compiler does not name it.
-pub(super) fn host() -> Result<String> {
-    let about = tool::output_of("rustc", &["-vV"]).unwrap_or_default();
+/// When it does not.
+pub(super) fn host(rustc: &str) -> Result<String> {
+    let about = tool::output_of(rustc, &["-vV"]).unwrap_or_default();
     let host = about.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("rustc does not name its target")
+    host.map(str::to_owned).with_context(|| format!("{rustc} does not name its target"))
+}
+
+/// Whether the planted fault of `test` is found: it fails, and says all of `reports`.
+///
+/// # Errors
+/// When cargo does not start.
+pub(super) fn finds(test: &mut Command, reports: &[&str]) -> Result<bool> {
+    let output = test.args(["--", "--ignored"]).output().context("cannot start cargo test")?;
+    let (text, what) = (String::from_utf8_lossy(&output.stderr), reports.join(", "));
+    let found = !output.status.success() && reports.iter().all(|report| text.contains(report));
+    if !found {
+        eprintln!("{text}\nthe planted fault was not reported ({what})");
+    }
+    println!("planted fault ({what}): {}", if found { "found" } else { "NOT FOUND" });
+    Ok(found)
 }

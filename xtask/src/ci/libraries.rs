@@ -20,7 +20,7 @@ pub(super) fn features(root: &Path) -> Result<bool> {
     let mut good = true;
     for package in LIBRARIES {
         for set in sets(&workspace, package) {
-            let mut command = cargo(root);
+            let mut command = tool::cargo(root);
             command.args(["clippy", "--quiet", "--package", package, "--no-default-features"]);
             command.args(["--features", &set, "--", "-D", "warnings"]);
             good &= passes(&mut command)?;
@@ -64,7 +64,7 @@ pub(super) fn find(subcommand: &str) -> Result<()> {
 /// # Errors
 /// When cargo cannot be started.
 pub(super) fn supply(root: &Path) -> Result<bool> {
-    let allowed = passes(cargo(root).args(["deny", "check", "bans", "licenses", "sources"]))?;
+    let allowed = passes(tool::cargo(root).args(["deny", "check", "bans", "licenses", "sources"]))?;
     // Whether cargo runs it as a subcommand it guesses by variables, which cargo sets for this program, too.
     let mut machete = Command::new("cargo-machete");
     machete.arg(root).env_remove("CARGO");
@@ -85,14 +85,7 @@ pub(super) fn semver(root: &Path, baseline: Option<&str>) -> Result<bool> {
         return Ok(true);
     };
     let packages = LIBRARIES.iter().flat_map(|&package| ["--package", package]);
-    passes(cargo(root).args(["semver-checks", "--baseline-rev", &baseline]).args(packages))
-}
-
-/// The cargo that runs this xtask.
-fn cargo(root: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root);
-    command
+    passes(tool::cargo(root).args(["semver-checks", "--baseline-rev", &baseline]).args(packages))
 }
 
 /// Runs `command`, and names it if it fails.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use super::address::{PLANTED, host};
+use super::address::{PLANTED, finds, host};
 use crate::setup::{self, Program};
 use crate::{root, tool};
 
@@ -37,27 +37,15 @@ pub(super) fn ready() -> Result<()> {
     setup::ensure(&[Program::VALGRIND])
 }
 
-/// Whether memcheck finds a planted fault.
-fn finds(root: &Path, test: &[&str], report: &str) -> Result<bool> {
-    let mut planted = cargo(root, &[&["test", "--quiet"], test].concat())?;
-    let planted = planted.args(["--", "--ignored"]).output().context("cannot start cargo test")?;
-    let text = String::from_utf8_lossy(&planted.stderr);
-    let found = !planted.status.success() && text.contains(report);
-    if !found {
-        eprintln!("{text}\nmemcheck did not report the planted fault");
-    }
-    println!("planted fault ({report}): {}", if found { "found" } else { "NOT FOUND" });
-    Ok(found)
-}
-
 /// Runs the storm; returns whether the planted faults were found, and no other.
 ///
 /// # Errors
 /// When cargo does not start, or does not name the host.
 pub(super) fn run(root: &Path) -> Result<bool> {
-    let found = FAULTS.iter().try_fold(true, |good, (test, report)| {
-        Ok::<_, anyhow::Error>(good & finds(root, test, report)?)
-    })?;
+    let mut found = true;
+    for (test, report) in FAULTS {
+        found &= finds(&mut cargo(root, &[&["test", "--quiet"], test].concat())?, &[report])?;
+    }
 
     let log = root::target_dir(root).join("memcheck/storm.log");
     let events = hotmem_storm::generate(SEED, EVENTS, 0);
@@ -73,10 +61,10 @@ pub(super) fn run(root: &Path) -> Result<bool> {
 
 /// A cargo that runs programs under memcheck.
 fn cargo(root: &Path, words: &[&str]) -> Result<Command> {
-    let host = host()?;
+    let host = host("rustc")?;
     let runner = format!("CARGO_TARGET_{}_RUNNER", host.replace('-', "_").to_uppercase());
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).args(words).args(["--target", &host, "--target-dir"]);
+    let mut command = tool::cargo(root);
+    command.args(words).args(["--target", &host, "--target-dir"]);
     command.arg(root::target_dir(root).join("memcheck"));
     command.env("CARGO_PROFILE_TEST_OPT_LEVEL", "0").env(runner, RUNNER).stdin(Stdio::null());
     Ok(command)

@@ -7,13 +7,13 @@ mod races;
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::{arch, lint, root, test};
+use crate::{arch, lint, root, test, tool};
 
 /// The long storms: `cargo xtask test` with each of these options.
 const CYCLES: [&[&str]; 4] = [
@@ -150,8 +150,8 @@ fn tests(root: &Path, words: &[&str]) -> Result<bool> {
 /// Whether the models of what CPUs share hold under every interleaving. They are built with a `cfg` of their own, so
 /// in a directory of their own, too.
 fn loom(root: &Path) -> Result<bool> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).env("RUSTFLAGS", "--cfg loom");
+    let mut command = tool::cargo(root);
+    command.env("RUSTFLAGS", "--cfg loom");
     command.env("CARGO_TARGET_DIR", root::target_dir(root).join("loom"));
     let packages = ["-p", "hotmem-paging", "-p", "hotmem", "-p", "hotmem-vm"];
     command.args(["test", "--release"]).args(packages).args(["--test", "loom"]);

@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::address::{self, host};
 use crate::progress::Progress;
 use crate::{root, setup, tool};
 
@@ -49,9 +50,7 @@ impl Tools {
     /// When something is missing; the error says what to type.
     pub(super) fn find() -> Result<Self> {
         setup::debian()?;
-        let about = tool::output_of(setup::DEBIAN_RUSTC, &["-vV"]).unwrap_or_default();
-        let host = about.lines().find_map(|line| line.strip_prefix("host: "));
-        let host = host.context("Debian's compiler does not name its target")?.to_owned();
+        let host = host(setup::DEBIAN_RUSTC)?;
         // Unlike `rustc +nightly`, this downloads nothing.
         let nightly = ["run", "nightly", "rustc", "--print", "sysroot"];
         let sysroot = tool::output_of("rustup", &nightly).unwrap_or_default();
@@ -101,15 +100,7 @@ fn finds(root: &Path, tools: &Tools, test: &[&str], place: &str) -> Result<bool>
     let progress = Progress::start("Building a planted race with ThreadSanitizer");
     tool::run(&mut tools.cargo_test(root, &[test, &["--no-run"]].concat()), &progress)?;
     progress.done();
-    let mut planted = tools.cargo_test(root, &[test, &["--", "--ignored"]].concat());
-    let output = planted.output().context("cannot start cargo test")?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    let found = !output.status.success() && text.contains(REPORT) && text.contains(place);
-    if !found {
-        eprintln!("{text}\nThreadSanitizer did not report the planted race");
-    }
-    println!("planted race ({place}): {}", if found { "found" } else { "NOT FOUND" });
-    Ok(found)
+    address::finds(&mut tools.cargo_test(root, test), &[REPORT, place])
 }
 
 /// Runs the storms; returns whether the planted races were found, and no other.

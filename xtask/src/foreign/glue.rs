@@ -5,9 +5,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::lint::code_only;
+use crate::tool;
 
 /// The kinds, and how many lines of each are few enough.
 const KINDS: [(&str, usize); 2] = [("memory", 120), ("events", 40)];
@@ -17,13 +18,10 @@ const KINDS: [(&str, usize); 2] = [("memory", 120), ("events", 40)];
 /// # Errors
 /// When they are too many, or none.
 pub(super) fn check(whole: &[PathBuf; 2], others: &[PathBuf]) -> Result<()> {
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let others = others.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let others = others.iter().map(|path| tool::read_text(path)).collect::<Result<Vec<_>>>()?;
     for ((kind, most), file) in KINDS.into_iter().zip(whole) {
         let parts: usize = others.iter().map(|text| lines(text, Some(kind))).sum();
-        let count = lines(&read(file)?, None) + parts;
+        let count = lines(&tool::read_text(file)?, None) + parts;
         println!("glue for {kind}: {count} lines of code, at most {most}");
         ensure!((1..=most).contains(&count), "glue for {kind}: {count} lines, not 1 to {most}");
     }

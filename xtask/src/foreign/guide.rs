@@ -4,23 +4,22 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::tool::read_text;
+
 /// Checks that each block of Rust and TOML in the guide stands in a file of the kernel in `folder`, line by line but for
 /// indentation.
 ///
 /// # Errors
 /// When a file cannot be read, or a block stands in none; the error shows it.
 pub(super) fn check(guide: &Path, folder: &Path) -> Result<()> {
-    let read = |path: &Path| {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let mut files = vec![trimmed(&read(&folder.join("Cargo.toml"))?)];
+    let mut files = vec![trimmed(&read_text(&folder.join("Cargo.toml"))?)];
     let sources = folder.join("src");
     let entries = std::fs::read_dir(&sources)
         .with_context(|| format!("cannot read {}", sources.display()))?;
     for entry in entries {
-        files.push(trimmed(&read(&entry?.path())?));
+        files.push(trimmed(&read_text(&entry?.path())?));
     }
-    let text = read(guide)?;
+    let text = read_text(guide)?;
     let blocks: Vec<_> = blocks(&text).collect();
     ensure!(!blocks.is_empty(), "the guide has no code");
     for block in blocks {

@@ -1,7 +1,7 @@
 //! The kernel that users copy (docs/template), started and used as its README says.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::machine::{Emulator, Process, QemuDir, tied_to_us};
+use crate::tool;
 
 /// How long it may take to boot, or to do what was typed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -20,11 +21,8 @@ const SWITCH: &str = "\x01c";
 /// # Errors
 /// When it does not, or the README shows other commands or other lines.
 pub(super) fn comes_and_goes(folder: &Path, image: &Path, qemu: &QemuDir) -> Result<()> {
-    let read = |path: PathBuf| {
-        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let readme = read(folder.join("README.md"))?;
-    let config = read(folder.join(".cargo/config.toml"))?;
+    let readme = tool::read_text(&folder.join("README.md"))?;
+    let config = tool::read_text(&folder.join(".cargo/config.toml"))?;
     let runner = runner(&config).context("the template's config.toml has no runner")?;
     let mut words = runner.split(' ');
     let program = qemu.program(words.next().unwrap_or_default())?;

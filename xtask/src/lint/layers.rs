@@ -2,10 +2,11 @@
 //! for ARCHITECTURE.md first.
 
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+
+use crate::tool;
 
 /// Each package of the workspace with those of the workspace that it may depend on. Tests may depend on
 /// more: they are in no image.
@@ -68,9 +69,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
 /// # Errors
 /// When cargo does not describe it.
 pub(crate) fn workspace(root: &Path) -> Result<Value> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(root)
+    let output = tool::cargo(root)
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .output()
         .context("cannot start cargo metadata")?;

@@ -20,8 +20,8 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 use crate::arch::{Arch, Image, Target};
-use crate::build;
 use crate::setup::{self, Toolchain};
+use crate::{build, tool};
 
 /// The packages that an image is made of.
 const BARE: [&str; 11] = [
@@ -51,27 +51,29 @@ pub(crate) const LIBRARIES: [&str; 9] = [
     "hotmem-virtio-mem",
 ];
 
+/// Workspaces of their own.
+const APART: [&str; 6] = [
+    "tests/foreign/x86_64",
+    "tests/foreign/aarch64",
+    "tests/foreign/tree",
+    "tests/foreign/limine",
+    "tests/foreign/limine/shim",
+    "docs/template",
+];
+
 /// Runs all checks.
 ///
 /// # Errors
 /// When a check cannot even start.
 pub(crate) fn main(root: &Path) -> Result<ExitCode> {
-    let mut results = vec![
-        check(cargo(root).args(["fmt", "--all", "--check"]), "format")?,
-        check(&mut format_of(root, "tests/foreign/x86_64"), "format of the foreign kernel")?,
-        check(
-            &mut format_of(root, "tests/foreign/aarch64"),
-            "format of the foreign kernel for aarch64",
-        )?,
-        check(&mut format_of(root, "tests/foreign/tree"), "format of the kernel for device trees")?,
-        check(&mut format_of(root, "tests/foreign/limine"), "format of the kernel for Limine")?,
-        check(&mut format_of(root, "tests/foreign/limine/shim"), "format of what starts it")?,
-        check(&mut format_of(root, "docs/template"), "format of the template")?,
-        check(&mut host_clippy(root), "clippy on the host")?,
-    ];
+    let mut results = vec![check(tool::cargo(root).args(["fmt", "--all", "--check"]), "format")?];
+    for folder in APART {
+        results.push(check(&mut format_of(root, folder), &format!("format of {folder}"))?);
+    }
+    results.push(check(&mut host_clippy(root), "clippy on the host")?);
     results.push(check(&mut documentation(root), "documentation")?);
     results.push(check(&mut packages(root), "packages")?);
-    for arch in Arch::with_kernel() {
+    for arch in Arch::all() {
         let image = Image::of(arch);
         let toolchain = setup::toolchain(image.boot().target)?;
         setup::clippy(&toolchain)?;
@@ -91,22 +93,15 @@ pub(crate) fn main(root: &Path) -> Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The cargo that runs this xtask.
-fn cargo(root: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root);
-    command
-}
-
 /// The format of a kernel that is not of this workspace.
 fn format_of(root: &Path, folder: &str) -> Command {
-    let mut command = cargo(root);
+    let mut command = tool::cargo(root);
     command.args(["fmt", "--check", "--manifest-path"]).arg(root.join(folder).join("Cargo.toml"));
     command
 }
 
 fn host_clippy(root: &Path) -> Command {
-    let mut command = cargo(root);
+    let mut command = tool::cargo(root);
     command.args([
         "clippy",
         "--quiet",
@@ -154,7 +149,7 @@ fn carrier_clippy(root: &Path, target: &Target) -> Result<Command> {
 }
 
 fn documentation(root: &Path) -> Command {
-    let mut command = cargo(root);
+    let mut command = tool::cargo(root);
     command
         .args([
             "doc",
@@ -171,7 +166,7 @@ fn documentation(root: &Path) -> Command {
 /// Packs what other kernels can take, and so finds a file or a version that a registry would miss.
 /// Nothing is compiled: clippy did that.
 fn packages(root: &Path) -> Command {
-    let mut command = cargo(root);
+    let mut command = tool::cargo(root);
     command.args(["package", "--quiet", "--offline", "--allow-dirty", "--no-verify"]);
     for package in LIBRARIES {
         command.args(["--package", package]);

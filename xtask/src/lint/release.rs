@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
+
+use crate::tool;
 
 /// What stands behind the version in a changelog until there is a day to name.
 const NOT_YET: &str = "not released";
@@ -15,9 +17,7 @@ const NOT_YET: &str = "not released";
 /// # Errors
 /// When the changelog cannot be read.
 pub(super) fn check(root: &Path, workspace: &Value) -> Result<Vec<String>> {
-    let changelog = root.join("CHANGELOG.md");
-    let text = std::fs::read_to_string(&changelog)
-        .with_context(|| format!("cannot read {}", changelog.display()))?;
+    let text = tool::read_text(&root.join("CHANGELOG.md"))?;
     let mut complaints = complaints(workspace, &text);
     for package in workspace["packages"].as_array().map(Vec::as_slice).unwrap_or_default() {
         // Without a list of registries a package goes to any.

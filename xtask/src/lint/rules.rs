@@ -3,9 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::choice;
+use super::sources::below;
+use crate::tool;
 
 /// The longest a source file may be, in lines.
 const LONGEST: usize = 500;
@@ -31,36 +33,14 @@ impl fmt::Display for Complaint {
 /// # Errors
 /// When one cannot be read.
 pub(crate) fn check(root: &Path) -> Result<Vec<Complaint>> {
-    let mut files = Vec::new();
-    for folder in FOLDERS {
-        sources(&root.join(folder), &mut files)?;
-    }
-    files.sort();
     let mut complaints = Vec::new();
-    for file in files {
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
-        let name = file.strip_prefix(root).unwrap_or(&file);
-        complaints.extend(check_file(name, &text));
-    }
-    Ok(complaints)
-}
-
-/// All Rust files below `dir`.
-fn sources(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let entries =
-        std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() {
-            if path.file_name().is_none_or(|name| name != "target") {
-                sources(&path, files)?;
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
+    for folder in FOLDERS {
+        for file in below(&root.join(folder))? {
+            let name = file.strip_prefix(root).unwrap_or(&file);
+            complaints.extend(check_file(name, &tool::read_text(&file)?));
         }
     }
-    Ok(())
+    Ok(complaints)
 }
 
 /// All complaints about one file.

@@ -15,7 +15,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::sources::{Module, of_package};
+use super::sources::{Module, below, of_package};
+use crate::tool;
 
 const LIST: &str = "tests/fault-steps.txt";
 const POINTS: &str = "tests/fault-points.txt";
@@ -153,22 +154,11 @@ fn untested(line: &str, points: &str, tests: &str) -> Option<String> {
 fn test_names(root: &Path) -> Result<String> {
     let mut all = String::new();
     for folder in ["tests/tests/manager", "mm/src"] {
-        add_files(&root.join(folder), &mut all)?;
-    }
-    Ok(all)
-}
-
-fn add_files(folder: &Path, all: &mut String) -> Result<()> {
-    let context = || format!("cannot read {}", folder.display());
-    for entry in std::fs::read_dir(folder).with_context(context)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            add_files(&path, all)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            *all += &std::fs::read_to_string(&path).with_context(context)?;
+        for file in below(&root.join(folder))? {
+            all += &tool::read_text(&file)?;
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -71,9 +71,9 @@ pub(crate) fn module(root: &Path, image: Image, wanted: &Wanted) -> Result<Modul
         Some(path) => path.clone(),
         None => debian_kernel(root, image)?,
     };
-    let init = read(&build::program(root, about.target, INIT)?)?;
+    let init = tool::read(&build::program(root, about.target, INIT)?)?;
 
-    let mut initrd = wanted.initrd.as_deref().map(read).transpose()?.unwrap_or_default();
+    let mut initrd = wanted.initrd.as_deref().map(tool::read).transpose()?.unwrap_or_default();
     cpio::align(&mut initrd);
     initrd.extend(cpio::archive(&[
         ("dev", Entry::Folder),
@@ -81,9 +81,9 @@ pub(crate) fn module(root: &Path, image: Image, wanted: &Wanted) -> Result<Modul
         ("dev/kmsg", Entry::Device(1, 11)),
         ("init", Entry::Program(&init)),
     ]));
-    let line = format!("{OPTIONS} {} -- {} {}", about.options, wanted.mib, wanted.rounds);
+    let line = format!("{OPTIONS} -- {} {}", wanted.mib, wanted.rounds);
     let archive = cpio::archive(&[
-        ("kernel", Entry::File(&read(&kernel)?)),
+        ("kernel", Entry::File(&tool::read(&kernel)?)),
         ("initrd", Entry::File(&initrd)),
         ("cmdline", Entry::File(line.as_bytes())),
     ]);
@@ -97,8 +97,4 @@ pub(crate) fn module(root: &Path, image: Image, wanted: &Wanted) -> Result<Modul
 fn place(image: Image) -> Result<u64> {
     let about = image.arch.about().linux.as_ref();
     Ok(about.with_context(|| format!("{} runs no kernel as a guest", image.arch))?.at)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -8,7 +8,7 @@ use object::read::elf::ElfFile64;
 use object::{Object, ObjectSegment};
 
 use super::cpio::{Entry, archive};
-use super::{directory, place, read};
+use super::{directory, place};
 use crate::arch::Image;
 use crate::machine::Module;
 use crate::{build, tool};
@@ -30,7 +30,7 @@ fn loaded(image: &[u8]) -> Result<&[u8]> {
 /// When the architecture runs no such guests, or a file cannot be read or written.
 pub(crate) fn own_module(root: &Path, image: Image) -> Result<Module> {
     let at = place(image)?;
-    let kernel = read(&build::kernel(root, image))?;
+    let kernel = tool::read(&build::kernel(root, image))?;
     let archive = archive(&[("image", Entry::File(loaded(&kernel)?))]);
     let path = directory(root, image)?.join(format!("own-{}.cpio", image.page));
     tool::write_atomically(&path, &archive)?;

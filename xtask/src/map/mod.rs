@@ -47,17 +47,13 @@ struct Report {
 /// When there is no report, it has no maps, or the picture cannot be written.
 pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     let json = match &args.report {
-        Some(path) => read(path)?,
+        Some(path) => tool::read_text(path)?,
         None => toured(root, args.arch)?,
     };
     let picture = drawn(&json, args.pull)?;
     tool::write_atomically(&args.svg, picture.as_bytes())?;
     println!("{}", args.svg.display());
     Ok(ExitCode::SUCCESS)
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Goes on a tour; returns its report.
@@ -67,7 +63,7 @@ fn toured(root: &Path, arch: Arch) -> Result<String> {
     let words = ["--arch", arch.name(), "--json", &path.to_string_lossy()];
     let code = qemu::main(root, &arch::parsed(&words)?)?;
     ensure!(code == ExitCode::SUCCESS, "the tour did not pass, so there is no picture of it");
-    read(&path)
+    tool::read_text(&path)
 }
 
 /// The picture of a pull in a report, which has a map before and one after each.
@@ -93,8 +89,9 @@ mod tests {
         let docs = crate::root::workspace_root().unwrap().join("docs/maps");
         for name in SHOWN {
             let picture =
-                drawn(&read(&docs.join(name).with_extension("json")).unwrap(), 1).unwrap();
-            let shown = read(&docs.join(name).with_extension("svg")).unwrap();
+                drawn(&tool::read_text(&docs.join(name).with_extension("json")).unwrap(), 1)
+                    .unwrap();
+            let shown = tool::read_text(&docs.join(name).with_extension("svg")).unwrap();
             let command = format!(
                 "cargo xtask map --report docs/maps/{name}.json --svg docs/maps/{name}.svg"
             );

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::tree::Tree;
+use crate::tool;
 
 /// Time after which a test counts as one that does not return.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -55,8 +56,7 @@ impl Program {
         if is_machine(suite) {
             return Self::with_image(tree, suite);
         }
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(tree.files());
+        let mut cargo = tool::cargo(tree.files());
         cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
         cargo.args(suite.split_whitespace());
         // Lints are of what a fault no longer uses. A model is built with a `cfg` of its own, so in a folder of its

@@ -32,7 +32,6 @@ use crate::machine::config::Config;
 /// When something is missing and cannot be fetched; the error names all of it, with what to type.
 pub(crate) fn ready_to_run(config: &Config) -> Result<()> {
     let image = config.image;
-    image.arch.ensure_kernel()?;
     let boot = image.boot();
     let qemu = image.arch.about().qemu;
     let mut programs = boot.needs.to_vec();

@@ -41,7 +41,8 @@ impl Toolchain {
     pub(crate) fn cargo(&self, target: &Target, subcommand: &str) -> Command {
         let mut command = match self {
             Self::Active { .. } => {
-                let mut command = Command::new(active_cargo());
+                let mut command =
+                    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
                 command.arg(subcommand);
                 command
             }
@@ -119,11 +120,6 @@ fn install_debian() -> Result<()> {
         DEBIAN_PACKAGES.join(" ")
     );
     Ok(())
-}
-
-/// The cargo that runs this xtask, so that nested builds use the same toolchain.
-fn active_cargo() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// What this machine has and allows.

@@ -28,8 +28,8 @@ pub(super) struct Choice<'a> {
 
 /// `cargo test` over the workspace.
 fn cargo_test(root: &Path, choice: Choice<'_>) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).args(["test", "--workspace", "--no-fail-fast"]).stdin(Stdio::null());
+    let mut command = tool::cargo(root);
+    command.args(["test", "--workspace", "--no-fail-fast"]).stdin(Stdio::null());
     command.args(["--features", "xtask/watch"]);
     if choice.quick {
         command.args(["--lib", "--bins"]);

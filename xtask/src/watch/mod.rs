@@ -53,13 +53,9 @@ pub(crate) struct Args {
 /// When cargo does not start.
 #[cfg(not(feature = "watch"))]
 pub(crate) fn main(root: &Path, _: &Args) -> Result<ExitCode> {
-    use std::process::Command;
-
     use anyhow::Context as _;
 
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(root);
+    let mut command = crate::tool::cargo(root);
     command.args(["run", "--quiet", "--package", "xtask", "--features", "watch", "--"]);
     command.args(std::env::args_os().skip(1));
     let status = command.status().context("cannot start cargo")?;
