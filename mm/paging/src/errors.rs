@@ -43,7 +43,7 @@ macro_rules! errors {
     () => {};
     (
         $(#[$about:meta])*
-        $vis:vis enum $name:ident {$(
+        $vis:vis enum $name:ident $(<$space:ident: $bound:ident = $default:ident>)? {$(
             $(#[$why:meta])*
             $variant:ident
                 $(($($place:tt: $type:ty),+ $(,)?))?
@@ -53,12 +53,13 @@ macro_rules! errors {
         $($rest:tt)*
     ) => {
         $(#[$about])*
-        $vis enum $name {$(
+        $vis enum $name $(<$space: $bound = $default>)? {$(
             $(#[$why])*
             $variant $(($($type),+))? $({$($(#[$what])* $field: $kind),+})?
         ),+}
         $crate::errors! {
-            @impl $name $(Self::$variant $(($($place),+))? $({$($field),+})? => $message),+
+            @impl [$(<$space: $bound>)?] [$name $(<$space>)?]
+            $(Self::$variant $(($($place),+))? $({$($field),+})? => $message),+
         }
         $crate::errors! { $($rest)* }
     };
@@ -71,24 +72,24 @@ macro_rules! errors {
     ) => {
         $(#[$about])*
         $vis struct $name {$($(#[$what])* $shown $field: $kind),+}
-        $crate::errors! { @impl $name Self {$($field),+} => $message }
+        $crate::errors! { @impl [] [$name] Self {$($field),+} => $message }
         $crate::errors! { $($rest)* }
     };
     ($(#[$about:meta])* $vis:vis struct $name:ident => $message:tt; $($rest:tt)*) => {
         $(#[$about])*
         $vis struct $name;
-        $crate::errors! { @impl $name Self => $message }
+        $crate::errors! { @impl [] [$name] Self => $message }
         $crate::errors! { $($rest)* }
     };
-    (@impl $name:ident $($pattern:pat => $message:tt),+) => {
-        impl ::core::fmt::Display for $name {
+    (@impl [$($generics:tt)*] [$($name:tt)+] $($pattern:pat => $message:tt),+) => {
+        impl $($generics)* ::core::fmt::Display for $($name)+ {
             #[allow(unused_variables, reason = "a message need not name every field")]
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 match self {$($pattern => $crate::errors!(@write f $message)),+}
             }
         }
 
-        impl ::core::error::Error for $name {}
+        impl $($generics)* ::core::error::Error for $($name)+ {}
     };
     (@write $f:ident $text:literal) => {
         ::core::write!($f, $text)

@@ -6,8 +6,6 @@
 use super::{Attr, Gather, NotFlushed, OutOfFrames, TableFrames, Tlb};
 use crate::addr::{Address, AddressRange, PhysAddr, Space, Virtual};
 
-use core::fmt;
-
 /// A set of page tables, as the operations use it; its input addresses are of `I`.
 ///
 /// [`Tables`](super::Tables) implements it for any [`PteFormat`](super::PteFormat); a kernel with
@@ -177,99 +175,67 @@ pub struct StrangeEntry<I: Space = Virtual> {
     pub word: u64,
 }
 
-/// The reason why a range was not mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MapError<I: Space = Virtual> {
-    /// The addresses or the length are not multiples of the base page.
-    Misaligned {
-        /// First requested input address.
-        virt: Address<I>,
-        /// First requested physical address.
-        phys: PhysAddr,
-        /// Requested bytes.
-        len: u64,
-    },
-    /// A part of the range is mapped already.
-    AlreadyMapped {
-        /// The start of the first leaf whose slot is in use.
-        at: Address<I>,
-    },
-    /// The format has no entry for some address of the range.
-    BeyondFormat {
-        /// First requested input address.
-        virt: Address<I>,
-        /// First requested physical address.
-        phys: PhysAddr,
-        /// Requested bytes.
-        len: u64,
-    },
-    /// A table was needed and there was no frame for it.
-    OutOfFrames(OutOfFrames),
-    /// Mapping failed half-way and was undone, but a CPU did not drop translations that it may have cached: the
-    /// memory must not be used for anything else, and the tables that were made are stranded.
-    NotFlushed(NotFlushed),
-}
+crate::errors! {
+    /// The reason why a range was not mapped.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum MapError<I: Space = Virtual> {
+        /// The addresses or the length are not multiples of the base page.
+        Misaligned {
+            /// First requested input address.
+            virt: Address<I>,
+            /// First requested physical address.
+            phys: PhysAddr,
+            /// Requested bytes.
+            len: u64,
+        } => "{len:#x} bytes at {virt} to {phys} are not whole pages",
+        /// A part of the range is mapped already.
+        AlreadyMapped {
+            /// The start of the first leaf whose slot is in use.
+            at: Address<I>,
+        } => "{at} is mapped already",
+        /// The format has no entry for some address of the range.
+        BeyondFormat {
+            /// First requested input address.
+            virt: Address<I>,
+            /// First requested physical address.
+            phys: PhysAddr,
+            /// Requested bytes.
+            len: u64,
+        } => "the page tables cannot express {len:#x} bytes at {virt} to {phys}",
+        /// A table was needed and there was no frame for it.
+        OutOfFrames(out: OutOfFrames) => "{out}",
+        /// Mapping failed half-way and was undone, but a CPU did not drop translations that it may have cached: the
+        /// memory must not be used for anything else, and the tables that were made are stranded.
+        NotFlushed(cpu: NotFlushed) => "{cpu}",
+    }
 
-impl<I: Space> fmt::Display for MapError<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Misaligned { virt, phys, len } => {
-                write!(f, "{len:#x} bytes at {virt} to {phys} are not whole pages")
-            }
-            Self::AlreadyMapped { at } => write!(f, "{at} is mapped already"),
-            Self::BeyondFormat { virt, phys, len } => {
-                write!(f, "the page tables cannot express {len:#x} bytes at {virt} to {phys}")
-            }
-            Self::OutOfFrames(out) => out.fmt(f),
-            Self::NotFlushed(cpu) => cpu.fmt(f),
-        }
+    /// The reason why a range was not unmapped, or why the memory behind it is not free.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum UnmapError<I: Space = Virtual> {
+        /// An end of the range lies inside a leaf, and live leaves are never split.
+        CutsLeaf {
+            /// The first input address of that leaf.
+            at: Address<I>,
+            /// Its bytes.
+            len: u64,
+        } => "the range ends inside the leaf of {len:#x} bytes at {at}",
+        /// The format cannot name some address of the range.
+        BeyondFormat {
+            /// The requested range.
+            range: AddressRange<I>,
+        } => "the page tables cannot express {range}",
+        /// The range has no translation any more, but a CPU did not drop its cached ones ([`Gather::conclude`]).
+        NotFlushed(cpu: NotFlushed) => "{cpu}",
     }
 }
-
-impl<I: Space> core::error::Error for MapError<I> {}
 
 impl<I: Space> From<OutOfFrames> for MapError<I> {
     fn from(out: OutOfFrames) -> Self {
         Self::OutOfFrames(out)
     }
 }
-
-/// The reason why a range was not unmapped, or why the memory behind it is not free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum UnmapError<I: Space = Virtual> {
-    /// An end of the range lies inside a leaf, and live leaves are never split.
-    CutsLeaf {
-        /// The first input address of that leaf.
-        at: Address<I>,
-        /// Its bytes.
-        len: u64,
-    },
-    /// The format cannot name some address of the range.
-    BeyondFormat {
-        /// The requested range.
-        range: AddressRange<I>,
-    },
-    /// The range has no translation any more, but a CPU did not drop its cached ones ([`Gather::conclude`]).
-    NotFlushed(NotFlushed),
-}
-
-impl<I: Space> fmt::Display for UnmapError<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CutsLeaf { at, len } => {
-                write!(f, "the range ends inside the leaf of {len:#x} bytes at {at}")
-            }
-            Self::BeyondFormat { range } => {
-                write!(f, "the page tables cannot express {range}")
-            }
-            Self::NotFlushed(cpu) => cpu.fmt(f),
-        }
-    }
-}
-
-impl<I: Space> core::error::Error for UnmapError<I> {}
 
 impl<T: Tlb<I>, S: TableFrames, I: Space> Gather<'_, T, S, I> {
     /// As [`flush`](Self::flush), after an unmapping with this result.
