@@ -43,8 +43,8 @@ pub type Counter = (fn() -> u64, u64);
 /// }
 /// ```
 pub struct MappedHardware<U> {
-    registers: Registers,
-    counter: Counter,
+    pub(crate) registers: Registers,
+    pub(crate) counter: Counter,
     unmask: U,
 }
 
@@ -75,7 +75,7 @@ impl<U: FnMut(&Line)> MappedHardware<U> {
         width: Width,
     ) -> Result<core::ptr::NonNull<u8>, HostError> {
         match space {
-            Space::SystemMemory => register(Some(self.registers), address, width),
+            Space::SystemMemory => register(self.registers, address, width),
             _ => Err(HostError::Unsupported),
         }
     }
@@ -118,7 +118,7 @@ impl<U: FnMut(&Line)> Io for MappedHardware<U> {
 impl<U: FnMut(&Line)> Hardware for MappedHardware<U> {
     fn compare_exchange(&mut self, at: PhysAddr, old: u32, new: u32) -> Result<u32, HostError> {
         // SAFETY: by the contract of `new`.
-        unsafe { compare_exchange(Some(self.registers), at, old, new) }
+        unsafe { compare_exchange(self.registers, at, old, new) }
     }
 
     fn unmask(&mut self, line: &Line) {

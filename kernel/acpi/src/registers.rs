@@ -15,13 +15,13 @@ pub type Registers = fn(PhysRange) -> Option<NonNull<u8>>;
 
 /// The pointer to a register in memory, aligned to its width.
 pub(crate) fn register(
-    registers: Option<Registers>,
+    registers: Registers,
     at: u64,
     width: Width,
 ) -> Result<NonNull<u8>, HostError> {
     let bytes = u64::from(width.bytes());
     let range = PhysRange::new(PhysAddr::new(at), bytes).filter(|_| at.is_multiple_of(bytes));
-    range.zip(registers).and_then(|(range, find)| find(range)).ok_or(HostError::Unsupported)
+    range.and_then(registers).ok_or(HostError::Unsupported)
 }
 
 /// Loads a register.
@@ -67,7 +67,7 @@ pub(crate) unsafe fn store(register: NonNull<u8>, width: Width, value: u64) {
 /// `registers` returns pointers that are valid for loads and stores of that many bytes, and lead to no memory of the
 /// kernel's.
 pub(crate) unsafe fn compare_exchange(
-    registers: Option<Registers>,
+    registers: Registers,
     at: PhysAddr,
     old: u32,
     new: u32,
@@ -93,11 +93,10 @@ mod tests {
                 NonNull::from(&WORDS).cast::<u8>().map_addr(|at| at.saturating_add(offset))
             })
         };
-        let word = register(Some(found), 0x1004, Width::Dword).unwrap();
+        let word = register(found, 0x1004, Width::Dword).unwrap();
         // SAFETY: `register` found it.
         assert_eq!(unsafe { load(word, Width::Dword) }, 0x1122_3344);
-        assert_eq!(register(Some(found), 0x1002, Width::Dword), Err(HostError::Unsupported));
-        assert_eq!(register(Some(found), 0x1010, Width::Byte), Err(HostError::Unsupported));
-        assert_eq!(register(None, 0x1000, Width::Byte), Err(HostError::Unsupported));
+        assert_eq!(register(found, 0x1002, Width::Dword), Err(HostError::Unsupported));
+        assert_eq!(register(found, 0x1010, Width::Byte), Err(HostError::Unsupported));
     }
 }

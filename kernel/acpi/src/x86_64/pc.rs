@@ -5,7 +5,6 @@
 
 use core::arch::x86_64::_rdtsc;
 use core::fmt;
-use core::hint::spin_loop;
 
 use hotmem::PhysAddr;
 use hotmem::paging::ReadPhys;
@@ -13,8 +12,8 @@ use hotmem_aml::{HostError, Io, Space, Width};
 use hotmem_hotplug::Line;
 
 use super::registers::{input, output, port, select};
-use crate::registers::{Registers, compare_exchange, load, register, store};
-use crate::{Fadt, Hardware, Tables};
+use crate::registers::Registers;
+use crate::{Fadt, Hardware, MappedHardware, Tables};
 
 /// The frequency of a time stamp counter that cannot be measured: waits then take longer, not shorter.
 const FASTEST: u64 = 5_000_000_000;
@@ -39,9 +38,8 @@ const FASTEST: u64 = 5_000_000_000;
 /// }
 /// ```
 pub struct PcHardware<U> {
-    unmask: U,
-    registers: Option<Registers>,
-    ticks_per_second: u64,
+    /// Registers in memory, and the time.
+    mapped: MappedHardware<U>,
 }
 
 impl<U: FnMut(&Line)> PcHardware<U> {
@@ -53,10 +51,12 @@ impl<U: FnMut(&Line)> PcHardware<U> {
     /// The code runs at privilege level 0, and the machine is a PC. No other code uses the ports of the devices that
     /// firmware's byte code drives, nor PCI configuration space while byte code runs.
     pub unsafe fn new<P: ReadPhys>(tables: &Tables<'_, P>, unmask: U) -> Self {
-        let mut hardware = Self { unmask, registers: None, ticks_per_second: FASTEST };
+        // SAFETY: no register is found.
+        let mapped = unsafe { MappedHardware::new(|_| None, (ticks, FASTEST), unmask) };
+        let mut hardware = Self { mapped };
         let timer = Fadt::find(tables).ok().and_then(|fadt| fadt.pm_timer);
         if let Some(hertz) = timer.and_then(|timer| timer.measure(&mut hardware, ticks)) {
-            hardware.ticks_per_second = hertz;
+            hardware.mapped.counter = (ticks, hertz);
         }
         hardware
     }
@@ -69,16 +69,8 @@ impl<U: FnMut(&Line)> PcHardware<U> {
     /// no memory of the kernel's.
     #[must_use]
     pub unsafe fn with_registers(mut self, registers: Registers) -> Self {
-        self.registers = Some(registers);
+        self.mapped.registers = registers;
         self
-    }
-
-    fn spin(&self, microseconds: u64) {
-        let wait = microseconds.saturating_mul(self.ticks_per_second / 1_000_000);
-        let start = ticks();
-        while ticks().wrapping_sub(start) < wait {
-            spin_loop();
-        }
     }
 
     /// The port by which a place outside of memory is accessed.
@@ -101,9 +93,7 @@ fn ticks() -> u64 {
 impl<U: FnMut(&Line)> Io for PcHardware<U> {
     fn read(&mut self, space: Space, address: u64, width: Width) -> Result<u64, HostError> {
         if space == Space::SystemMemory {
-            let register = register(self.registers, address, width)?;
-            // SAFETY: by the contract of `with_registers`; firmware's own code asks for it.
-            return Ok(unsafe { load(register, width) });
+            return self.mapped.read(space, address, width);
         }
         let port = Self::place(space, address, width)?;
         // SAFETY: by the contract of `new`; the port is not the kernel's.
@@ -118,10 +108,7 @@ impl<U: FnMut(&Line)> Io for PcHardware<U> {
         value: u64,
     ) -> Result<(), HostError> {
         if space == Space::SystemMemory {
-            let register = register(self.registers, address, width)?;
-            // SAFETY: as for `read`.
-            unsafe { store(register, width, value) };
-            return Ok(());
+            return self.mapped.write(space, address, width, value);
         }
         let port = Self::place(space, address, width)?;
         // SAFETY: as for `read`.
@@ -129,33 +116,30 @@ impl<U: FnMut(&Line)> Io for PcHardware<U> {
     }
 
     fn stall(&mut self, microseconds: u64) {
-        self.spin(microseconds);
+        self.mapped.stall(microseconds);
     }
 
     fn sleep(&mut self, milliseconds: u64) {
-        self.spin(milliseconds.saturating_mul(1000));
+        self.mapped.sleep(milliseconds);
     }
 
     fn timer(&mut self) -> u64 {
-        ticks() / (self.ticks_per_second / 10_000_000).max(1)
+        self.mapped.timer()
     }
 }
 
 impl<U: FnMut(&Line)> Hardware for PcHardware<U> {
     fn compare_exchange(&mut self, at: PhysAddr, old: u32, new: u32) -> Result<u32, HostError> {
-        // SAFETY: by the contract of `with_registers`.
-        unsafe { compare_exchange(self.registers, at, old, new) }
+        self.mapped.compare_exchange(at, old, new)
     }
 
     fn unmask(&mut self, line: &Line) {
-        (self.unmask)(line);
+        self.mapped.unmask(line);
     }
 }
 
 impl<U> fmt::Debug for PcHardware<U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PcHardware")
-            .field("ticks_per_second", &self.ticks_per_second)
-            .finish_non_exhaustive()
+        f.debug_struct("PcHardware").field("mapped", &self.mapped).finish()
     }
 }
