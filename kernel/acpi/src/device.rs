@@ -11,6 +11,7 @@ use hotmem::PhysRange;
 use hotmem_aml::NodeId;
 use hotmem_hotplug::Ranges;
 
+use super::lists::push;
 use super::parent::Parents;
 use super::pending::{EJECT_REQUEST, Pending, Wanted};
 
@@ -75,22 +76,14 @@ pub(super) struct Devices {
 impl Devices {
     /// Takes note of a device. Only while setting up; `false` if the heap is full.
     pub(super) fn push(&mut self, node: NodeId) -> bool {
-        let room = self.list.len() < usize::from(u16::MAX) && self.list.try_reserve(1).is_ok();
-        if room {
-            let pending = Pending::default();
-            let (reply_to, announced, memory) = (None, false, Ranges::default());
-            self.list.push(MemoryDevice { node, pending, reply_to, announced, memory });
-        }
-        room
+        let (pending, memory) = (Pending::default(), Ranges::default());
+        let device = MemoryDevice { node, pending, reply_to: None, announced: false, memory };
+        self.list.len() < usize::from(u16::MAX) && push(&mut self.list, device).is_ok()
     }
 
     /// Takes note of a power button. Only while setting up; `false` if the heap is full.
     pub(super) fn push_button(&mut self, node: NodeId) -> bool {
-        let room = self.buttons.try_reserve(1).is_ok();
-        if room {
-            self.buttons.push(node);
-        }
-        room
+        push(&mut self.buttons, node).is_ok()
     }
 
     /// Notes that a power button was pressed.

@@ -18,6 +18,7 @@ use hotmem_aml::{Aml, AmlError, Host, NodeId, Space, Value};
 
 use super::fadt::Fadt;
 use super::hardware::{Block, Byte, Hardware};
+use super::lists::push;
 use super::madt::Madt;
 use super::presence::{PRESENT, status};
 use hotmem_hotplug::MAX_LINES;
@@ -116,17 +117,16 @@ impl Handlers {
                 log::warn!("acpi: {} has no event register", aml.path(found.node));
                 continue;
             };
-            if self.gpes.try_reserve(1).is_ok() {
-                self.gpes.push(GpeHandler {
-                    method: found.node,
-                    edge: found.edge,
-                    scope,
-                    number: found.number,
-                    bit: 1 << (event % 8),
-                    status: Byte::of(block, event / 8),
-                    enable: Byte::of(block, block.len / 2 + event / 8),
-                });
-            }
+            let handler = GpeHandler {
+                method: found.node,
+                edge: found.edge,
+                scope,
+                number: found.number,
+                bit: 1 << (event % 8),
+                status: Byte::of(block, event / 8),
+                enable: Byte::of(block, block.len / 2 + event / 8),
+            };
+            let _ = push(&mut self.gpes, handler);
         }
     }
 
@@ -157,10 +157,8 @@ impl Handlers {
         self.find_methods(aml, device, |event| {
             (event / 8 < block.len / 2).then_some((block, event))
         });
-        if let Some(line) = own
-            && lines.try_reserve(1).is_ok()
-        {
-            lines.push(line);
+        if let Some(line) = own {
+            let _ = push(lines, line);
         }
         Ok(())
     }

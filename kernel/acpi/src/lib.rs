@@ -60,6 +60,7 @@ mod fault;
 mod handlers;
 mod hardware;
 mod introduce;
+mod lists;
 mod madt;
 mod mapped;
 mod mcfg;

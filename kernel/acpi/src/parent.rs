@@ -7,6 +7,7 @@ use core::ops::Range;
 use hotmem_aml::NodeId;
 use hotmem_hotplug::Outcome;
 
+use super::lists::push;
 use super::pending::{Pending, Wanted};
 
 /// The identifier of a container (ACPI 6.5, 9.12).
@@ -54,11 +55,7 @@ impl Parents {
             known.members.end = known.members.end.max(members.end);
             return true;
         }
-        let room = self.0.try_reserve(1).is_ok();
-        if room {
-            self.0.push(Parent { node, members, pending: Pending::default() });
-        }
-        room
+        push(&mut self.0, Parent { node, members, pending: Pending::default() }).is_ok()
     }
 
     pub(super) fn len(&self) -> usize {

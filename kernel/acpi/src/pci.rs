@@ -15,6 +15,7 @@ use hotmem_hotplug::{Line, OutOfHeap, Polarity, Trigger};
 
 use super::handlers::line;
 use super::hardware::Hardware;
+use super::lists::push;
 use super::presence::{ENABLED, PRESENT, status};
 use super::source::AcpiSource;
 
@@ -67,8 +68,7 @@ impl<H: Hardware> AcpiSource<H> {
         let (aml, mut host) = self.interpreter();
         for resource in resources(aml, &mut host, crs)? {
             if let Some(window) = window(&resource.map_err(BridgeError::List)?) {
-                windows.try_reserve(1).map_err(|_| BridgeError::NoRoom)?;
-                windows.push(window);
+                push(&mut windows, window).map_err(|OutOfHeap| BridgeError::NoRoom)?;
             }
         }
         Ok(windows)
@@ -110,8 +110,7 @@ impl<H: Hardware> AcpiSource<H> {
             let Some(crs) = aml.child(device, "_CRS").filter(|_| is_there) else { continue };
             let Ok(list) = resources(aml, &mut host, crs) else { continue };
             for range in list.filter_map(|resource| window(&resource.ok()?)) {
-                all.try_reserve(1).map_err(|_| OutOfHeap)?;
-                all.push(range);
+                push(&mut all, range)?;
             }
         }
         Ok(all)
@@ -155,8 +154,7 @@ impl<H: Hardware> AcpiSource<H> {
             let Some(crs) = aml.child(device, "_CRS").filter(|_| is_it) else { continue };
             for resource in resources(aml, &mut host, crs)? {
                 if let Some(range) = memory(&resource.map_err(BridgeError::List)?) {
-                    all.try_reserve(1).map_err(|_| BridgeError::NoRoom)?;
-                    all.push(range);
+                    push(&mut all, range).map_err(|OutOfHeap| BridgeError::NoRoom)?;
                 }
             }
         }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use hotmem_aml::{self as aml, Aml, AmlError, ErrorKind, Limits, LoadReport, NodeKind};
-use hotmem_hotplug::Latch;
+use hotmem_hotplug::{Latch, OutOfHeap};
 
 use super::bridge::Bridge;
 use super::device::{Devices, MEMORY_DEVICE, POWER_BUTTON};
@@ -14,6 +14,7 @@ use super::fault::StartError;
 use super::handlers::Handlers;
 use super::hardware::Hardware;
 use super::introduce;
+use super::lists::{or_none, push};
 use super::madt::Madt;
 use super::mode;
 use super::nvdimm::Pmem;
@@ -95,8 +96,7 @@ fn load<P: ReadPhys>(
     let mut blocks: Vec<Table<'_>> = Vec::new();
     tables.each_definition_block(fadt.dsdt, |table| {
         if let Some(table) = or_none(table.map(Some), "the table is left out", left_out) {
-            blocks.try_reserve(1).map_err(|_| StartError::OutOfHeap)?;
-            blocks.push(table);
+            push(&mut blocks, table).map_err(|OutOfHeap| StartError::OutOfHeap)?;
         }
         Ok::<_, StartError>(())
     })?;
@@ -168,21 +168,6 @@ fn log_skipped(report: &LoadReport) {
     }
 }
 
-/// An optional table. A broken one is left out, and that is noted.
-fn or_none<T>(
-    found: Result<Option<T>, TableError>,
-    cost: &str,
-    left_out: &mut Vec<TableError>,
-) -> Option<T> {
-    found.unwrap_or_else(|error| {
-        log::warn!("acpi: {error}; {cost}");
-        if left_out.try_reserve(1).is_ok() {
-            left_out.push(error);
-        }
-        None
-    })
-}
-
 /// Finds the memory devices, there or not, the devices around them, and the power buttons.
 fn find_memory<H: Hardware>(aml: &mut Aml, host: &mut Bridge<'_, H>) -> Result<(), StartError> {
     let mut last = None;
@@ -234,8 +219,7 @@ fn affinities<P: ReadPhys>(
     let lost = "devices that do not say their node are on node 0";
     if let Some(srat) = or_none(Srat::find(tables), lost, left_out) {
         for entry in srat.memory() {
-            list.try_reserve(1).map_err(|_| StartError::OutOfHeap)?;
-            list.push(entry);
+            push(&mut list, entry).map_err(|OutOfHeap| StartError::OutOfHeap)?;
         }
     }
     Ok(list)

@@ -19,6 +19,7 @@ use super::error::RegionError;
 use super::limits::{MOST_PARTS, MOST_REGIONS};
 use super::nfit::{Bounds, Nfit};
 use super::regions::{Part, Region, Regions, with_room};
+use crate::lists::push;
 
 /// What is known of persistent memory. On a machine that cannot have any, nothing.
 #[derive(Debug, Default)]
@@ -127,14 +128,10 @@ impl Pmem {
     /// Has regions in these ranges be refused from now on.
     pub(super) fn keep_out(
         &mut self,
-        ranges: impl Iterator<Item = PhysRange>,
+        mut ranges: impl Iterator<Item = PhysRange>,
     ) -> Result<(), OutOfHeap> {
         let Some(known) = &mut self.known else { return Ok(()) };
-        for range in ranges {
-            known.other.try_reserve(1).map_err(|_| OutOfHeap)?;
-            known.other.push(range);
-        }
-        Ok(())
+        ranges.try_for_each(|range| push(&mut known.other, range))
     }
 
     /// Where the regions are.

@@ -19,6 +19,7 @@ use super::regions::{Part, Region};
 use super::storage::Storage;
 use crate::bridge::Bridge;
 use crate::hardware::Hardware;
+use crate::lists::{or_none, push};
 use crate::mcfg::Mcfg;
 use crate::root::Tables;
 use crate::source::AcpiSource;
@@ -44,13 +45,7 @@ impl<H: Hardware> AcpiSource<H> {
         ram: &[PhysRange],
         limit: PhysAddr,
     ) -> Result<(), OutOfHeap> {
-        let table = Nfit::find(tables).unwrap_or_else(|error| {
-            log::warn!("acpi: {error}; it is left out");
-            if self.left_out.try_reserve(1).is_ok() {
-                self.left_out.push(error);
-            }
-            None
-        });
+        let table = or_none(Nfit::find(tables), "it is left out", &mut self.left_out);
         let root = self.nvdimm_root();
         self.devices.nvdimms.root = root;
         let method = root.and_then(|root| self.aml.child(root, "_FIT"));
@@ -78,8 +73,7 @@ impl<H: Hardware> AcpiSource<H> {
         // One that is broken is reported where it is used.
         let mcfg = Mcfg::find(tables).unwrap_or_default();
         for range in mcfg.iter().flat_map(Mcfg::ranges) {
-            all.try_reserve(1).map_err(|_| OutOfHeap)?;
-            all.push(range);
+            push(&mut all, range)?;
         }
         Ok(all)
     }
