@@ -80,27 +80,13 @@ hotmem::errors! {
         } => "the index of its ring went from {was} to {is} for one request",
         /// The device responded to another descriptor than that of the request.
         UsedId(id: u32) => "it responded to descriptor {id}, which is not in use",
-        /// The device wrote less than a response, or more than there is room for.
-        UsedLength {
-            /// To which request.
-            request: Request,
-            /// Bytes that it claims to have written.
-            len: u32,
-        } => "a response of {len} bytes to the request {request}",
-        /// No response is of this type.
-        ResponseType {
-            /// To which request.
-            request: Request,
-            /// The type.
-            is: u16,
-        } => "a response of type {is:#x} to the request {request}",
-        /// Blocks have no such state.
-        StateType {
-            /// Of which request.
-            request: Request,
-            /// The state.
-            is: u16,
-        } => "the state {is:#x} in the response to the request {request}",
+        /// The device wrote less than a response to this request, or more than there is room for, as the bytes say.
+        UsedLength(request: Request, len: u32) => "a response of {len} bytes to the request {request}",
+        /// No response is of the type of that to this request.
+        ResponseType(request: Request, is: u16) => "a response of type {is:#x} to the request {request}",
+        /// Blocks have no such state as that in the response to this request.
+        StateType(request: Request, is: u16) =>
+            "the state {is:#x} in the response to the request {request}",
         /// The device refused a request.
         Refused(request: Request, refusal: Refusal) =>
             "it refused the request {request}: {refusal}",

@@ -117,7 +117,7 @@ impl<'m, M: Machine> Queue<'m, M> {
             return Err(Fault::UsedId(id));
         }
         if len > RESPONSE_BYTES {
-            return Err(Fault::UsedLength { request, len });
+            return Err(Fault::UsedLength(request, len));
         }
         decode(request, [self.get(RESPONSE), self.get(RESPONSE + 1)], len)
     }

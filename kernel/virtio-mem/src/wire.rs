@@ -50,12 +50,12 @@ pub(crate) fn decode(request: Request, words: [u64; 2], len: u32) -> Result<Resp
         1 => Some(Refusal::Nack),
         2 => Some(Refusal::Busy),
         3 => Some(Refusal::Error),
-        0 => return Err(Fault::UsedLength { request, len }),
-        other => return Err(Fault::ResponseType { request, is: other }),
+        0 => return Err(Fault::UsedLength(request, len)),
+        other => return Err(Fault::ResponseType(request, other)),
     };
     // A refusal is at least its own type long.
     if len < SHORT_BYTES {
-        return Err(Fault::UsedLength { request, len });
+        return Err(Fault::UsedLength(request, len));
     }
     if let Some(refusal) = refused {
         return Ok(Response::Refused(refusal));
@@ -67,7 +67,7 @@ pub(crate) fn decode(request: Request, words: [u64; 2], len: u32) -> Result<Resp
         0 => Ok(Response::State(State::Plugged)),
         1 => Ok(Response::State(State::Unplugged)),
         2 => Ok(Response::State(State::Mixed)),
-        other => Err(Fault::StateType { request, is: other }),
+        other => Err(Fault::StateType(request, other)),
     }
 }
 

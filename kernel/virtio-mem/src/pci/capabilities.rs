@@ -107,9 +107,9 @@ impl Place {
         let whole = match bar(space, function, index, BARS) {
             Bar::Memory(range) => range,
             Bar::NotMemory | Bar::Unplaced(_) => {
-                return Err(PciError::NoMemory { what, bar: index });
+                return Err(PciError::NoMemory(what, index));
             }
-            Bar::None => return Err(PciError::NoBar { what, bar: index }),
+            Bar::None => return Err(PciError::NoBar(what, index)),
         };
         let outside = PciError::Outside { what, offset, bytes, bar: whole.len() };
         let end = u64::from(offset) + u64::from(bytes);

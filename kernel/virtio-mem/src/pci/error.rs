@@ -9,20 +9,12 @@ hotmem::errors! {
     pub enum PciError {
         /// It has no such registers.
         Missing(what: &'static str) => "it has no registers for {what}",
-        /// Its registers are in a BAR that does not exist.
-        NoBar {
-            /// Which registers.
-            what: &'static str,
-            /// Which BAR.
-            bar: u8,
-        } => "its registers for {what} are in BAR {bar}, which does not exist",
-        /// Its registers are in a BAR that is not memory, or has no address.
-        NoMemory {
-            /// Which registers.
-            what: &'static str,
-            /// Which BAR.
-            bar: u8,
-        } => "its registers for {what} are in BAR {bar}, which has no memory address",
+        /// Its registers for something are in a BAR that does not exist: for what, and the number of the BAR.
+        NoBar(what: &'static str, bar: u8) =>
+            "its registers for {what} are in BAR {bar}, which does not exist",
+        /// Its registers for something are in a BAR that is not memory, or has no address: for what, and the number of the BAR.
+        NoMemory(what: &'static str, bar: u8) =>
+            "its registers for {what} are in BAR {bar}, which has no memory address",
         /// Its registers are not in their BAR, or not aligned there, or fewer than there have to be.
         Outside {
             /// Which registers.
