@@ -144,9 +144,8 @@ const TOPICS: &[(&str, &[Scenario])] = &[
 const ALONE: &str = "alone";
 
 /// What is shown on every machine.
-const SAMPLE: [&str; 9] = [
+const SAMPLE: [&str; 8] = [
     "kernel::unknown_options_are_reported_and_change_nothing",
-    "layout::eight_blocks_per_device_have_one_memmap_at_their_start",
     "layout::eight_blocks_per_block_have_a_memmap_in_each",
     "layout::eight_blocks_with_their_memmap_in_boot_memory_are_usable_whole",
     "layout::a_dimm_belongs_to_the_node_the_firmware_names",
