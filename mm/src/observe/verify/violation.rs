@@ -87,35 +87,18 @@ impl fmt::Display for Subject {
     }
 }
 
-impl From<u64> for Subject {
-    fn from(number: u64) -> Self {
-        Self::Number(number)
-    }
+/// Makes a subject of what it is about.
+macro_rules! subjects {
+    ($($of:ty => $kind:ident),+) => {$(
+        impl From<$of> for Subject {
+            fn from(of: $of) -> Self {
+                Self::$kind(of)
+            }
+        }
+    )+};
 }
 
-impl From<Pfn> for Subject {
-    fn from(pfn: Pfn) -> Self {
-        Self::Page(pfn)
-    }
-}
-
-impl From<BlockId> for Subject {
-    fn from(id: BlockId) -> Self {
-        Self::Block(id)
-    }
-}
-
-impl From<PhysAddr> for Subject {
-    fn from(at: PhysAddr) -> Self {
-        Self::Memory(at)
-    }
-}
-
-impl From<VirtAddr> for Subject {
-    fn from(at: VirtAddr) -> Self {
-        Self::Address(at)
-    }
-}
+subjects!(u64 => Number, Pfn => Page, BlockId => Block, PhysAddr => Memory, VirtAddr => Address);
 
 impl Violation {
     /// The same with its place, by page tables that are sound.
