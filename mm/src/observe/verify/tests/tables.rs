@@ -372,6 +372,25 @@ fn removed_memory_with_a_translation_is_named_wherever_it_is() {
 }
 
 #[test]
+fn memory_that_left_others_of_its_block_and_has_a_translation_is_named() {
+    let ram = [(0, 16 * MIB, 0)].into_iter().collect();
+    let window = (DIMM, 64 * MIB);
+    let bench = Lab::new(&Setup { ram, block: 4 * MIB, window, kernelcore: None });
+    bench.plug(dimm());
+    let gone = range(DIMM + MIB, 2 * MIB);
+    for part in [range(DIMM, MIB), gone, range(DIMM + 3 * MIB, MIB)] {
+        bench.add(part, Placement::Boot);
+    }
+    bench.remove(gone);
+    for at in [gone.start(), gone.end().add(PAGE.wrapping_neg())] {
+        map(&bench, ELSEWHERE, at, PAGE, Attr::empty());
+        names(&bench, 6, "absent memory has no translation");
+        unmap(&bench, ELSEWHERE, PAGE);
+        bench.check();
+    }
+}
+
+#[test]
 fn writable_absent_memory_is_named_and_firmwares_tables_are_not() {
     let bench = added(MIB, Placement::PerBlock);
     let absent = PhysAddr::new(DIMM + 32 * MIB);
