@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "P", requires = "sample")]
     package: Option<String>,
 
-    /// Leave out the tests that take minutes; `--survivors` runs them
+    /// Run only the tests that notice most; `--survivors` runs the others, too
     #[arg(long, requires = "sample")]
     quick: bool,
 

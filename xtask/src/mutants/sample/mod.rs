@@ -37,7 +37,7 @@ pub(super) struct Sample<'a> {
     pub(super) new: Option<usize>,
     /// Only of this package.
     pub(super) package: Option<&'a str>,
-    /// Without the tests that take minutes.
+    /// By the package's own tests and those that exercise most of it, without all others.
     pub(super) quick: bool,
 }
 
@@ -104,8 +104,9 @@ fn tried(tree: &Tree, fault: &Possible, quick: bool) -> Result<String> {
     let path = tree.files().join(&fault.file);
     let right = fs::read_to_string(&path).with_context(|| fault.file.clone())?;
     let written = tree.write(&fault.file, &fault.apply(&right)?);
-    let suites = suites::of(&fault.package).iter().filter(|suite| !quick || !suite.is_slow());
-    let result = written.and_then(|()| killer(tree, suites));
+    let (first, others) = suites::of(&fault.package);
+    let others = if quick { &[] } else { others };
+    let result = written.and_then(|()| killer(tree, first.iter().chain(others)));
     tree.write(&fault.file, &right)?;
     let Some(killer) = result? else { return Ok(SURVIVED.to_owned()) };
     if let Killer::Test(suite, test) = &killer {
