@@ -112,6 +112,11 @@ impl Record {
         self.rows.iter().any(|row| row.is_of(file, changed))
     }
 
+    /// Whether a row of a commit has this result.
+    pub(super) fn is_known(&self, result: &str, commit: &str) -> bool {
+        self.rows.iter().any(|row| row.result == result && row.commit == commit)
+    }
+
     /// Those of `all` that survived, and whose rows have no reason yet: on the line of the row, or the nearest one.
     pub(super) fn open<'a>(&self, all: &'a [Possible]) -> Vec<&'a Possible> {
         let open = self.rows.iter().filter(|row| row.result == SURVIVED);
@@ -163,6 +168,15 @@ mod tests {
         assert!(record.has(file, changed));
         assert_eq!(record.rows.len(), 1);
         assert!(!record.has("b.rs", changed) && !record.has(file, "delete !"));
+    }
+
+    #[test]
+    fn a_result_is_known_of_the_commit_that_had_it() {
+        let mut record = Record::default();
+        record.put(Row::new(NAME, "killed by `t` (-p a)", 1, "c0ffee"));
+        assert!(record.is_known("killed by `t` (-p a)", "c0ffee"));
+        assert!(!record.is_known("killed by `t` (-p a)", "beef"));
+        assert!(!record.is_known("killed by `t` (-p b)", "c0ffee"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ const STORMS: Suite = Suite { program: MANAGER.program, part: Part::Only(SLOW) }
 /// notice one.
 pub(super) fn of(package: &str) -> (&'static [Suite], &'static [Suite]) {
     match package {
-        "hotmem-paging" => (&[PAGING, MM, MANAGER], &[ARCH, ADAPTERS, HEAP, HOSTILE, STORMS]),
+        "hotmem-paging" => (&[PAGING, ADAPTERS, MM, MANAGER], &[ARCH, HEAP, HOSTILE, STORMS]),
         "hotmem" => {
             (&[MM, MANAGER, HEAP], &[ADAPTERS, HOTPLUG, PAPR, ACPI, VIRTIO_MEM, KERNEL, STORMS])
         }
