@@ -101,6 +101,38 @@ fn recursion_and_nesting_are_cut_off() {
 }
 
 #[test]
+fn what_goes_deeper_comes_back_up_however_often_it_does() {
+    // A register behind an index.
+    let ports = package(&[0x5B, 0x81], &[b"REGS\x01IDX_\x08DAT_\x08"]);
+    let behind = package(&[0x5B, 0x86], &[b"IDX_DAT_\x01BYT0\x08"]);
+    let inner = package(&[0x12], &[b"\x01\x01"]);
+    let list = package(&[0x12], &[b"\x02\x01", &inner]);
+    let world = [
+        b"\x5B\x80REGS\x01\x0A\x70\x0A\x02".as_slice(),
+        &ports,
+        &behind,
+        b"\x08LIST",
+        &list,
+        &method(b"CALL", 0, &[b"\xA4\x01"]),
+    ]
+    .concat();
+    let terms: [&[u8]; 4] = [b"\x70LIST\x61", b"CALL", b"\xA0\x03\x01\xA3", b"\x70BYT0\x61"];
+    for term in terms {
+        // While (LLess (Local0, rounds)) { term  Increment (Local0) }
+        let depth = |rounds: u16| {
+            let until = [b"\x95\x60\x0B".as_slice(), &rounds.to_le_bytes()].concat();
+            let rounds = package(&[0xA2], &[&until, term, b"\x75\x60"]);
+            let test = method(b"TEST", 0, &[b"\x70\x00\x60", &rounds, b"\xA4\x60"]);
+            let mut aml = load(&[&world, &test]).expect("loads");
+            assert_eq!(aml.load_report().count(), 0, "{:?}", aml.load_report());
+            integer(&mut aml, "TEST").map(|rounds| (rounds, aml.usage().peak_depth))
+        };
+        let (_, once) = depth(1).expect("it runs");
+        assert_eq!(depth(400), Ok((400, once)), "{term:x?}");
+    }
+}
+
+#[test]
 fn methods_may_call_one_another_as_deep_as_firmware_does() {
     // Method (Cnnn) { Return (Cnnn+1 () + 1) }, 90 of them.
     let name = |n: u32| format!("C{n:03}").into_bytes();
