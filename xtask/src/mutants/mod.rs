@@ -36,8 +36,8 @@ pub(crate) struct Args {
     #[arg(long)]
     list: bool,
 
-    /// Try N of those that cargo-mutants makes instead, none that tests/mutants.md has, and write what becomes of
-    /// them there
+    /// Try N of those that cargo-mutants makes instead and that compile, none that tests/mutants.md has, and write
+    /// what becomes of them there
     #[arg(long, value_name = "N", conflicts_with_all = ["filter", "list"])]
     sample: Option<usize>,
 

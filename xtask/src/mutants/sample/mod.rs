@@ -33,7 +33,7 @@ const PROFILE: &str = "mutants";
 /// Which faults are tried, and how.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample<'a> {
-    /// So many new ones; otherwise those that survived, unless the reason is known.
+    /// So many new ones that compile; otherwise those that survived, unless the reason is known.
     pub(super) new: Option<usize>,
     /// Only of this package.
     pub(super) package: Option<&'a str>,
@@ -60,8 +60,8 @@ pub(super) fn main(root: &Path, sample: Sample<'_>) -> Result<ExitCode> {
         None => anyhow::Ok(open.next()),
     };
     let tree = Tree::of(root)?;
-    let mut survived = 0;
-    for _ in 0..sample.new.unwrap_or(usize::MAX) {
+    let (mut survived, mut programs) = (0, 0);
+    while programs < sample.new.unwrap_or(usize::MAX) {
         let Some(fault) = next()? else { break };
         let begun = Instant::now();
         let killer = tried(&tree, fault, sample.quick)?;
@@ -75,6 +75,7 @@ pub(super) fn main(root: &Path, sample: Sample<'_>) -> Result<ExitCode> {
         let seconds = begun.elapsed().as_secs();
         println!("{seconds:>5} s  {}: {result}", fault.name);
         survived += usize::from(killer.is_none());
+        programs += usize::from(!matches!(killer, Some(Killer::Compiler)));
         // Read again: a reason may have been written meanwhile.
         let mut record = Record::read(root)?;
         record.put(Row::new(&fault.name, &result, seconds, &commit));
