@@ -55,6 +55,12 @@ impl Rig {
 }
 
 #[test]
+fn the_interrupts_of_hotplug_and_of_power_events_are_those_of_the_tree() {
+    let source = Rig::of(&tree(0)).source;
+    assert_eq!((source.event_source(), source.power_source()), (Some(0x1001), Some(0x1000)));
+}
+
+#[test]
 fn plugged_memory_is_configured_block_by_block_and_then_announced() {
     let mut rig = Rig::new(0);
     rig.send(log(1, 4, [4, FIRST]));
