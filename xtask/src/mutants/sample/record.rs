@@ -200,8 +200,10 @@ mod tests {
             assert!(reason.is_some_and(|reason| reason.len() > 20), "{}", row.name);
         }
         assert!(survived.len() * 20 <= programs().count(), "{survived:#?}");
-        let count = format!("{} faults, {} survive", programs().count(), survived.len());
-        assert!(record.head.contains(&count), "{FILE}: {count}");
+        let (all, lost) = (programs().count(), survived.len());
+        assert!(record.head.contains(&format!("\n{all} faults, {lost} survive")), "{all}, {lost}");
+        let readme = std::fs::read_to_string(workspace_root().unwrap().join("README.md")).unwrap();
+        assert!(readme.contains(&format!("| {all}, of which {lost} survive")), "{all}, {lost}");
     }
 
     #[test]
