@@ -7,8 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use hotmem_storm::{Event, Logs, Storm};
 
-use crate::arch::{Arch, BuildChoices, MachineChoices};
-use crate::machine::QemuDir;
+use crate::arch::{Arch, Choices};
 use crate::progress::Progress;
 use crate::{build, root, setup, suite, tool};
 
@@ -42,13 +41,7 @@ pub(crate) struct Args {
     replay: Option<PathBuf>,
 
     #[command(flatten)]
-    build: BuildChoices,
-
-    #[command(flatten)]
-    machine: MachineChoices,
-
-    #[command(flatten)]
-    qemu: QemuDir,
+    choices: Choices,
 
     /// Have a fault, by which storms on the host fail
     #[arg(long, hide = true)]
@@ -85,15 +78,10 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
 }
 
 impl Args {
-    /// Options of QEMU as they are typed.
-    fn words(&self) -> Vec<String> {
-        [self.build.words(), self.machine.words(), self.qemu.words()].concat()
-    }
-
     /// Refuses options that have no effect.
     fn check(&self) -> Result<()> {
         match self.arch {
-            Where::Host => match self.words().first() {
+            Where::Host => match self.choices.words().first() {
                 Some(word) => bail!("the fake machine of the host has no option {word}"),
                 None => {
                     ensure!(
@@ -105,8 +93,7 @@ impl Args {
             },
             _ => {
                 ensure!(!self.plant, "--plant is a fault of the fake machine: use --arch host");
-                let has_monitor = !self.build.words().contains(&"--no-lab".to_owned());
-                ensure!(has_monitor, "--no-lab: a storm types at the monitor");
+                ensure!(!self.choices.build.no_lab, "--no-lab: a storm types at the monitor");
                 Ok(())
             }
         }
@@ -137,13 +124,11 @@ fn host(root: &Path, args: &Args) -> Result<ExitCode> {
 
 /// Boots machines in QEMU for it.
 fn guest(root: &Path, args: &Args, arch: Arch) -> Result<()> {
-    let image = args.build.image(arch)?;
-    let mut usual = args.machine.config(image, 1)?;
-    usual.qemu = args.qemu.clone();
+    let usual = args.choices.config(arch, 1)?;
     setup::ready_to_run(&usual)?;
-    let program = build::image(root, image, &["--quiet"])?;
+    let program = build::image(root, usual.image, &["--quiet"])?;
     let options: String =
-        args.words().iter().map(|word| format!(" {}", tool::quoted(word))).collect();
+        args.choices.words().iter().map(|word| format!(" {}", tool::quoted(word))).collect();
     let (folder, name) = (root::target_dir(root).join("storm"), arch.to_string());
     let storm = Storm { arch: &name, options: &options, folder: &folder, tries: TRIES };
     let Args { seed, events, guests, .. } = *args;

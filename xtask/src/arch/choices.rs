@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use super::{Arch, Firmware, Image, MOST_CPUS};
+use crate::machine::QemuDir;
 use crate::machine::config::Config;
 use crate::size::Size;
 
@@ -23,12 +24,12 @@ pub(crate) struct BuildChoices {
 
     /// Leave out the monitor, and all else that only people and tests need; the tour needs it
     #[arg(long)]
-    no_lab: bool,
+    pub(crate) no_lab: bool,
 }
 
 /// Options that choose the machine it runs on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub(crate) struct MachineChoices {
+struct MachineChoices {
     /// Mainboard: q35 or pc on x86_64
     #[arg(long, value_name = "NAME")]
     machine: Option<String>,
@@ -53,7 +54,7 @@ pub(crate) struct MachineChoices {
 
 impl BuildChoices {
     /// The options as they are typed.
-    pub(crate) fn words(&self) -> Vec<String> {
+    fn words(&self) -> Vec<String> {
         let page = self.page_size.map(Size::word);
         let firmware = self.firmware.map(|firmware| firmware.name().to_owned());
         let mut words = typed([("--page-size", page), ("--firmware", firmware)]);
@@ -84,7 +85,7 @@ impl BuildChoices {
 
 impl MachineChoices {
     /// The options as they are typed.
-    pub(crate) fn words(&self) -> Vec<String> {
+    fn words(&self) -> Vec<String> {
         let number = |value: Option<u8>| value.map(|value| value.to_string());
         typed([
             ("--machine", self.machine.clone()),
@@ -99,7 +100,7 @@ impl MachineChoices {
     ///
     /// # Errors
     /// When the image's architecture lacks an option, or knows no such value.
-    pub(crate) fn config(&self, image: Image, cpus: u32) -> Result<Config> {
+    fn config(&self, image: Image, cpus: u32) -> Result<Config> {
         let arch = image.arch;
         let about = arch.about();
         let usual = Config::of(arch);
@@ -145,13 +146,36 @@ fn typed<const N: usize>(options: [(&str, Option<String>); N]) -> Vec<String> {
     given.flat_map(|(option, value)| [option.to_owned(), value]).collect()
 }
 
-/// Both kinds of options.
-#[derive(Debug, clap::Args)]
-struct Choices {
+/// Options that choose the image, the machine, and QEMU.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Choices {
     #[command(flatten)]
-    build: BuildChoices,
+    pub(crate) build: BuildChoices,
     #[command(flatten)]
     machine: MachineChoices,
+    #[command(flatten)]
+    pub(crate) qemu: QemuDir,
+}
+
+impl Choices {
+    /// All options as they are typed.
+    pub(crate) fn words(&self) -> Vec<String> {
+        [self.wishes(), self.qemu.words()].concat()
+    }
+
+    /// The options that choose another machine than the usual one, as they are typed.
+    pub(crate) fn wishes(&self) -> Vec<String> {
+        [self.build.words(), self.machine.words()].concat()
+    }
+
+    /// The machine of `arch` that they describe, with so many `cpus` unless they say otherwise.
+    ///
+    /// # Errors
+    /// When `arch` lacks an option or knows no such value.
+    pub(crate) fn config(&self, arch: Arch, cpus: u32) -> Result<Config> {
+        let config = self.machine.config(self.build.image(arch)?, cpus)?;
+        Ok(Config { qemu: self.qemu.clone(), ..config })
+    }
 }
 
 /// Options on a line of their own.
@@ -175,8 +199,7 @@ pub(crate) fn parsed<A: clap::Args>(words: &[&str]) -> Result<A, clap::Error> {
 /// # Errors
 /// When `arch` lacks an option or knows no such value.
 pub(crate) fn read(arch: Arch, words: &[&str], cpus: u32) -> Result<Config> {
-    let choices: Choices = parsed(words)?;
-    choices.machine.config(choices.build.image(arch)?, cpus)
+    parsed::<Choices>(words)?.config(arch, cpus)
 }
 
 /// The value of `option`: the one asked for if `arch` offers it, or else the first that it offers.

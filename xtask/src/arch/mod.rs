@@ -22,7 +22,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-pub(crate) use choices::{BuildChoices, MachineChoices, OptionSize, parsed, pick, read};
+pub(crate) use choices::{BuildChoices, Choices, OptionSize, parsed, pick, read};
 pub(crate) use image::{Arch, Firmware, Image};
 pub(crate) use x86_64::X2APIC;
 

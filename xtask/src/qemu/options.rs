@@ -7,8 +7,8 @@ use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
 use super::guest_options::GuestOptions;
-use crate::arch::{Arch, BuildChoices, MachineChoices, OptionSize, pick};
-use crate::machine::{Accel, Config, Placement, QemuDir};
+use crate::arch::{Arch, Choices, OptionSize, pick};
+use crate::machine::{Accel, Config, Placement};
 use crate::size::{DimmSpec, GIB, Size};
 
 /// CPUs of a tour. Where instructions are counted, those of all CPUs are: then there is one.
@@ -42,13 +42,7 @@ pub(crate) struct Args {
     block_size: Option<Size>,
 
     #[command(flatten)]
-    build: BuildChoices,
-
-    #[command(flatten)]
-    machine: MachineChoices,
-
-    #[command(flatten)]
-    qemu: QemuDir,
+    choices: Choices,
 
     /// What executes the guest
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
@@ -181,7 +175,8 @@ impl Args {
     /// When options exclude each other or the architecture lacks them, or the report has nowhere to go.
     pub(crate) fn config(&self) -> Result<Config> {
         self.check()?;
-        let image = self.build.image(self.arch)?;
+        let chosen = self.choices.config(self.arch, if self.icount { 1 } else { CPUS })?;
+        let image = chosen.image;
         self.guest.check(self.arch, self.dimms.len())?;
         ensure!(image.lab, "--no-lab: a tour needs the monitor; `cargo xtask test --no-lab` runs");
         let blocks: Vec<_> =
@@ -193,11 +188,10 @@ impl Args {
         let config = Config {
             accel: accel.unwrap_or(self.accel),
             memory: self.memory,
-            qemu: self.qemu.clone(),
             icount: self.icount.then_some(0),
             timeout: (!self.interactive).then_some(timeout),
             patience: timeout,
-            ..self.machine.config(image, if self.icount { 1 } else { CPUS })?
+            ..chosen
         };
         self.guest.check_cpus(config.cpus)?;
         let mut config =

@@ -12,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::arch::{self, Arch, BuildChoices, MachineChoices};
-use crate::machine::{Config, QemuDir};
+use crate::arch::{self, Arch, Choices};
+use crate::machine::Config;
 use crate::progress::Progress;
 use crate::suite::{self, Run, Storm};
 use crate::{build, foreign, setup, tool};
@@ -40,13 +40,7 @@ pub(crate) struct Args {
     arch: Where,
 
     #[command(flatten)]
-    build: BuildChoices,
-
-    #[command(flatten)]
-    machine: MachineChoices,
-
-    #[command(flatten)]
-    qemu: QemuDir,
+    choices: Choices,
 
     /// Under five minutes: tests beside the code, and a few scenarios on the usual machines
     #[arg(long, conflicts_with = "long")]
@@ -118,9 +112,9 @@ impl Args {
         let mut runs = Vec::new();
         let storm = self.storm();
         for arch in self.arch.archs() {
-            let words = [self.build.words(), self.machine.words()].concat();
+            let words = self.choices.wishes();
             let wish = !words.is_empty();
-            let usual = self.machine.config(self.build.image(arch)?, CPUS)?;
+            let usual = self.choices.config(arch, CPUS)?;
             runs.push(self.run(arch, words, usual, storm, self.quick));
             if self.quick || wish {
                 continue;
@@ -146,10 +140,10 @@ impl Args {
     ) -> Run<'_> {
         words.insert(0, arch.to_string());
         let name = words.join(" ");
-        let usual = Config { qemu: self.qemu.clone(), ..usual };
+        let usual = Config { qemu: self.choices.qemu.clone(), ..usual };
         Run {
             name,
-            words: [words, self.qemu.words()].concat(),
+            words: [words, self.choices.qemu.words()].concat(),
             usual,
             storm,
             sample,
@@ -208,7 +202,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
     }
     let mut suites = run_all(root, args, &runs)?;
     if args.is_foreign() {
-        suites.push(foreign::run(root, &args.qemu, args.filter())?);
+        suites.push(foreign::run(root, &args.choices.qemu, args.filter())?);
     }
     print!("{}", results::table(&suites));
     if let Some(path) = &args.junit {

@@ -22,8 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::arch::{Arch, BuildChoices, MachineChoices};
-use crate::machine::QemuDir;
+use crate::arch::{Arch, Choices};
 use crate::size::Size;
 
 /// Watches a machine's memory.
@@ -38,13 +37,7 @@ pub(crate) struct Args {
     memory: Size,
 
     #[command(flatten)]
-    build: BuildChoices,
-
-    #[command(flatten)]
-    machine: MachineChoices,
-
-    #[command(flatten)]
-    qemu: QemuDir,
+    choices: Choices,
 }
 
 /// Builds this program again with the screen, and runs it with the same arguments.
@@ -78,8 +71,7 @@ pub(crate) fn main(root: &Path, args: &Args) -> Result<ExitCode> {
 
     let words = ["--interactive".into(), "--arch".into(), args.arch.to_string()];
     let memory = ["--memory".into(), args.memory.word()];
-    let words = [&words[..], &memory[..], &args.build.words(), &args.machine.words()].concat();
-    let words = [words, args.qemu.words()].concat();
+    let words = [&words[..], &memory[..], &args.choices.words()].concat();
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let config = arch::parsed::<qemu::Args>(&words)?.config()?;
     ensure!(
