@@ -34,21 +34,6 @@ const CPUS_READ: usize = 256;
 /// The sources of hotplug events: firmware, and memory devices.
 pub(crate) type Source = Sources<Option<Box<AcpiSource<KernelHardware>>>, MemoryDevices>;
 
-/// The reason why firmware's description is unusable.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum PlanError {
-    /// Another kind of firmware describes the machine.
-    OtherFirmware,
-}
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OtherFirmware => f.write_str("this image needs ACPI tables"),
-        }
-    }
-}
-
 /// The root pointer of the tables.
 fn rsdp(firmware: Firmware) -> Option<PhysAddr> {
     match firmware {
@@ -63,13 +48,13 @@ fn rsdp(firmware: Firmware) -> Option<PhysAddr> {
 ///
 /// # Errors
 ///
-/// [`PlanError`] if another kind of firmware describes the machine.
+/// Text for a person, if another kind of firmware describes the machine.
 pub(crate) fn plan(
     firmware: Firmware,
     tables: &KernelTables,
     ram: &RangeList,
-) -> Result<MemoryPlan, PlanError> {
-    let rsdp = rsdp(firmware).ok_or(PlanError::OtherFirmware)?;
+) -> Result<MemoryPlan, &'static str> {
+    let rsdp = rsdp(firmware).ok_or("this image needs ACPI tables")?;
     let memory = FirmwareMemory::new(tables, ram);
     let tables = Tables::new(&memory, rsdp);
     let distances = tables.as_ref().map(distances).unwrap_or_default();
@@ -161,8 +146,9 @@ pub(crate) fn events(
         find_pmem(source, &tables, ram);
     }
     // After the clock is known, and the controllers take messages.
-    let mcfg = find_mcfg(&tables).filter(|_| is_in_memory());
-    let mainboard = source.as_deref_mut().filter(|_| mcfg.is_some()).map(mainboard);
+    let mcfg = found("PCI", Mcfg::find(&tables)).filter(|_| is_in_memory());
+    let acpi = source.as_deref_mut().filter(|_| mcfg.is_some());
+    let mainboard = acpi.map(|acpi| found("PCI: the mainboard's resources", acpi.mainboard()));
     let mainboard = mainboard.unwrap_or_default();
     let persistent = source.as_deref().map(|acpi| acpi.persistent_ranges().collect::<Vec<_>>());
     let persistent = persistent.unwrap_or_default();
@@ -275,38 +261,24 @@ fn controller(described: Controller) -> irq::Controller {
 
 /// The interrupt line of the console: the one that firmware names, else the traditional one of the machine.
 fn console_line<P: ReadPhys>(tables: &Tables<'_, P>, madt: &Madt<'_>) -> Option<Line> {
-    let named = Spcr::find(tables).unwrap_or_else(|error| {
-        log::error!("console interrupt: {error}");
-        None
-    });
+    let named = found("console interrupt", Spcr::find(tables));
     named.and_then(|spcr| spcr.line()).or_else(|| Some(madt.isa_line(Port::ISA_IRQ?)))
 }
 
 /// The table of interrupt controllers and CPUs.
 fn find_madt<'a, P: ReadPhys>(tables: &Tables<'a, P>) -> Option<Madt<'a>> {
-    let madt = Madt::find(tables).unwrap_or_else(|error| {
-        log::error!("interrupt controllers: {error}");
-        None
-    });
+    let madt = found("interrupt controllers", Madt::find(tables));
     if madt.is_none() {
         log::warn!("no MADT: the kernel runs without interrupts");
     }
     madt
 }
 
-/// The table of PCI's registers in memory.
-fn find_mcfg<'a, P: ReadPhys>(tables: &Tables<'a, P>) -> Option<Mcfg<'a>> {
-    Mcfg::find(tables).unwrap_or_else(|error| {
-        log::error!("PCI: {error}");
-        None
-    })
-}
-
-/// The addresses that the mainboard keeps for itself.
-fn mainboard(acpi: &mut AcpiSource<KernelHardware>) -> Vec<PhysRange> {
-    acpi.mainboard().unwrap_or_else(|error| {
-        log::error!("PCI: the mainboard's resources: {error}");
-        Vec::new()
+/// What was `found`; nothing for an error, which is logged.
+fn found<T: Default>(what: &str, found: Result<T, impl fmt::Display>) -> T {
+    found.unwrap_or_else(|error| {
+        log::error!("{what}: {error}");
+        T::default()
     })
 }
 

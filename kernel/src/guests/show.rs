@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 use core::ops::Range;
 use hotmem::BlockId;
 use hotmem_hotplug::{json_list, shown};
-use hotmem_vm::{Figures, VcpuStatus, VmStatus};
+use hotmem_vm::{Figures, Moved, VcpuStatus, VmStatus};
 
 /// A list of blocks with their bytes, as JSON.
 fn blocks(blocks: &[(BlockId, u64)]) -> impl fmt::Display {
@@ -59,12 +59,12 @@ pub(super) fn json(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
         write!(out, ",\"bytes\":{bytes},\"blocks\":{}", blocks(&guest.blocks))?;
         write!(out, ",\"table_blocks\":{}", blocks(&guest.table_blocks))?;
         figures(&guest.figures, out)?;
-        write!(out, ",\"longest_pause\":{}", guest.longest_pause)?;
-        write!(out, ",\"longest_pause_of_page\":{}", guest.longest_pause_of_page)?;
-        write!(out, ",\"extents_ahead\":{}", guest.extents_ahead)?;
-        write!(out, ",\"extents_hurried\":{}", guest.extents_hurried)?;
-        write!(out, ",\"pages_moved\":{}", guest.pages_moved)?;
-        write!(out, ",\"tables_moved\":{}}}", guest.tables_moved)
+        write!(out, ",\"longest_pause\":{}", guest.moved.longest_pause)?;
+        write!(out, ",\"longest_pause_of_page\":{}", guest.moved.longest_pause_of_page)?;
+        write!(out, ",\"extents_ahead\":{}", guest.moved.ahead)?;
+        write!(out, ",\"extents_hurried\":{}", guest.moved.hurried)?;
+        write!(out, ",\"pages_moved\":{}", guest.moved.pages)?;
+        write!(out, ",\"tables_moved\":{}}}", guest.moved.tables)
     })?;
     writeln!(out)
 }
@@ -91,9 +91,8 @@ pub(super) fn text(guests: impl Iterator<Item = VmStatus>, out: &mut dyn Write) 
             let (power, rounds) = (vcpu.power.name(), vcpu.figures.rounds);
             writeln!(out, "  virtual CPU {number} on CPU {}: {power}, {rounds} rounds", vcpu.cpu)?;
         }
-        let VmStatus { pages_moved, tables_moved, longest_pause, longest_pause_of_page, .. } =
-            guest;
-        writeln!(out, "  {pages_moved} pages and {tables_moved} tables moved")?;
+        let Moved { pages, tables, longest_pause, longest_pause_of_page, .. } = guest.moved;
+        writeln!(out, "  {pages} pages and {tables} tables moved")?;
         writeln!(
             out,
             "  longest pause {longest_pause} instructions, {longest_pause_of_page} for each page"

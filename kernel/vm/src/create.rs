@@ -57,6 +57,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let id = self.reserve(name, vcpus).ok_or(VmError::Full)?;
         let made =
             self.make(id, ram, order, node).and_then(|()| self.load(id, (ram, vcpus), program));
+        let made = made.or_else(|error| self.take_apart(id).and(Err(error)));
         self.change_state(id, if made.is_ok() { State::Ready } else { State::Absent });
         made.map(|()| id)
     }
@@ -77,7 +78,9 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let most = P::Guests::GUEST_LIMIT.offset_from(start);
         let least = unit.max(Self::code_bytes() + M::PAGE_BYTES);
         let fits = bytes >= least && bytes <= most && bytes.is_multiple_of(unit);
-        GuestRange::new(start, bytes).filter(|_| fits).ok_or(VmError::Size { least, most, unit })
+        let what = "the memory of a guest is";
+        let size = VmError::Size { what, least, most, unit };
+        GuestRange::new(start, bytes).filter(|_| fits).ok_or(size)
     }
 
     /// Has the payload of a guest that does not run work on so many bytes only, from its next beginning on; or on all that
@@ -85,7 +88,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
     ///
     /// # Errors
     ///
-    /// [`VmError::Work`] if it cannot; [`VmError::State`] if it has begun; [`VmError::NoPayload`].
+    /// [`VmError::Size`] if it cannot; [`VmError::State`] if it has begun; [`VmError::NoPayload`].
     pub fn limit_work(&self, id: VmId, bytes: Option<u64>) -> Result<(), VmError> {
         let ram = self.host.with_space(id.number(), |space| space.ram).ok_or(VmError::Full)?;
         let slot = self.slot(id).ok_or(VmError::Full)?;
@@ -105,7 +108,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let (unit, most) = (M::PAGE_BYTES, ram.len() - Self::code_bytes());
         let least = unit * life.vcpus.len() as u64;
         if !(least..=most).contains(&bytes) || !bytes.is_multiple_of(unit) {
-            return Err(VmError::Work { least, most, unit });
+            return Err(VmError::Size { what: "the payload works on", least, most, unit });
         }
         life.work = Some(bytes);
         Ok(())
@@ -143,7 +146,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         GuestFrames { mm: self.mm(), mover: self.tables, id, scrub, platform }
     }
 
-    /// Puts the program into the memory; takes that apart again if that fails.
+    /// Puts the program into the memory.
     fn load(
         &self,
         id: VmId,
@@ -155,17 +158,12 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             Program::Payload => Some(Console::default()),
             Program::Linux(_) | Program::Own(_) => Console::new(),
         };
-        let loaded = console.ok_or(VmError::Heap).and_then(|console| {
-            let program = self.put(id, board, program).map_err(VmError::NoKernel)?;
-            *slot.console.lock() = console;
-            slot.called.store(0, Ordering::Relaxed);
-            slot.life.lock().program = program;
-            Ok(())
-        });
-        if loaded.is_err() {
-            self.take_apart(id)?;
-        }
-        loaded
+        let console = console.ok_or(VmError::Heap)?;
+        let program = self.put(id, board, program).map_err(VmError::NoKernel)?;
+        *slot.console.lock() = console;
+        slot.called.store(0, Ordering::Relaxed);
+        slot.life.lock().program = program;
+        Ok(())
     }
 
     /// Writes the program to the memory of a guest with so many virtual CPUs.
@@ -195,7 +193,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         }
     }
 
-    /// Makes tables and memory; takes them apart again if that fails.
+    /// Makes tables and memory.
     fn make(
         &self,
         id: VmId,
@@ -210,11 +208,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
         let residences: Arc<[Residence]> = (0..vcpus).map(|_| Residence::default()).collect();
         let tables = root.tables::<P>(self.mm(), &residences).map_err(VmError::NotFlushed)?;
         *slot.space.lock() = Some(Space::new(self.mm(), id, ram, order, root, residences, tables));
-        let filled = self.fill(id, ram, order, node);
-        if filled.is_err() {
-            self.take_apart(id)?;
-        }
-        filled
+        self.fill(id, ram, order, node)
     }
 
     /// Allocates and maps the memory, which is zero.

@@ -60,6 +60,7 @@ pub use name::Name;
 pub use platform::Platform;
 pub use program::{OwnFiles, Program};
 pub use slice::Slice;
+pub use space::Moved;
 pub use status::{State, VmStatus};
 pub use vcpus::{Power, VcpuStatus};
 pub use verify::Violation;

@@ -39,19 +39,19 @@ pub(crate) enum Found {
 
 /// What moves have done to a guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
+pub struct Moved {
     /// Pages moved.
-    pub(crate) pages: u64,
+    pub pages: u64,
     /// Tables moved.
-    pub(crate) tables: u64,
+    pub tables: u64,
     /// The longest time from the first cleared leaf of a batch to its last new one, in instructions.
-    pub(crate) longest_pause: u64,
+    pub longest_pause: u64,
     /// The longest share of one page in the pause of its batch, rounded up.
-    pub(crate) longest_pause_of_page: u64,
+    pub longest_pause_of_page: u64,
     /// Extents that were copied ahead of their move.
-    pub(crate) ahead: u64,
+    pub ahead: u64,
     /// Those of them that the guest changed faster than they were copied.
-    pub(crate) hurried: u64,
+    pub hurried: u64,
 }
 
 /// The memory of a guest.

@@ -2,6 +2,7 @@
 
 use crate::figures::Figures;
 use crate::name::Name;
+use crate::space::Moved;
 use crate::vcpus::VcpuStatus;
 use alloc::vec::Vec;
 use core::fmt;
@@ -69,16 +70,6 @@ pub struct VmStatus {
     pub figures: Figures,
     /// Bytes that it wrote to its serial port.
     pub written: u64,
-    /// Pages of its memory that were moved so far.
-    pub pages_moved: u64,
-    /// Tables that were moved so far.
-    pub tables_moved: u64,
-    /// The longest time in which a batch of its pages had no translation, in instructions.
-    pub longest_pause: u64,
-    /// The longest share of one page in the pause of its batch, rounded up.
-    pub longest_pause_of_page: u64,
-    /// Extents that were moved after they had been copied while it ran.
-    pub extents_ahead: u64,
-    /// Those of them that it changed faster than they were copied: their pause is as long as what differed then.
-    pub extents_hurried: u64,
+    /// What moves have done to it.
+    pub moved: Moved,
 }

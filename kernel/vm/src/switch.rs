@@ -430,11 +430,7 @@ pub(crate) fn free_table<M: Machine>(
     scrub: bool,
 ) -> Result<(), FreeError> {
     let (order, pfn) = (order_for::<M>(frame.bytes()), M::pfn(frame.into_raw()));
-    if scrub {
-        // SAFETY: the frame was given back after the flush: nothing walks it, and it was allocated for one table.
-        unsafe { clear(mm, pfn, order) };
-    }
-    mm.free_movable(pfn, mover)
+    clear_and_free(mm, &Fresh { pfn, order }, mover, scrub)
 }
 
 /// Clears an extent of a guest whose leaves were cleared and flushed, and frees it.
@@ -446,7 +442,7 @@ pub(crate) fn clear_and_free<M: Machine>(
 ) -> Result<(), FreeError> {
     if scrub {
         // SAFETY: the mover proves that the extent is a guest's; `kill.rs` unmaps it before, and an extent without a
-        // leaf is not moved.
+        // leaf is not moved. A table was given back after the flush: nothing walks it, and it was allocated for one.
         unsafe { clear(mm, extent.pfn, extent.order) };
     }
     mm.free_movable(extent.pfn, mover)

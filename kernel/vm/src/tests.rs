@@ -225,14 +225,14 @@ fn every_page_and_table_of_a_guest_moves_and_a_batch_is_flushed_once() {
             assert!(after.blocks.iter().all(|(held, _)| held.get() != block));
             assert!(after.table_blocks.iter().all(|(held, _)| held.get() != block));
             let (pages, tables) =
-                (after.pages_moved - before.pages_moved, after.tables_moved - before.tables_moved);
+                (after.moved.pages - before.moved.pages, after.moved.tables - before.moved.tables);
             let most = pages.div_ceil(32) + tables + 2;
             assert!(FLUSHES.get() - flushes <= most, "round {round}: {pages} pages");
             online(bench, block);
         }
     }
-    let moved = vms.status().next().unwrap();
-    assert!(moved.pages_moved >= 256 && moved.tables_moved >= 4, "{moved:?}");
+    let moved = vms.status().next().unwrap().moved;
+    assert!(moved.pages >= 256 && moved.tables >= 4, "{moved:?}");
     assert!(moved.longest_pause > 0);
     vms.kill(id).unwrap();
     vms.verify().unwrap();
@@ -284,7 +284,7 @@ fn two_guests_lie_in_one_block_and_both_move() {
         vms.verify().unwrap();
         online(bench, block);
     }
-    assert!(vms.status().all(|guest| guest.pages_moved >= 64));
+    assert!(vms.status().all(|guest| guest.moved.pages >= 64));
     vms.kill(a).unwrap();
     vms.verify().unwrap();
     vms.kill(b).unwrap();

@@ -29,17 +29,10 @@ pub enum VmError {
     Unknown(Name),
     /// All places are taken.
     Full,
-    /// Its memory must have this many bytes at least, at most, and be a multiple of these.
+    /// This must be so many bytes at least, at most, and a multiple of these.
     Size {
-        /// At least.
-        least: u64,
-        /// At most.
-        most: u64,
-        /// A multiple of these.
-        unit: u64,
-    },
-    /// Its payload can work on this many bytes at least, at most, and on a multiple of these.
-    Work {
+        /// What: `the memory of a guest is`.
+        what: &'static str,
         /// At least.
         least: u64,
         /// At most.
@@ -98,14 +91,9 @@ impl fmt::Display for VmError {
             Self::Exists(name) => write!(f, "guest {name} exists already"),
             Self::Unknown(name) => write!(f, "there is no guest {name}"),
             Self::Full => write!(f, "there are {MAX_VMS} guests already"),
-            Self::Size { least, most, unit } => write!(
-                f,
-                "the memory of a guest is {least:#x} to {most:#x} bytes, a multiple of {unit:#x}"
-            ),
-            Self::Work { least, most, unit } => write!(
-                f,
-                "the payload works on {least:#x} to {most:#x} bytes, a multiple of {unit:#x}"
-            ),
+            Self::Size { what, least, most, unit } => {
+                write!(f, "{what} {least:#x} to {most:#x} bytes, a multiple of {unit:#x}")
+            }
             Self::TooLarge { pages, free } => {
                 write!(f, "the guest needs {pages} pages, and {free} are free")
             }
@@ -259,12 +247,7 @@ impl<M: Shared, P: Platform> Vms<M, P> {
             table_blocks,
             figures,
             written,
-            pages_moved: moved.pages,
-            tables_moved: moved.tables,
-            longest_pause: moved.longest_pause,
-            longest_pause_of_page: moved.longest_pause_of_page,
-            extents_ahead: moved.ahead,
-            extents_hurried: moved.hurried,
+            moved,
         })
     }
 }

@@ -143,8 +143,8 @@ fn a_page_that_is_stored_to_after_its_copy_is_copied_again_and_the_pause_is_shor
         let expected = if is_hot { value + page / 100 } else { 1000 + page };
         assert_eq!(load(bench, vms, id, page), expected, "page {page}");
     }
-    let moved = vms.status().next().unwrap();
-    assert_eq!((moved.extents_ahead, moved.extents_hurried, moved.pages_moved), (2, 0, 2 * PAGES));
+    let moved = vms.status().next().unwrap().moved;
+    assert_eq!((moved.ahead, moved.hurried, moved.pages), (2, 0, 2 * PAGES));
     let again = COPIED.get() - before - 2 * PAGES;
     assert!((5..50).contains(&again), "{again} pages were copied again");
     assert_eq!((leaf(vms, id, 0), leaf(vms, id, PAGES)), (PAGES, PAGES), "large leaves again");
@@ -232,8 +232,8 @@ fn a_guest_that_stores_faster_than_its_pages_are_copied_is_moved_after_a_few_rou
     };
     assert!(steps(op, write, |_| false).is_none());
     (0..2 * PAGES).for_each(|page| assert_eq!(load(bench, vms, id, page), value + page));
-    let moved = vms.status().next().unwrap();
-    assert_eq!((moved.extents_ahead, moved.extents_hurried), (2, 2));
+    let moved = vms.status().next().unwrap().moved;
+    assert_eq!((moved.ahead, moved.hurried), (2, 2));
     assert!(COPIED.get() - before <= 2 * 9 * PAGES, "{} copies", COPIED.get() - before);
     vms.verify().unwrap();
 }
@@ -254,7 +254,7 @@ fn an_offline_that_is_cancelled_at_any_step_leaves_the_guest_as_it_was() {
         for page in 0..2 * PAGES {
             assert_eq!(load(bench, vms, id, page), 1000 + page, "step {last}");
         }
-        if vms.status().next().unwrap().pages_moved == 0 {
+        if vms.status().next().unwrap().moved.pages == 0 {
             assert_eq!(bench.snapshot(), before, "step {last}");
             assert!((0..).zip(places).all(|(page, at)| pfn(vms, id, page) == at));
             assert!(walk(bench, vms, id, 0, false).1, "the large leaf is marked");
@@ -306,7 +306,7 @@ fn where_cpus_do_not_mark_what_guests_write_an_extent_moves_at_once() {
     assert!(steps(op, |_| assert!(!is_under_way(vms)), |_| false).is_none());
     NO_MARKS.set(false);
     assert_eq!(COPIED.get() - before, 2 * PAGES);
-    assert_eq!(vms.status().next().unwrap().extents_ahead, 0);
+    assert_eq!(vms.status().next().unwrap().moved.ahead, 0);
     (0..2 * PAGES).for_each(|page| assert_eq!(load(bench, vms, id, page), 1000 + page));
     vms.verify().unwrap();
 }
@@ -343,7 +343,7 @@ fn a_flush_that_fails_in_any_step_leaves_the_guest_with_its_memory_and_the_next_
         whole(0);
         free_pages_are_zero(bench, failing);
         assert!(op.is_none_or(|op| steps(op, whole, |_| false).is_none()), "step {failing}");
-        assert_eq!(vms.status().next().unwrap().pages_moved, 2 * PAGES, "step {failing}");
+        assert_eq!(vms.status().next().unwrap().moved.pages, 2 * PAGES, "step {failing}");
         // Leaves that could not be made large again are, after the next move.
         bench.mm.online(from, ZoneKind::Movable).unwrap();
         bench.mm.offline(block(bench, vms, id)).unwrap();
@@ -364,8 +364,8 @@ fn a_break_whose_flush_fails_is_a_pause() {
     NO_MARKS.set(false);
     assert!(matches!(refused, Err(hotmem::OfflineError::InUse { .. })), "{refused:?}");
     let status = vms.status().next().unwrap();
-    assert!(status.longest_pause > 0, "its memory was away until the flush was given up");
-    assert_eq!((status.pages_moved, leaf(vms, id, 0)), (0, PAGES));
+    assert!(status.moved.longest_pause > 0, "its memory was away until the flush was given up");
+    assert_eq!((status.moved.pages, leaf(vms, id, 0)), (0, PAGES));
     stay(vms, id, false);
     vms.verify().unwrap();
 }
@@ -386,8 +386,8 @@ fn an_extent_for_which_no_table_is_free_moves_at_once() {
     bench.mm.free_movable(target, &bench.stubborn).unwrap();
     (0..PAGES).for_each(|page| store(bench, vms, id, page, 1000 + page));
     bench.mm.offline(from).unwrap();
-    let moved = vms.status().next().unwrap();
-    assert_eq!((moved.pages_moved, moved.extents_ahead), (PAGES, 0));
+    let moved = vms.status().next().unwrap().moved;
+    assert_eq!((moved.pages, moved.ahead), (PAGES, 0));
     assert_eq!((pfn(vms, id, 0), leaf(vms, id, 0)), (target, PAGES));
     (0..PAGES).for_each(|page| assert_eq!(load(bench, vms, id, page), 1000 + page));
     vms.verify().unwrap();

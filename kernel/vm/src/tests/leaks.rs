@@ -40,7 +40,7 @@ fn a_frame_that_a_guest_moved_from_holds_nothing_of_it() {
         assert_eq!(marked(bench, id.number()), MIB / 2 / 8, "block {block}");
         online(bench, block);
     }
-    assert!(vms.status().next().unwrap().pages_moved >= 128);
+    assert!(vms.status().next().unwrap().moved.pages >= 128);
 }
 
 #[test]
