@@ -6,7 +6,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-use super::{Arch, Firmware, Image, MOST_CPUS};
+use super::{Arch, Firmware, Image, MOST_CPUS, image};
 use crate::machine::QemuDir;
 use crate::machine::config::Config;
 use crate::size::Size;
@@ -56,7 +56,7 @@ impl BuildChoices {
     /// The options as they are typed.
     fn words(&self) -> Vec<String> {
         let page = self.page_size.map(Size::word);
-        let firmware = self.firmware.map(|firmware| firmware.name().to_owned());
+        let firmware = self.firmware.as_ref().map(image::typed);
         let mut words = typed([("--page-size", page), ("--firmware", firmware)]);
         words.extend(self.no_lab.then(|| "--no-lab".to_owned()));
         words
@@ -236,7 +236,7 @@ impl fmt::Display for OptionSize {
 
 impl fmt::Display for Firmware {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(&image::typed(self))
     }
 }
 

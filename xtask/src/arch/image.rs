@@ -29,17 +29,9 @@ pub(crate) enum Firmware {
     Slof,
 }
 
-impl Firmware {
-    /// The name on the command line.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Bios => "bios",
-            Self::Bare => "bare",
-            Self::Uefi => "uefi",
-            Self::Vof => "vof",
-            Self::Slof => "slof",
-        }
-    }
+/// An option's value, as it is typed.
+pub(crate) fn typed(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// One kernel image: what it is built for.

@@ -231,7 +231,7 @@ impl Image {
         }
         // Two firmwares may take the same image.
         if self.boot().target != usual.boot().target {
-            name.push_str(&format!("-{}", self.firmware.name()));
+            name.push_str(&format!("-{}", self.firmware));
         }
         if !self.lab {
             name.push_str("-no-lab");

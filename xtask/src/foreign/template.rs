@@ -1,9 +1,8 @@
 //! The kernel that users copy (docs/template), started and used as its README says.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -29,7 +28,8 @@ pub(super) fn comes_and_goes(folder: &Path, image: &Path, qemu: &QemuDir) -> Res
     let mut command = tied_to_us(&program);
     command.args(qemu.arguments()).args(words).arg(image);
     let (mut emulator, (output, mut input)) = Emulator::start(&mut command)?;
-    let lines = lines(output);
+    let (sender, lines) = channel();
+    tool::forward(output, sender, |line| line.trim().to_owned());
 
     wait(&lines, &said(&readme, "ready")?)?;
     input.write_all(SWITCH.as_bytes())?;
@@ -56,19 +56,6 @@ fn said(readme: &str, start: &str) -> Result<String> {
 fn runner(config: &str) -> Option<&str> {
     let value = config.lines().find_map(|line| line.strip_prefix("runner = \""))?;
     value.strip_suffix('"')
-}
-
-/// The lines that come from `output`.
-fn lines(output: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            if sender.send(String::from_utf8_lossy(&line).trim().to_owned()).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
 }
 
 /// Waits for a line that ends in `wanted`: the monitor's prompt may be before it.

@@ -93,7 +93,7 @@ impl Config {
         let about = self.image.arch.about();
         (about.machine)(self, &mut line);
         self.globals.iter().for_each(|&global| _ = line.add("-global", global));
-        line.add("-accel", self.accel.name());
+        line.add("-accel", self.accel.to_string());
         if let Some(shift) = self.icount {
             line.add("-icount", format!("shift={shift},sleep=off"));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::{Nvdimm, QemuDir};
-use crate::arch::image::Image;
+use crate::arch::image::{Image, typed};
 use crate::size::{DimmSpec, Size};
 
 /// What executes the guest's instructions.
@@ -20,19 +20,10 @@ pub(crate) enum Accel {
     Kvm,
 }
 
-impl Accel {
-    /// QEMU's name for it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Tcg => "tcg",
-            Self::Kvm => "kvm",
-        }
-    }
-}
-
 impl fmt::Display for Accel {
+    /// As QEMU names it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(&typed(self))
     }
 }
 

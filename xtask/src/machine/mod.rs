@@ -345,6 +345,18 @@ impl Machine {
         T::expected(self.next_step()?)
     }
 
+    /// The next step of the kind `T`, whatever comes before it.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub(crate) fn later<T: Kind>(&mut self) -> Result<T> {
+        loop {
+            if let Some(step) = T::of(self.next_step()?) {
+                return Ok(step);
+            }
+        }
+    }
+
     /// As [`next`](Self::next), of an operation that has to succeed.
     ///
     /// # Errors

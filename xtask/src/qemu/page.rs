@@ -134,10 +134,10 @@ pub(crate) fn machine(config: &Config) -> Vec<String> {
     words.extend(config.level.map(|level| format!("EL{level}")));
     words.extend(config.gic.map(|version| format!("GICv{version}")));
     if config.image.arch.about().boots.len() > 1 {
-        words.push(config.image.firmware.name().to_owned());
+        words.push(config.image.firmware.to_string());
     }
     words.push(counted(config.cpus.into(), "CPU"));
-    words.push(config.accel.name().to_owned());
+    words.push(config.accel.to_string());
     words
 }
 

@@ -14,7 +14,7 @@ use crate::machine::{Config, Cpu, Map, Step};
 pub(crate) struct Report {
     arch: &'static str,
     machine: &'static str,
-    accel: &'static str,
+    accel: String,
     /// Bytes in a page: the configured size until the kernel reports its own.
     pub(crate) page_size: u64,
     /// `pass`, `refused` or `fail`.
@@ -42,7 +42,7 @@ impl Report {
         Self {
             arch: config.image.arch.name(),
             machine: config.board,
-            accel: config.accel.name(),
+            accel: config.accel.to_string(),
             page_size: config.image.page,
             verdict: "fail",
             reserved_for_hotplug: None,

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use super::lab::{Lab, leave, leave_verified, plug, refused, unplug_taken};
 use super::{Scenario, on_x86_64, scenarios};
 use crate::arch::X2APIC;
-use crate::machine::{Config, Cpu, Exit, Machine, Request};
+use crate::machine::{Config, Cpu, Exit, Machine, Remove, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     four_cpus_come_up_and_use_memory_at_the_same_time,
@@ -232,13 +232,7 @@ fn a_cpu_that_does_not_drop_its_translations_is_named_and_the_memory_stays(
         machine.unplug(&taken.dimm)?;
         let reported = machine.statuses(&taken.dimm, Request::Ejection)?;
         ensure!(reported.last().is_some_and(|&last| last != 0), "the firmware got {reported:x?}");
-        let remove = loop {
-            let step = machine.next_step()?;
-            if step.operation() == "remove" {
-                break step;
-            }
-        };
-        let why = remove.error().context("the memory was removed")?;
+        let why = machine.later::<Remove>()?.error.context("the memory was removed")?;
         ensure!(why.contains("CPU 1 does not acknowledge the flush"), "{why}");
         machine.run("verify")?;
         leave(machine)

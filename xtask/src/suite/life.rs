@@ -8,7 +8,7 @@ use super::lab::{
     Lab, Taken, blocks_of, end_well, insert, leave_verified, plug, refused, switch, taken, unplug,
 };
 use super::{Scenario, on_x86_64, scenarios};
-use crate::machine::{Dimm, Exit, Kind, Machine, Online, Remove, Request};
+use crate::machine::{Dimm, Exit, Machine, Online, Remove, Request};
 
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     memory_in_use_moves_when_its_dimm_is_unplugged_and_keeps_its_content,
@@ -38,11 +38,7 @@ fn figure(machine: &mut Machine, owner: &str, name: &str) -> Result<u64> {
 /// An unplug that has to be refused; returns the firmware's code and the kernel's reason.
 fn kept(machine: &mut Machine, dimm: &Dimm) -> Result<(Option<u64>, String)> {
     machine.unplug(dimm)?;
-    let remove = loop {
-        if let Some(remove) = Remove::of(machine.next_step()?) {
-            break remove;
-        }
-    };
+    let remove: Remove = machine.later()?;
     let why = remove.error.context("the DIMM was removed")?;
     machine.wait_kept(dimm)?;
     Ok((machine.status(dimm, Request::Ejection)?, why))

@@ -193,7 +193,7 @@ fn persistent_memory_in_use_goes_once_its_pages_have_moved(lab: &Lab) -> Result<
         let error = offline.error.context("it went offline")?;
         ensure!(error.contains("held by pool"), "{error}");
         // What had gone offline comes back online, and the line that says that it stays.
-        let steps = wait_for_end(machine)?;
+        let steps = machine.later::<Remove>()?.error.unwrap_or_default();
         ensure!(steps.contains("held by pool"), "{steps}");
         ensure!(state(machine, 0)? == "in use", "it is not in use");
         machine.run("pool check")?;
@@ -204,16 +204,6 @@ fn persistent_memory_in_use_goes_once_its_pages_have_moved(lab: &Lab) -> Result<
         machine.run("pool check")?;
         machine.run(&format!("pool shrink {pages}"))
     })
-}
-
-/// Waits for the step that says that a removal was given up; returns its reason.
-fn wait_for_end(machine: &mut Machine) -> Result<String> {
-    loop {
-        let step = machine.next_step()?;
-        if step.operation() == "remove" {
-            return Ok(step.error().unwrap_or_default().to_owned());
-        }
-    }
 }
 
 fn an_nvdimm_that_is_plugged_is_listed_behind_the_others_and_used(lab: &Lab) -> Result<()> {
