@@ -3,6 +3,7 @@
 use super::fault::{FaultCommand, Kind};
 use super::life::{CacheCommand, Life, PoolCommand};
 use super::machinery::Crash;
+use super::usage::Sample;
 use super::vm::VmCommand;
 use super::words::{CommandError, Words, index};
 use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysRange, Placement, VirtAddr};
@@ -12,15 +13,6 @@ use log::LevelFilter;
 /// The allowed frequencies of the timer in hertz, and the default.
 const HERTZ: core::ops::RangeInclusive<u64> = 1..=10_000;
 const DEFAULT_HERTZ: u64 = 100;
-
-/// The pages that `use` writes and reads back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sample {
-    /// All of them.
-    All,
-    /// All of them up to a limit; above it a sample of each block, chosen by this seed.
-    Seeded(u64),
-}
 
 /// An operation on CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,7 +38,7 @@ mod vm;
 mod walk;
 mod words;
 
-pub use command::{Command, CpusCommand, PmemCommand, Sample};
+pub use command::{Command, CpusCommand, PmemCommand};
 pub use cpus::{CpuError, CpuJob, CpuShown, Did};
 pub use fault::{Fault, FaultCommand, Kind, Sites};
 pub use holds::Hold;
@@ -49,5 +49,6 @@ pub use machinery::{Breach, Crash, Machinery};
 pub use parse::parse;
 pub use run::{After, Monitor};
 pub use together::allocate_and_free;
+pub use usage::Sample;
 pub use vm::{Kept, VmCommand, VmLine, VmName, VmProgram};
 pub use words::CommandError;

@@ -22,8 +22,9 @@ pub fn parse(line: &str) -> Result<Option<Command>, CommandError<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{CpusCommand, HotplugCommand, Sample, Shown};
+    use super::super::command::{CpusCommand, HotplugCommand, Shown};
     use super::super::machinery::Crash;
+    use super::super::usage::Sample;
     use super::*;
     use hotmem::{BlockId, MhpFlags, OnlineAs, Order, Pfn, PhysAddr, PhysRange, VirtAddr};
     use log::LevelFilter;

@@ -1,6 +1,6 @@
 //! Every command is read back as it was written, with its numbers; no input makes the parser panic.
 
-use super::command::{Command, CpusCommand, HotplugCommand, PmemCommand, Sample, Shown};
+use super::command::{Command, CpusCommand, HotplugCommand, PmemCommand, Shown};
 use super::fault::{Fault, FaultCommand, Kind};
 use super::life::{CacheCommand, Life, PoolCommand, Watch};
 use super::line::{Edit, LineEditor};
@@ -8,6 +8,7 @@ use super::listeners::Objection;
 use super::machinery::Crash;
 use super::parse::parse;
 use super::table::TABLE;
+use super::usage::Sample;
 use super::vm::{VmCommand, VmLine, VmName, VmProgram};
 use hotmem::Marks;
 use hotmem::testing::Random;

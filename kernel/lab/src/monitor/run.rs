@@ -1,7 +1,7 @@
 //! Runs commands and writes their output.
 
 use super::bench;
-use super::command::{Command, CpusCommand, HotplugCommand, Sample, Shown};
+use super::command::{Command, CpusCommand, HotplugCommand, Shown};
 use super::cpus::{self, CpuError};
 use super::fault::{Pending, Sites};
 use super::held::Held;
@@ -15,7 +15,7 @@ use super::pmem;
 use super::refused::Refused;
 use super::snapshot::Saved;
 use super::together::{self, Churning};
-use super::usage::{UseError, Used};
+use super::usage::{Sample, UseError, Used};
 use super::{page, show, table, usage, walk};
 use crate::movers::Shared;
 use alloc::sync::Arc;

@@ -15,9 +15,17 @@
 // UNSAFETY: writes and reads allocated pages through the linear map.
 #![expect(unsafe_code)]
 
-use super::command::Sample;
 use core::fmt;
 use hotmem::{FreeError, Machine, Mm, Mover, Order, Pfn, Request, ZoneKind};
+
+/// The pages that `use` writes and reads back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// All of them.
+    All,
+    /// All of them up to a limit; above it a sample of each block, chosen by this seed.
+    Seeded(u64),
+}
 
 /// More memory than this is written and read back in samples, unless all of it is requested.
 const EXHAUSTIVE_BYTES: u64 = 4 << 30;
