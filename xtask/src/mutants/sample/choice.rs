@@ -34,8 +34,8 @@ fn rank(seed: &str, name: &str, line: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::possible::possible;
     use super::*;
-    use crate::mutants::sample::possible::tests::possible;
     use crate::mutants::sample::record::Row;
 
     /// `lines` lines in two files, each with two faults.

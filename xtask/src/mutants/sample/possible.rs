@@ -100,17 +100,18 @@ fn read(json: &[u8]) -> Result<Vec<Possible>> {
     Ok(all)
 }
 
+/// A fault as cargo-mutants lists it.
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
+pub(super) fn possible(file: &str, line: usize, what: &str) -> Possible {
+    let (name, package) = (format!("{file}:{line}:5: {what}"), "hotmem".to_owned());
+    let (start, end) = (Place { line, column: 5 }, Place { line, column: 6 });
+    let (file, replacement, span) = (file.to_owned(), "-".to_owned(), Span { start, end });
+    Possible { name, package, file, replacement, span }
+}
 
-    /// A fault as cargo-mutants lists it.
-    pub(in crate::mutants::sample) fn possible(file: &str, line: usize, what: &str) -> Possible {
-        let (name, package) = (format!("{file}:{line}:5: {what}"), "hotmem".to_owned());
-        let (start, end) = (Place { line, column: 5 }, Place { line, column: 6 });
-        let (file, replacement, span) = (file.to_owned(), "-".to_owned(), Span { start, end });
-        Possible { name, package, file, replacement, span }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn a_piece_is_replaced_on_one_line_and_over_several() {

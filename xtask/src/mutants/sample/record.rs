@@ -138,8 +138,8 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use super::super::possible::possible;
     use super::*;
-    use crate::mutants::sample::possible::tests::possible;
     use crate::root::workspace_root;
     use std::collections::HashSet;
 
