@@ -6,6 +6,7 @@
 
 extern crate std;
 
+use crate::memmap::section::Section;
 use crate::testing::{Bench, CPUS, FakeMachine, Setup, Tiny, WatchedLock, range};
 use crate::{
     BlockSize, BootMemory, CpuCaches, EarlyFrames, FreeError, MAX_NODES, Mm, NodeId, NodeTable,
@@ -56,6 +57,27 @@ fn a_removal_refused_because_a_reader_stays_is_refused_again_while_it_stays() {
         bench.unplug(dimm);
         assert_eq!(bench.snapshot(), before);
     }
+}
+
+#[test]
+fn of_an_extent_at_boot_that_fills_its_subsections_only_the_head_is_written() {
+    // The last section ends in extents of 128, 64, 32, 16, 4, 2 and 1 pages; a subsection has four.
+    let bench = given(&[(range(0, RAM - 9 * PAGE), 0)]);
+    let memmap = bench.mm.allocator().memmap.alone();
+    let mut sizes = 0_u32;
+    let last = RAM / PAGE - 9;
+    let mut pfn = Pfn::new(last - 247);
+    while pfn.get() < last {
+        let (head, state) = memmap.extent_of(pfn).unwrap();
+        let PageState::Free { order } = state else { panic!("{pfn}: {state:?}") };
+        assert_eq!(head, pfn);
+        let section = memmap.section_at(pfn).unwrap();
+        let part = Section::<FakeMachine<Tiny>>::part(pfn);
+        assert_eq!(section.record().initialised().has(part), order.pages() < 4, "{pfn}: {order}");
+        sizes |= 1 << order.get();
+        pfn = pfn.add(order.pages());
+    }
+    assert_eq!(sizes, 0b1111_0111);
 }
 
 #[test]
