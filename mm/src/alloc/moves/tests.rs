@@ -103,6 +103,27 @@ fn extents_that_an_owner_refuses_stay_and_the_others_of_the_batch_move() {
 }
 
 #[test]
+fn of_the_largest_extents_that_are_refused_the_first_in_the_block_is_named() {
+    for sizes in [[2, 0], [0, 2], [0, 0]] {
+        let bench = bench();
+        let holder = Holder::register(&bench);
+        let take = |raw| holder.take_in_zone(&bench, order(raw)).unwrap();
+        let handles: Vec<_> = sizes.into_iter().flat_map(|raw| [raw; 5]).map(take).collect();
+        let id = filled(&bench);
+        handles.iter().for_each(|&handle| holder.be_busy(handle, u32::MAX));
+        // The largest ones are asked for first.
+        let [one, other] = sizes;
+        let extents = handles.iter().filter_map(|&handle| holder.at(handle));
+        let largest = extents.filter(|(_, size)| *size == order(one.max(other)));
+        let (lowest, _) = largest.min().unwrap();
+        let stays = bench.mm.offline(id).unwrap_err();
+        let OfflineError::InUse { first: Some((first, _)), .. } = stays else { panic!("{stays}") };
+        assert_eq!(first, lowest, "{sizes:?}");
+        check(&bench, &[holder]);
+    }
+}
+
+#[test]
 fn a_copy_that_fails_in_a_batch_frees_its_target_once_and_its_extent_is_used_again() {
     let bench = bench();
     let holder = Holder::register(&bench);
