@@ -36,7 +36,7 @@ impl Beside {
         Self::of(&[lost, other])
     }
 
-    fn of(devices: &[&[PhysRange]]) -> Self {
+    pub(super) fn of(devices: &[&[PhysRange]]) -> Self {
         Self::with_placement(Policy::default().placement, devices)
     }
 

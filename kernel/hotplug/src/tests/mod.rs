@@ -7,6 +7,7 @@ mod doubles;
 mod ejecting;
 mod firmware;
 mod gone;
+mod joining;
 mod listening;
 mod lost;
 mod meanwhile;
