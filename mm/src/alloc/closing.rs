@@ -47,7 +47,7 @@ impl Closing {
     /// Notes, with the cache of `cpu` locked, that it is used from now on.
     pub(crate) fn note_used(&self, cpu: usize) {
         self.used.fetch_max(cpu + 1, Ordering::Relaxed);
-        // Partner of the fence in `close`: either that sees this CPU, or this CPU sees the closed range.
+        // Partner of the fences in `close` and `close_all`: either that sees this CPU, or this CPU sees the closed range.
         fence(Ordering::SeqCst);
     }
 
@@ -72,7 +72,8 @@ impl Closing {
 
     /// Ends one [`close_all`](Self::close_all).
     pub(crate) fn open_all(&self) {
-        self.reasons.fetch_sub(ALL, Ordering::Relaxed);
+        // Release: the snapshot has read its facts before a page enters a cache.
+        self.reasons.fetch_sub(ALL, Ordering::Release);
     }
 
     /// Closes `pfns`, and calls `drain` for every cache that is used; `drain` locks it.

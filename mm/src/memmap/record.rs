@@ -259,10 +259,10 @@ impl<'m> Record<'m> {
         set(&from.0[4], 0);
     }
 
-    /// The block's state, zone, node and placement; `None` for a word that the manager cannot have written.
+    /// The block's state, zone, node and placement; `None` for a word that the manager cannot have written here.
     #[inline]
     pub(crate) fn sound_block(self) -> Option<BlockWord> {
-        BlockWord::decode(get(&self.0[4]))
+        BlockWord::decode(get(&self.0[4]), self.1)
     }
 
     /// As [`sound_block`](Self::sound_block). A block with an invalid word does not come online.
@@ -280,7 +280,7 @@ impl<'m> Record<'m> {
     #[inline]
     #[track_caller]
     pub(crate) fn change_block(self, change: impl Fn(BlockWord) -> BlockWord) {
-        let changed = |word| Some(change(BlockWord::decode(word)?).encode(self.1));
+        let changed = |word| Some(change(BlockWord::decode(word, self.1)?).encode(self.1));
         let done = self.0[4].fetch_update(Ordering::AcqRel, Ordering::Acquire, changed);
         if let Err(word) = done {
             impossible("this is not a word of a block", word);
@@ -301,11 +301,6 @@ impl<'m> Record<'m> {
         let marked = |word| Some(BlockWord::soiled(word, granules, self.1));
         // It cannot fail.
         let _ = self.0[4].fetch_update(Ordering::AcqRel, Ordering::Acquire, marked);
-    }
-
-    /// Whether the word of its block has the seal that it was written with.
-    pub(crate) fn is_sealed(self) -> bool {
-        BlockWord::is_sealed(get(&self.0[4]), self.1)
     }
 
     /// Pages of the block that the allocator manages.

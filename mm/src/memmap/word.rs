@@ -75,20 +75,21 @@ const DESCRIBED_BIT: u64 = 1 << 7;
 const WHOLE_BIT: u64 = 1 << 8;
 const NODE_SHIFT: u32 = 9;
 const NODE: u64 = MAX_NODES as u64 - 1;
-/// Bits that seal the word: the sum of its other digits in base 65,536 and of the number of the section whose record has
-/// it, modulo 65,535. It changes with each bit, and no other section's word has it: those that could are as far away as
-/// no memory is. It takes a multiplication and few more instructions.
+/// Bits that seal the word: the remainder of the rest modulo 65,521, with the low 16 bits of the number of the section
+/// whose record has it in their place. It changes with each bit, and where all marks of granules are lost, since the
+/// modulus is a prime below 0xffff. Words of sections that are 65,521 or 65,536 apart may have the same one. It takes a
+/// multiplication and few more instructions.
 const SEAL_SHIFT: u32 = 16;
 const SEAL: u64 = 0xffff << SEAL_SHIFT;
 const DIRTY_SHIFT: u32 = 32;
 
-const _: () = assert!(NODE << NODE_SHIFT < 1 << SEAL_SHIFT, "a node's number has 7 bits");
+const _: () = assert!(MAX_NODES.is_power_of_two() && NODE << NODE_SHIFT < 1 << SEAL_SHIFT);
 
 /// The word with the seal that it has in the record of section `number`.
 #[inline]
 const fn sealed(word: u64, number: u64) -> u64 {
     let word = word & !SEAL;
-    let sum = (word | ((number << SEAL_SHIFT) & SEAL)) % 0xffff;
+    let sum = (word | ((number << SEAL_SHIFT) & SEAL)) % 65_521;
     word | sum << SEAL_SHIFT
 }
 
@@ -121,19 +122,23 @@ impl BlockWord {
         sealed(state | node | (self.placement as u64) << PLACEMENT_SHIFT | rest, number)
     }
 
-    /// Whether a word of section `number` has its seal: one that was damaged, or is another's, has not. Only `verify` asks.
-    pub(super) const fn is_sealed(word: u64, number: u64) -> bool {
+    /// Whether a word of section `number` has its seal. A damaged word, or that of another section, almost never has.
+    const fn is_sealed(word: u64, number: u64) -> bool {
         sealed(word, number) == word
     }
 
-    /// A word of section `from` in the record of section `to`. A damaged one stays as it is.
+    /// A word of section `from` in the record of section `to`. A damaged one gets a seal that no word has: the seal it has
+    /// could be right for `to`.
     pub(super) const fn moved(word: u64, from: u64, to: u64) -> u64 {
-        if Self::is_sealed(word, from) { sealed(word, to) } else { word }
+        if Self::is_sealed(word, from) { sealed(word, to) } else { word | SEAL }
     }
 
-    /// `None` if no block has this word.
+    /// `None` if no block has this word in the record of section `number`.
     #[inline]
-    pub(crate) fn decode(word: u64) -> Option<Self> {
+    pub(crate) fn decode(word: u64, number: u64) -> Option<Self> {
+        if !Self::is_sealed(word, number) {
+            return None;
+        }
         let state = match word & STATE {
             1 => BlockState::Offline,
             2 => BlockState::Online(ZoneKind::System),
@@ -154,9 +159,10 @@ impl BlockWord {
         word & WHOLE_BIT != 0
     }
 
-    /// A word of section `number` with `granules` marked, too.
+    /// A word of section `number` with `granules` marked, too. A damaged one stays so.
     pub(super) const fn soiled(word: u64, granules: u32, number: u64) -> u64 {
-        sealed(word | Self::dirty_bits(granules), number)
+        let soiled = word | Self::dirty_bits(granules);
+        if Self::is_sealed(word, number) { sealed(soiled, number) } else { soiled | SEAL }
     }
 
     /// Whether a word is that of an offline block, if it is valid.
@@ -202,7 +208,7 @@ mod tests {
                             ..BlockWord::new(state, node, placement)
                         };
                         let (offline, encoded) = (state == BlockState::Offline, word.encode(9));
-                        assert_eq!(BlockWord::decode(encoded), Some(word));
+                        assert_eq!(BlockWord::decode(encoded, 9), Some(word));
                         assert_eq!(BlockWord::is_offline(encoded), offline);
                         assert_eq!(BlockWord::is_poisoned(encoded), word.poisoned);
                     }
@@ -222,13 +228,22 @@ mod tests {
                 "bit {bit}"
             );
         }
+        let used = BlockWord { dirty: u32::MAX, ..block }.encode(32);
+        for lost in [0xffff, 0xffff << 16, u32::MAX] {
+            assert!(!BlockWord::is_sealed(used & !BlockWord::dirty_bits(lost), 32), "{lost:#x}");
+        }
         for granules in [0, 1, 1 << 31, u32::MAX] {
             let soiled = BlockWord::soiled(word, granules, 32);
             assert!(BlockWord::is_sealed(soiled, 32));
-            assert_eq!(BlockWord::decode(soiled).map(|word| word.dirty), Some(granules));
+            assert_eq!(BlockWord::decode(soiled, 32).map(|word| word.dirty), Some(granules));
         }
-        for garbage in [0, 5, 0x7, 3 << PLACEMENT_SHIFT | 1, u64::MAX] {
-            assert_eq!(BlockWord::decode(garbage), None, "{garbage:#x}");
+        for garbage in [0, 5, 0xff, 3 << PLACEMENT_SHIFT | 1, 0xaaaa_aaaa_aaaa_aaaa, u64::MAX] {
+            assert_eq!(BlockWord::decode(garbage, 32), None, "{garbage:#x}");
+            let soiled = BlockWord::soiled(garbage, u32::MAX, 32);
+            assert_eq!(BlockWord::decode(soiled, 32), None, "{garbage:#x}, marked");
+        }
+        for invalid in [0, 5, 0x7, 3 << PLACEMENT_SHIFT | 1] {
+            assert_eq!(BlockWord::decode(sealed(invalid, 32), 32), None, "{invalid:#x}");
         }
     }
 
@@ -240,8 +255,10 @@ mod tests {
             let word = block.encode(from);
             assert!(BlockWord::is_sealed(word, from) && !BlockWord::is_sealed(word, to));
             assert_eq!(BlockWord::moved(word, from, to), block.encode(to));
-            let damaged = word ^ 1 << DIRTY_SHIFT;
-            assert!(!BlockWord::is_sealed(BlockWord::moved(damaged, from, to), to));
+            for granule in 0..u32::BITS {
+                let damaged = word ^ 1 << (DIRTY_SHIFT + granule);
+                assert!(!BlockWord::is_sealed(BlockWord::moved(damaged, from, to), to));
+            }
         }
     }
 }

@@ -39,8 +39,7 @@ impl<M: Machine> Map<'_, M> {
         if record.has_block() {
             hold(1, "a block has one word", at, block.replace(whose) != Some(whose))?;
             let word = record.sound_block();
-            let whole = word.is_some() && record.is_sealed();
-            hold(1, "a record holds a block's word", at, whole)?;
+            hold(1, "a record holds a block's word", at, word.is_some())?;
             online = word.is_some_and(|word| word.state != BlockState::Offline);
         }
         let counted = online || record.managed().get() == 0;
