@@ -152,11 +152,12 @@ impl<'t> Words<'t> {
     }
 }
 
-/// An order, written as a number.
+/// A number of something that there are several of.
 pub(super) fn index(text: &str) -> Option<usize> {
     usize::try_from(number::parse(text)?).ok()
 }
 
+/// An order, written as a number.
 pub(super) fn order(text: &str) -> Option<Order> {
     u8::try_from(number::parse(text)?).ok().and_then(Order::new)
 }
