@@ -122,7 +122,8 @@ impl Record {
         let open = self.rows.iter().filter(|row| row.result == SURVIVED);
         let nearest = |row: &Row| {
             let same = all.iter().filter(|one| row.is_of(&one.file, what(&one.name)));
-            same.min_by_key(|one| one.line().abs_diff(row.line_number()))
+            // Several of a line may have one name, but for the column.
+            same.min_by_key(|one| (one.name != row.name, one.line().abs_diff(row.line_number())))
         };
         open.filter_map(nearest).collect()
     }
