@@ -48,18 +48,19 @@ pub(super) struct Sample<'a> {
 /// Without cargo-mutants; with changes that are not committed, since a row names the commit; when a test that fails
 /// with a fault fails without it.
 pub(super) fn main(root: &Path, sample: Sample<'_>) -> Result<ExitCode> {
-    let commit = commit(root)?;
     let packages = match sample.package {
         Some(package) => vec![known(package)?],
         None => possible::PACKAGES.to_vec(),
     };
+    // First, since it may wait for another run: what is read below is of the files that are copied here.
+    let tree = Tree::of(root)?;
+    let commit = commit(root)?;
     let all = possible::all(root, &packages)?;
     let mut open = Record::read(root)?.open(&all).into_iter();
     let mut next = || match sample.new {
         Some(_) => Ok(choice::next(&all, &Record::read(root)?, &commit)),
         None => anyhow::Ok(open.next()),
     };
-    let tree = Tree::of(root)?;
     let (mut survived, mut programs) = (0, 0);
     while programs < sample.new.unwrap_or(usize::MAX) {
         let Some(fault) = next()? else { break };
