@@ -45,8 +45,8 @@ pub(super) struct Sample<'a> {
 ///
 /// # Errors
 ///
-/// Without cargo-mutants; with changes that are not committed, since a row names the commit; when a test that fails
-/// with a fault fails without it.
+/// Without cargo-mutants; with changes that are not committed, since a row names the commit; when what fails with a
+/// fault fails without it: a test, a suite that does not end, or the compiler.
 pub(super) fn main(root: &Path, sample: Sample<'_>) -> Result<ExitCode> {
     let packages = match sample.package {
         Some(package) => vec![known(package)?],
@@ -67,16 +67,20 @@ pub(super) fn main(root: &Path, sample: Sample<'_>) -> Result<ExitCode> {
         let begun = Instant::now();
         let killer = tried(&tree, fault, sample.quick)?;
         let result = killer.as_ref().map_or_else(|| SURVIVED.to_owned(), Killer::text);
-        // A test that another row of this commit names was checked then.
-        if let Some(Killer::Test(suite, test)) = &killer
-            && !Record::read(root)?.is_known(&result, &commit)
-        {
-            check(&tree, suite, test)?;
+        // What another row of this commit names was checked then.
+        let known = Record::read(root)?.is_known(&result, &commit);
+        match &killer {
+            Some(Killer::Test(suite, test)) if !known => {
+                check(&tree, suite, &["--exact", test.as_str()])?;
+            }
+            Some(Killer::Suite(suite, _)) if !known => check(&tree, suite, &suite.words())?,
+            Some(Killer::Compiler(suite)) => _ = built(&tree, suite).context("without a fault")?,
+            _ => {}
         }
         let seconds = begun.elapsed().as_secs();
         println!("{seconds:>5} s  {}: {result}", fault.name);
         survived += usize::from(killer.is_none());
-        programs += usize::from(!matches!(killer, Some(Killer::Compiler)));
+        programs += usize::from(!matches!(killer, Some(Killer::Compiler(_))));
         // Read again: a reason may have been written meanwhile.
         let mut record = Record::read(root)?;
         record.put(Row::new(&fault.name, &result, seconds, &commit));
@@ -126,7 +130,8 @@ enum Killer {
     Test(Suite, String),
     /// A suite that does not come to its end.
     Suite(Suite, String),
-    Compiler,
+    /// The compiler, which does not take this suite's program.
+    Compiler(Suite),
 }
 
 impl Killer {
@@ -134,7 +139,7 @@ impl Killer {
         match self {
             Self::Test(Suite { program, .. }, test) => format!("killed by `{test}` ({program})"),
             Self::Suite(Suite { program, .. }, why) => format!("killed by {why} ({program})"),
-            Self::Compiler => NO_PROGRAM.to_owned(),
+            Self::Compiler(_) => NO_PROGRAM.to_owned(),
         }
     }
 }
@@ -144,7 +149,7 @@ fn killer<'a>(tree: &Tree, suites: impl Iterator<Item = &'a Suite>) -> Result<Op
     for &suite in suites {
         let program = match built(tree, &suite) {
             Ok(program) => program,
-            Err(error) if is_refused(&error) => return Ok(Some(Killer::Compiler)),
+            Err(error) if is_refused(&error) => return Ok(Some(Killer::Compiler(suite))),
             Err(error) => return Err(error),
         };
         let mut command = program.command();
@@ -171,11 +176,12 @@ fn built(tree: &Tree, suite: &Suite) -> Result<Program> {
     Program::build(tree, &format!("--profile {PROFILE} {}", suite.program))
 }
 
-/// Checks that a test passes without a fault: otherwise its failure shows nothing.
-fn check(tree: &Tree, suite: &Suite, test: &str) -> Result<()> {
+/// Checks that the tests that `words` choose pass without a fault: otherwise their failure shows nothing.
+fn check(tree: &Tree, suite: &Suite, words: &[&str]) -> Result<()> {
     let mut command = built(tree, suite)?.command();
-    command.args(["--exact", test]);
+    command.args(words);
     let end = watch(command, suite.patience())?;
-    ensure!(end == End::Passed, "{test} fails without a fault ({}): {end:?}", suite.program);
+    let Suite { program, .. } = suite;
+    ensure!(end == End::Passed, "{words:?} fails without a fault ({program}): {end:?}");
     Ok(())
 }
