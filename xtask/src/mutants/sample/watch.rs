@@ -1,12 +1,14 @@
 //! A program of tests until the first of them fails.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::machine::tied_to_us;
 use crate::tool;
 
 /// Time between two looks at a program that prints nothing.
@@ -30,7 +32,8 @@ pub(super) enum End {
 /// # Errors
 ///
 /// When it cannot be started or ended.
-pub(super) fn watch(mut command: Command, patience: Duration) -> Result<End> {
+pub(super) fn watch(command: Command, patience: Duration) -> Result<End> {
+    let mut command = tied(&command);
     // A group of its own, with the processes that tests start: all are ended together.
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut program = command.spawn().with_context(|| tool::shown(&command))?;
@@ -68,6 +71,22 @@ pub(super) fn watch(mut command: Command, patience: Duration) -> Result<End> {
     }
 }
 
+/// The same command, whose program ends with this one: a terminal interrupts its own group only.
+fn tied(command: &Command) -> Command {
+    let mut tied = tied_to_us(Path::new(command.get_program()));
+    tied.args(command.get_args()).stdin(Stdio::null());
+    if let Some(folder) = command.get_current_dir() {
+        tied.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => tied.env(name, value),
+            None => tied.env_remove(name),
+        };
+    }
+    tied
+}
+
 /// The test that a line says the result of, and whether that is good.
 fn result(line: &str) -> Option<(&str, bool)> {
     let (name, result) = line.strip_prefix("test ")?.split_once(" ... ")?;
@@ -78,9 +97,9 @@ fn result(line: &str) -> Option<(&str, bool)> {
 
 /// Ends a program and all that it started.
 fn end(program: &mut Child) -> Result<()> {
-    let group = format!("-{}", program.id());
-    // It may have ended by itself meanwhile.
-    Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status()?;
+    // It may have ended by itself meanwhile. A shell has `kill` built in; not each machine has the program.
+    let kill = format!("kill -KILL -{}", program.id());
+    Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status()?;
     program.wait()?;
     Ok(())
 }
