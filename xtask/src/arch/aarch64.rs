@@ -40,6 +40,7 @@ pub(super) const ABOUT: About = About {
         Boot {
             carrier: Some(&UEFI_TARGET),
             needs: &[Program::EDK2],
+            // With 128 MiB it stops at an exception of its own.
             memory: 192 * MIB,
             ..Boot::of(Firmware::Uefi, &TARGET)
         },

@@ -31,12 +31,14 @@ pub(super) const ABOUT: About = About {
     }),
     boots: &[
         Boot {
+            // SeaBIOS, which the second and third load.
             roms: &["bios-256k.bin", "pvh.bin", "linuxboot_dma.bin"],
             ..Boot::of(Firmware::Bios, &TARGET)
         },
         Boot {
             carrier: Some(&UEFI_TARGET),
             needs: &[Program::OVMF],
+            // With 96 MiB it stops at its shell.
             memory: 128 * MIB,
             ..Boot::of(Firmware::Uefi, &TARGET)
         },

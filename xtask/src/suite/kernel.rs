@@ -13,7 +13,11 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     a_crash_is_reported_with_names_and_its_own_exit_code =>
         |lab| crashes(lab, "crash", &["hotmem: panic: ", " accessing 0x", "hotmem_kernel::", "+0x"]),
     a_stack_that_overflows_is_reported_by_name =>
-        |lab| crashes(lab, "crash stack", &["kernel stack overflow: ", "hotmem_kernel::protection::"]),
+        |lab| crashes(
+            lab,
+            "crash stack",
+            &["hotmem: panic: kernel stack overflow: ", "hotmem_kernel::protection::"],
+        ),
     an_nmi_is_reported_with_names_and_its_own_exit_code_if_asked if has_nmi,
     a_block_size_that_cannot_work_keeps_the_kernel_from_starting,
     a_cpu_without_a_radix_mmu_is_refused_with_what_to_pass if on_ppc64,
