@@ -26,7 +26,7 @@ impl Wanted {
     }
 }
 
-/// What is pending for a device. Setting it twice is setting it once.
+/// What is pending for a device. A request that is pending is noted once; of two checks the last value stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
     scan: bool,

@@ -74,7 +74,7 @@ impl<H: Hardware> AcpiSource<H> {
             let request = match round.wanted {
                 Wanted::Eject if self.is_lost(device) => Request::Gone,
                 Wanted::Eject => Request::Eject,
-                _ => {
+                Wanted::Check(_) | Wanted::Scan => {
                     let described = self.describe(device);
                     self.insert_request(device, described)
                 }
@@ -158,7 +158,7 @@ impl<H: Hardware> AcpiSource<H> {
                     Outcome::EjectFailed
                 }
             },
-            _ => round.worst,
+            Wanted::Eject | Wanted::Check(_) | Wanted::Scan => round.worst,
         };
         self.report(round.node, round.wanted, outcome);
     }

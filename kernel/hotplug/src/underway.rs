@@ -15,7 +15,7 @@ pub(super) struct Context {
     pub(super) since: Option<u64>,
 }
 
-/// A device that was announced, and its memory.
+/// A device that is to be taken into use, with its memory and node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plug<'r> {
     pub(super) context: Context,

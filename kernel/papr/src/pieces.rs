@@ -45,7 +45,7 @@ impl Piece {
 
 impl fmt::Display for Piece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connectors {:#x}+{}", self.connector, self.count)
+        write!(f, "{} connectors from {:#x} on", self.count, self.connector)
     }
 }
 

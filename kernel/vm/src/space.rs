@@ -50,7 +50,7 @@ pub struct Moved {
     pub longest_pause_of_page: u64,
     /// Extents that were copied ahead of their move.
     pub ahead: u64,
-    /// Those of them that the guest changed faster than they were copied.
+    /// Those of them that the guest changed faster than they were copied: their pause is as long as what differed then.
     pub hurried: u64,
 }
 

@@ -29,15 +29,15 @@ pub enum VmError {
     Unknown(Name),
     /// All places are taken.
     Full,
-    /// This must be so many bytes at least, at most, and a multiple of these.
+    /// A size is outside its bounds, or not a multiple of its unit.
     Size {
-        /// What: `the memory of a guest is`.
+        /// The size, with its verb, as the message begins: `the memory of a guest is`.
         what: &'static str,
-        /// At least.
+        /// The least, in bytes.
         least: u64,
-        /// At most.
+        /// The most, in bytes.
         most: u64,
-        /// A multiple of these.
+        /// The unit, in bytes.
         unit: u64,
     },
     /// It needs more pages than are free.

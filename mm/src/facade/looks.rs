@@ -82,7 +82,8 @@ impl<M: Machine> Mm<M> {
 
     /// Calls `each` with the facts of the present state, always in the same order.
     ///
-    /// `each` may do anything. The facts are consistent if no CPU allocates, frees or operates at the same time.
+    /// `each` may do anything. The facts are consistent if no CPU allocates, frees or operates at the same time; pages that
+    /// idle CPUs clear ahead change none. No page enters a cache until the last fact: each free goes to its zone.
     /// Waits while an operation changes memory.
     pub fn snapshot(&self, each: &mut dyn FnMut(Fact)) {
         self.view().snapshot(each)

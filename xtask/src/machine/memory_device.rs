@@ -121,7 +121,8 @@ impl Machine {
         let parts = all.as_array().map_or(std::slice::from_ref(&all), Vec::as_slice);
         let part = parts.iter().find(|part| part.get("virtio_mem").is_some());
         let part = part.with_context(|| format!("no memory devices in {all}"))?;
-        MemoryReport::deserialize(part).with_context(|| format!("what is {part}?"))
+        MemoryReport::deserialize(part)
+            .with_context(|| format!("cannot read what the kernel says of memory devices: {part}"))
     }
 }
 

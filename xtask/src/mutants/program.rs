@@ -59,7 +59,7 @@ impl Program {
         let mut cargo = tool::cargo(tree.files());
         cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
         cargo.args(suite.split_whitespace());
-        // Lints are of what a fault no longer uses. A model is built with a `cfg` of its own, so in a folder of its
+        // Lints would refuse a fault that leaves something unused, or always overflows. A model is built with a `cfg` of its own, so in a folder of its
         // own, too.
         match suite.ends_with("--test loom") {
             true => cargo

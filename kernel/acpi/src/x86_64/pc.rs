@@ -51,7 +51,7 @@ impl<U: FnMut(&Line)> PcHardware<U> {
     /// The code runs at privilege level 0, and the machine is a PC. No other code uses the ports of the devices that
     /// firmware's byte code drives, nor PCI configuration space while byte code runs.
     pub unsafe fn new<P: ReadPhys>(tables: &Tables<'_, P>, unmask: U) -> Self {
-        // SAFETY: no register is found.
+        // SAFETY: no register is found, and the caller vouches for the devices.
         let mapped = unsafe { MappedHardware::new(|_| None, (ticks, FASTEST), unmask) };
         let mut hardware = Self { mapped };
         let timer = Fadt::find(tables).ok().and_then(|fadt| fadt.pm_timer);

@@ -81,7 +81,7 @@ fn a_request_for_more_blocks_than_can_be_taken_in_a_bounded_time_touches_none() 
             panic!("{count} blocks are taken");
         };
         assert_eq!(error, PaprError::TooLarge(Piece { connector: FIRST, count }));
-        let text = format!("connectors 0x80000004+{count} are more than 65536");
+        let text = format!("{count} connectors from 0x80000004 on are more than 65536");
         assert_eq!(error.to_string(), text);
         rig.send(log(2, 4, [count, FIRST]));
         assert!(rig.source.next_event().is_none());

@@ -1,10 +1,12 @@
 //! The faults that cargo-mutants makes of the sources.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+
+use crate::tool;
 
 /// The packages that are sampled.
 pub(super) const PACKAGES: [&str; 6] =
@@ -74,8 +76,8 @@ fn offset(text: &str, Place { line, column }: Place) -> Option<usize> {
 ///
 /// When it is missing or fails.
 pub(super) fn all(root: &Path, packages: &[&str]) -> Result<Vec<Possible>> {
-    let mut command = Command::new("cargo");
-    command.current_dir(root).args(["mutants", "--list", "--json"]);
+    let mut command = tool::cargo(root);
+    command.args(["mutants", "--list", "--json"]);
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     let output = command.stdin(Stdio::null()).output().context("cannot start cargo")?;
     if !output.status.success() {

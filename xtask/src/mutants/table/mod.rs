@@ -88,9 +88,7 @@ mod tests {
             let test = test.rsplit("::").next().unwrap();
             // A scenario is in the list of its file.
             let (package, texts) = match is_machine(suite) {
-                true => {
-                    (Some("xtask"), vec![format!("\n    {test},"), format!("\n    {test} ")])
-                }
+                true => (Some("xtask"), vec![format!("\n    {test},"), format!("\n    {test} ")]),
                 false => (words.nth(1), vec![format!("fn {test}(")]),
             };
             let package = package.unwrap_or_else(|| panic!("{what}: {suite} names no package"));
