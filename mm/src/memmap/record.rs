@@ -259,18 +259,19 @@ impl<'m> Record<'m> {
         set(&from.0[4], 0);
     }
 
-    /// The block's state, zone, node and placement; `None` for a word that the manager cannot have written here.
-    #[inline]
+    /// The block's state, zone, node and placement; `None` for a word that the manager cannot have written here. What an
+    /// operation begins with, and `verify`.
     pub(crate) fn sound_block(self) -> Option<BlockWord> {
-        BlockWord::decode(get(&self.0[4]), self.1)
+        BlockWord::decode_sealed(get(&self.0[4]), self.1)
     }
 
-    /// As [`sound_block`](Self::sound_block). A block with an invalid word does not come online.
+    /// As [`sound_block`](Self::sound_block), of a word whose seal was checked when it was read or changed before.
     #[inline]
     #[track_caller]
     pub(crate) fn block(self) -> BlockWord {
-        self.sound_block().unwrap_or_else(|| {
-            impossible("this is not a word of a block", get(&self.0[4]));
+        let word = get(&self.0[4]);
+        BlockWord::decode(word).unwrap_or_else(|| {
+            impossible("this is not a word of a block", word);
             BlockWord::BROKEN
         })
     }
@@ -280,7 +281,7 @@ impl<'m> Record<'m> {
     #[inline]
     #[track_caller]
     pub(crate) fn change_block(self, change: impl Fn(BlockWord) -> BlockWord) {
-        let changed = |word| Some(change(BlockWord::decode(word, self.1)?).encode(self.1));
+        let changed = |word| Some(change(BlockWord::decode_sealed(word, self.1)?).encode(self.1));
         let done = self.0[4].fetch_update(Ordering::AcqRel, Ordering::Acquire, changed);
         if let Err(word) = done {
             impossible("this is not a word of a block", word);

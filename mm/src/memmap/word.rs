@@ -75,12 +75,12 @@ const DESCRIBED_BIT: u64 = 1 << 7;
 const WHOLE_BIT: u64 = 1 << 8;
 const NODE_SHIFT: u32 = 9;
 const NODE: u64 = MAX_NODES as u64 - 1;
-/// Bits that seal the word: the remainder of the rest modulo 65,521, with the low 16 bits of the number of the section
-/// whose record has it in their place. It changes with each bit, and where all marks of granules are lost, since the
-/// modulus is a prime below 0xffff. Words of sections that are 65,521 or 65,536 apart may have the same one. It takes a
-/// multiplication and few more instructions.
+/// Bits that seal the word: the upper 16 of the product of the rest, with the low 16 bits of the number of the section
+/// whose record has it in their place, and an odd constant without long runs of a bit, so that each bit changes them.
+/// Words of sections that are 65,536 apart may have the same ones.
 const SEAL_SHIFT: u32 = 16;
 const SEAL: u64 = 0xffff << SEAL_SHIFT;
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 const DIRTY_SHIFT: u32 = 32;
 
 const _: () = assert!(MAX_NODES.is_power_of_two() && NODE << NODE_SHIFT < 1 << SEAL_SHIFT);
@@ -89,8 +89,13 @@ const _: () = assert!(MAX_NODES.is_power_of_two() && NODE << NODE_SHIFT < 1 << S
 #[inline]
 const fn sealed(word: u64, number: u64) -> u64 {
     let word = word & !SEAL;
-    let sum = (word | ((number << SEAL_SHIFT) & SEAL)) % 65_521;
-    word | sum << SEAL_SHIFT
+    let product = (word | ((number << SEAL_SHIFT) & SEAL)).wrapping_mul(FACTOR);
+    word | ((product >> (48 - SEAL_SHIFT)) & SEAL)
+}
+
+/// The word with a seal that it has not in the record of section `number`.
+const fn unsealed(word: u64, number: u64) -> u64 {
+    sealed(word, number) ^ (1 << SEAL_SHIFT)
 }
 
 impl BlockWord {
@@ -127,18 +132,22 @@ impl BlockWord {
         sealed(word, number) == word
     }
 
-    /// A word of section `from` in the record of section `to`. A damaged one gets a seal that no word has: the seal it has
-    /// could be right for `to`.
+    /// A word of section `from` in the record of section `to`. A damaged one stays so.
     pub(super) const fn moved(word: u64, from: u64, to: u64) -> u64 {
-        if Self::is_sealed(word, from) { sealed(word, to) } else { word | SEAL }
+        if Self::is_sealed(word, from) { sealed(word, to) } else { unsealed(word, to) }
     }
 
-    /// `None` if no block has this word in the record of section `number`.
-    #[inline]
-    pub(crate) fn decode(word: u64, number: u64) -> Option<Self> {
+    /// As [`decode`](Self::decode); `None` also without the seal that the word has in the record of section `number`.
+    pub(crate) fn decode_sealed(word: u64, number: u64) -> Option<Self> {
         if !Self::is_sealed(word, number) {
             return None;
         }
+        Self::decode(word)
+    }
+
+    /// `None` if no block has this word, whatever its seal: three in eight words of garbage could be a block's.
+    #[inline]
+    pub(crate) fn decode(word: u64) -> Option<Self> {
         let state = match word & STATE {
             1 => BlockState::Offline,
             2 => BlockState::Online(ZoneKind::System),
@@ -162,7 +171,11 @@ impl BlockWord {
     /// A word of section `number` with `granules` marked, too. A damaged one stays so.
     pub(super) const fn soiled(word: u64, granules: u32, number: u64) -> u64 {
         let soiled = word | Self::dirty_bits(granules);
-        if Self::is_sealed(word, number) { sealed(soiled, number) } else { soiled | SEAL }
+        if Self::is_sealed(word, number) {
+            sealed(soiled, number)
+        } else {
+            unsealed(soiled, number)
+        }
     }
 
     /// Whether a word is that of an offline block, if it is valid.
@@ -208,7 +221,7 @@ mod tests {
                             ..BlockWord::new(state, node, placement)
                         };
                         let (offline, encoded) = (state == BlockState::Offline, word.encode(9));
-                        assert_eq!(BlockWord::decode(encoded, 9), Some(word));
+                        assert_eq!(BlockWord::decode_sealed(encoded, 9), Some(word));
                         assert_eq!(BlockWord::is_offline(encoded), offline);
                         assert_eq!(BlockWord::is_poisoned(encoded), word.poisoned);
                     }
@@ -235,15 +248,15 @@ mod tests {
         for granules in [0, 1, 1 << 31, u32::MAX] {
             let soiled = BlockWord::soiled(word, granules, 32);
             assert!(BlockWord::is_sealed(soiled, 32));
-            assert_eq!(BlockWord::decode(soiled, 32).map(|word| word.dirty), Some(granules));
+            assert_eq!(BlockWord::decode_sealed(soiled, 32).map(|word| word.dirty), Some(granules));
         }
         for garbage in [0, 5, 0xff, 3 << PLACEMENT_SHIFT | 1, 0xaaaa_aaaa_aaaa_aaaa, u64::MAX] {
-            assert_eq!(BlockWord::decode(garbage, 32), None, "{garbage:#x}");
+            assert_eq!(BlockWord::decode_sealed(garbage, 32), None, "{garbage:#x}");
             let soiled = BlockWord::soiled(garbage, u32::MAX, 32);
-            assert_eq!(BlockWord::decode(soiled, 32), None, "{garbage:#x}, marked");
+            assert_eq!(BlockWord::decode_sealed(soiled, 32), None, "{garbage:#x}, marked");
         }
         for invalid in [0, 5, 0x7, 3 << PLACEMENT_SHIFT | 1] {
-            assert_eq!(BlockWord::decode(sealed(invalid, 32), 32), None, "{invalid:#x}");
+            assert_eq!(BlockWord::decode_sealed(sealed(invalid, 32), 32), None, "{invalid:#x}");
         }
     }
 

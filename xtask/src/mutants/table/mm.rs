@@ -246,8 +246,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "the seal of a block's word does not count in its section",
         file: "mm/src/memmap/word.rs",
-        from: "(word | ((number << SEAL_SHIFT) & SEAL)) % 65_521",
-        to: "(word | number & 0) % 65_521",
+        from: "(word | ((number << SEAL_SHIFT) & SEAL)).wrapping_mul(FACTOR)",
+        to: "(word | number & 0).wrapping_mul(FACTOR)",
         suite: "-p hotmem --lib",
         test: "a_word_of_another_section_is_not_sealed_until_it_moves_there",
     },
