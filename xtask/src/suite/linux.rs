@@ -19,6 +19,8 @@ const SIZE: &str = "192M";
 const DIMM: &str = "256M";
 /// Rounds of the program before it turns the machine off, or before the next pull.
 const ROUNDS: u64 = 20;
+/// Rounds that are waited for at a time.
+const STEP: usize = 200;
 /// Cycles of memory in a storm for each pull, and the most pulls.
 const CYCLES: u64 = 30;
 const MOST: u64 = 6;
@@ -36,7 +38,11 @@ fn to_round(machine: &mut Machine, log: &mut Log, round: Option<u64>) -> Result<
     let guest = match round {
         None => machine.wait_power_off("g", log)?,
         Some(round) => {
-            machine.wait_log("g", log, "far enough", |log| log.has_round(round))?;
+            // In steps, each of which has to come in time: on a slow machine the rounds are many.
+            let begun = log.round().map_or(0, |round| round.number);
+            for at in (begun..round).step_by(STEP).skip(1).chain([round]) {
+                machine.wait_log("g", log, "far enough", |log| log.has_round(at))?;
+            }
             machine.run("vm pause g")?;
             machine.wait_log("g", log, "paused", |_| true)?
         }
