@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 
 /// Lines that have a measured number, or come at a time of their own: a line that contains one of these is left out when
 /// two runs are compared.
-const MEASURED: [&str; 6] = [
+const MEASURED: [&str; 7] = [
     // Milliseconds of a thread that initialises memory.
     "deferred pages initialised in",
     // Pages that are free at this time: some are in use for a while only.
@@ -14,6 +14,8 @@ const MEASURED: [&str; 6] = [
     "audit: type=",
     // When enough interrupts were counted.
     "random: crng init done",
+    // The host ran something else in the middle of an interrupt: said once, with the time it took.
+    "hrtimer: interrupt took ",
     // Two clocks at one time.
     "sched_clock: Marking stable",
     // On x86_64 the counter is compared with others for a second before it is used.
