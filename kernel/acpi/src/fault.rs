@@ -43,7 +43,7 @@ hotmem::errors! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     #[non_exhaustive]
     pub enum DeviceError {
-        /// There is no such device.
+        /// No device has this number.
         Unknown(device: DeviceId) => "there is no {device}",
         /// A method failed; its name.
         Method(name: &'static str, error: AmlError) => "{name}: {error}",

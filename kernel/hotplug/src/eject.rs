@@ -48,7 +48,7 @@ hotmem::errors! {
         Unknown => "nothing is known of its memory",
         /// The firmware has no way to take the device away.
         NoWayOut => "the firmware has no way to take it away",
-        /// There is no room elsewhere for the extents of this order.
+        /// The rest of memory lacks room for the extents of this order.
         NoRoom(order: Order) => ("{}", Obstacle::NoRoom(*order)),
         /// The operator would not have it.
         Cancelled => "the operator cancelled it",

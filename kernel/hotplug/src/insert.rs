@@ -43,7 +43,7 @@ hotmem::errors! {
     }
 }
 
-/// A range, or that there is none, for a message.
+/// What a message says of a range that may be missing.
 fn or_nothing(range: Option<PhysRange>) -> impl fmt::Display {
     shown(move |f| match range {
         Some(range) => write!(f, "{range}"),

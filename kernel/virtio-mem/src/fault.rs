@@ -36,7 +36,7 @@ hotmem::errors! {
             /// Bytes of a block.
             block: u64,
         } => "a region of {bytes:#x} bytes at {start:#x}, in blocks of {block:#x}",
-        /// There is not one whole unit in its region.
+        /// Its region is smaller than one unit.
         NoUnit {
             /// The region.
             region: PhysRange,

@@ -226,7 +226,7 @@ crate::errors! {
         pub cpu: usize,
     } => "CPU {cpu} does not acknowledge the flush, and may still use stale translations";
 
-    /// There is no free frame for a page table.
+    /// All frames for page tables are in use.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct OutOfFrames {
         /// Bytes of the requested table.

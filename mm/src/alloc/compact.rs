@@ -29,7 +29,7 @@ hotmem_paging::errors! {
         Immovable(order: Order) => ("every run of {} pages holds unmovable pages", order.pages()),
         /// An owner, whose name is the last field, did not release an extent.
         InUse(pfn: Pfn, _: Owner, by: &'static str) => "{pfn}, held by {by}, cannot be migrated",
-        /// There is no free extent of this order elsewhere, to migrate an extent of the run to.
+        /// An extent of the run, of this order, needs a free one elsewhere to migrate to, and memory lacks it.
         NoRoom(order: Order) => ("no free extent of {} pages elsewhere", order.pages()),
     }
 }

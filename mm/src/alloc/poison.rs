@@ -42,14 +42,14 @@ hotmem_paging::errors! {
     pub enum PoisonError {
         /// An operation is running.
         Busy => ("{}", crate::turn::BUSY),
-        /// There is no memory at the page.
+        /// The page is not memory that the manager knows.
         NotMemory(pfn: Pfn) => "there is no memory at {pfn}",
         /// It is out of use already.
         Already(pfn: Pfn) => "{pfn} is out of use already",
         /// It is unmovable, or its owner, whose name is the last field, does not release it: the caller must handle
         /// that.
         InUse(pfn: Pfn, _: Owner, by: &'static str) => "{pfn} is held by {by}",
-        /// There is no free extent to migrate its extent to.
+        /// Its extent, of this order, needs a free one elsewhere to migrate to, and memory lacks it.
         NoRoom(pfn: Pfn, order: Order) =>
             ("no free extent elsewhere for the {} pages around {pfn}", order.pages()),
     }

@@ -265,7 +265,8 @@ impl<'m> Record<'m> {
         BlockWord::decode_sealed(get(&self.0[4]), self.1)
     }
 
-    /// As [`sound_block`](Self::sound_block), of a word whose seal was checked when it was read or changed before.
+    /// The same, whatever the seal, which takes longer to check than the allocator has for an extent. A word that cannot be
+    /// decoded is reported.
     #[inline]
     #[track_caller]
     pub(crate) fn block(self) -> BlockWord {

@@ -62,10 +62,10 @@ pub(crate) struct BlockWord {
     pub(crate) dirty: u32,
 }
 
-/// ```text
-///   bit   63 . . . . 32   31 . . . . . 16   15 . . . . 9   8 . . . . . . . . . . . . . 5   4 . . . . 3   2 . . . 0
-///           granules            seal            node       whole described taken poisoned    placement     state
-/// ```
+// The word's fields:
+//
+//   bit   63 . . . . 32   31 . . . . . 16   15 . . . . 9   8 . . . . . . . . . . . . . 5   4 . . . . 3   2 . . . 0
+//           granules            seal            node       whole described taken poisoned    placement     state
 const STATE: u64 = 0x7;
 const PLACEMENT_SHIFT: u32 = 3;
 const PLACEMENT: u64 = 0x3;
@@ -93,7 +93,7 @@ const fn sealed(word: u64, number: u64) -> u64 {
     word | ((product >> (48 - SEAL_SHIFT)) & SEAL)
 }
 
-/// The word with a seal that it has not in the record of section `number`.
+/// The word with a seal that is wrong in the record of section `number`.
 const fn unsealed(word: u64, number: u64) -> u64 {
     sealed(word, number) ^ (1 << SEAL_SHIFT)
 }

@@ -61,7 +61,7 @@ hotmem_paging::errors! {
             /// The value of [`Machine::stamp`] when it was allocated.
             since: u64,
         } => "{pfn} of {block} is held by {by} since {since}",
-        /// There is no room elsewhere for the extents to migrate: the size with too few free extents.
+        /// The rest of memory lacks room for the extents to migrate: the size of which it has too few free extents.
         NoRoom(order: Order) => ("too few free extents of {} pages elsewhere", order.pages()),
     }
 }

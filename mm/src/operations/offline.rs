@@ -37,7 +37,7 @@ hotmem_paging::errors! {
     pub enum OfflineError {
         /// Another operation is running.
         Busy => ("{}", crate::turn::BUSY),
-        /// There is no such block.
+        /// The block is not present.
         NoSuchBlock(id: BlockId) => "{id} is not there",
         /// The block is offline.
         AlreadyOffline(id: BlockId) => "{id} is offline already",
@@ -61,7 +61,7 @@ hotmem_paging::errors! {
         NothingThere(id: BlockId) => "that part of {id} is not there",
         /// A part was named of a block with memory that the machine was started with, which is never removed.
         BootMemory(id: BlockId) => "{id} is memory the machine was started with, its parts stay",
-        /// The block is not going offline, or no longer: it was cancelled.
+        /// The block is not going offline, or its offline was cancelled.
         NotGoing(id: BlockId) => "{id} is not going offline",
         /// A listener objects.
         Vetoed(id: BlockId, veto: Veto) => "{id} stays online: {veto}",
@@ -82,7 +82,7 @@ hotmem_paging::errors! {
             ),
             None => write!(f, "{block}: {pages} pages were in use"),
         } },
-        /// There is no free extent elsewhere for an extent of the block.
+        /// An extent of the block needs a free one elsewhere, and memory lacks it.
         NoRoom {
             /// The block.
             block: BlockId,

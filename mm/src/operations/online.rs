@@ -22,7 +22,7 @@ hotmem_paging::errors! {
     pub enum OnlineError {
         /// Another operation is running.
         Busy => ("{}", crate::turn::BUSY),
-        /// There is no such block.
+        /// The block is not present.
         NoSuchBlock(id: BlockId) => "{id} is not there",
         /// The block is online.
         AlreadyOnline(id: BlockId) => "{id} is online already",

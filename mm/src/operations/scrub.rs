@@ -36,7 +36,7 @@ hotmem_paging::errors! {
     pub enum ScrubError {
         /// Another operation is running.
         Busy => ("{}", crate::turn::BUSY),
-        /// There is no such block.
+        /// The block is not present.
         NoSuchBlock(id: BlockId) => "{id} is not there",
         /// The block is online, or what is to be cleared of it.
         NotOffline(id: BlockId) => "{id} is online",

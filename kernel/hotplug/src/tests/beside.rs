@@ -32,6 +32,16 @@ pub(super) struct Beside {
 pub(super) const OTHERS: [u64; 2] = [256 * KIB, 512 * KIB];
 
 impl Beside {
+    /// Begins with an eject of device 0, does so many steps more, and returns whether it still goes on.
+    pub(super) fn begin_eject(&mut self, steps: u32) -> bool {
+        self.fixture.driver.set_budget(100);
+        self.fixture.script.eject(0);
+        for _ in 0..=steps {
+            self.fixture.driver.run_one(&mut String::new());
+        }
+        self.fixture.driver.ejecting().is_some()
+    }
+
     fn new(lost: &[PhysRange], other: &[PhysRange]) -> Self {
         Self::of(&[lost, other])
     }
@@ -179,12 +189,7 @@ fn one_that_vanishes_at_any_step_of_its_eject_leaves_the_other_online_in_its_zon
     let mut vanished = 0;
     for steps in 0.. {
         let mut this = Beside::two();
-        this.fixture.driver.set_budget(100);
-        this.fixture.script.eject(0);
-        for _ in 0..=steps {
-            this.fixture.driver.run_one(&mut String::new());
-        }
-        if this.fixture.driver.ejecting().is_none() {
+        if !this.begin_eject(steps) {
             break;
         }
         this.absent(0);

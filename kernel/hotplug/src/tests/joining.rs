@@ -1,7 +1,5 @@
 //! Devices that join a block which is offline while another one of it goes: they come online once that is over.
 
-use std::string::String;
-
 use hotmem::testing::range;
 use hotmem::{AutoOnline, BlockState, OnlineAs};
 
@@ -29,12 +27,7 @@ fn one_that_joins_an_offline_block_at_any_step_of_an_eject_is_online_when_that_e
     let mut joined = 0;
     for steps in 0.. {
         let mut this = with_an_offline_block();
-        this.fixture.driver.set_budget(100);
-        this.fixture.script.eject(0);
-        for _ in 0..=steps {
-            this.fixture.driver.run_one(&mut String::new());
-        }
-        if this.fixture.driver.ejecting().is_none() {
+        if !this.begin_eject(steps) {
             break;
         }
         join(&mut this);

@@ -21,7 +21,7 @@ macro_rules! reasons {
         /// The reason why a command failed.
         #[derive(Debug)]
         pub(super) enum Refused<'t> {
-            /// The line is no command.
+            /// The line cannot be read as a command.
             Command(CommandError<'t>),
             $($(#[$doc])* $variant($error),)*
             NoPage(Pfn),

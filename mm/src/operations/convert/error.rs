@@ -19,7 +19,7 @@ hotmem_paging::errors! {
         NotWholeSubsections(error: NotWholeSubsections) => "{error}",
         /// A block is not present.
         NoSuchBlock(id: BlockId) => "{id} is not there",
-        /// There is no memory at the beginning of the range, this address.
+        /// The beginning of the range, this address, is a hole.
         Hole(at: PhysAddr) => "there is no memory at {at}",
         /// What a block has of the range has its memmap elsewhere already.
         NotPerRange(id: BlockId, placement: Placement) =>
@@ -33,7 +33,7 @@ hotmem_paging::errors! {
         /// The head of a block holds a page that stays; the last field is its owner's name.
         InUse(id: BlockId, pfn: Pfn, _: Owner, by: &'static str) =>
             "{pfn} at the head of {id} is held by {by}",
-        /// There is no free extent elsewhere for an extent at the head of a block.
+        /// An extent at the head of a block needs a free one elsewhere, and memory lacks it.
         NoRoom(id: BlockId, order: Order) =>
             ("the head of {id} holds {} pages that fit nowhere else", order.pages()),
         /// A look-up under way in a block does not end, as [`RemoveError::ReadersStay`](crate::RemoveError::ReadersStay); the last field is
