@@ -14,6 +14,15 @@ const BUTTON: u64 = 1 << 8;
 /// A register: its space and its address.
 type Register = (Space, u64);
 
+/// What came of running a method.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It notified of something that was not pending.
+    New,
+    Nothing,
+    Failed,
+}
+
 impl<H: Hardware> AcpiSource<H> {
     /// Enables the events, and requests a scan of the devices that are there already. Set the
     /// [`lines`](Self::lines) up before.
@@ -151,36 +160,44 @@ impl<H: Hardware> AcpiSource<H> {
     }
 
     /// Runs an event method until it notifies of nothing new: a method may notify one device, or send one
-    /// value to a device, at a time, and there is only one interrupt for several events.
+    /// value to a device, at a time, and there is only one interrupt for several events. One that fails runs
+    /// once more: the failure may be over, and what the method had not looked at would be lost.
     ///
     /// The method of an event device reads from the device what happened, which may clear it (QEMU's does), so
     /// that the method does nothing when it runs again. The methods that it called to scan the devices are run
     /// instead.
     fn run(&mut self, method: aml::NodeId, argument: Option<u32>) {
         // Each device can be announced and ejected, and each run but the last brings something new.
-        let most = 2 * (self.devices.len() + self.devices.parents.len()) + 3;
-        let mut looker = None;
+        let most = 2 * (self.devices.len() + self.devices.parents.len()) + 4;
+        let (mut looker, mut has_failed) = (None, false);
         for _ in 0..most {
-            let Some(new) = self.notifies(method, argument) else { return };
-            if new {
-                looker = self.aml.looker().filter(|_| argument.is_some()).or(looker);
-                continue;
+            let mut told = self.told_by(method, argument);
+            looker = self.aml.looker().filter(|_| argument.is_some()).or(looker);
+            if told == Told::Nothing
+                && let Some(looker) = looker
+            {
+                told = self.told_by(looker, None);
             }
-            let again = looker.and_then(|looker| self.notifies(looker, None));
-            if again != Some(true) {
-                return;
+            match told {
+                Told::New => {}
+                Told::Failed if !has_failed => has_failed = true,
+                Told::Nothing | Told::Failed => return,
             }
         }
         log::warn!("acpi: {} notifies of something new each time it runs", self.aml.path(method));
     }
 
-    /// Runs a method. Returns whether it notified of something new, or `None` if it failed.
-    fn notifies(&mut self, method: aml::NodeId, argument: Option<u32>) -> Option<bool> {
+    /// Runs a method.
+    fn told_by(&mut self, method: aml::NodeId, argument: Option<u32>) -> Told {
         let before = self.devices.noted();
-        self.run_once(method, argument).then(|| self.devices.noted() != before)
+        match self.run_once(method, argument) {
+            false => Told::Failed,
+            true if self.devices.noted() != before => Told::New,
+            true => Told::Nothing,
+        }
     }
 
-    /// Runs an event method. A method that fails is reported, and the events it lost with it.
+    /// Runs an event method. A method that fails is reported.
     fn run_once(&mut self, method: aml::NodeId, argument: Option<u32>) -> bool {
         let number = [Arg::Integer(argument.unwrap_or(0).into())];
         let args = number.get(..usize::from(argument.is_some())).unwrap_or_default();

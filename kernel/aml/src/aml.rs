@@ -107,7 +107,8 @@ impl Aml {
     }
 
     /// The method in which the last evaluation found what it notified last: the outermost one without
-    /// arguments that the evaluated method called. `None` if it notified nothing, or did so by itself.
+    /// arguments that the evaluated method called. If it notified nothing, the one in which it failed. `None` if
+    /// it did so by itself, or neither.
     pub fn looker(&self) -> Option<NodeId> {
         self.machine.looker
     }

@@ -8,7 +8,7 @@ use hotmem::{BlockState, PhysRange, ZoneKind};
 use hotmem_aml_fakes::compile;
 
 use super::board::Wire;
-use super::rig::{BLOCK, Rig, moved};
+use super::rig::{BLOCK, MIB, Rig, moved, reduced};
 use hotmem_hotplug::Policy;
 
 const EVENT: Option<u8> = Some(0x1B);
@@ -137,4 +137,52 @@ fn a_dimm_that_did_not_come_goes_whichever_access_failed() {
         assert!(!slot, "access {nth}: it stays: {:x?}", rig.reported());
         assert_eq!(rig.bench.snapshot(), before, "access {nth}");
     }
+}
+
+/// On a machine whose event stays until its method has cleared it, and on one whose event device forgets what happened
+/// once that was read: has `test` run with each access failing until there is no such access.
+fn on_each_machine(test: impl Fn(&mut Rig, u64) -> bool) {
+    for (table, layout, event) in [("moved", moved(), EVENT), ("reduced", reduced(), None)] {
+        let dsdt = compile(table).unwrap();
+        let mut nth = 0;
+        let mut fired = true;
+        while fired {
+            nth += 1;
+            let mut rig = Rig::with(Wire::new(layout, 4), &dsdt, event, Policy::default());
+            rig.run();
+            fired = test(&mut rig, nth);
+        }
+        assert!(nth > 10, "{table}: only {} accesses", nth - 1);
+    }
+}
+
+#[test]
+fn of_two_dimms_one_comes_whichever_access_failed_when_both_were_announced_at_once() {
+    on_each_machine(|rig, nth| {
+        let mut dimms = None;
+        let (fired, _) = with_fault(rig, nth, |rig| {
+            dimms = Some([rig.plug(0, 0, BLOCK, 0), rig.plug(1, 8 * MIB, BLOCK, 0)]);
+        });
+        let there = dimms.unwrap().map(|dimm| rig.states(dimm) == ONLINE[..1]);
+        assert!(there.contains(&true) && (fired || there == [true; 2]), "access {nth}: {there:?}");
+        fired
+    });
+}
+
+#[test]
+fn a_request_for_a_dimm_is_not_one_for_the_next_whichever_access_failed() {
+    on_each_machine(|rig, nth| {
+        let dimm = plug(rig);
+        rig.run();
+        let (fired, _) = with_fault(rig, nth, |rig| rig.unplug(SLOT));
+        if !rig.states(dimm).is_empty() {
+            rig.unplug(SLOT);
+            rig.run();
+        }
+        assert_eq!(rig.states(dimm), [], "access {nth}");
+        let next = plug(rig);
+        rig.run();
+        assert_eq!(rig.states(next), ONLINE, "access {nth}");
+        fired
+    });
 }

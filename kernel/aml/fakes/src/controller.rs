@@ -133,10 +133,11 @@ impl Controller {
         }
     }
 
-    /// Puts a DIMM into a slot, as `device_add` does.
+    /// Puts a DIMM into a slot, as `device_add` does. A request that firmware has not cleared stays: in QEMU it does.
     pub fn plug(&mut self, slot: usize, base: u64, len: u64, proximity: u32) {
         if let Some(slot) = self.slots.get_mut(slot) {
-            *slot = Slot { enabled: true, base, len, proximity, inserting: true, removing: false };
+            let removing = slot.removing;
+            *slot = Slot { enabled: true, base, len, proximity, inserting: true, removing };
         }
     }
 
@@ -205,7 +206,7 @@ impl Controller {
         slot.inserting &= !inserting;
         slot.removing &= !removing;
         if eject && slot.enabled {
-            *slot = Slot::default();
+            *slot = Slot { removing: slot.removing, ..Slot::default() };
             self.ejected.push(selected);
         }
     }

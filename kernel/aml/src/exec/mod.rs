@@ -186,6 +186,8 @@ impl<'m> Exec<'m> {
         self.m.clean();
         self.m.peak_steps = self.m.peak_steps.max(self.steps);
         if let Err(kind) = &result {
+            // An error leaves it as it was where the error came from.
+            self.m.looker = self.m.looker.or(self.looker);
             self.m.note_end(*kind);
         }
         let place = self.fault.and_then(|at| self.m.code.place(at));

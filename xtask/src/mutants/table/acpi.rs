@@ -195,4 +195,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         suite: "-p hotmem-acpi --lib",
         test: "numbers_of_regions_that_are_gone_are_given_again",
     },
+    Mutant {
+        what: "an event method that failed does not run again",
+        file: "kernel/acpi/src/service.rs",
+        from: "Told::Failed if !has_failed => ",
+        to: "Told::Failed if has_failed => ",
+        suite: "-p hotmem-acpi --lib",
+        test: "of_two_dimms_one_comes_whichever_access_failed_when_both_were_announced_at_once",
+    },
 ];
