@@ -3,6 +3,7 @@
 // UNSAFETY: takes over the root of a fake machine.
 #![expect(unsafe_code)]
 
+mod gather;
 mod marks;
 mod relocate;
 

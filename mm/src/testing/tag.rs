@@ -1,7 +1,12 @@
 //! The metadata of a kernel under test: the owner of the page, in all the room of the metadata.
 
+use super::std::cell::Cell;
 use crate::memmap::meta::{META_BYTES, Meta};
 use core::sync::atomic::{AtomicU64, Ordering};
+
+super::std::thread_local! {
+    static COPIES: Cell<u64> = const { Cell::new(0) };
+}
 
 /// A value for each page that fills the metadata, so that a misplaced byte is detected.
 #[derive(Debug)]
@@ -11,6 +16,11 @@ pub struct Tag([AtomicU64; META_BYTES / 8]);
 impl Tag {
     fn of(value: u64) -> Self {
         Self([0, 1, 2, 3].map(|word| AtomicU64::new(value ^ u64::MAX << word)))
+    }
+
+    /// How many values this thread has made for pages that others move to.
+    pub fn copies() -> u64 {
+        COPIES.get()
     }
 
     /// Stores `value`.
@@ -40,6 +50,7 @@ impl Meta for Tag {
     const NEW: Self = Self([const { AtomicU64::new(0) }; META_BYTES / 8]);
 
     fn moved(&self) -> Self {
+        COPIES.set(COPIES.get() + 1);
         self.get().map_or(Self::NEW, Self::of)
     }
 }

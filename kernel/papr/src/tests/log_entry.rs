@@ -1,8 +1,12 @@
 //! Logs of `check-exception`.
 
+use std::cell::Cell;
+
+use super::source::Rig;
 use super::tree::FIRST;
 use crate::log_entry::{Action, LogError, MemoryEvent};
 use crate::pieces::Piece;
+use hotmem_hotplug::HotplugSource;
 
 /// The log of a hotplug of memory, with sections before it as QEMU has them.
 pub(super) fn log(action: u8, identifier: u8, words: [u32; 2]) -> Vec<u8> {
@@ -100,5 +104,40 @@ fn a_log_that_is_cut_or_changed_is_refused_without_a_panic() {
             changed[at] = value;
             let _ = MemoryEvent::read(&changed);
         }
+    }
+}
+
+thread_local! {
+    /// The errors that this thread has logged.
+    static ERRORS: Cell<u32> = const { Cell::new(0) };
+}
+
+struct CountsErrors;
+
+impl log::Log for CountsErrors {
+    fn enabled(&self, of: &log::Metadata<'_>) -> bool {
+        of.level() == log::Level::Error
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            ERRORS.set(ERRORS.get() + 1);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_log_about_a_processor_is_not_an_error_and_one_that_is_not_understood_is() {
+    log::set_logger(&CountsErrors).unwrap();
+    log::set_max_level(log::LevelFilter::Error);
+    let mut rig = Rig::new(0);
+    let mut processor = log(1, 2, [0, 0]);
+    processor[104] = 1;
+    for (entry, errors) in [(processor, 0), (log(3, 3, [4, 0]), 1)] {
+        rig.send(entry);
+        assert!(rig.source.next_event().is_none());
+        assert_eq!(ERRORS.get(), errors);
     }
 }

@@ -1,5 +1,6 @@
 extern crate std;
 
+use crate::memmap::section::Section;
 use crate::testing::{Bench, FakeMachine, Holder, Setup, Tag, Tiny, range};
 use crate::{
     BlockId, Extent, FreeError, Mm, MovableOps, Move, Mover, Obstacle, OfflineError, Order, Pfn,
@@ -171,11 +172,19 @@ fn an_extent_that_is_divided_is_many_with_their_words_and_metadata_each_freed_al
             let pfn = guest.take(1000, raw);
             let since = bench.mm.page_info(pfn).unwrap().since;
             let word = |page| 1000 + page;
+            let copies = Tag::copies();
             assert_eq!(bench.mm.split_movable(pfn, guest.mover(), order(into), word), Ok(()));
+            // The first page of the extent is the first of a part.
+            assert_eq!(Tag::copies() - copies, (1 << (raw - into)) - 1);
             bench.check();
+            let memmap = bench.mm.allocator().memmap.alone();
             let parts = (0..1 << raw).step_by(1 << into);
             for page in parts {
                 let part = pfn.add(page);
+                // A subsection has four pages: of one that an extent fills only the head is written.
+                let initialised = memmap.section_at(part).unwrap().record().initialised();
+                let here = Section::<FakeMachine<Tiny>>::part(part);
+                assert_eq!(initialised.has(here), into < 2, "{raw} into {into}");
                 let info = bench.mm.page_info(part).unwrap();
                 assert_eq!((bench.mm.private(part), info.since), (Ok(1000 + page), since));
                 assert_eq!(bench.mm.with_meta(part, 0, guest.mover(), Tag::get), Ok(Some(1000)));

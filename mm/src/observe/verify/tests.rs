@@ -8,7 +8,7 @@ use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange
 use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::PageCounts;
 use crate::memmap::block::BlockWord;
-use crate::memmap::page::{Owner, PageState};
+use crate::memmap::page::{MAX_MOVERS, MoverId, Owner, PageState};
 use crate::memmap::record::{Part, Record};
 use crate::memmap::section::{Section, SectionState, SectionWord};
 use crate::paging::{Attr, Mapper, Mapping};
@@ -325,6 +325,19 @@ fn a_block_marked_taken_whose_extents_are_not_is_named_and_the_other_way_round()
     let before = page.state().unwrap();
     page.set_state(state(Owner::Taken));
     names(&bench, 4, NAMED);
+    page.set_state(before);
+    bench.check();
+}
+
+#[test]
+fn an_extent_whose_owner_has_not_registered_is_named() {
+    let bench = online(MIB, Placement::PerBlock);
+    let held = bench.alloc_movable_zone(order(0)).unwrap();
+    let page = bench.mm.allocator().memmap.alone().page(held);
+    let before = page.state().unwrap();
+    let stranger = Owner::Movable(MoverId::new(MAX_MOVERS - 1).unwrap());
+    page.set_state(PageState::Used { order: order(0), owner: stranger });
+    names(&bench, 4, "the owner of an extent has registered");
     page.set_state(before);
     bench.check();
 }

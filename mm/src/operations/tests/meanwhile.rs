@@ -6,8 +6,8 @@ use crate::operations::{ConvertError, OnlineError};
 use crate::testing::{Setup, range};
 use crate::turn::Look;
 use crate::{
-    BlockState, Change, Event, Listen, Listener, MovableOps, Move, Mover, Order, Pfn, PhysRange,
-    Placement, Request, ZoneKind,
+    Block, BlockState, Change, ContigError, Event, Listen, Listener, MovableOps, Move, Mover,
+    NodeId, Order, Pfn, PhysRange, Placement, Request, ZoneKind,
 };
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::boxed::Box;
@@ -37,13 +37,17 @@ impl Outside {
 
     /// On a machine to which these ranges were added.
     fn beside(added: &[PhysRange]) -> &'static Self {
+        let bench = bench();
+        for &dimm in added {
+            bench.add(dimm, Placement::PerRange);
+        }
+        Self::on(bench)
+    }
+
+    fn on(bench: Bench<Tiny>) -> &'static Self {
         let (stops, look) = (AtomicBool::new(false), Mutex::default());
         let (at, heard) = (Mutex::default(), Mutex::default());
-        let outside = Self { bench: bench(), stops, look, at, heard };
-        for &dimm in added {
-            outside.bench.add(dimm, Placement::PerRange);
-        }
-        Box::leak(Box::new(outside))
+        Box::leak(Box::new(Self { bench, stops, look, at, heard }))
     }
 
     fn may_stop(&'static self) {
@@ -122,13 +126,13 @@ fn a_part_of_a_block_does_not_come_back_online_beside_a_look_that_does_not_end()
     assert_eq!(mm.online_part(id, parts[1]), Ok(()));
 }
 
-/// An extent of `mover` at the head of the last block of the DIMM, which a conversion empties.
-fn use_head(outside: &Outside, mover: &Mover) {
+/// A page of `mover` at the head of a block, and no other.
+fn use_head(outside: &Outside, mover: &Mover, block: PhysRange) {
     let mm = &outside.bench.mm;
     let request = || Request::from(Order::ZERO).in_movable_zone();
     let taken = std::iter::from_fn(|| mm.alloc_movable(request(), mover, 0).ok());
     let taken: Vec<_> = taken.collect();
-    let head = Fake::pfns(range(DIMM + 3 * MIB, MIB)).start;
+    let head = Fake::pfns(block).start;
     assert!(taken.contains(&head));
     taken.iter().filter(|&&pfn| pfn != head).for_each(|&pfn| {
         mm.free_movable(pfn, mover).unwrap();
@@ -142,7 +146,8 @@ fn no_memmap_moves_beside_a_look_that_does_not_end() {
     outside.bench.online(dimm);
     let called: &'static Called = Box::leak(Box::new(Called(outside)));
     let mover = mm.register(called).unwrap();
-    use_head(outside, &mover);
+    // A conversion empties it.
+    use_head(outside, &mover, range(DIMM + 3 * MIB, MIB));
     let counts = || mm.blocks().map(|block| block.counts.managed).collect::<Vec<_>>();
     let (before, free) = (counts(), mm.stats().pages.free);
     outside.stops.store(true, Ordering::Relaxed);
@@ -154,6 +159,30 @@ fn no_memmap_moves_beside_a_look_that_does_not_end() {
     let at = outside.at.lock().unwrap().unwrap();
     mm.free_movable(at, &mover).unwrap();
     assert_eq!(mm.convert(dimm), Ok(4));
+    outside.bench.check();
+}
+
+#[test]
+fn no_run_of_boot_memory_is_taken_beside_a_look_that_does_not_end() {
+    let (ram, kernelcore) = ([(0, 16 * MIB, 0)].into(), Some(8 * MIB));
+    let setup = Setup { ram, block: MIB, window: (DIMM, 64 * MIB), kernelcore };
+    let outside = Outside::on(Bench::new(&setup));
+    let mm = &outside.bench.mm;
+    let called: &'static Called = Box::leak(Box::new(Called(outside)));
+    let mover = mm.register(called).unwrap();
+    let movable = |block: &Block| block.state == BlockState::Online(ZoneKind::Movable);
+    let first = mm.blocks().find(movable).unwrap().id;
+    use_head(outside, &mover, range(first.get() * MIB, MIB));
+    let states = || mm.blocks().map(|block| (block.state, block.taken)).collect::<Vec<_>>();
+    let (before, free) = (states(), mm.stats().pages.free);
+    outside.stops.store(true, Ordering::Relaxed);
+    assert_eq!(mm.take_contig(NodeId::ZERO, 2 * MIB), Err(ContigError::Busy));
+    outside.bench.check();
+    outside.goes_on();
+    assert_eq!((states(), mm.stats().pages.free), (before, free));
+    let at = outside.at.lock().unwrap().unwrap();
+    mm.free_movable(at, &mover).unwrap();
+    assert_eq!(mm.take_contig(NodeId::ZERO, 2 * MIB), Ok(range(first.get() * MIB, 2 * MIB)));
     outside.bench.check();
 }
 

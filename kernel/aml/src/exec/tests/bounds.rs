@@ -332,8 +332,9 @@ fn fatal_is_an_error_with_its_code_and_argument() {
 
 #[test]
 fn a_method_takes_exactly_its_arguments() {
-    let mut aml =
-        load(&[&method(b"TWO_", 2, &[b"\xA4\x72\x68\x69\x00"]), b"\x08DATA\x01"]).expect("loads");
+    let two = method(b"TWO_", 2, &[b"\xA4\x72\x68\x69\x00"]);
+    let bare = method(b"BARE", 0, &[b"\xA4\x83\x0DTWO_\x00"]);
+    let mut aml = load(&[&two, &bare, b"\x08DATA\x01"]).expect("loads");
     let (two, data) = (aml.find("TWO").expect("TWO"), aml.find("DATA").expect("DATA"));
     let mut host = Log::default();
     let arg = Arg::Integer(3);
@@ -344,6 +345,8 @@ fn a_method_takes_exactly_its_arguments() {
     }
     let error = aml.integer(&mut host, data, &[arg]).map_err(|error| error.kind);
     assert_eq!(error, Err(ErrorKind::Arguments(0)));
+    // DerefOf ("TWO_") has none.
+    assert_eq!(integer(&mut aml, "BARE"), Err(ErrorKind::Arguments(2)));
     assert!(aml.integer(&mut host, two, &[arg; 9]).is_err());
 }
 
@@ -380,4 +383,13 @@ fn what_a_table_writes_out_takes_its_room_once() {
         (method(b"ONE_", 0, &[&first(b"BUF0")]), method(b"TWO_", 0, &[&first(b"BUF1")]));
     let mut aml = load(&[&two, store, &one, &other]).expect("loads");
     assert_eq!((integer(&mut aml, "ONE"), integer(&mut aml, "TWO")), (Ok(0x5A), Ok(0)));
+}
+
+#[test]
+fn a_package_that_a_method_stores_may_have_more_elements_than_the_one_before() {
+    // Name (DATA, Package (1) {}); TEST: Store (Package (16) {}, DATA), Return (SizeOf (DATA)).
+    let [small, large] = [b"\x01", b"\x10"].map(|count| package(&[0x12], &[count]));
+    let test = method(b"TEST", 0, &[b"\x70", &large, b"DATA\xA4\x87DATA"]);
+    let mut aml = load(&[b"\x08DATA", &small, &test]).expect("loads");
+    assert_eq!(integer(&mut aml, "TEST"), Ok(16));
 }
