@@ -73,3 +73,22 @@ impl<M: Machine> Windows<'_, M> {
         windows.filter_map(move |window| Some(RootEntries::of(window, bytes?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::RootEntries;
+    use crate::addr::VirtRange;
+    use crate::paging::PteFormat;
+    use crate::testing::{FakeMachine, Shape, Tiny, range};
+
+    #[test]
+    fn an_entry_whose_table_spans_other_bytes_than_the_machine_says_has_no_table() {
+        const MIB: u64 = 1 << 20;
+        let (machine, _) = FakeMachine::<Tiny>::start(&[range(0, 4 * MIB)], 4096);
+        let window = VirtRange::new(Tiny::LINEAR_BASE, 4 * MIB).unwrap();
+        let bytes = <Tiny as Shape>::Format::LEVELS[0].span();
+        let missing = |bytes| RootEntries::of(window, bytes).without_table(machine.tables());
+        assert_eq!(missing(bytes), None);
+        assert_eq!(missing(2 * bytes), Some(window.start()));
+    }
+}

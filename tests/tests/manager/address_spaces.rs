@@ -211,18 +211,21 @@ fn without_shared_entries_an_address_space_does_not_see_added_memory() {
 
 #[test]
 fn entries_that_are_shared_cost_one_table_each() {
-    fn tables<S: Shape>() -> Vec<(usize, u64)> {
-        let facts = bench::<S>(16 * MIB, MIB, range(TINY_WINDOW, 8 * MIB)).snapshot();
+    fn tables<S: Shape>() -> (Vec<(usize, u64)>, u64) {
+        let bench = bench::<S>(16 * MIB, MIB, range(TINY_WINDOW, 8 * MIB));
+        let facts = bench.snapshot();
         let tables = facts.iter().filter_map(|fact| match *fact {
             Fact::Tables(level, count) => Some((level, count)),
             _ => None,
         });
-        tables.collect()
+        (tables.collect(), bench.mm.stats().pages.free)
     }
     // 2 GiB of memory and 32 MiB of descriptors, 16 MiB for each entry: 130 tables below the root.
-    let (own, shared) = (tables::<Tiny>(), tables::<Small>());
+    let ((own, most), (shared, free)) = (tables::<Tiny>(), tables::<Small>());
     assert_eq!(shared[1], (1, 130));
     assert_eq!((own[0], &own[2..]), (shared[0], &shared[2..]));
+    // A table is a page. Of each of the two windows two tables of lower levels served one entry after the other.
+    assert_eq!(most - free, 130 - own[1].1 + 2 * 2);
 }
 
 /// Boots a [`Shallow`] machine whose RAM is mapped with leaves of `leaf` bytes at the most.
