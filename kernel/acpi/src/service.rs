@@ -1,6 +1,6 @@
 //! From an interrupt to the event methods, which notify.
 
-use hotmem_aml::{self as aml, Arg, Space, Width};
+use hotmem_aml::{self as aml, Arg, ErrorKind, Space, Width};
 use hotmem_hotplug::Trigger;
 
 use super::fault::StartError;
@@ -20,7 +20,7 @@ enum Told {
     /// It notified of something that was not pending.
     New,
     Nothing,
-    Failed,
+    Failed(ErrorKind),
 }
 
 impl<H: Hardware> AcpiSource<H> {
@@ -160,52 +160,61 @@ impl<H: Hardware> AcpiSource<H> {
     }
 
     /// Runs an event method until it notifies of nothing new: a method may notify one device, or send one
-    /// value to a device, at a time, and there is only one interrupt for several events. One that fails runs
-    /// once more: the failure may be over, and what the method had not looked at would be lost.
+    /// value to a device, at a time, and there is only one interrupt for several events.
     ///
-    /// The method of an event device reads from the device what happened, which may clear it (QEMU's does), so
-    /// that the method does nothing when it runs again. The methods that it called to scan the devices are run
-    /// instead.
+    /// `_EVT` of an event device reads from the device what happened, which may clear it (QEMU's does), so
+    /// that it does nothing when it runs again. The methods that it called to scan the devices are run instead.
+    ///
+    /// A method runs once more if it failed by what may have passed, since it did not get to all that happened. After
+    /// any failure each device is looked at, too, which finds all but requests to eject.
     fn run(&mut self, method: aml::NodeId, argument: Option<u32>) {
-        // Each device can be announced and ejected, and each run but the last brings something new.
+        // Each device can be announced and ejected. Each run brings something new, but the last one and one that failed.
         let most = 2 * (self.devices.len() + self.devices.parents.len()) + 4;
-        let (mut looker, mut has_failed) = (None, false);
+        let (mut lookers, mut has_failed) = ([None; 2], false);
         for _ in 0..most {
             let mut told = self.told_by(method, argument);
-            looker = self.aml.looker().filter(|_| argument.is_some()).or(looker);
-            if told == Told::Nothing
-                && let Some(looker) = looker
-            {
-                told = self.told_by(looker, None);
+            let now = self.aml.lookers();
+            if told != Told::Nothing && argument.is_some() && now != [None; 2] {
+                lookers = now;
+            }
+            for looker in lookers.into_iter().flatten() {
+                if told == Told::Nothing {
+                    told = self.told_by(looker, None);
+                }
             }
             match told {
                 Told::New => {}
-                Told::Failed if !has_failed => has_failed = true,
-                Told::Nothing | Told::Failed => return,
+                Told::Nothing => return,
+                Told::Failed(error) => {
+                    self.devices.scan();
+                    if has_failed || !may_pass(error) {
+                        return;
+                    }
+                    has_failed = true;
+                }
             }
         }
         log::warn!("acpi: {} notifies of something new each time it runs", self.aml.path(method));
     }
 
-    /// Runs a method.
+    /// Runs a method, and logs how it failed.
     fn told_by(&mut self, method: aml::NodeId, argument: Option<u32>) -> Told {
         let before = self.devices.noted();
-        match self.run_once(method, argument) {
-            false => Told::Failed,
-            true if self.devices.noted() != before => Told::New,
-            true => Told::Nothing,
-        }
-    }
-
-    /// Runs an event method. A method that fails is reported.
-    fn run_once(&mut self, method: aml::NodeId, argument: Option<u32>) -> bool {
         let number = [Arg::Integer(argument.unwrap_or(0).into())];
         let args = number.get(..usize::from(argument.is_some())).unwrap_or_default();
         let (aml, mut host) = self.interpreter();
-        let failure = aml.evaluate(&mut host, method, args).err();
-        if let Some(error) = failure {
-            log::error!("acpi: {}: {error}", self.aml.path(method));
+        match aml.evaluate(&mut host, method, args).err() {
+            Some(error) => {
+                log::error!("acpi: {}: {error}", self.aml.path(method));
+                Told::Failed(error.kind)
+            }
+            None if self.devices.noted() != before => Told::New,
+            None => Told::Nothing,
         }
-        failure.is_none()
     }
+}
+
+/// Whether a method that failed like this may succeed a moment later: hardware was not ready.
+const fn may_pass(error: ErrorKind) -> bool {
+    matches!(error, ErrorKind::Host(_) | ErrorKind::TooLong | ErrorKind::TooSleepy(_))
 }

@@ -106,11 +106,11 @@ impl Aml {
         Ok(self.machine.value(obj))
     }
 
-    /// The method in which the last evaluation found what it notified last: the outermost one without
-    /// arguments that the evaluated method called. If it notified nothing, the one in which it failed. `None` if
-    /// it did so by itself, or neither.
-    pub fn looker(&self) -> Option<NodeId> {
-        self.machine.looker
+    /// The methods in which the last evaluation looked for what to notify: of those without arguments that the evaluated
+    /// method had called, and that were running when it notified last, the outermost, and the innermost if that is another.
+    /// If the evaluation failed, those that were running then.
+    pub const fn lookers(&self) -> [Option<NodeId>; 2] {
+        self.machine.lookers.each()
     }
 
     /// Evaluates a node that has to give an integer.

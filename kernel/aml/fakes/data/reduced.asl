@@ -15,11 +15,18 @@ DefinitionBlock ("", "DSDT", 2, "HOTMEM", "REDUCED", 1)
         })
         OperationRegion (WHAT, SystemMemory, 0xD0008000, 4)
         Field (WHAT, DWordAcc, NoLock, WriteAsZeros) { EVTB, 32 }
+#ifdef INDIRECT
+        Method (SCAN, 0, Serialized) { If (EVTB & 4) { \_SB.BANK.POLL () } }
+#endif
         Method (_EVT, 1, Serialized)
         {
             Switch (ToInteger (Arg0))
             {
+#ifdef INDIRECT
+                Case (41) { SCAN () }
+#else
                 Case (41) { If (EVTB & 4) { \_SB.BANK.POLL () } }
+#endif
                 Case (42) { Notify (\_SB.EVTS, 0x80) }
             }
         }

@@ -6,7 +6,7 @@ use crate::name::NodeId;
 use crate::object::{Method, Obj, Ref, Span};
 
 use super::frame::{ARGS, Marks};
-use super::{Exec, Flow, Res};
+use super::{Exec, Flow, Lookers, Res};
 
 impl Exec<'_> {
     /// A name where a value is due: calls it, or gives what it holds.
@@ -100,9 +100,10 @@ impl Exec<'_> {
         if self.m.frames.len() >= usize::from(self.m.limits.calls) {
             return Err(ErrorKind::TooDeep);
         }
-        let looker = self.looker;
+        let lookers = self.lookers;
         if method.args == 0 && !self.m.frames.is_empty() {
-            self.looker = looker.or(Some(node));
+            self.lookers =
+                Lookers { outermost: lookers.outermost.or(Some(node)), innermost: Some(node) };
         }
         let marks = self.m.marks();
         self.m.push_frame(args, marks);
@@ -117,7 +118,7 @@ impl Exec<'_> {
         if matches!(result, Obj::Pkg(_)) {
             self.settle(&marks)?;
         }
-        (self.scope, self.looker) = (scope, looker);
+        (self.scope, self.lookers) = (scope, lookers);
         self.m.frames.pop();
         self.m.drop_names(&marks);
         self.give_back(result, &marks)

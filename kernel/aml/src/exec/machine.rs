@@ -13,6 +13,24 @@ use crate::report::LoadReport;
 
 use super::frame::{ARGS, Frame, LOCALS, Marks};
 
+/// Of the methods that are running, below the one that is evaluated, the outermost and the innermost that take no arguments.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lookers {
+    pub(super) outermost: Option<NodeId>,
+    pub(super) innermost: Option<NodeId>,
+}
+
+impl Lookers {
+    /// Each of them once.
+    pub(crate) const fn each(self) -> [Option<NodeId>; 2] {
+        let Self { outermost, innermost } = self;
+        match (outermost, innermost) {
+            (Some(NodeId(one)), Some(NodeId(other))) if one == other => [outermost, None],
+            _ => [outermost, innermost],
+        }
+    }
+}
+
 /// Steps that are left to an evaluation whatever never ended before: more than identifiers and presence of
 /// real devices take.
 const LEAST_STEPS: u32 = 4096;
@@ -30,8 +48,8 @@ pub(crate) struct Machine {
     pub(crate) syncs: Table<Sync>,
     /// The methods that are running, the innermost last. Never grows: `limits.calls`.
     pub(crate) frames: Vec<Frame>,
-    /// The method that looked for what to notify, when something was notified last.
-    pub(crate) looker: Option<NodeId>,
+    /// The methods that looked for what to notify, when something was notified last, or when the evaluation failed.
+    pub(crate) lookers: Lookers,
     /// Serial number of the next call.
     serial: u32,
     /// Integers have 64 bits.
@@ -127,7 +145,7 @@ impl Machine {
         let mut machine = Self {
             limits,
             frames,
-            looker: None,
+            lookers: Lookers::default(),
             serial: 0,
             code: Code::new(limits.code),
             names: Namespace::new(limits.nodes)?,

@@ -37,6 +37,7 @@ use crate::opcode as op;
 use crate::report::Extent;
 use crate::value::Arg;
 
+use machine::Lookers;
 pub(crate) use machine::Machine;
 
 /// One evaluation.
@@ -66,8 +67,7 @@ pub(crate) struct Exec<'m> {
     loops: u16,
     /// The device or its like whose body is loaded.
     defining: Option<NodeId>,
-    /// The outermost method without arguments that is running, below the one that is evaluated.
-    looker: Option<NodeId>,
+    lookers: Lookers,
 }
 
 /// How a statement went on.
@@ -83,7 +83,7 @@ impl<'m> Exec<'m> {
     /// Starts an evaluation: nothing of an earlier one is left.
     pub(crate) fn new(m: &'m mut Machine, host: &'m mut dyn Host) -> Self {
         m.clean();
-        m.looker = None;
+        m.lookers = Lookers::default();
         m.bytes.reset_all();
         m.cells.reset_all();
         let (scope, most) = (NodeId::ROOT, m.most_steps());
@@ -102,7 +102,7 @@ impl<'m> Exec<'m> {
             ended: false,
             loops: 0,
             defining: None,
-            looker: None,
+            lookers: Lookers::default(),
         }
     }
 
@@ -186,8 +186,8 @@ impl<'m> Exec<'m> {
         self.m.clean();
         self.m.peak_steps = self.m.peak_steps.max(self.steps);
         if let Err(kind) = &result {
-            // An error leaves it as it was where the error came from.
-            self.m.looker = self.m.looker.or(self.looker);
+            // A call that fails does not restore them: they are running.
+            self.m.lookers = self.lookers;
             self.m.note_end(*kind);
         }
         let place = self.fault.and_then(|at| self.m.code.place(at));

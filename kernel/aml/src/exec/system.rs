@@ -50,7 +50,7 @@ impl Exec<'_> {
         let value = self.int(cur)?;
         match self.m.names.obj(node) {
             Some(Obj::Device | Obj::Processor | Obj::ThermalZone) => {
-                self.m.looker = self.looker;
+                self.m.lookers = self.lookers;
                 self.host.notify(node, value);
                 Ok(())
             }

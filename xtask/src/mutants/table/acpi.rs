@@ -198,9 +198,25 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "an event method that failed does not run again",
         file: "kernel/acpi/src/service.rs",
-        from: "Told::Failed if !has_failed => ",
-        to: "Told::Failed if has_failed => ",
+        from: "if has_failed || !may_pass(error) {",
+        to: "if !has_failed || !may_pass(error) {",
         suite: "-p hotmem-acpi --lib",
-        test: "of_two_dimms_one_comes_whichever_access_failed_when_both_were_announced_at_once",
+        test: "of_two_dimms_at_least_one_comes_whichever_access_failed_when_both_were_announced_at_once",
+    },
+    Mutant {
+        what: "an event method that always fails runs over and over",
+        file: "kernel/acpi/src/service.rs",
+        from: "                    has_failed = true;",
+        to: "                    has_failed = false;",
+        suite: "-p hotmem-acpi --lib",
+        test: "an_event_method_that_hardware_keeps_from_its_end_runs_twice",
+    },
+    Mutant {
+        what: "no device is looked at after an event method that failed",
+        file: "kernel/acpi/src/service.rs",
+        from: "                    self.devices.scan();\n",
+        to: "",
+        suite: "-p hotmem-acpi --lib",
+        test: "an_event_method_that_fails_for_good_runs_once_and_each_device_is_looked_at",
     },
 ];

@@ -260,11 +260,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         test: "a_write_of_a_part_of_a_register_leaves_the_rest_as_the_field_says",
     },
     Mutant {
-        what: "the method that scanned devices when an evaluation failed is forgotten",
+        what: "the methods that scanned devices when an evaluation failed are forgotten",
         file: "kernel/aml/src/exec/mod.rs",
-        from: "            self.m.looker = self.m.looker.or(self.looker);\n",
+        from: "            self.m.lookers = self.lookers;\n",
         to: "",
         suite: "-p hotmem-acpi --lib",
-        test: "of_two_dimms_one_comes_whichever_access_failed_when_both_were_announced_at_once",
+        test: "a_request_for_a_dimm_is_not_one_for_the_next_whichever_access_failed",
     },
 ];

@@ -170,3 +170,40 @@ fn events_of_a_block_device_are_watched_and_wakers_are_not() {
     let board = machine.wire.0.borrow();
     assert_eq!((board.gpe_status, board.block_status), (0, 0));
 }
+
+/// A device that comes when its event has set `ON`, and how often the event's method has run.
+const COUNTED: &str = "Name (ON, 0) Name (RAN, 0)";
+
+#[test]
+fn an_event_method_that_fails_for_good_runs_once_and_each_device_is_looked_at() {
+    let event = "Increment (\\RAN) Store (1, \\ON) Divide (\\RAN, \\EJC, Local0)";
+    let mut machine = Machine::new(&table(COUNTED, &dimm(LATE, &gib()), event));
+    machine.source.arm().unwrap();
+    assert_eq!(machine.interrupt(LINE), ONE);
+    assert_eq!(machine.name("RAN"), 1);
+}
+
+#[test]
+fn an_event_method_that_hardware_keeps_from_its_end_runs_twice() {
+    let register = "OperationRegion (BAD, SystemMemory, 0xFED40000, 4)
+        Field (BAD, DWordAcc, NoLock, Preserve) { BADR, 32 }";
+    let event = "Increment (\\RAN) Store (1, \\ON) Store (\\BADR, Local0)";
+    let asl = table(&format!("{COUNTED} {register}"), &dimm(LATE, &gib()), event);
+    let mut machine = Machine::new(&asl);
+    machine.wire.0.borrow_mut().controller.refuse = Some(0xFED4_0000);
+    machine.source.arm().unwrap();
+    assert_eq!(machine.drain(), [""; 0]);
+    assert_eq!(machine.interrupt(LINE), ONE);
+    assert_eq!(machine.name("RAN"), 2);
+}
+
+#[test]
+fn a_method_that_notifies_of_something_else_runs_once() {
+    let lid = "Device (LID0) { Name (_HID, EisaId (\"PNP0C0D\")) }
+        Method (LIDT) { Increment (\\RAN) Notify (LID0, 0x80) }";
+    let devices = format!("{lid} {}", dimm(LATE, &gib()));
+    let mut machine = Machine::new(&table(COUNTED, &devices, "\\_SB.LIDT ()"));
+    machine.source.arm().unwrap();
+    assert_eq!(machine.interrupt(LINE), [""; 0]);
+    assert_eq!(machine.name("RAN"), 1);
+}

@@ -345,7 +345,7 @@ fn a_method_takes_exactly_its_arguments() {
     }
     let error = aml.integer(&mut host, data, &[arg]).map_err(|error| error.kind);
     assert_eq!(error, Err(ErrorKind::Arguments(0)));
-    // DerefOf ("TWO_") has none.
+    // DerefOf ("TWO_") passes no arguments.
     assert_eq!(integer(&mut aml, "BARE"), Err(ErrorKind::Arguments(2)));
     assert!(aml.integer(&mut host, two, &[arg; 9]).is_err());
 }

@@ -205,7 +205,7 @@ fn a_loop_without_end_costs_itself_and_what_is_in_it() {
 fn a_term_is_left_out_with_its_text_and_with_the_arguments_of_its_calls() {
     // Name (FLT_, "12" / 0).
     assert!(around(b"\x08FLT_\x78\x0D12\x00\x00\x00\x00").starts_with("Name FLT_: "));
-    // Name (FLT_, TWO_ (1, 1) / 0), into BAD_ twice: a call of BAD_ would be a fault of its own.
+    // Name (FLT_, TWO_ (1, 1) / 0), with BAD_ as both targets: a call of BAD_ would be a fault of its own.
     let two = method(b"TWO_", 2, &[&[0xA4, 0x01]]);
     let bad = method(b"BAD_", 0, &[b"\x78\x01\x00\x00\x00"]);
     let text = around(&[&two, &bad, b"\x08FLT_\x78TWO_\x01\x01\x00BAD_BAD_".as_slice()].concat());
@@ -213,7 +213,7 @@ fn a_term_is_left_out_with_its_text_and_with_the_arguments_of_its_calls() {
 }
 
 #[test]
-fn an_unknown_call_at_the_end_of_a_device_leaves_the_device_one() {
+fn a_device_that_ends_with_an_unknown_call_stays_a_device() {
     let aml = load(&[&device(b"MEM0", &[b"\x08_HID\x01", b"NONE\x01\x0A\x05"]), b"\x08LAST\x01"]);
     let aml = aml.expect("loads");
     assert_eq!(skipped(&aml).len(), 1, "{:?}", skipped(&aml));
