@@ -82,7 +82,7 @@ mod tests {
     use crate::testing::{FakeMachine, Shape, Tiny, range};
 
     #[test]
-    fn an_entry_whose_table_spans_other_bytes_than_the_machine_says_has_no_table() {
+    fn a_table_of_another_span_is_not_the_table_of_an_entry() {
         const MIB: u64 = 1 << 20;
         let (machine, _) = FakeMachine::<Tiny>::start(&[range(0, 4 * MIB)], 4096);
         let window = VirtRange::new(Tiny::LINEAR_BASE, 4 * MIB).unwrap();

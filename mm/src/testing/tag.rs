@@ -18,7 +18,7 @@ impl Tag {
         Self([0, 1, 2, 3].map(|word| AtomicU64::new(value ^ u64::MAX << word)))
     }
 
-    /// How many values this thread has made for pages that others move to.
+    /// How many copies this thread has made for other pages.
     pub fn copies() -> u64 {
         COPIES.get()
     }

@@ -224,7 +224,7 @@ fn entries_that_are_shared_cost_one_table_each() {
     let ((own, most), (shared, free)) = (tables::<Tiny>(), tables::<Small>());
     assert_eq!(shared[1], (1, 130));
     assert_eq!((own[0], &own[2..]), (shared[0], &shared[2..]));
-    // A table is a page. Of each of the two windows two tables of lower levels served one entry after the other.
+    // A table is a page. Each entry keeps one; the two below it serve the next entry, and are left over in both windows.
     assert_eq!(most - free, 130 - own[1].1 + 2 * 2);
 }
 

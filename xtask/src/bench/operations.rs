@@ -17,8 +17,8 @@ use crate::tool;
 const DIMMS: [&str; 6] = ["128M", "1G", "8G", "32G", "128G", "1T"];
 /// The largest DIMM whose memmap boot memory has room for.
 const MOST_OF_BOOT: u64 = 8 * GIB;
-/// The largest DIMM that is cleared when it goes: what a mark stands for is cleared whole, and this host would need as much
-/// memory. An operation takes no longer for it.
+/// A machine with room for a larger DIMM than this clears none when it goes: of a block a 32nd is cleared whole if one page of
+/// it was used, gigabytes of a tebibyte, which this host would need. The figures do not count that.
 const MOST_CLEARED: u64 = 128 * GIB;
 /// Boot memory.
 const BOOT: u64 = 2 * GIB;

@@ -112,6 +112,7 @@ thread_local! {
     static ERRORS: Cell<u32> = const { Cell::new(0) };
 }
 
+/// Counts the errors of each test's own thread.
 struct CountsErrors;
 
 impl log::Log for CountsErrors {

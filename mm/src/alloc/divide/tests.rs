@@ -174,7 +174,7 @@ fn an_extent_that_is_divided_is_many_with_their_words_and_metadata_each_freed_al
             let word = |page| 1000 + page;
             let copies = Tag::copies();
             assert_eq!(bench.mm.split_movable(pfn, guest.mover(), order(into), word), Ok(()));
-            // The first page of the extent is the first of a part.
+            // The first part keeps the metadata of the extent.
             assert_eq!(Tag::copies() - copies, (1 << (raw - into)) - 1);
             bench.check();
             let memmap = bench.mm.allocator().memmap.alone();

@@ -8,7 +8,7 @@ use crate::addr::{Order, Pfn, PfnRange, PhysAddr, PhysRange, VirtAddr, VirtRange
 use crate::alloc::lists::FreeLists;
 use crate::alloc::zone::PageCounts;
 use crate::memmap::block::BlockWord;
-use crate::memmap::page::{MAX_MOVERS, MoverId, Owner, PageState};
+use crate::memmap::page::{MAX_MOVERS, MAX_USERS, MoverId, Owner, PageState, UserId};
 use crate::memmap::record::{Part, Record};
 use crate::memmap::section::{Section, SectionState, SectionWord};
 use crate::paging::{Attr, Mapper, Mapping};
@@ -335,9 +335,11 @@ fn an_extent_whose_owner_has_not_registered_is_named() {
     let held = bench.alloc_movable_zone(order(0)).unwrap();
     let page = bench.mm.allocator().memmap.alone().page(held);
     let before = page.state().unwrap();
-    let stranger = Owner::Movable(MoverId::new(MAX_MOVERS - 1).unwrap());
-    page.set_state(PageState::Used { order: order(0), owner: stranger });
-    names(&bench, 4, "the owner of an extent has registered");
+    let mover = Owner::Movable(MoverId::new(MAX_MOVERS - 1).unwrap());
+    for owner in [mover, Owner::Named(UserId::new(MAX_USERS - 1).unwrap())] {
+        page.set_state(PageState::Used { order: order(0), owner });
+        names(&bench, 4, "the owner of an extent has registered");
+    }
     page.set_state(before);
     bench.check();
 }

@@ -126,7 +126,7 @@ fn a_part_of_a_block_does_not_come_back_online_beside_a_look_that_does_not_end()
     assert_eq!(mm.online_part(id, parts[1]), Ok(()));
 }
 
-/// A page of `mover` at the head of a block, and no other.
+/// Leaves `mover` one page: the first of `block`.
 fn use_head(outside: &Outside, mover: &Mover, block: PhysRange) {
     let mm = &outside.bench.mm;
     let request = || Request::from(Order::ZERO).in_movable_zone();
@@ -146,7 +146,7 @@ fn no_memmap_moves_beside_a_look_that_does_not_end() {
     outside.bench.online(dimm);
     let called: &'static Called = Box::leak(Box::new(Called(outside)));
     let mover = mm.register(called).unwrap();
-    // A conversion empties it.
+    // A conversion empties that block.
     use_head(outside, &mover, range(DIMM + 3 * MIB, MIB));
     let counts = || mm.blocks().map(|block| block.counts.managed).collect::<Vec<_>>();
     let (before, free) = (counts(), mm.stats().pages.free);
