@@ -201,7 +201,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         from: "if has_failed || !may_pass(error) {",
         to: "if !has_failed || !may_pass(error) {",
         suite: "-p hotmem-acpi --lib",
-        test: "of_two_dimms_at_least_one_comes_whichever_access_failed_when_both_were_announced_at_once",
+        test: "a_request_for_a_dimm_is_not_one_for_the_next_whichever_access_failed",
     },
     Mutant {
         what: "an event method that always fails runs over and over",

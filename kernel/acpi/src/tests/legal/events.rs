@@ -179,6 +179,7 @@ fn an_event_method_that_fails_for_good_runs_once_and_each_device_is_looked_at() 
     let event = "Increment (\\RAN) Store (1, \\ON) Divide (\\RAN, \\EJC, Local0)";
     let mut machine = Machine::new(&table(COUNTED, &dimm(LATE, &gib()), event));
     machine.source.arm().unwrap();
+    assert_eq!(machine.drain(), [""; 0]);
     assert_eq!(machine.interrupt(LINE), ONE);
     assert_eq!(machine.name("RAN"), 1);
 }
