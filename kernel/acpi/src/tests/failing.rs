@@ -178,8 +178,10 @@ fn a_request_for_a_dimm_is_not_one_for_the_next_whichever_access_failed() {
     on_each_machine(|rig, nth| {
         let dimm = plug(rig);
         rig.run();
-        let (fired, _) = with_fault(rig, nth, |rig| rig.unplug(SLOT));
+        rig.reported();
+        let (fired, heard) = with_fault(rig, nth, |rig| rig.unplug(SLOT));
         if !rig.states(dimm).is_empty() {
+            assert_ne!(heard, [], "access {nth}: the request is lost");
             rig.unplug(SLOT);
             rig.run();
         }
