@@ -174,14 +174,20 @@ fn events_of_a_block_device_are_watched_and_wakers_are_not() {
 /// A device that comes when its event has set `ON`, and how often the event's method has run.
 const COUNTED: &str = "Name (ON, 0) Name (RAN, 0)";
 
-#[test]
-fn an_event_method_that_fails_for_good_runs_once_and_each_device_is_looked_at() {
-    let event = "Increment (\\RAN) Store (1, \\ON) Divide (\\RAN, \\EJC, Local0)";
-    let mut machine = Machine::new(&table(COUNTED, &dimm(LATE, &gib()), event));
+/// How often this event's method runs for one event; it fails, and the device that it has set `ON` for comes all the same.
+fn runs_of(globals: &str, event: &str) -> u64 {
+    let mut machine = Machine::new(&table(globals, &dimm(LATE, &gib()), event));
+    machine.wire.0.borrow_mut().controller.refuse = Some(0xFED4_0000);
     machine.source.arm().unwrap();
     assert_eq!(machine.drain(), [""; 0]);
     assert_eq!(machine.interrupt(LINE), ONE);
-    assert_eq!(machine.name("RAN"), 1);
+    machine.name("RAN")
+}
+
+#[test]
+fn an_event_method_that_fails_for_good_runs_once_and_each_device_is_looked_at() {
+    let event = "Increment (\\RAN) Store (1, \\ON) Divide (\\RAN, \\EJC, Local0)";
+    assert_eq!(runs_of(COUNTED, event), 1);
 }
 
 #[test]
@@ -189,13 +195,7 @@ fn an_event_method_that_hardware_keeps_from_its_end_runs_twice() {
     let register = "OperationRegion (BAD, SystemMemory, 0xFED40000, 4)
         Field (BAD, DWordAcc, NoLock, Preserve) { BADR, 32 }";
     let event = "Increment (\\RAN) Store (1, \\ON) Store (\\BADR, Local0)";
-    let asl = table(&format!("{COUNTED} {register}"), &dimm(LATE, &gib()), event);
-    let mut machine = Machine::new(&asl);
-    machine.wire.0.borrow_mut().controller.refuse = Some(0xFED4_0000);
-    machine.source.arm().unwrap();
-    assert_eq!(machine.drain(), [""; 0]);
-    assert_eq!(machine.interrupt(LINE), ONE);
-    assert_eq!(machine.name("RAN"), 2);
+    assert_eq!(runs_of(&format!("{COUNTED} {register}"), event), 2);
 }
 
 #[test]
