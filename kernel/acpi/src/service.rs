@@ -19,7 +19,9 @@ type Register = (Space, u64);
 enum Told {
     /// It notified of something that was not pending.
     New,
+    /// It notified of nothing, or of what was pending.
     Nothing,
+    /// It did not get to its end.
     Failed(ErrorKind),
 }
 

@@ -21,6 +21,13 @@ pub(super) fn log(action: u8, identifier: u8, words: [u32; 2]) -> Vec<u8> {
     log
 }
 
+/// The log of a hotplug of a processor.
+fn about_a_processor() -> Vec<u8> {
+    let mut log = log(1, 2, [0, 0]);
+    log[104] = 1;
+    log
+}
+
 #[test]
 fn a_log_is_read_as_the_reference_says() {
     let add = MemoryEvent { action: Action::Add, piece: Piece { connector: FIRST, count: 4 } };
@@ -38,9 +45,7 @@ fn a_log_is_read_as_the_reference_says() {
     assert_eq!(MemoryEvent::read(&log(3, 3, [4, 0])), Err(action));
     let none = LogError::Unknown { action: 1, identifier: 4 };
     assert_eq!(MemoryEvent::read(&log(1, 4, [0, FIRST])), Err(none));
-    let mut processor = log(1, 2, [0, 0]);
-    processor[104] = 1;
-    assert_eq!(MemoryEvent::read(&processor), Err(LogError::NotMemory(1)));
+    assert_eq!(MemoryEvent::read(&about_a_processor()), Err(LogError::NotMemory(1)));
 }
 
 #[test]
@@ -134,9 +139,7 @@ fn a_log_about_a_processor_is_not_an_error_and_one_that_is_not_understood_is() {
     log::set_logger(&CountsErrors).unwrap();
     log::set_max_level(log::LevelFilter::Error);
     let mut rig = Rig::new(0);
-    let mut processor = log(1, 2, [0, 0]);
-    processor[104] = 1;
-    for (entry, errors) in [(processor, 0), (log(3, 3, [4, 0]), 1)] {
+    for (entry, errors) in [(about_a_processor(), 0), (log(3, 3, [4, 0]), 1)] {
         rig.send(entry);
         assert!(rig.source.next_event().is_none());
         assert_eq!(ERRORS.get(), errors);

@@ -44,6 +44,7 @@ impl Outside {
         Self::on(bench)
     }
 
+    /// On this machine.
     fn on(bench: Bench<Tiny>) -> &'static Self {
         let (stops, look) = (AtomicBool::new(false), Mutex::default());
         let (at, heard) = (Mutex::default(), Mutex::default());
